@@ -36,7 +36,7 @@ class Captioned:
 
 
 def drawn(
-    count: int, seed: int = 0, wrong: float = 0.25, mention: Mapping[str, float] = MENTION
+    count: int, seed: int = 0, wrong: float = 0.15, mention: Mapping[str, float] = MENTION
 ) -> Captioned:
     """Scenes of the mini world with imperfect captions.
 
