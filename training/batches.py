@@ -1,6 +1,7 @@
 """Micro-batches: pairs by position, encoded, noised, stacked as [chosen; rejected]."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,55 +11,94 @@ from training.data import Pairs, positions
 from training.models import Models, condition_of, sample_latents
 from training.noising import add_noise, generator, image_noise, pair_draw, target_of
 from training.recipe import Recipe
+from training.reference import ReferenceErrors
 from training.step import Batch
 
 
-def micro_batches(
-    recipe: Recipe, pairs: Pairs, models: Models, encoded: Encoded, *, rank: int, world: int
-) -> Iterator[Batch]:
-    """This rank's micro-batches for ever: each round of world * batch_size positions is dealt out
-    in blocks, so that what a step trains on does not depend on how many processes share it.
+@dataclass(frozen=True)
+class Source:
+    """Everything a batch is made from."""
+
+    recipe: Recipe
+    pairs: Pairs
+    models: Models
+    encoded: Encoded
+    reference: ReferenceErrors | None
+    """Under fixed draws: the reference's errors as far as they are known."""
+
+
+def micro_batches(source: Source, *, rank: int, world: int, start: int = 0) -> Iterator[Batch]:
+    """This rank's micro-batches for ever, from the `start`-th: each round of world * batch_size
+    positions is dealt out in blocks, so that what a step trains on does not depend on how many
+    processes share it.
     """
-    stream = positions(recipe.seed, len(pairs))
+    size = source.recipe.batch_size
+    stream = positions(source.recipe.seed, len(source.pairs), start * world * size)
     while True:
-        dealt = [next(stream) for _ in range(world * recipe.batch_size)]
-        mine = dealt[rank * recipe.batch_size : (rank + 1) * recipe.batch_size]
-        yield make_batch(recipe, pairs, models, encoded, mine)
+        dealt = [next(stream) for _ in range(world * size)]
+        yield make_batch(source, dealt[rank * size : (rank + 1) * size])
 
 
-def make_batch(
-    recipe: Recipe,
-    pairs: Pairs,
-    models: Models,
-    encoded: Encoded,
-    members: list[tuple[int, int]],
-) -> Batch:
+def make_batch(source: Source, members: list[tuple[int, int]]) -> Batch:
     """The batch of (pair index, visit) members, on the UNet's device."""
-    indices = [k for k, _ in members]
+    recipe = source.recipe
     fixed = recipe.draws.kind == "fixed"
     draws = [visit % recipe.draws.count if fixed else visit for _, visit in members]
+    captions = _captions(recipe, source.pairs, [k for k, _ in members], draws)
+    strata = recipe.draws.count if fixed else 0
+    return _batch(source, members, draws, captions, seed=recipe.seed, strata=strata)
+
+
+def probe_batch(source: Source, indices: list[int], draw: int, *, seed: int, strata: int) -> Batch:
+    """A batch of pairs under one of `strata` fixed draws, the same in every run and at any step.
+
+    Prompts are never emptied here, and the seed is the probe's own, so that runs can be compared.
+    """
+    draws = [draw] * len(indices)
+    captions = [source.pairs.prompt[k] for k in indices]
+    members = [(k, 0) for k in indices]
+    return _batch(source, members, draws, captions, seed=seed, strata=strata, known=False)
+
+
+def _batch(
+    source: Source,
+    members: list[tuple[int, int]],
+    draws: list[int],
+    captions: list[str],
+    *,
+    seed: int,
+    strata: int,
+    known: bool = True,
+) -> Batch:
+    pairs, models, encoded = source.pairs, source.models, source.encoded
+    indices = [k for k, _ in members]
     images = [pairs.chosen(k) for k in indices] + [pairs.rejected(k) for k in indices]
     posterior, time_ids = encoded.posteriors(images)
     device = posterior.device
     shape = (posterior.shape[1] // 2, *posterior.shape[2:])
-    sampled = [
-        image_noise(recipe.seed, i, d, shape) for i, d in zip(images, draws * 2, strict=True)
-    ]
+    sampled = [image_noise(seed, i, d, shape) for i, d in zip(images, draws * 2, strict=True)]
     latents = sample_latents(models, posterior, torch.from_numpy(np.stack(sampled)).to(device))
-    strata = recipe.draws.count if fixed else 0
     drawn = [
-        pair_draw(recipe.seed, str(pairs.pair_id[k]), draw, shape, models.timesteps, strata)
+        pair_draw(seed, str(pairs.pair_id[k]), draw, shape, models.timesteps, strata)
         for k, draw in zip(indices, draws, strict=True)
     ]
     timestep = torch.tensor([t for t, _ in drawn], device=device)
     noise = torch.from_numpy(np.stack([n for _, n in drawn])).to(device).repeat(2, 1, 1, 1)
     twice = timestep.repeat(2)
-    states, pooled = encoded.prompts(_captions(recipe, pairs, members))
+    states, pooled = encoded.prompts(captions)
+    label = pairs.label[indices]
+    factor = pairs.weight[indices] * ~pairs.dropped[indices]
+    found = None
+    if known and source.reference is not None:
+        found = source.reference.known(indices, draws, label)
     return Batch(
         pair=torch.tensor(indices, device=device),
         visit=torch.tensor([visit for _, visit in members], device=device),
         draw=torch.tensor(draws, device=device),
-        label=torch.from_numpy(pairs.label[indices]).to(device),
+        label=torch.from_numpy(label).to(device),
+        factor=torch.from_numpy(factor).to(device),
+        as_one=torch.from_numpy(pairs.as_one[indices] | pairs.replaced[indices]).to(device),
+        reference=None if found is None else torch.from_numpy(found).to(device),
         timestep=timestep,
         noisy=add_noise(models.scheduler, latents, noise, twice),
         target=target_of(models.scheduler, latents, noise, twice),
@@ -68,12 +108,12 @@ def make_batch(
     )
 
 
-def _captions(recipe: Recipe, pairs: Pairs, members: list[tuple[int, int]]) -> list[str]:
-    """Prompts of the pairs, some emptied: one decision a pair and visit, for both its images."""
-    captions = [pairs.prompt[k] for k, _ in members]
+def _captions(recipe: Recipe, pairs: Pairs, indices: list[int], draws: list[int]) -> list[str]:
+    """Prompts of the pairs, some emptied: one decision a pair and draw, for both its images."""
+    captions = [pairs.prompt[k] for k in indices]
     if recipe.caption_dropout:
-        for spot, (k, visit) in enumerate(members):
-            rng = generator(recipe.seed, "caption", str(pairs.pair_id[k]), visit)
+        for spot, (k, draw) in enumerate(zip(indices, draws, strict=True)):
+            rng = generator(recipe.seed, "caption", str(pairs.pair_id[k]), draw)
             if rng.random() < recipe.caption_dropout:
                 captions[spot] = ""
     return captions

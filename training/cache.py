@@ -1,13 +1,16 @@
-"""Encoded images and prompts, kept in host memory up to a limit.
+"""Encoded images and prompts: what no visit needs to compute twice.
 
-Filled as they are first met, so nothing is encoded that no visit needs. Past the limit everything
-still works: what does not fit is encoded again at its next visit.
+Filled as they are first met. In host memory up to a limit, or on the store's disk without one;
+what does not fit is encoded again at its next visit. Values are held in half precision and are the
+same numbers whether they were just computed or read back.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from toolkit.errors import InputError, TrainingError
@@ -16,70 +19,102 @@ from toolkit.store import Store
 from toolkit.store.images import ImageReader
 from training.data import to_pixels
 from training.models import Models, encode_images, encode_prompts
+from training.shelf import DiskShelf, shelf_folder
+
+Arrays = tuple[np.ndarray, ...]
+
+BLOCK = 8
+"""Images or prompts that are encoded at a time."""
 
 
-@dataclass
-class _Shelf:
-    """A dict of tensor tuples that stops growing at a number of bytes shared with others."""
+class MemoryShelf:
+    """Names to arrays, until a number of bytes shared with other shelves is used up."""
 
-    budget: list[int]
-    held: dict[str, Any] = field(default_factory=dict)
+    def __init__(self, budget: list[int]) -> None:
+        self._budget = budget
+        self._held: dict[str, Arrays] = {}
 
-    def put(self, key: str, value: Any, size: int) -> None:
-        if self.budget[0] >= size:
-            self.budget[0] -= size
-            self.held[key] = value
+    def get(self, name: str) -> Arrays | None:
+        """The arrays under a name, or None."""
+        return self._held.get(name)
+
+    def put(self, name: str, arrays: Arrays) -> None:
+        """Hold arrays if they fit."""
+        size = sum(array.nbytes for array in arrays)
+        if self._budget[0] >= size:
+            self._budget[0] -= size
+            self._held[name] = arrays
+
+    def flush(self) -> None:
+        """Nothing to do: memory ends with its process."""
 
 
 class Encoded:
     """Posteriors of images and embeddings of prompts of one backbone at one resolution."""
 
-    def __init__(self, store: Store, models: Models, resolution: int, gigabytes: float) -> None:
+    def __init__(
+        self, store: Store, models: Models, resolution: int, *, memory_gb: float, disk: bool
+    ) -> None:
         self._images = ImageReader(store)
         self._models = models
         self._resolution = resolution
-        budget = [int(gigabytes * 1e9)]
-        self._posteriors = _Shelf(budget)
-        self._prompts = _Shelf(budget)
+        budget = [int(memory_gb * 1e9)]
+        self._posteriors: MemoryShelf | DiskShelf = MemoryShelf(budget)
+        self._prompts: MemoryShelf | DiskShelf = MemoryShelf(budget)
+        if disk:
+            root = store.folder("caches")
+            self._posteriors = DiskShelf(
+                shelf_folder(root, "posteriors", image_ingredients(models, resolution))
+            )
+            self._prompts = DiskShelf(shelf_folder(root, "prompts", text_ingredients(models)))
 
     def posteriors(self, image_ids: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """(R, 2C, h, w) posterior mean and log-variance, and (R, 6) time ids, on the device."""
-        held = self._posteriors.held
-        absent = list(dict.fromkeys(i for i in image_ids if i not in held))
-        fresh: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
-        if absent:
-            pixels, ids = zip(*(self._pixels(i) for i in absent), strict=True)
-            device = self._models.vae.device
-            encoded = encode_images(self._models, torch.stack(pixels).to(device)).cpu()
-            for name, value, time_ids in zip(absent, encoded, ids, strict=True):
-                fresh[name] = (value.clone(), torch.tensor(time_ids))
-                self._posteriors.put(name, fresh[name], value.nbytes + 200)
-        rows = [held.get(i) or fresh[i] for i in image_ids]
+        rows = _through(self._posteriors, image_ids, self._encode_images)
         device = self._models.unet.device
-        return (
-            torch.stack([row[0] for row in rows]).to(device),
-            torch.stack([row[1] for row in rows]).to(device),
-        )
+        mean_and_logvar = torch.from_numpy(np.stack([row[0] for row in rows]))
+        time_ids = torch.from_numpy(np.stack([row[1] for row in rows]))
+        return mean_and_logvar.to(device).float(), time_ids.to(device)
 
     def prompts(self, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor | None]:
         """(N, tokens, width) hidden states and (N, width) pooled embeddings, on the device."""
-        held = self._prompts.held
-        absent = list(dict.fromkeys(p for p in prompts if p not in held))
-        fresh: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {}
-        if absent:
-            states, pooled = encode_prompts(self._models, absent)
-            for k, name in enumerate(absent):
-                part = None if pooled is None else pooled[k].cpu().clone()
-                fresh[name] = (states[k].cpu().clone(), part)
-                size = states[k].nbytes + (0 if part is None else part.nbytes)
-                self._prompts.put(name, fresh[name], size)
-        rows = [held.get(p) or fresh[p] for p in prompts]
+        rows = _through(self._prompts, prompts, self._encode_prompts)
         device = self._models.unet.device
-        second = [row[1] for row in rows if row[1] is not None]
-        return (
-            torch.stack([row[0] for row in rows]).to(device),
-            torch.stack(second).to(device) if second else None,
-        )
+        states = torch.from_numpy(np.stack([row[0] for row in rows])).to(device).float()
+        if len(rows[0]) == 1:
+            return states, None
+        return states, torch.from_numpy(np.stack([row[1] for row in rows])).to(device).float()
+
+    def flush(self) -> None:
+        """Have on the disk what is meant to be there."""
+        self._posteriors.flush()
+        self._prompts.flush()
+
+    def missing_images(self, image_ids: Sequence[str]) -> list[str]:
+        """Those that no shelf holds yet, each once."""
+        return [i for i in dict.fromkeys(image_ids) if self._posteriors.get(i) is None]
+
+    def missing_prompts(self, prompts: Sequence[str]) -> list[str]:
+        """Those that no shelf holds yet, each once."""
+        return [p for p in dict.fromkeys(prompts) if self._prompts.get(p) is None]
+
+    def _encode_images(self, image_ids: Sequence[str]) -> list[Arrays]:
+        return _in_blocks(image_ids, self._encode_block_of_images)
+
+    def _encode_block_of_images(self, image_ids: Sequence[str]) -> list[Arrays]:
+        pixels, ids = zip(*(self._pixels(i) for i in image_ids), strict=True)
+        stacked = torch.stack(pixels).to(self._models.vae.device)
+        encoded = encode_images(self._models, stacked).half().cpu().numpy()
+        times = np.array(ids, np.int32)
+        return [(encoded[k].copy(), times[k]) for k in range(len(image_ids))]
+
+    def _encode_prompts(self, prompts: Sequence[str]) -> list[Arrays]:
+        return _in_blocks(prompts, self._encode_block_of_prompts)
+
+    def _encode_block_of_prompts(self, prompts: Sequence[str]) -> list[Arrays]:
+        found = [part for part in encode_prompts(self._models, prompts) if part is not None]
+        halves = [part.half().cpu().numpy() for part in found]
+        return [tuple(part[k].copy() for part in halves) for k in range(len(prompts))]
 
     def _pixels(self, image_id: str) -> tuple[torch.Tensor, list[int]]:
         try:
@@ -90,3 +125,61 @@ class Encoded:
                 "its pairs."
             ) from problem
         return to_pixels(picture, self._resolution)
+
+
+def _through(
+    shelf: MemoryShelf | DiskShelf,
+    names: Sequence[str],
+    compute: Callable[[Sequence[str]], list[Arrays]],
+) -> list[Arrays]:
+    """The arrays of every name: from the shelf, or computed now and put there."""
+    held = {name: shelf.get(name) for name in names}
+    found = {name: arrays for name, arrays in held.items() if arrays is not None}
+    absent = [name for name in held if name not in found]
+    if absent:
+        for name, arrays in zip(absent, compute(absent), strict=True):
+            shelf.put(name, arrays)
+            found[name] = arrays
+    return [found[name] for name in names]
+
+
+def _in_blocks(
+    names: Sequence[str], compute: Callable[[Sequence[str]], list[Arrays]]
+) -> list[Arrays]:
+    """Compute in blocks of one size, the last filled up with its own last member.
+
+    A kernel may round differently for another batch size; like this an entry has the same bits
+    whatever it was met with, and a resumed run reads what the killed one read.
+    """
+    made: list[Arrays] = []
+    for start in range(0, len(names), BLOCK):
+        block = list(names[start : start + BLOCK])
+        filled = block + block[-1:] * (BLOCK - len(block))
+        made.extend(compute(filled)[: len(block)])
+    return made
+
+
+def image_ingredients(models: Models, resolution: int) -> dict[str, Any]:
+    """What a cached posterior depends on besides the image itself."""
+    return {
+        "vae": folder_hash(models.path / "vae"),
+        "resolution": resolution,
+        "crop": "centre, shorter side resized (Lanczos)",
+        "dtype": "float16",
+    }
+
+
+def text_ingredients(models: Models) -> dict[str, Any]:
+    """What a cached embedding depends on besides the prompt itself."""
+    folders = [p for p in sorted(models.path.iterdir()) if p.name.startswith(("text_", "tokeni"))]
+    return {"dtype": "float16", **{p.name: folder_hash(p) for p in folders if p.is_dir()}}
+
+
+def folder_hash(folder: Path) -> str:
+    """sha256 over the names and bytes of a folder's files."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        with path.open("rb") as stream:
+            digest.update(path.name.encode())
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()

@@ -1,34 +1,64 @@
-"""Checkpoints: complete or absent, in formats that diffusers loads by itself."""
+"""Checkpoints: complete or absent, in formats that diffusers loads by itself.
 
+    RUN/checkpoints/step-000500/pytorch_lora_weights.safetensors    or unet/, where all of it trains
+                                ema_0.9999.safetensors              a footprint's trainable tensors
+                                state/                              what only a resumed run needs
+
+Only the newest checkpoint keeps its `state/`: with a whole UNet in training it is the larger part.
+"""
+
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+import torch
+from safetensors.torch import load_file, save_file
 
+from toolkit.errors import TrainingError
 from toolkit.parts import sync_folder
+from training.footprints import trainable
 from training.models import Models
 from training.recipe import Recipe
 from training.step import Learner
 
+_POLICY = "policy.safetensors"
+_TRAINING = "training.pt"
+
+
+def checkpoint_folder(run: Path, step: int) -> Path:
+    """RUN/checkpoints/step-NNNNNN."""
+    return run / "checkpoints" / f"step-{step:06d}"
+
+
+def checkpoints(run: Path) -> dict[int, Path]:
+    """The whole checkpoints of a run by step."""
+    found = sorted((run / "checkpoints").glob("step-*"))
+    return {int(path.name.removeprefix("step-")): path for path in found}
+
 
 def save_checkpoint(run: Path, step: int, recipe: Recipe, models: Models, learner: Learner) -> Path:
-    """Write RUN/checkpoints/step-NNNNNN/ aside and rename it; its path.
+    """Write the checkpoint of `step` finished steps aside and rename it; its path.
 
-    LoRA: pytorch_lora_weights.safetensors (pipeline.load_lora_weights). Full: unet/ (a diffusers
-    folder). Footprints: their trainable tensors beside it.
+    To be called by one process, when every rank's rows are on the disk.
     """
-    final = run / "checkpoints" / f"step-{step:06d}"
+    final = checkpoint_folder(run, step)
     aside = final.with_name(f".{final.name}.unfinished")
     shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
+    (aside / "state").mkdir(parents=True)
     _save_policy(aside, recipe, models, learner.bare)
     for footprint in learner.footprints:
         tensors = {name: value.cpu().contiguous() for name, value in footprint.tensors.items()}
         save_file(tensors, aside / f"{footprint.name}.safetensors")
+    _save_state(aside / "state", step, learner)
+    _sync_tree(aside)
+    older = checkpoints(run)
     shutil.rmtree(final, ignore_errors=True)
     aside.rename(final)
     sync_folder(final.parent)
+    for path in older.values():
+        if path != final:
+            shutil.rmtree(path / "state", ignore_errors=True)
     return final
 
 
@@ -43,3 +73,61 @@ def _save_policy(folder: Path, recipe: Recipe, models: Models, unet: Any) -> Non
     pipeline = StableDiffusionXLPipeline if models.family == "sdxl" else StableDiffusionPipeline
     state = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet))
     pipeline.save_lora_weights(folder, unet_lora_layers=state)
+
+
+def _save_state(folder: Path, step: int, learner: Learner) -> None:
+    tensors = {name: p.detach().cpu().contiguous() for name, p in trainable(learner.bare).items()}
+    save_file(tensors, folder / _POLICY)
+    scaler = learner.accelerator.scaler
+    state = {
+        "step": step,
+        "optimiser": learner.optimiser.state_dict(),
+        "schedule": learner.schedule.state_dict(),
+        "scaler": None if scaler is None else scaler.state_dict(),
+        "metric": learner.metric.state(),
+        "updates": [footprint.updates for footprint in learner.footprints],
+    }
+    torch.save(state, folder / _TRAINING)
+
+
+def newest_state(run: Path) -> tuple[int, Path] | None:
+    """Step and folder of the newest checkpoint that a run can go on from; None at its start."""
+    found = [(step, path) for step, path in checkpoints(run).items() if (path / "state").is_dir()]
+    return max(found, default=None)
+
+
+def restore_checkpoint(folder: Path, learner: Learner) -> None:
+    """Put policy, footprints, optimiser, schedule and metric back as they were.
+
+    TrainingError where the checkpoint belongs to another network.
+    """
+    state = torch.load(folder / "state" / _TRAINING, map_location="cpu", weights_only=True)
+    _put(trainable(learner.bare), load_file(folder / "state" / _POLICY), folder)
+    for footprint, updates in zip(learner.footprints, state["updates"], strict=True):
+        _put(footprint.tensors, load_file(folder / f"{footprint.name}.safetensors"), folder)
+        footprint.updates = updates
+    learner.optimiser.load_state_dict(state["optimiser"])
+    learner.schedule.load_state_dict(state["schedule"])
+    learner.metric.restore(state["metric"])
+    if state["scaler"] is not None and learner.accelerator.scaler is not None:
+        learner.accelerator.scaler.load_state_dict(state["scaler"])
+
+
+@torch.no_grad()
+def _put(present: Any, saved: dict[str, torch.Tensor], folder: Path) -> None:
+    if present.keys() != saved.keys():
+        odd = sorted(present.keys() ^ saved.keys())
+        raise TrainingError(
+            f"The checkpoint {folder} belongs to another network ({len(odd)} tensors differ, such "
+            f"as {odd[0]}); resume with the recipe that began the run."
+        )
+    for name, tensor in present.items():
+        tensor.copy_(saved[name])
+
+
+def _sync_tree(folder: Path) -> None:
+    """Have every file's bytes on the disk before the rename that makes them count."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())

@@ -1,8 +1,10 @@
 """The pairs a run trains on, the order they come in, and their pixels."""
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,14 +22,28 @@ from training.noising import epoch_order
 
 @dataclass(frozen=True)
 class Pairs:
-    """Trainable pairs in the order of their ids; arrays of length N."""
+    """Trainable pairs in the order of their ids; arrays of length N.
+
+    What verdicts decide (`label`, `dropped`, `as_one`, `verdict_id`) may change between two steps
+    of a run, through `training.live`; everything else stands still.
+    """
 
     pair_id: np.ndarray
     prompt: list[str]
     image_0: list[str]
     image_1: list[str]
+    set_label: np.ndarray
+    """The label set's: 1, 0, .5, or NaN where the set has none; float32."""
     label: np.ndarray
-    """1 where image_0 is chosen, 0 where image_1 is; float32."""
+    """The label trained on: 1 where image_0 is chosen, 0 where image_1 is; float32."""
+    weight: np.ndarray
+    """A stored weight on the pair's loss, 1 unless the recipe names findings; float32."""
+    dropped: np.ndarray
+    """True where a verdict took the pair out during the run: its loss counts nothing."""
+    replaced: np.ndarray
+    """True where the stored weight stands instead of the live one: then W is 1."""
+    as_one: np.ndarray
+    """True where a verdict confirmed the label and the recipe sets W to 1 for it."""
     verdict_id: list[str | None]
     left_out: dict[str, int]
     """Why pairs of the split are not here, and how many."""
@@ -43,9 +59,26 @@ class Pairs:
         """image_id of the other image of pair k."""
         return self.image_1[k] if self.label[k] == 1 else self.image_0[k]
 
+    def content(self) -> str:
+        """sha256 over ids, prompts and images: what a resumed run must find unchanged."""
+        digest = hashlib.sha256()
+        for row in zip(self.pair_id, self.prompt, self.image_0, self.image_1, strict=True):
+            digest.update("\x1f".join(map(str, row)).encode())
+        return digest.hexdigest()
 
-def load_pairs(store: Store, *, labels: str, split: str, verdicts: bool) -> Pairs:
-    """Pairs of a split that can be trained on under a label set and the published verdicts.
+
+Rulings = Mapping[str, Mapping[str, Any]]
+"""pair_id -> {choice, verdict_id}: one outcome a pair, as `published` gives them."""
+
+
+def published(store: Store) -> dict[str, dict[str, Any]]:
+    """The outcome of every pair with a published verdict."""
+    rows = resolve(store).select(["pair_id", "choice", "verdict_id"]).to_pylist()
+    return {row.pop("pair_id"): row for row in rows}
+
+
+def load_pairs(store: Store, *, labels: str, split: str, rulings: Rulings | None = None) -> Pairs:
+    """Pairs of a split that can be trained on under a label set and, if given, verdicts.
 
     Left out and counted: ties, unlabelled pairs, pairs without images, verdicts tie and drop.
     TrainingError where nothing remains.
@@ -58,13 +91,12 @@ def load_pairs(store: Store, *, labels: str, split: str, verdicts: bool) -> Pair
             "some first."
         )
     label_of = _label_column(store, labels, table)
-    rulings = {row["pair_id"]: row for row in resolve(store).to_pylist()} if verdicts else {}
     left_out: Counter[str] = Counter()
     kept: list[tuple[int, float, str | None]] = []
     ids = table["pair_id"].to_pylist()
     absent = pc.or_(pc.is_null(table["image_0"]), pc.is_null(table["image_1"])).to_pylist()
     for row, pair_id in enumerate(ids):
-        label, verdict_id, reason = _ruled(label_of[row], rulings.get(pair_id))
+        label, verdict_id, reason = ruled(label_of[row], (rulings or {}).get(pair_id))
         reason = reason or ("no image" if absent[row] else None)
         if reason is None and label is not None:
             kept.append((row, label, verdict_id))
@@ -75,7 +107,7 @@ def load_pairs(store: Store, *, labels: str, split: str, verdicts: bool) -> Pair
             f"No pair of split {split!r} can be trained on ({_counts(left_out)}); ingest pairs "
             "with labels and images, or choose another label set."
         )
-    return _pairs(table, kept, dict(left_out))
+    return _pairs(table, label_of, kept, dict(left_out))
 
 
 def _label_column(store: Store, labels: str, table: pa.Table) -> list[float | None]:
@@ -84,7 +116,9 @@ def _label_column(store: Store, labels: str, table: pa.Table) -> list[float | No
     return [by_id[pair_id] for pair_id in table["pair_id"].to_pylist()]
 
 
-def _ruled(label: float | None, ruling: dict | None) -> tuple[float | None, str | None, str | None]:
+def ruled(
+    label: float | None, ruling: Mapping[str, Any] | None
+) -> tuple[float | None, str | None, str | None]:
     """Label, verdict_id and reason to leave out, after the verdict table of the design."""
     verdict_id = None
     if ruling is not None and ruling["choice"] != "unsure":
@@ -97,14 +131,25 @@ def _ruled(label: float | None, ruling: dict | None) -> tuple[float | None, str 
     return label, verdict_id, None
 
 
-def _pairs(table: pa.Table, kept: list[tuple[int, float, str | None]], left_out: dict) -> Pairs:
+def _pairs(
+    table: pa.Table,
+    label_of: list[float | None],
+    kept: list[tuple[int, float, str | None]],
+    left_out: dict[str, int],
+) -> Pairs:
     table = table.take([row for row, _, _ in kept])
+    known = [label_of[row] for row, _, _ in kept]
     return Pairs(
         pair_id=np.array(table["pair_id"].to_pylist()),
         prompt=table["prompt"].to_pylist(),
         image_0=table["image_0"].to_pylist(),
         image_1=table["image_1"].to_pylist(),
+        set_label=np.array([np.nan if label is None else label for label in known], np.float32),
         label=np.array([label for _, label, _ in kept], np.float32),
+        weight=np.ones(len(kept), np.float32),
+        dropped=np.zeros(len(kept), bool),
+        replaced=np.zeros(len(kept), bool),
+        as_one=np.zeros(len(kept), bool),
         verdict_id=[verdict_id for _, _, verdict_id in kept],
         left_out=left_out,
     )

@@ -1,118 +1,175 @@
-"""One run from recipe to finished trajectory."""
+"""One run from recipe to finished trajectory, and the same run gone on with after a kill."""
 
-import json
-import math
 import time
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from toolkit.errors import RecipeError, TrainingError
 from toolkit.store import Store, open_store
-from toolkit.store.runs import start_run, update_run
+from toolkit.store.runs import run_about, start_run, update_run
 from toolkit.trajectory import Recorder
-from training.batches import micro_batches
+from training.batches import Source, micro_batches
+from training.build import about_models, build_learner, pairs_per_step, reference_errors
 from training.cache import Encoded
-from training.checkpoint import save_checkpoint
+from training.checkpoint import restore_checkpoint, save_checkpoint
 from training.data import Pairs, load_pairs
-from training.footprints import footprints_of, snapshot, tensors_hash, trainable
-from training.metric import LiveMetric
-from training.models import Models, load_models, prepare_trainable
-from training.objectives import OBJECTIVES
+from training.footprints import tensors_hash, trainable
+from training.live import LiveVerdicts, VerdictLog, rule
+from training.models import Models, load_models
+from training.monitor import Log, log_entry, status
+from training.probe import accuracy, probe, probe_members
 from training.recipe import Recipe
 from training.recorder import RunRecorder
-from training.step import Learner, train_step
+from training.resume import check_unchanged, recipe_of, set_aside, starting_point
+from training.samples import draw_samples
+from training.step import Batch, Learner, train_step
+from training.weights import take_stored
+
+_PROOF = 10
+"""Steps after which the policy must have left its reference."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """What one process of a run works with."""
+
+    recipe: Recipe
+    store: Store
+    run: str
+    models: Models
+    learner: Learner
+    source: Source
+    recorder: RunRecorder
+    live: LiveVerdicts | None
+    held_out: Source | None
+    log: Log
+    begin: int
+    """Steps that are done already."""
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes what is written once."""
+        return bool(self.learner.accelerator.is_main_process)
 
 
 def train(recipe: Recipe, *, console: Any = None) -> str:
     """Run a recipe and return the run's name.
 
-    Every pair's errors go into the store as it trains; a killed run leaves a store that opens.
-    TrainingError and RecipeError say what stands against it.
+    Every pair's errors go into the store as it trains; a killed run leaves a store that opens and
+    that `resume` goes on with. TrainingError and RecipeError say what stands against it.
     """
+    if recipe.store is None:
+        raise RecipeError("The recipe names no store; add `store: PATH`, or pass --store PATH.")
+    if recipe.run is None:
+        raise RecipeError("The recipe names no run; add `run: NAME`, or pass --run NAME.")
+    store = open_store(recipe.store)
+    if (store.run(recipe.run) / "run.json").exists():
+        raise TrainingError(
+            f"The store has a run {recipe.run!r} already; choose another name with --run, or type "
+            f"`outvoted resume {store.root} --run {recipe.run}`."
+        )
+    return _run(recipe, store, recipe.run, resumed=False, console=console)
+
+
+def resume(store: Store, run: str, *, steps: int | None = None, console: Any = None) -> str:
+    """Go on with a run from its newest checkpoint, or from its start; the run's name.
+
+    On CPU the rows and weights are bit-identical to those of a run that was never killed, given
+    the log of its verdicts. TrainingError where it is finished or its ingredients changed.
+    """
+    return _run(recipe_of(store, run, steps), store, run, resumed=True, console=console)
+
+
+def _run(recipe: Recipe, store: Store, run: str, *, resumed: bool, console: Any) -> str:
     from accelerate import Accelerator
     from accelerate.utils import set_seed
 
-    store, run = _destination(recipe)
     accelerator = Accelerator(
         mixed_precision="no" if recipe.precision == "fp32" else recipe.precision
     )
     set_seed(recipe.seed)  # initial adapters; every other draw has a key of its own
-    pairs = load_pairs(store, labels=recipe.labels, split=recipe.split, verdicts=recipe.verdicts)
+    folder = store.run(run)
+    live = None
+    if recipe.verdicts:
+        log = VerdictLog(folder, fresh=not resumed and accelerator.is_main_process)
+        live = LiveVerdicts(store, log, recipe.live, accelerator)
+    pairs = load_pairs(
+        store, labels=recipe.labels, split=recipe.split, rulings=live.start() if live else None
+    )
+    if live is not None:
+        rule(pairs, live.known, recipe.live.keep)
+    take_stored(store, recipe.weights, pairs)
     models = load_models(recipe.backbone.path)
     learner = build_learner(recipe, models, pairs, accelerator)
-    encoded = Encoded(store, models, recipe.backbone.resolution, recipe.cache_gb)
+    about = describe(recipe, models, pairs, learner)
+    begin, checkpoint = starting_point(store, run) if resumed else (0, None)
+    if resumed:
+        check_unchanged(run_about(store, run), about)
+    if checkpoint is not None:
+        restore_checkpoint(checkpoint, learner)
     if accelerator.is_main_process:
-        about = describe(recipe, models, pairs, learner)
-        start_run(store, run, about, recipe.to_yaml())
+        if resumed:
+            lost = set_aside(store, run, begin)
+            _print(console, f"Run {run} goes on from step {begin}; {lost} later rows set aside")
+        else:
+            start_run(store, run, about, recipe.to_yaml())
+        if live is not None:
+            live.write_start()
         _say(console, recipe, pairs, learner)
     accelerator.wait_for_everyone()
-    rank = accelerator.process_index
-    writer = Recorder(store.run(run), about_models(learner), rank=rank)
-    recorder = RunRecorder(writer, pairs)
-    batches = micro_batches(
-        recipe, pairs, models, encoded, rank=rank, world=accelerator.num_processes
-    )
+    session = _session(recipe, store, run, models, learner, pairs, live, begin, console)
     try:
-        _steps(recipe, store, run, models, learner, recorder, batches, console)
+        _steps(session, console)
     finally:
-        recorder.close()
+        session.recorder.close()
+        session.log.close()
     if accelerator.is_main_process:
-        update_run(store, run, steps=recipe.steps, finished=True)
+        update_run(store, run, steps=recipe.steps, planned_steps=recipe.steps, finished=True)
     return run
 
 
-def build_learner(recipe: Recipe, models: Models, pairs: Pairs, accelerator: Any) -> Learner:
-    """The policy on its device, its reference and footprints, optimiser, metric and objective."""
-    prepare_trainable(models, recipe.backbone)
-    for part in (models.unet, models.vae, *models.text_encoders):
-        part.to(accelerator.device)
-    if recipe.precision != "fp32" and recipe.backbone.train == "lora":
-        _halve_frozen(models.unet, recipe.precision)
-    section = recipe.optimiser
-    optimiser = torch.optim.AdamW(
-        list(trainable(models.unet).values()),
-        lr=section.learning_rate,
-        betas=(section.beta1, section.beta2),
-        weight_decay=section.weight_decay,
-        fused=accelerator.device.type == "cuda",
+def _session(
+    recipe: Recipe,
+    store: Store,
+    run: str,
+    models: Models,
+    learner: Learner,
+    pairs: Pairs,
+    live: LiveVerdicts | None,
+    begin: int,
+    console: Any,
+) -> Session:
+    """The parts that touch the disk, made once everything else stands."""
+    accelerator = learner.accelerator
+    caches = recipe.caches
+    encoded = Encoded(
+        store,
+        models,
+        recipe.backbone.resolution,
+        memory_gb=caches.memory_gb,
+        disk=caches.disk,
     )
-    warmup = section.warmup_steps
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda done: min(1.0, (done + 1) / (warmup + 1))
+    known = reference_errors(recipe, store, models, learner, pairs)
+    source = Source(recipe, pairs, models, encoded, known)
+    held_out = None
+    if recipe.held_out is not None:
+        others = load_pairs(store, labels=recipe.held_out.labels, split=recipe.held_out.split)
+        held_out = Source(recipe, others, models, encoded, None)
+    writer = Recorder(store.run(run), about_models(learner), rank=accelerator.process_index)
+    recorder = RunRecorder(writer, pairs, known, micro=begin * recipe.accumulation)
+    log = Log(
+        store.run(run),
+        main=accelerator.is_main_process,
+        tensorboard=recipe.tensorboard,
+        console=console,
     )
-    wrapped, optimiser = accelerator.prepare(models.unet, optimiser)
-    bare = accelerator.unwrap_model(wrapped)
-    footprints = footprints_of(bare, recipe.footprints)
-    metric = recipe.metric.resolve()
-    if metric.preset in ("released", "running", "paper") and not footprints:
-        raise RecipeError(
-            f"metric.preset {metric.preset} compares the policy with its footprints, and "
-            "`footprints` is empty; give at least one decay, or use preset history."
-        )
-    live = LiveMetric(
-        metric,
-        models=1 + len(footprints),
-        pairs=len(pairs),
-        timesteps=models.timesteps,
-        device=accelerator.device,
-    )
-    objective = OBJECTIVES[recipe.objective.name]
-    return Learner(
-        accelerator,
-        wrapped,
-        bare,
-        snapshot(bare),
-        footprints,
-        objective,
-        recipe.objective,
-        live,
-        optimiser,
-        schedule,
-        section.max_grad_norm,
+    return Session(
+        recipe, store, run, models, learner, source, recorder, live, held_out, log, begin
     )
 
 
@@ -123,6 +180,7 @@ def describe(recipe: Recipe, models: Models, pairs: Pairs, learner: Learner) -> 
         "labels": recipe.labels,
         "split": recipe.split,
         "pairs": len(pairs),
+        "pairs_content": pairs.content(),
         "left_out": pairs.left_out,
         "metric": asdict(learner.metric.metric),
         "objective": recipe.objective.model_dump(mode="json"),
@@ -137,69 +195,39 @@ def describe(recipe: Recipe, models: Models, pairs: Pairs, learner: Learner) -> 
     }
 
 
-def about_models(learner: Learner) -> list[str]:
-    """Names of the M models in the order of a row's errors."""
-    return ["policy", *(footprint.name for footprint in learner.footprints)]
-
-
-def pairs_per_step(recipe: Recipe, learner: Learner) -> int:
-    """Pairs that one optimiser step sees over all processes."""
-    return recipe.batch_size * recipe.accumulation * int(learner.accelerator.num_processes)
-
-
-def _destination(recipe: Recipe) -> tuple[Store, str]:
-    if recipe.store is None:
-        raise RecipeError("The recipe names no store; add `store: PATH`, or pass --store PATH.")
-    if recipe.run is None:
-        raise RecipeError("The recipe names no run; add `run: NAME`, or pass --run NAME.")
-    store = open_store(recipe.store)
-    if (store.run(recipe.run) / "run.json").exists():
-        raise TrainingError(
-            f"The store has a run {recipe.run!r} already; choose another name with --run."
-        )
-    return store, recipe.run
-
-
-def _halve_frozen(unet: torch.nn.Module, precision: str) -> None:
-    """Frozen weights in half precision; adapters stay float32."""
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float16
-    for parameter in unet.parameters():
-        if not parameter.requires_grad:
-            parameter.data = parameter.data.to(dtype)
+def _print(console: Any, text: str) -> None:
+    if console is not None:
+        console.print(text)
 
 
 def _say(console: Any, recipe: Recipe, pairs: Pairs, learner: Learner) -> None:
-    if console is None:
-        return
     beta = getattr(recipe.objective, "beta", None)
     seen = recipe.steps * pairs_per_step(recipe, learner) / len(pairs)
     left_out = ", ".join(f"{n} {why}" for why, n in sorted(pairs.left_out.items()))
-    console.print(
+    _print(
+        console,
         f"{len(pairs)} pairs under labels {recipe.labels!r}"
         + (f" (left out: {left_out})" if left_out else "")
         + f", {recipe.steps} steps, {seen:.1f} visits a pair; models: "
-        + ", ".join(about_models(learner))
+        + ", ".join(about_models(learner)),
     )
     if beta is not None:
-        console.print(
+        _print(
+            console,
             f"beta {beta:g} multiplies ell (as in the diffusers SD1.5 script); Diffusion-DPO's own "
-            f"code and the diffusers SDXL script write {2 * beta:g} for the same"
+            f"code and the diffusers SDXL script write {2 * beta:g} for the same",
         )
 
 
-def _steps(
-    recipe: Recipe,
-    store: Store,
-    run: str,
-    models: Models,
-    learner: Learner,
-    recorder: RunRecorder,
-    batches: Any,
-    console: Any,
-) -> None:
-    main = learner.accelerator.is_main_process
-    log = store.run(run) / "metrics" / "scalars.jsonl"
-    log.parent.mkdir(parents=True, exist_ok=True)
+def _steps(session: Session, console: Any) -> None:
+    recipe, learner = session.recipe, session.learner
+    accelerator = learner.accelerator
+    batches = micro_batches(
+        session.source,
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+        start=session.begin * recipe.accumulation,
+    )
     columns = (
         TextColumn("training"),
         BarColumn(),
@@ -207,50 +235,107 @@ def _steps(
         TextColumn("{task.fields[said]}"),
         TimeRemainingColumn(),
     )
-    began, last = time.perf_counter(), 0
-    with Progress(*columns, console=console, disable=not main or console is None) as progress:
-        task = progress.add_task("training", total=recipe.steps, said="")
-        for step in range(recipe.steps):
-            recorder.add(step, train_step(learner, batches, recipe.accumulation, step))
+    quiet = not session.main or console is None
+    clock, logged = time.perf_counter(), session.begin
+    with Progress(*columns, console=console, disable=quiet) as progress:
+        task = progress.add_task("training", total=recipe.steps, completed=session.begin, said="")
+        if session.begin == 0:
+            _sample(session, 0)
+        for step in range(session.begin, recipe.steps):
+            _one_step(session, batches, step)
             done = step + 1
-            if done % recipe.log_every == 0 or done == recipe.steps:
-                seen = recorder.drain()
-                elapsed = time.perf_counter() - began
-                speed = (done - last) * pairs_per_step(recipe, learner) / elapsed
-                began, last = time.perf_counter(), done
-                entry = log_entry(done, seen, speed)
-                if main:
-                    with log.open("a", encoding="utf-8") as stream:
-                        stream.write(json.dumps(entry) + "\n")
-                progress.update(task, said=_status(entry))
-            if done % recipe.checkpoint_every == 0 or done == recipe.steps:
-                recorder.flush()
-                if main:
-                    save_checkpoint(store.run(run), done, recipe, models, learner)
+            saving = _due(done, recipe.checkpoint_every, recipe.steps)
+            if saving or _due(done, recipe.log_every, recipe.steps):
+                pairs = (done - logged) * pairs_per_step(recipe, learner)
+                speed = pairs / (time.perf_counter() - clock)
+                clock, logged = time.perf_counter(), done
+                seen = session.recorder.seen()
+                entry = log_entry(done, seen, speed, session.models.timesteps, accelerator)
+                session.log.scalars(entry)
+                progress.update(task, said=status(entry))
+            _measure(session, done)
+            _sample(session, done)
+            if saving:
+                _save(session, done)
             progress.update(task, advance=1)
 
 
-def log_entry(step: int, seen: np.ndarray, speed: float) -> dict[str, float]:
-    """Means since the last log point, from (rows, 2) loss and ell. TrainingError on NaN."""
-    loss = float(seen[:, 0].mean())
-    if not math.isfinite(loss):
+def _due(done: int, every: int, steps: int) -> bool:
+    return done % every == 0 or done == steps
+
+
+def _one_step(session: Session, batches: Iterator[Batch], step: int) -> None:
+    live = session.live
+    if live is not None and live.due(step):
+        session.recorder.drain()  # rows held so far were trained under the labels of before
+        changed = live.apply(step, session.source.pairs)
+        if changed:
+            session.log.say(f"Step {step}: verdicts on {changed} pairs taken up")
+    rows = train_step(session.learner, batches, session.recipe.accumulation, step)
+    session.recorder.add(step, rows)
+    if step + 1 == min(_PROOF, session.recipe.steps):
+        _must_have_moved(session.learner, step + 1)
+
+
+def _must_have_moved(learner: Learner, steps: int) -> None:
+    """Gradients that get lost silently leave a policy that equals its reference for ever."""
+    policy = trainable(learner.bare)
+    if all(torch.equal(policy[name].float(), start) for name, start in learner.reference.items()):
         raise TrainingError(
-            f"The loss became {loss} before step {step}; the rows and checkpoints up to there are "
-            "kept. Lower the learning rate or beta and start again under another --run."
+            f"After {steps} steps no trainable tensor has changed, so no gradient arrives; raise "
+            "the learning rate, or check lora.targets and precision."
         )
-    accuracy = float((seen[:, 1] > 0).mean())
-    ell = float(seen[:, 1].mean())
-    return {
-        "step": step,
-        "loss": loss,
-        "accuracy": accuracy,
-        "ell": ell,
-        "pairs_per_second": speed,
-    }
 
 
-def _status(entry: dict[str, float]) -> str:
-    return (
-        f"loss {entry['loss']:.3f} · ell > 0: {entry['accuracy']:.0%} · "
-        f"{entry['pairs_per_second']:.0f} pairs/s"
+def _measure(session: Session, done: int) -> None:
+    """Probe and held-out pairs, where they are due after `done` steps. At step 0 ell is 0."""
+    recipe, learner = session.recipe, session.learner
+    if (section := recipe.probe) is not None and _due(done, section.every, recipe.steps):
+        members = probe_members(section.seed, len(session.source.pairs), section.pairs)
+        probe(
+            learner,
+            session.source,
+            session.recorder,
+            members,
+            draws=section.draws,
+            seed=section.seed,
+            step=done,
+            number=-(-done // section.every),
+        )
+    if (aside := recipe.held_out) is not None and _due(done, aside.every, recipe.steps):
+        assert session.held_out is not None
+        members = probe_members(aside.seed, len(session.held_out.pairs), aside.pairs)
+        ell = probe(
+            learner,
+            session.held_out,
+            session.recorder,
+            members,
+            draws=aside.draws,
+            seed=aside.seed,
+            step=done,
+            number=-(-done // aside.every),
+        )
+        session.log.held_out(done, accuracy(ell), len(members))
+
+
+def _sample(session: Session, done: int) -> None:
+    """Images from the policy as it is after `done` steps, where they are due."""
+    wanted, recipe = session.recipe.samples, session.recipe
+    if wanted is not None and session.main and _due(done, wanted.every, recipe.steps):
+        folder = session.store.run(session.run) / "samples" / f"step-{done:06d}"
+        unet, resolution = session.learner.bare, recipe.backbone.resolution
+        draw_samples(session.models, unet, wanted, resolution, folder)
+
+
+def _save(session: Session, done: int) -> Path | None:
+    """Everything up to `done` on the disk, then the checkpoint that says so."""
+    session.recorder.flush()
+    session.source.encoded.flush()
+    if session.source.reference is not None:
+        session.source.reference.flush()
+    session.learner.accelerator.wait_for_everyone()
+    if not session.main:
+        return None
+    return save_checkpoint(
+        session.store.run(session.run), done, session.recipe, session.models, session.learner
     )

@@ -32,12 +32,13 @@ class LiveMetric:
         self.running = RunningScale.zeros(here, self._models, metric)
         earlier = metric.window - 1 if metric.preset == "history" else 0
         self.earlier = torch.full((earlier, pairs if earlier else 0), torch.nan, device=device)
-        """(window - 1, N): scaled ell of a pair's earlier visits, newest first."""
+        """(window - 1, N): scaled ell of a pair's earlier visits, newest first, as under label 1:
+        held by image slot, since a verdict may turn the label between two visits."""
         self._sums = (self.running.squares.clone(), self.running.counts.clone())
         self._seen: list[tuple[Tensor, Tensor]] = []
 
-    def measure(self, ell: Tensor, pair: Tensor, timestep: Tensor) -> Measured:
-        """Score one micro-batch: ell (M, B) float32, pair indices (B,), timesteps (B,).
+    def measure(self, ell: Tensor, pair: Tensor, timestep: Tensor, label: Tensor) -> Measured:
+        """Score one micro-batch: ell (M, B) float32, pair indices, timesteps and labels (B,).
 
         Nothing that a later micro-batch of the same step sees changes here.
         """
@@ -52,8 +53,9 @@ class LiveMetric:
         self._sums = (self._sums[0] + squares, self._sums[1] + counts)
         scaled = used * scale
         if metric.preset == "history":
-            self._seen.append((pair, scaled[0]))
-            scaled = torch.cat([scaled, self.earlier[:, pair]])
+            side = 2 * label - 1
+            self._seen.append((pair, scaled[0] * side))
+            scaled = torch.cat([scaled, self.earlier[:, pair] * side])
         unused = torch.full_like(ell[self._models :], torch.nan)
         return Measured(score(scaled, metric), torch.cat([scale, unused]))
 
@@ -68,3 +70,18 @@ class LiveMetric:
             pair, scaled = accelerator.gather(pair), accelerator.gather(scaled)
             self.earlier[:, pair] = torch.cat([scaled[None], self.earlier[:-1, pair]])
         self._seen = []
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint must hold for the metric to go on unchanged."""
+        return {
+            "squares": self.running.squares,
+            "counts": self.running.counts,
+            "earlier": self.earlier,
+        }
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take a checkpoint's state, on the device of this metric."""
+        device = self.earlier.device
+        self.running.squares = state["squares"].to(device)
+        self.running.counts = state["counts"].to(device)
+        self.earlier = state["earlier"].to(device)

@@ -24,6 +24,11 @@ def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
     return generator(seed, "order", epoch).permutation(count)
 
 
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """Seed of torch's own generator (dropout) for one step of one rank."""
+    return int(generator(seed, "step", step, rank).integers(2**62))
+
+
 def pair_draw(
     seed: int, pair_id: str, draw: int, shape: tuple[int, ...], timesteps: int, strata: int = 0
 ) -> tuple[int, np.ndarray]:

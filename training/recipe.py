@@ -72,6 +72,66 @@ class Draws(Section):
     count: PositiveInt = 8
 
 
+class Caches(Section):
+    """Where encoded images and prompts are kept between visits."""
+
+    memory_gb: NonNegativeFloat = 4.0
+    """Host memory for them; past it they are encoded at each visit."""
+    disk: bool = False
+    """In the store's `caches/`, of any size and for every later run, instead of in memory."""
+
+
+class Live(Section):
+    """How verdicts act that are published while the run goes on."""
+
+    every: PositiveInt = 50
+    """Steps between two looks."""
+    keep: Literal["computed", "one"] = "computed"
+    """The weight of a pair whose label a curator confirmed: as computed, or W = 1."""
+
+
+class StoredWeights(Section):
+    """Per-pair weights of an earlier run's findings."""
+
+    run: str
+    finding: str
+    column: str = "weight"
+    mode: Literal["times", "instead"] = "instead"
+    """Multiplied with the live W, or instead of it (W = 1)."""
+
+
+class Probe(Section):
+    """Pairs that are measured under fixed draws, without gradient, as the run goes on."""
+
+    every: PositiveInt = 100
+    pairs: PositiveInt = 256
+    draws: PositiveInt = 4
+    seed: int = 0
+    """Of the draws and the choice of pairs; the same in runs that are to be compared."""
+
+
+class HeldOut(Section):
+    """Pairs of another split, never trained on: the accuracy of their ell under fixed draws."""
+
+    split: str = "validation"
+    every: PositiveInt = 200
+    pairs: PositiveInt | None = None
+    """Null: all of them."""
+    draws: PositiveInt = 8
+    labels: str = "original"
+    seed: int = 0
+
+
+class Samples(Section):
+    """Images drawn from fixed prompts and seeds as the run goes on."""
+
+    prompts: Annotated[tuple[str, ...], Field(min_length=1)]
+    every: PositiveInt = 500
+    seed: int = 0
+    steps: PositiveInt = 25
+    guidance: NonNegativeFloat = 7.5
+
+
 class Optimiser(Section):
     """AdamW."""
 
@@ -91,7 +151,9 @@ class Recipe(Section):
     labels: str = "original"
     split: str = "train"
     verdicts: bool = True
-    """Honour the verdicts that are published when the run starts."""
+    """Honour published verdicts: those there at the start, and later ones as `live` says."""
+    live: Live = Live()
+    weights: StoredWeights | None = None
     seed: int = 0
     backbone: Backbone
     objective: AnyObjective
@@ -106,8 +168,11 @@ class Recipe(Section):
     accumulation: PositiveInt = 1
     caption_dropout: Share = 0.0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    cache_gb: NonNegativeFloat = 4.0
-    """Host memory for encoded images and prompts; past it they are encoded at each visit."""
+    caches: Caches = Caches()
+    probe: Probe | None = None
+    held_out: HeldOut | None = None
+    samples: Samples | None = None
+    tensorboard: bool = False
     log_every: PositiveInt = 10
     checkpoint_every: PositiveInt = 500
 

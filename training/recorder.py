@@ -1,23 +1,49 @@
 """From the device to the trajectory: rows are held until a log point, then leave in one copy."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 
 from toolkit.trajectory import Recorder
 from training.data import Pairs
+from training.reference import ReferenceErrors
 from training.step import Batch, Row
 
 _SCALARS = ("confidence", "stability", "minority", "weight", "margin", "c2", "loss")
 
 
+class Seen(NamedTuple):
+    """What a log point says about the rows since the last one, (rows,) each, float32."""
+
+    loss: np.ndarray
+    ell: np.ndarray
+    """The policy's."""
+    chosen: np.ndarray
+    """The policy's error on the chosen image, less the reference's."""
+    rejected: np.ndarray
+    reference: np.ndarray
+    """The reference's error on the chosen image."""
+    timestep: np.ndarray
+
+
 class RunRecorder:
     """Collects steps' rows on the device; `drain` hands them to the trajectory's writer thread."""
 
-    def __init__(self, recorder: Recorder, pairs: Pairs) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        pairs: Pairs,
+        reference: ReferenceErrors | None = None,
+        micro: int = 0,
+    ) -> None:
+        """`micro`: micro-batches that this rank's rows hold already (a resumed run)."""
         self._recorder = recorder
         self._pairs = pairs
+        self._reference = reference
         self._held: list[tuple[int, int, Row]] = []
-        self._micro = 0
+        self._seen: list[np.ndarray] = []
+        self._micro = micro
 
     def add(self, step: int, rows: list[Row]) -> None:
         """Hold the rows of one optimiser step; no copy, no wait for the device."""
@@ -25,11 +51,16 @@ class RunRecorder:
             self._held.append((step, self._micro, row._replace(batch=_light(row))))
             self._micro += 1
 
-    def drain(self) -> np.ndarray:
-        """Write what is held; (rows, 2): each row's loss and the policy's ell, for the log."""
-        logged = [self._record(*entry) for entry in self._held]
+    def drain(self) -> None:
+        """Hand what is held to the writer. Before labels change: rows say what they met."""
+        self._seen.extend(self._record(*entry) for entry in self._held)
         self._held = []
-        return np.concatenate(logged) if logged else np.zeros((0, 2), np.float32)
+
+    def seen(self) -> Seen:
+        """Drain, and give what came since the last call."""
+        self.drain()
+        seen, self._seen = self._seen, []
+        return Seen(*np.concatenate(seen, axis=1)) if seen else Seen(*np.zeros((6, 0), np.float32))
 
     def flush(self) -> None:
         """Drain, and return once every row is on the disk."""
@@ -41,24 +72,42 @@ class RunRecorder:
         self.drain()
         self._recorder.close()
 
+    def probe(self, step: int, number: int, pairs: Pairs, batch: Batch, errors: np.ndarray) -> None:
+        """Write a probe's rows: errors (M + 1, 2, B), reference first, chosen and rejected."""
+        err_0, err_1 = _by_slot(errors, batch.label.cpu().numpy())
+        self._recorder.append(
+            kind="probe",
+            pair_id=pairs.pair_id[batch.pair.cpu().numpy()].tolist(),
+            visit=number,
+            draw=batch.draw.cpu().numpy(),
+            step=step,
+            timestep=batch.timestep.cpu().numpy(),
+            label=batch.label.cpu().numpy(),
+            err_ref_0=err_0[0],
+            err_ref_1=err_1[0],
+            err_0=err_0[1:],
+            err_1=err_1[1:],
+        )
+
     def _record(self, step: int, micro: int, row: Row) -> np.ndarray:
         batch = row.batch
         label = batch.label.cpu().numpy()
         errors = row.errors.cpu().numpy()
-        first = label == 1  # image_0 is the chosen one
-        err_0 = np.where(first, errors[:, 0], errors[:, 1])
-        err_1 = np.where(first, errors[:, 1], errors[:, 0])
+        err_0, err_1 = _by_slot(errors, label)
         scores, outcome = row.measured.scores, row.outcome
         values = [*scores, outcome.weight, outcome.margin, outcome.c2, outcome.loss.detach()]
         scalars = torch.stack([value.float() for value in values]).cpu().numpy()
-        indices = batch.pair.cpu().numpy()
+        indices, draw = batch.pair.cpu().numpy(), batch.draw.cpu().numpy()
+        timestep = batch.timestep.cpu().numpy()
+        if self._reference is not None:
+            self._reference.put(indices, draw, np.stack([err_0[0], err_1[0]]))
         self._recorder.append(
             pair_id=self._pairs.pair_id[indices].tolist(),
             visit=batch.visit.cpu().numpy(),
-            draw=batch.draw.cpu().numpy(),
+            draw=draw,
             step=step,
             micro=micro,
-            timestep=batch.timestep.cpu().numpy(),
+            timestep=timestep,
             err_ref_0=err_0[0],
             err_ref_1=err_1[0],
             err_0=err_0[1:],
@@ -68,8 +117,16 @@ class RunRecorder:
             verdict_id=[self._pairs.verdict_id[k] for k in indices],
             **dict(zip(_SCALARS, scalars, strict=True)),
         )
-        ell = (errors[0, 0] - errors[0, 1]) - (errors[1, 0] - errors[1, 1])
-        return np.stack([scalars[-1], ell], axis=1)
+        (ref_w, ref_l), (own_w, own_l) = errors[:2]
+        ell = (ref_w - ref_l) - (own_w - own_l)
+        return np.stack([scalars[-1], ell, own_w - ref_w, own_l - ref_l, ref_w, timestep])
+
+
+def _by_slot(errors: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Errors of image_0 and of image_1, (M + 1, B) each, from (M + 1, 2, B) by role."""
+    first = label == 1  # image_0 is the chosen one
+    chosen, rejected = errors[:, 0], errors[:, 1]
+    return np.where(first, chosen, rejected), np.where(first, rejected, chosen)
 
 
 def _light(row: Row) -> Batch:

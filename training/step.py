@@ -17,6 +17,7 @@ from toolkit.minority import gap
 from training.denoising import Condition, TensorSet, image_errors
 from training.footprints import Footprint, trainable
 from training.metric import LiveMetric, Measured
+from training.noising import step_seed
 from training.objectives.base import PairErrors, PerPair
 
 
@@ -31,6 +32,12 @@ class Batch(NamedTuple):
     """(B,) which draw of timestep and noise."""
     label: Tensor
     """(B,) 1 where image_0 is the chosen one."""
+    factor: Tensor
+    """(B,) on the pair's loss: a stored weight, and 0 where a verdict took the pair out."""
+    as_one: Tensor
+    """(B,) bool: the live weight W is set to 1."""
+    reference: Tensor | None
+    """(2, B) the reference's errors where every pair's are cached (chosen, rejected)."""
     timestep: Tensor
     """(B,)"""
     noisy: Tensor
@@ -67,6 +74,7 @@ class Learner(NamedTuple):
     optimiser: torch.optim.Optimizer
     schedule: Any
     max_grad_norm: float
+    seed: int
 
 
 def train_step(
@@ -75,6 +83,7 @@ def train_step(
     """One optimiser step over `count` micro-batches; the rows they leave."""
     accelerator = learner.accelerator
     rows = []
+    torch.manual_seed(step_seed(learner.seed, step, accelerator.process_index))
     for k in range(count):
         batch = next(micro_batches)
         with _synchronised(accelerator, learner.unet, k == count - 1):
@@ -106,9 +115,12 @@ def errors_of(unet: torch.nn.Module, batch: Batch, tensors: TensorSet | None = N
 @torch.no_grad()
 def errors_aside(learner: Learner, batch: Batch) -> list[Tensor]:
     """(2, B) each: the reference's errors, then every footprint's, on the same draw."""
-    sets = [learner.reference, *(footprint.tensors for footprint in learner.footprints)]
-    with learner.accelerator.autocast():
-        return [errors_of(learner.bare, batch, tensors) for tensors in sets]
+    sets = [footprint.tensors for footprint in learner.footprints]
+    with learner.accelerator.autocast(), _without_dropout(learner.bare):
+        reference = batch.reference
+        if reference is None:
+            reference = errors_of(learner.bare, batch, learner.reference)
+        return [reference, *(errors_of(learner.bare, batch, tensors) for tensors in sets)]
 
 
 def judge(learner: Learner, batch: Batch, policy: Tensor, aside: list[Tensor], step: int) -> Row:
@@ -116,14 +128,31 @@ def judge(learner: Learner, batch: Batch, policy: Tensor, aside: list[Tensor], s
     reference, *footprints = aside
     errors = torch.stack([reference, policy.detach(), *footprints])
     ell = gap(errors[:1, 0], errors[:1, 1], errors[1:, 0], errors[1:, 1])
-    measured = learner.metric.measure(ell, batch.pair, batch.timestep)
+    measured = learner.metric.measure(ell, batch.pair, batch.timestep, batch.label)
     minority = measured.scores.minority
-    if step < learner.metric.metric.warmup_steps:
-        minority = torch.full_like(minority, torch.nan)  # not known yet: W = 1
+    # NaN stands for "not known", and then W is 1.
+    warming = step < learner.metric.metric.warmup_steps
+    minority = torch.where(batch.as_one | warming, torch.nan, minority)
     outcome = learner.objective.loss(
         PairErrors(reference[0], reference[1], policy[0], policy[1]), minority, learner.settings
     )
+    outcome = outcome._replace(
+        loss=outcome.loss * batch.factor, weight=outcome.weight * batch.factor
+    )
     return Row(batch, errors, measured, outcome)
+
+
+@contextlib.contextmanager
+def _without_dropout(unet: torch.nn.Module) -> Iterator[None]:
+    """Only the policy meets dropout. The network is in training mode only where there is any."""
+    if not unet.training:
+        yield
+        return
+    unet.eval()
+    try:
+        yield
+    finally:
+        unet.train()
 
 
 def _synchronised(accelerator: Any, unet: torch.nn.Module, last: bool) -> Any:

@@ -90,6 +90,7 @@ def test_the_live_metric_logs_what_is_recomputed():
                 torch.from_numpy(trajectory.ell[:, here]),
                 torch.from_numpy(trajectory.pair[here]),
                 torch.from_numpy(trajectory.timestep[here]),
+                torch.ones(len(here)),
             )
             state.end_step(OneProcess())
             logged = measured.scores.minority.numpy()

@@ -18,7 +18,7 @@ from toolkit.store import Store, connect, open_store
 from toolkit.store.query import add_trajectory, fetch
 from toolkit.store.runs import run_about
 from toolkit.store.verdicts import Entry, Journal, publish
-from training.data import load_pairs
+from training.data import load_pairs, published
 from training.loop import train
 from training.recipe import Recipe
 
@@ -141,7 +141,7 @@ def test_ties_and_unlabelled_pairs_are_left_out_and_counted(make_store: StoreFac
     part.unlink()
     column = pa.array(labels, pa.float32())
     write_part(part.parent, table.set_column(spot, PAIRS.field(spot), [column]))
-    pairs = load_pairs(store, labels="original", split="train", verdicts=True)
+    pairs = load_pairs(store, labels="original", split="train", rulings=published(store))
     assert len(pairs) == 37
     assert pairs.left_out == {"tie": 2, "unlabelled": 1}
 
@@ -150,7 +150,7 @@ def test_published_verdicts_act_as_their_table_says(
     make_store: StoreFactory, tmp_path: Path
 ) -> None:
     store = make_store()
-    before = load_pairs(store, labels="original", split="train", verdicts=True)
+    before = load_pairs(store, labels="original", split="train", rulings=published(store))
     ids = before.pair_id.tolist()
     other = "image_1" if before.label[0] == 1 else "image_0"
     journal = Journal(tmp_path / "verdicts.sqlite")
@@ -159,13 +159,13 @@ def test_published_verdicts_act_as_their_table_says(
         [Entry(pair, "tester", choice) for pair, choice in zip(ids, choices, strict=False)]
     )
     publish(store, journal)
-    after = load_pairs(store, labels="original", split="train", verdicts=True)
+    after = load_pairs(store, labels="original", split="train", rulings=published(store))
     assert after.left_out == {"verdict tie": 1, "verdict drop": 1}
     assert after.label[0] == 1 - before.label[0]
     assert after.verdict_id[0] == saved[0]["verdict_id"]
     assert after.pair_id.tolist()[1] == ids[3]
     assert after.verdict_id[1] is None
-    ignored = load_pairs(store, labels="original", split="train", verdicts=False)
+    ignored = load_pairs(store, labels="original", split="train")
     assert ignored.left_out == {}
 
 

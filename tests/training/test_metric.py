@@ -40,7 +40,11 @@ def run(metric: Metric, parts: int) -> list[torch.Tensor]:
         pieces = [
             state.measure(*piece)
             for piece in zip(
-                ell.chunk(parts, 1), pair.chunk(parts), timestep.chunk(parts), strict=True
+                ell.chunk(parts, 1),
+                pair.chunk(parts),
+                timestep.chunk(parts),
+                torch.ones(len(pair)).chunk(parts),
+                strict=True,
             )
         ]
         measured.append(torch.cat([piece.scores.minority for piece in pieces]))
@@ -72,11 +76,13 @@ def test_history_reads_the_pairs_own_earlier_visits() -> None:
     state, pair, t = live(metric, models=1, pairs=4), torch.tensor([2]), torch.tensor([0])
     scaled = []
     for value in (0.5, 2.0, -1.0, 0.25, 1.0):
-        measured = state.measure(torch.tensor([[value]]), pair, t)
+        measured = state.measure(torch.tensor([[value]]), pair, t, torch.ones(1))
         scaled.append(value * measured.scale[0, 0])
         state.end_step(OneProcess())
     # rms_decay 0: each visit is scaled by the RMS of the visit before it
     torch.testing.assert_close(torch.stack(scaled[1:]), torch.tensor([4.0, -0.5, 0.25, 4.0]))
     expected = deviation(torch.tensor([[4.0], [0.25], [-0.5]]))
     torch.testing.assert_close(measured.scores.stability, expected)
-    assert state.measure(torch.tensor([[1.0]]), torch.tensor([3]), t).scores.stability.isnan()
+    assert state.measure(
+        torch.tensor([[1.0]]), torch.tensor([3]), t, torch.ones(1)
+    ).scores.stability.isnan()

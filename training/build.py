@@ -1,0 +1,108 @@
+"""A run's learner: the policy on its device with reference, footprints, optimiser and metric."""
+
+from typing import Any
+
+import torch
+
+from toolkit.errors import RecipeError
+from toolkit.store import Store
+from training.cache import folder_hash, image_ingredients, text_ingredients
+from training.data import Pairs
+from training.footprints import footprints_of, snapshot, tensors_hash, trainable
+from training.metric import LiveMetric
+from training.models import Models, prepare_trainable
+from training.objectives import OBJECTIVES
+from training.recipe import Recipe
+from training.reference import ReferenceErrors
+from training.step import Learner
+
+
+def build_learner(recipe: Recipe, models: Models, pairs: Pairs, accelerator: Any) -> Learner:
+    """The policy on its device, its reference and footprints, optimiser, metric and objective."""
+    prepare_trainable(models, recipe.backbone)
+    for part in (models.unet, models.vae, *models.text_encoders):
+        part.to(accelerator.device)
+    if recipe.precision != "fp32" and recipe.backbone.train == "lora":
+        _halve_frozen(models.unet, recipe.precision)
+    section = recipe.optimiser
+    optimiser = torch.optim.AdamW(
+        list(trainable(models.unet).values()),
+        lr=section.learning_rate,
+        betas=(section.beta1, section.beta2),
+        weight_decay=section.weight_decay,
+        fused=accelerator.device.type == "cuda",
+    )
+    warmup = section.warmup_steps
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda done: min(1.0, (done + 1) / (warmup + 1))
+    )
+    wrapped, optimiser = accelerator.prepare(models.unet, optimiser)
+    bare = accelerator.unwrap_model(wrapped)
+    footprints = footprints_of(bare, recipe.footprints)
+    metric = recipe.metric.resolve()
+    if metric.preset in ("released", "running", "paper") and not footprints:
+        raise RecipeError(
+            f"metric.preset {metric.preset} compares the policy with its footprints, and "
+            "`footprints` is empty; give at least one decay, or use preset history."
+        )
+    live = LiveMetric(
+        metric,
+        models=1 + len(footprints),
+        pairs=len(pairs),
+        timesteps=models.timesteps,
+        device=accelerator.device,
+    )
+    objective = OBJECTIVES[recipe.objective.name]
+    return Learner(
+        accelerator,
+        wrapped,
+        bare,
+        snapshot(bare),
+        footprints,
+        objective,
+        recipe.objective,
+        live,
+        optimiser,
+        schedule,
+        section.max_grad_norm,
+        recipe.seed,
+    )
+
+
+def reference_errors(
+    recipe: Recipe, store: Store, models: Models, learner: Learner, pairs: Pairs
+) -> ReferenceErrors | None:
+    """The cache of the reference's errors; None unless draws are fixed and come round again."""
+    if recipe.draws.kind != "fixed":
+        return None
+    ingredients = {
+        **image_ingredients(models, recipe.backbone.resolution),
+        **text_ingredients(models),
+        "reference": tensors_hash(dict(learner.reference)),
+        "backbone": folder_hash(models.path / "unet"),
+        "seed": recipe.seed,
+        "draws": recipe.draws.count,
+        "caption_dropout": recipe.caption_dropout,
+        "precision": recipe.precision,
+        "pairs": pairs.content(),
+    }
+    on_disk = store if recipe.caches.disk else None
+    return ReferenceErrors(pairs, recipe.draws.count, on_disk, ingredients)
+
+
+def about_models(learner: Learner) -> list[str]:
+    """Names of the M models in the order of a row's errors."""
+    return ["policy", *(footprint.name for footprint in learner.footprints)]
+
+
+def pairs_per_step(recipe: Recipe, learner: Learner) -> int:
+    """Pairs that one optimiser step sees over all processes."""
+    return recipe.batch_size * recipe.accumulation * int(learner.accelerator.num_processes)
+
+
+def _halve_frozen(unet: torch.nn.Module, precision: str) -> None:
+    """Frozen weights in half precision; adapters stay float32."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float16
+    for parameter in unet.parameters():
+        if not parameter.requires_grad:
+            parameter.data = parameter.data.to(dtype)

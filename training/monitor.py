@@ -1,0 +1,150 @@
+"""What a run says while it goes on: scalars on disk, a status line, warnings, and reasons to stop.
+
+`metrics/scalars.jsonl` holds one JSON object a log point; `metrics/held_out.jsonl` one a measuring
+of held-out pairs.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from toolkit.errors import TrainingError
+from toolkit.parts import write_text_whole
+from training.recorder import Seen
+
+BINS = 5
+"""Parts of the noise schedule that the errors' growth is told apart by."""
+
+_GROWTH = 0.05
+"""Growth of the chosen images' own error, over the reference's, that is worth a warning."""
+
+
+def log_entry(step: int, seen: Seen, speed: float, timesteps: int, accelerator: Any) -> Any:
+    """Means over all ranks since the last log point. TrainingError on a loss of 0, inf or NaN.
+
+    `chosen_growth` and `rejected_growth` are the policy's error less the reference's, over the
+    reference's error on the chosen image, and by equal parts of the noise schedule.
+    """
+    sums = accelerator.reduce(torch.from_numpy(_sums(seen, timesteps)).to(accelerator.device))
+    loss, agree, ell, rows, *by_bin = sums.cpu().tolist()
+    chosen, rejected, reference = np.array(by_bin).reshape(3, BINS)
+    mean = loss / rows
+    if not math.isfinite(mean) or mean == 0:
+        raise TrainingError(
+            f"The loss became {mean:g} before step {step}; the rows and checkpoints up to there "
+            "are kept. Lower the learning rate or beta and start again under another --run."
+        )
+    return {
+        "step": step,
+        "loss": mean,
+        "accuracy": agree / rows,
+        "ell": ell / rows,
+        "chosen_growth": _share(chosen.sum(), reference.sum()),
+        "rejected_growth": _share(rejected.sum(), reference.sum()),
+        "chosen_growth_by_timestep": [
+            _share(*pair) for pair in zip(chosen, reference, strict=True)
+        ],
+        "rejected_growth_by_timestep": [
+            _share(*pair) for pair in zip(rejected, reference, strict=True)
+        ],
+        "pairs_per_second": speed,
+    }
+
+
+def _sums(seen: Seen, timesteps: int) -> np.ndarray:
+    part = (seen.timestep * BINS // timesteps).astype(int)
+    by_bin = [
+        np.bincount(part, weights=values, minlength=BINS)
+        for values in (seen.chosen, seen.rejected, seen.reference)
+    ]
+    whole = [seen.loss.sum(), (seen.ell > 0).sum(), seen.ell.sum(), len(seen.loss)]
+    return np.concatenate([whole, *by_bin]).astype(np.float64)
+
+
+def _share(part: float, whole: float) -> float | None:
+    return float(part / whole) if whole > 0 else None
+
+
+class Log:
+    """Writes the entries of one run, on the main process; and TensorBoard's, if asked for."""
+
+    def __init__(self, run: Path, *, main: bool, tensorboard: bool, console: Any) -> None:
+        self._folder = run / "metrics"
+        self._console = console if main else None
+        self._main = main
+        self._warned = False
+        self._board = _board(self._folder / "tensorboard") if main and tensorboard else None
+
+    def scalars(self, entry: dict[str, Any]) -> None:
+        """Append a log point; warn once where the chosen images' own error grows."""
+        self._write("scalars.jsonl", entry, "train")
+        growth = entry["chosen_growth"]
+        if growth is not None and growth > _GROWTH and not self._warned:
+            self._warned = True
+            self.say(
+                f"Step {entry['step']}: the model's error on the CHOSEN images is {growth:.0%} "
+                "above the reference's, so it wins only by getting worse more slowly; lower the "
+                "learning rate or raise beta."
+            )
+
+    def held_out(self, step: int, figures: tuple[float, float, float], count: int) -> None:
+        """Append the accuracy of held-out pairs and its interval."""
+        share, low, high = figures
+        entry = {"step": step, "accuracy": share, "low": low, "high": high, "pairs": count}
+        self._write("held_out.jsonl", entry, "held_out")
+        self.say(
+            f"Step {step}: ell is positive on {share:.1%} ({low:.1%} to {high:.1%}) of {count} "
+            "held-out pairs"
+        )
+
+    def say(self, text: str) -> None:
+        """A line for the person who watches."""
+        if self._console is not None:
+            self._console.print(text)
+
+    def close(self) -> None:
+        """End TensorBoard's writer."""
+        if self._board is not None:
+            self._board.close()
+
+    def _write(self, name: str, entry: dict[str, Any], tag: str) -> None:
+        if not self._main:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / name).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(entry) + "\n")
+        if self._board is not None:
+            for key, value in entry.items():
+                if key != "step" and isinstance(value, float):
+                    self._board.add_scalar(f"{tag}/{key}", value, entry["step"])
+
+
+def forget_after(run: Path, step: int) -> None:
+    """Drop the entries past a step: a resumed run writes them again."""
+    for path in (run / "metrics").glob("*.jsonl"):
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        kept = [line for line in lines if json.loads(line)["step"] <= step]
+        write_text_whole(path, "".join(line + "\n" for line in kept))
+
+
+def _board(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as problem:
+        raise TrainingError(
+            "The recipe says tensorboard: true, and tensorboard is not installed; type "
+            "`pip install tensorboard`, or take the line out."
+        ) from problem
+    return SummaryWriter(folder)
+
+
+def status(entry: dict[str, Any]) -> str:
+    """The progress bar's words."""
+    return (
+        f"loss {entry['loss']:.3f} · ell > 0: {entry['accuracy']:.0%} · "
+        f"{entry['pairs_per_second']:.0f} pairs/s"
+    )

@@ -1,0 +1,71 @@
+"""Probes: pairs measured under fixed draws, without gradient, so that ell compares across steps.
+
+Held-out pairs are measured the same way; their accuracy is the share whose mean ell is positive.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from training.batches import Source, probe_batch
+from training.noising import generator
+from training.recorder import RunRecorder
+from training.step import Learner, errors_aside, errors_of
+
+
+def probe_members(seed: int, count: int, pairs: int | None) -> list[int]:
+    """Indices of the pairs a probe measures: `pairs` of `count` chosen by the seed, in order."""
+    if pairs is None or pairs >= count:
+        return list(range(count))
+    return sorted(generator(seed, "probe", count).permutation(count)[:pairs].tolist())
+
+
+@torch.no_grad()
+def probe(
+    learner: Learner,
+    source: Source,
+    recorder: RunRecorder,
+    members: Sequence[int],
+    *,
+    draws: int,
+    seed: int,
+    step: int,
+    number: int,
+) -> np.ndarray:
+    """Measure this rank's share of `members` under `draws` draws and record the rows.
+
+    Returns the policy's ell of every member, averaged over the draws, (len(members),) float64,
+    the same on every rank.
+    """
+    accelerator = learner.accelerator
+    rank, world = accelerator.process_index, accelerator.num_processes
+    size = source.recipe.batch_size
+    total = torch.zeros(len(members), dtype=torch.float64, device=accelerator.device)
+    places = list(range(len(members)))[rank::world]
+    was_training = learner.bare.training
+    learner.bare.eval()
+    for start in range(0, len(places), size):
+        some = places[start : start + size]
+        for draw in range(draws):
+            indices = [members[place] for place in some]
+            batch = probe_batch(source, indices, draw, seed=seed, strata=draws)
+            with accelerator.autocast():
+                policy = errors_of(learner.bare, batch)
+            reference, *footprints = errors_aside(learner, batch)
+            errors = torch.stack([reference, policy, *footprints])
+            ell = (reference[0] - reference[1]) - (policy[0] - policy[1])
+            total[some] += ell.double() / draws
+            recorder.probe(step, number, source.pairs, batch, errors.cpu().numpy())
+    learner.bare.train(was_training)
+    return np.asarray(accelerator.reduce(total, "sum").cpu())
+
+
+def accuracy(ell: np.ndarray) -> tuple[float, float, float]:
+    """Share of positive ell with its 95 % Wilson interval: (share, low, high)."""
+    n, hits = len(ell), float((ell > 0).sum())
+    z = 1.959964
+    centre = (hits + z * z / 2) / (n + z * z)
+    half = z / (n + z * z) * math.sqrt(hits * (n - hits) / n + z * z / 4)
+    return hits / n, centre - half, centre + half
