@@ -42,13 +42,17 @@ class StoreFactory:
         self,
         *,
         pairs: int = 40,
+        held_out: int = 0,
         run: bool = False,
         visits: int = 6,
         signal: float = 1.5,
         name: str = "store",
         seed: int = 0,
     ) -> Store:
-        """A store of `pairs` labelled pairs; with `run`, flip20 and a run "r" trained under it."""
+        """A store of `pairs` labelled pairs; with `run`, flip20 and a run "r" trained under it.
+
+        The last `held_out` of the pairs are of split validation.
+        """
         store = create_store(self.folder / name)
         rng = np.random.default_rng(seed)
         rows, votes, images = [], [], []
@@ -67,7 +71,7 @@ class StoreFactory:
                     "image_0": ids[0],
                     "image_1": ids[1],
                     "label": float(rng.integers(2)),
-                    "split": "train",
+                    "split": "validation" if k >= pairs - held_out else "train",
                     "source": "test",
                 }
             )

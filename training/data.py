@@ -12,12 +12,13 @@ import pyarrow.compute as pc
 import torch
 from PIL import Image
 
-from toolkit.errors import TrainingError
+from toolkit.errors import RecipeError, TrainingError
 from toolkit.pairs import PAIRS
-from toolkit.store import Store
+from toolkit.store import Store, open_store
 from toolkit.store.query import effective_labels, read_pairs
 from toolkit.store.verdicts import PREFERENCE, resolve
 from training.noising import epoch_order
+from training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,13 @@ def _pairs(
 
 def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{reason}: {n}" for reason, n in sorted(counts.items())) or "none at all"
+
+
+def store_of(recipe: Recipe) -> Store:
+    """The recipe's store. RecipeError where it names none."""
+    if recipe.store is None:
+        raise RecipeError("The recipe names no store; add `store: PATH`, or pass --store PATH.")
+    return open_store(recipe.store)
 
 
 def positions(seed: int, count: int, start: int = 0) -> Iterator[tuple[int, int]]:

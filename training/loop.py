@@ -10,14 +10,14 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from toolkit.errors import RecipeError, TrainingError
-from toolkit.store import Store, open_store
+from toolkit.store import Store
 from toolkit.store.runs import run_about, start_run, update_run
 from toolkit.trajectory import Recorder
 from training.batches import Source, micro_batches
 from training.build import about_models, build_learner, pairs_per_step, reference_errors
 from training.cache import Encoded
 from training.checkpoint import restore_checkpoint, save_checkpoint
-from training.data import Pairs, load_pairs
+from training.data import Pairs, load_pairs, store_of
 from training.footprints import tensors_hash, trainable
 from training.live import LiveVerdicts, VerdictLog, rule
 from training.models import Models, load_models
@@ -63,11 +63,9 @@ def train(recipe: Recipe, *, console: Any = None) -> str:
     Every pair's errors go into the store as it trains; a killed run leaves a store that opens and
     that `resume` goes on with. TrainingError and RecipeError say what stands against it.
     """
-    if recipe.store is None:
-        raise RecipeError("The recipe names no store; add `store: PATH`, or pass --store PATH.")
+    store = store_of(recipe)
     if recipe.run is None:
         raise RecipeError("The recipe names no run; add `run: NAME`, or pass --run NAME.")
-    store = open_store(recipe.store)
     if (store.run(recipe.run) / "run.json").exists():
         raise TrainingError(
             f"The store has a run {recipe.run!r} already; choose another name with --run, or type "

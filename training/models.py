@@ -125,6 +125,8 @@ def prepare_trainable(models: Models, section: recipes.Backbone) -> None:
             init_lora_weights="gaussian",
         )
     )
+    # Fresh adapters come in training mode inside a network that is not.
+    models.unet.train(lora.dropout > 0)
 
 
 @torch.no_grad()

@@ -24,9 +24,9 @@ def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:
     return generator(seed, "order", epoch).permutation(count)
 
 
-def step_seed(seed: int, step: int, rank: int) -> int:
-    """Seed of torch's own generator (dropout) for one step of one rank."""
-    return int(generator(seed, "step", step, rank).integers(2**62))
+def policy_seed(seed: int, step: int, micro: int, rank: int) -> int:
+    """Seed of torch's own generator (dropout) for one micro-batch of a step on one rank."""
+    return int(generator(seed, "policy", step, micro, rank).integers(2**62))
 
 
 def pair_draw(

@@ -17,7 +17,7 @@ from toolkit.minority import gap
 from training.denoising import Condition, TensorSet, image_errors
 from training.footprints import Footprint, trainable
 from training.metric import LiveMetric, Measured
-from training.noising import step_seed
+from training.noising import policy_seed
 from training.objectives.base import PairErrors, PerPair
 
 
@@ -83,9 +83,10 @@ def train_step(
     """One optimiser step over `count` micro-batches; the rows they leave."""
     accelerator = learner.accelerator
     rows = []
-    torch.manual_seed(step_seed(learner.seed, step, accelerator.process_index))
     for k in range(count):
         batch = next(micro_batches)
+        # Just before the policy: what was encoded or cached must not shift its dropout.
+        torch.manual_seed(policy_seed(learner.seed, step, k, accelerator.process_index))
         with _synchronised(accelerator, learner.unet, k == count - 1):
             with accelerator.autocast():
                 policy = errors_of(learner.unet, batch)

@@ -22,12 +22,13 @@ app = typer.Typer(
 
 def registered() -> typer.Typer:
     """The app with every verb."""
-    from app.cli import analyze, demo, desk, export, flip, ingest, pretrain, resume, train
+    from app.cli import analyze, cache, demo, desk, export, flip, ingest, pretrain, resume, train
 
     app.add_typer(ingest.app, name="ingest")
     app.command("flip")(flip.flip)
     app.command("train")(train.train)
     app.command("resume")(resume.resume)
+    app.command("cache")(cache.cache)
     app.command("analyze")(analyze.analyze)
     app.command("app")(desk.desk)
     app.command("export")(export.export)

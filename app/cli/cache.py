@@ -1,0 +1,23 @@
+"""`outvoted cache`: encode a recipe's images and prompts ahead of its run."""
+
+from typing import Annotated
+
+import typer
+
+
+def cache(
+    recipe: Annotated[str, typer.Argument(help="A recipe in YAML.")],
+    store: Annotated[str | None, typer.Option(help="Overrides the recipe's store.")] = None,
+) -> None:
+    """Fill the store's caches for a recipe: images through the VAE, prompts through the text
+    encoders. May be stopped and started again; under `accelerate launch` the work is shared."""
+    from rich.console import Console
+
+    from app.cli.extras import needs
+
+    with needs("train"):
+        from training.fill import fill
+        from training.recipe import load_recipe
+
+    images, prompts = fill(load_recipe(recipe, store=store), console=Console())
+    typer.echo(f"{images} images and {prompts} prompts encoded by this process")

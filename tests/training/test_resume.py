@@ -1,0 +1,166 @@
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.factories import StoreFactory
+from toolkit.errors import TrainingError
+from toolkit.parts import parts
+from toolkit.store import Store
+from toolkit.store.runs import run_about
+from training import loop
+from training.checkpoint import checkpoints
+from training.loop import resume, train
+from training.monitor import forget_after
+from training.recipe import Recipe
+from training.resume import read_log, set_aside
+
+MakeRecipe = Callable[..., Recipe]
+
+RESUMED = {
+    "steps": 12,
+    "checkpoint_every": 4,
+    "log_every": 3,
+    "accumulation": 2,
+    "batch_size": 5,
+    "caption_dropout": 0.3,
+    "backbone": {"lora": {"rank": 4, "dropout": 0.2}},
+    "draws": {"kind": "fixed", "count": 2},
+    "probe": {"every": 5, "pairs": 6, "draws": 2},
+    "held_out": {"every": 6, "draws": 2},
+}
+
+
+def table_of(store: Store, run: str) -> list[dict]:
+    """A run's rows in one order, and as text, so that NaN equals NaN."""
+    rows = []
+    for rank in sorted(store.run(run).glob("trajectory/rank-*")):
+        for part in parts(rank):
+            rows += pq.read_table(part).to_pylist()
+    order = ("kind", "step", "rank", "micro", "pair_id", "visit", "draw")
+    return [repr(row) for row in sorted(rows, key=lambda row: tuple(str(row[k]) for k in order))]
+
+
+def state_of(store: Store, run: str) -> dict[str, torch.Tensor]:
+    """Everything in a run's last checkpoint, by file and name."""
+    folder = max(checkpoints(store.run(run)).items())[1]
+    found = {}
+    for path in sorted(folder.rglob("*.safetensors")):
+        found |= {f"{path.name}/{name}": t for name, t in load_file(path).items()}
+    training = torch.load(folder / "state" / "training.pt", weights_only=True)
+    found |= {f"metric/{name}": tensor for name, tensor in training["metric"].items()}
+    for k, moments in training["optimiser"]["state"].items():
+        found |= {f"optimiser/{k}/{n}": torch.as_tensor(t) for n, t in moments.items()}
+    return found
+
+
+def assert_same_run(store: Store, one: str, other: str) -> None:
+    assert table_of(store, one) == table_of(store, other)
+    first, second = state_of(store, one), state_of(store, other)
+    assert first.keys() == second.keys()
+    different = [n for n in first if not torch.equal(first[n].nan_to_num(), second[n].nan_to_num())]
+    assert different == []
+    entries = [read_log(store.run(run), "held_out.jsonl") for run in (one, other)]
+    assert entries[0] == entries[1]
+    losses = [[e["loss"] for e in read_log(store.run(r), "scalars.jsonl")] for r in (one, other)]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("preset", ["history", "running"])
+def test_kills_at_random_moments_leave_no_trace_in_rows_or_weights(
+    preset: str, make_store: StoreFactory, recipe_for: MakeRecipe, tmp_path: Path
+) -> None:
+    store = make_store(pairs=26, held_out=6)
+    disk = {"disk": preset == "history"}
+    metric = {"preset": preset, "rms_min_count": 4}
+    file = tmp_path / "recipe.yaml"
+    file.write_text(recipe_for(store, **RESUMED, metric=metric, caches=disk).to_yaml())
+    command = [sys.executable, "-m", "tests.training.killing", str(file), "5", "7"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    killed = json.loads(done.stdout.splitlines()[-1])["killed"]
+    assert sum(killed) >= 4
+    assert len(table_of(store, "whole")) == 12 * 10 + 3 * 6 * 2 + 2 * 6 * 2
+    for k in range(len(killed)):
+        assert_same_run(store, "whole", f"killed-{k}")
+
+
+def test_a_stop_in_a_step_is_resumed_from_the_checkpoint_before_it(
+    make_store: StoreFactory, recipe_for: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store(pairs=26, held_out=6)
+    train(recipe_for(store, **RESUMED, run="whole"))
+    real = loop.train_step
+
+    def breaks(learner: object, batches: object, count: int, step: int) -> object:
+        if step == 10:
+            raise KeyboardInterrupt
+        return real(learner, batches, count, step)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "train_step", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe_for(store, **RESUMED))
+    monkeypatch.undo()
+    folder = store.run("r")
+    assert [e["step"] for e in read_log(folder, "scalars.jsonl")] == [3, 4, 6, 8, 9]
+    assert resume(store, "r") == "r"
+    aside = [pq.read_table(p) for p in folder.glob("set_aside/0/rank-0/part-*.parquet")]
+    steps = {step for table in aside for step in table["step"].to_pylist()}
+    assert steps == {8, 9, 10}  # rows of two steps, and the probe after ten
+    assert_same_run(store, "whole", "r")
+    assert [bool(list(p.glob("state"))) for p in checkpoints(folder).values()] == [
+        False,
+        False,
+        True,
+    ]
+
+
+def test_a_finished_run_can_be_given_more_steps(
+    make_store: StoreFactory, recipe_for: MakeRecipe
+) -> None:
+    store = make_store()
+    train(recipe_for(store, steps=8, run="long", checkpoint_every=4))
+    train(recipe_for(store, steps=4, checkpoint_every=4))
+    with pytest.raises(TrainingError, match="has done its 4 steps; ask for more with --steps"):
+        resume(store, "r")
+    resume(store, "r", steps=8)
+    assert run_about(store, "r")["steps"] == 8
+    assert table_of(store, "long") == table_of(store, "r")
+
+
+def test_changed_pairs_are_refused_with_nothing_touched(
+    make_store: StoreFactory, recipe_for: MakeRecipe
+) -> None:
+    store = make_store()
+    train(recipe_for(store, steps=4))
+    before = table_of(store, "r")
+    part = parts(store.folder("pairs"))[0]
+    table = pq.read_table(part)
+    pq.write_table(table.slice(0, 39), part)
+    with pytest.raises(TrainingError, match=r"its pairs .* changed since it began"):
+        resume(store, "r", steps=8)
+    assert table_of(store, "r") == before
+
+
+def test_rows_of_a_part_are_split_at_the_step(make_store: StoreFactory) -> None:
+    store = make_store(run=True)
+    rows = table_of(store, "r")
+    middle = 1
+    late = set_aside(store, "r", middle)
+    assert 0 < late < len(rows)
+    assert len(table_of(store, "r")) == len(rows) - late
+    assert set_aside(store, "r", middle) == 0
+
+
+def test_metrics_past_a_step_are_forgotten(tmp_path: Path) -> None:
+    (tmp_path / "metrics").mkdir()
+    lines = [json.dumps({"step": step}) + "\n" for step in (2, 4, 6)]
+    (tmp_path / "metrics" / "scalars.jsonl").write_text("".join(lines) + '{"step": 8')
+    forget_after(tmp_path, 4)
+    assert [entry["step"] for entry in read_log(tmp_path, "scalars.jsonl")] == [2, 4]

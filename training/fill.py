@@ -1,0 +1,83 @@
+"""Caches filled ahead of a run: by one process or several, stopped and started again at will."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from training.cache import BLOCK, Encoded
+from training.data import Pairs, load_pairs, published, store_of
+from training.models import Models, load_models
+from training.recipe import Recipe
+
+
+def fill(recipe: Recipe, *, console: Any = None) -> tuple[int, int]:
+    """Encode what a recipe's pairs need and its store's caches lack; (images, prompts) done here.
+
+    The size is announced first. A kill loses at most the part that was being gathered.
+    """
+    from accelerate import PartialState
+
+    store = store_of(recipe)
+    state = PartialState()
+    rulings = published(store) if recipe.verdicts else None
+    pairs = load_pairs(store, labels=recipe.labels, split=recipe.split, rulings=rulings)
+    models = load_models(recipe.backbone.path)
+    for part in (models.unet, models.vae, *models.text_encoders):
+        part.to(state.device)
+    encoded = Encoded(store, models, recipe.backbone.resolution, memory_gb=0, disk=True)
+    images = encoded.missing_images([*pairs.image_0, *pairs.image_1])
+    prompts = encoded.missing_prompts([*pairs.prompt, ""])
+    quiet = console is None or not state.is_main_process
+    if not quiet:
+        console.print(announced(models, recipe.backbone.resolution, len(images), len(prompts)))
+    mine = slice(state.process_index, None, state.num_processes)
+    with _progress(console, quiet) as progress:
+        _encode(progress, "images", images[mine], encoded.posteriors)
+        _encode(progress, "prompts", prompts[mine], encoded.prompts)
+    encoded.flush()
+    return len(images[mine]), len(prompts[mine])
+
+
+def image_bytes(models: Models, resolution: int) -> int:
+    """Bytes of one cached posterior: mean and log-variance in half precision, and time ids."""
+    channels, height, width = models.latent_shape(resolution)
+    return 2 * channels * height * width * 2 + 6 * 4
+
+
+def prompt_bytes(models: Models) -> int:
+    """Bytes of one cached prompt in half precision."""
+    widths = [encoder.config.hidden_size for encoder in models.text_encoders]
+    tokens = models.tokenizers[0].model_max_length
+    pooled = models.text_encoders[-1].config.projection_dim if models.family == "sdxl" else 0
+    return int(2 * (tokens * sum(widths) + pooled))
+
+
+def announced(models: Models, resolution: int, images: int, prompts: int) -> str:
+    """What filling will take on the disk, in a sentence."""
+    size = images * image_bytes(models, resolution) + prompts * prompt_bytes(models)
+    return (
+        f"{images} images and {prompts} prompts to encode: {size / 1e9:.2f} GB on the store's disk"
+    )
+
+
+def needed(pairs: Pairs) -> tuple[int, int]:
+    """How many images and prompts the pairs have, each counted once."""
+    return len({*pairs.image_0, *pairs.image_1}), len(set(pairs.prompt))
+
+
+def _encode(
+    progress: Progress, title: str, names: Sequence[str], encode: Callable[[Sequence[str]], Any]
+) -> None:
+    task = progress.add_task(title, total=len(names))
+    for start in range(0, len(names), 4 * BLOCK):
+        some = names[start : start + 4 * BLOCK]
+        with torch.no_grad():
+            encode(some)
+        progress.update(task, advance=len(some))
+
+
+def _progress(console: Any, quiet: bool) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, TimeRemainingColumn(), console=console, disable=quiet)
