@@ -1,0 +1,145 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.factories import StoreFactory
+from tests.training.test_resume import table_of
+from toolkit.parts import parts
+from toolkit.store import Store
+from toolkit.store.verdicts import Entry, Journal, publish
+from training import loop
+from training.data import load_pairs
+from training.live import VerdictLog, rule
+from training.loop import resume, train
+from training.recipe import Recipe
+
+MakeRecipe = Callable[..., Recipe]
+
+
+def rows_of(store: Store, run: str) -> list[dict]:
+    rows = []
+    for part in parts(store.run(run) / "trajectory" / "rank-0"):
+        rows += pq.read_table(part).to_pylist()
+    return rows
+
+
+def other(label: float) -> str:
+    return "image_1" if label == 1 else "image_0"
+
+
+def same(label: float) -> str:
+    return "image_0" if label == 1 else "image_1"
+
+
+def publishing(store: Store, journal: Journal, at: dict[int, list[Entry]]) -> Callable:
+    """A train_step that publishes verdicts while the given steps are computed."""
+    real = loop.train_step
+
+    def step_and_publish(learner: object, batches: object, count: int, step: int) -> object:
+        rows = real(learner, batches, count, step)  # type: ignore[arg-type]
+        if step in at:
+            journal.record(at[step])
+            publish(store, journal)
+        return rows
+
+    return step_and_publish
+
+
+def test_a_verdict_published_in_mid_run_acts_from_the_next_look_on(
+    make_store: StoreFactory,
+    recipe_for: MakeRecipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = make_store(pairs=10)
+    pairs = load_pairs(store, labels="original", split="train")
+    ids, label = pairs.pair_id.tolist(), pairs.label.copy()
+    journal = Journal(tmp_path / "verdicts.sqlite")
+    first = [
+        Entry(ids[0], "tester", other(label[0])),
+        Entry(ids[1], "tester", "tie"),
+        Entry(ids[2], "tester", "drop"),
+        Entry(ids[3], "tester", "unsure"),
+        Entry(ids[4], "tester", same(label[4])),
+    ]
+    again = [Entry(ids[1], "tester", same(label[1]))]
+    monkeypatch.setattr(loop, "train_step", publishing(store, journal, {2: first, 5: again}))
+    train(
+        recipe_for(
+            store,
+            steps=12,
+            batch_size=10,
+            live={"every": 4, "keep": "one"},
+            metric={"preset": "running", "rms_min_count": 2},
+        )
+    )
+    rows = rows_of(store, "r")
+    of = {k: {r["step"]: r for r in rows if r["pair_id"] == ids[k]} for k in range(10)}
+    assert [of[0][s]["label"] for s in (3, 4)] == [label[0], 1 - label[0]]
+    assert of[0][4]["verdict_id"] is not None
+    assert of[0][3]["verdict_id"] is None
+    for k in (1, 2):
+        assert [of[k][s]["loss"] == 0 for s in (3, 4, 7)] == [False, True, True]
+        assert of[k][4]["weight"] == 0
+    assert of[1][8]["loss"] > 0
+    assert of[2][8]["loss"] == 0
+    assert of[3][8]["verdict_id"] is None
+    late = [(of[k][s]["weight"], of[k][s]["minority"]) for k in (4, 5) for s in range(8, 12)]
+    assert {weight for weight, _ in late[:4]} == {1.0}  # confirmed: keep is one
+    assert all(weight < 1 for weight, minority in late[4:] if minority)
+    looks = VerdictLog(store.run("r"), fresh=False).looks
+    assert {step: len(changes) for step, changes in looks.items()} == {-1: 0, 4: 5, 8: 1}
+
+
+def test_resume_replays_the_verdicts_at_their_steps_whatever_was_published_since(
+    make_store: StoreFactory,
+    recipe_for: MakeRecipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = make_store(pairs=20)
+    pairs = load_pairs(store, labels="original", split="train")
+    ids, label = pairs.pair_id.tolist(), pairs.label.copy()
+    journal = Journal(tmp_path / "verdicts.sqlite")
+    early = [Entry(ids[k], "tester", other(label[k])) for k in range(5)]
+    late = [Entry(ids[k], "tester", "drop") for k in range(12)]
+    recipe = recipe_for(store, steps=8, checkpoint_every=2, live={"every": 2})
+    monkeypatch.setattr(loop, "train_step", publishing(store, journal, {1: early}))
+    train(recipe)
+    whole = table_of(store, "r")
+    journal.record(late)
+    publish(store, journal)
+    # No checkpoint is left: the run begins again, with the log it wrote.
+    shutil.rmtree(store.run("r") / "checkpoints")
+    about = store.run("r") / "run.json"
+    facts = json.loads(about.read_text())
+    about.write_text(json.dumps({**facts, "finished": False, "steps": 0}))
+    resume(store, "r")
+    assert table_of(store, "r") == whole
+
+
+def test_a_verdict_taken_back_restores_the_sets_label(make_store: StoreFactory) -> None:
+    pairs = load_pairs(make_store(), labels="original", split="train")
+    name, label = pairs.pair_id[3], float(pairs.label[3])
+    assert rule(pairs, {name: {"choice": other(label), "verdict_id": "v"}}, "computed") == 1
+    assert (pairs.label[3], pairs.verdict_id[3]) == (1 - label, "v")
+    rule(pairs, {name: {"choice": "unsure", "verdict_id": None}}, "computed")
+    assert (pairs.label[3], pairs.verdict_id[3], bool(pairs.dropped[3])) == (label, None, False)
+    assert rule(pairs, {"stranger": {"choice": "drop", "verdict_id": "w"}}, "computed") == 0
+
+
+def test_half_a_line_at_the_logs_end_was_never_trained_on(tmp_path: Path) -> None:
+    log = VerdictLog(tmp_path, fresh=True)
+    log.append(-1, {})
+    log.append(4, {"p": {"choice": "tie", "verdict_id": "v"}})
+    with log.path.open("a") as stream:
+        stream.write('{"step": 8, "chan')
+    again = VerdictLog(tmp_path, fresh=False)
+    assert sorted(again.looks) == [-1, 4]
+    again.append(8, {})
+    assert sorted(VerdictLog(tmp_path, fresh=False).looks) == [-1, 4, 8]
+    assert VerdictLog(tmp_path, fresh=True).looks == {}
