@@ -1,6 +1,7 @@
 """Checkpoints: complete or absent, in formats that diffusers loads by itself.
 
     RUN/checkpoints/step-000500/pytorch_lora_weights.safetensors    or unet/, where all of it trains
+                                policy.safetensors                  adapters under our own names
                                 ema_0.9999.safetensors              a footprint's trainable tensors
                                 state/                              what only a resumed run needs
 
@@ -71,13 +72,13 @@ def _save_policy(folder: Path, recipe: Recipe, models: Models, unet: Any) -> Non
     from peft.utils import get_peft_model_state_dict
 
     pipeline = StableDiffusionXLPipeline if models.family == "sdxl" else StableDiffusionPipeline
+    tensors = {name: p.detach().cpu().contiguous() for name, p in trainable(unet).items()}
+    save_file(tensors, folder / _POLICY)
     state = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet))
     pipeline.save_lora_weights(folder, unet_lora_layers=state)
 
 
 def _save_state(folder: Path, step: int, learner: Learner) -> None:
-    tensors = {name: p.detach().cpu().contiguous() for name, p in trainable(learner.bare).items()}
-    save_file(tensors, folder / _POLICY)
     scaler = learner.accelerator.scaler
     state = {
         "step": step,
@@ -101,16 +102,29 @@ def restore_checkpoint(folder: Path, learner: Learner) -> None:
 
     TrainingError where the checkpoint belongs to another network.
     """
+    restore_models(folder, learner)
     state = torch.load(folder / "state" / _TRAINING, map_location="cpu", weights_only=True)
-    _put(trainable(learner.bare), load_file(folder / "state" / _POLICY), folder)
     for footprint, updates in zip(learner.footprints, state["updates"], strict=True):
-        _put(footprint.tensors, load_file(folder / f"{footprint.name}.safetensors"), folder)
         footprint.updates = updates
     learner.optimiser.load_state_dict(state["optimiser"])
     learner.schedule.load_state_dict(state["schedule"])
     learner.metric.restore(state["metric"])
     if state["scaler"] is not None and learner.accelerator.scaler is not None:
         learner.accelerator.scaler.load_state_dict(state["scaler"])
+
+
+def restore_models(folder: Path, learner: Learner) -> None:
+    """Put policy and footprints back as they were: all that measuring needs, of any checkpoint.
+
+    TrainingError where the checkpoint belongs to another network.
+    """
+    files = [folder / _POLICY]
+    if (folder / "unet").is_dir():
+        files = sorted((folder / "unet").glob("*.safetensors"))
+    policy = {name: tensor for file in files for name, tensor in load_file(file).items()}
+    _put(trainable(learner.bare), policy, folder)
+    for footprint in learner.footprints:
+        _put(footprint.tensors, load_file(folder / f"{footprint.name}.safetensors"), folder)
 
 
 @torch.no_grad()

@@ -1,0 +1,137 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from tests.factories import StoreFactory
+from tests.training.test_resume import table_of
+from toolkit.parts import parts
+from training.cache import Encoded
+from training.data import load_pairs
+from training.fill import announced, fill, image_bytes, prompt_bytes
+from training.loop import train
+from training.models import load_models
+from training.recipe import Recipe
+from training.reference import ReferenceErrors
+from training.shelf import DiskShelf, shelf_folder
+
+MakeRecipe = Callable[..., Recipe]
+
+
+def test_a_shelf_gives_back_what_it_was_given_also_to_another_process(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    values = {
+        f"name {k}": (rng.random((2, 3)).astype(np.float16), np.arange(k, k + 4, dtype=np.int32))
+        for k in range(7)
+    }
+    shelf = DiskShelf(tmp_path)
+    for k, (name, arrays) in enumerate(values.items()):
+        shelf.put(name, arrays)
+        if k in (2, 4):
+            shelf.flush()
+    assert "name 6" in shelf
+    assert "name 6" not in DiskShelf(tmp_path)  # not flushed yet
+    shelf.flush()
+    shelf.flush()
+    assert len(list(tmp_path.glob("part-*.arrow"))) == 3
+    for opened in (shelf, DiskShelf(tmp_path)):
+        assert len(opened) == 7
+        for name, arrays in values.items():
+            found = opened.get(name)
+            assert found is not None
+            for one, other in zip(arrays, found, strict=True):
+                np.testing.assert_array_equal(one, other)
+    assert DiskShelf(tmp_path).get("stranger") is None
+
+
+def test_what_a_killed_writer_left_is_no_part(tmp_path: Path) -> None:
+    shelf = DiskShelf(tmp_path)
+    shelf.put("a", (np.zeros(3),))
+    shelf.flush()
+    (tmp_path / ".part-9.arrow.1.unfinished").write_bytes(b"ARROW1 half")
+    assert len(DiskShelf(tmp_path)) == 1
+
+
+def test_another_ingredient_is_another_folder(tmp_path: Path) -> None:
+    one = shelf_folder(tmp_path, "posteriors", {"vae": "x", "resolution": 512})
+    assert one == shelf_folder(tmp_path, "posteriors", {"resolution": 512, "vae": "x"})
+    assert one != shelf_folder(tmp_path, "posteriors", {"vae": "x", "resolution": 768})
+    assert (one / "about.json").exists()
+
+
+def test_entries_have_the_same_bits_whatever_they_were_met_with(
+    make_store: StoreFactory, sdxl: Path
+) -> None:
+    store = make_store()
+    pairs = load_pairs(store, labels="original", split="train")
+    models = load_models(str(sdxl))
+    alone = Encoded(store, models, 16, memory_gb=0, disk=False)
+    together = Encoded(store, models, 16, memory_gb=1, disk=False)
+    images, prompts = pairs.image_0[:11], sorted(set(pairs.prompt))
+    many = together.posteriors(images)[0]
+    words = together.prompts(prompts)
+    for k, image in enumerate(images):
+        assert torch.equal(many[k], alone.posteriors([image])[0][0])
+    for k, prompt in enumerate(prompts):
+        states, pooled = alone.prompts([prompt])
+        assert torch.equal(words[0][k], states[0])
+        assert pooled is not None
+        assert words[1] is not None
+        assert torch.equal(words[1][k], pooled[0])
+
+
+def test_filling_goes_on_where_it_was_stopped_and_a_run_reads_it(
+    make_store: StoreFactory, recipe_for: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store()
+    recipe = recipe_for(store, steps=2, caches={"disk": True})
+    models = load_models(recipe.backbone.path)
+    some = Encoded(store, models, 16, memory_gb=0, disk=True)
+    some.posteriors(load_pairs(store, labels="original", split="train").image_0[:5])
+    some.flush()
+    assert fill(recipe) == (80 - 5, 10 + 1)
+    assert fill(recipe) == (0, 0)
+    size = sum(p.stat().st_size for p in store.folder("caches").rglob("*.arrow"))
+    assert announced(models, 16, 80, 11).startswith("80 images and 11 prompts to encode: 0.00 GB")
+    plain = 80 * image_bytes(models, 16) + 11 * prompt_bytes(models)
+    assert plain < size < plain + 20_000  # names and file headers come on top
+
+    def never(*_: object) -> None:
+        raise AssertionError("encoded again")
+
+    monkeypatch.setattr("training.cache.encode_images", never)
+    monkeypatch.setattr("training.cache.encode_prompts", never)
+    train(recipe)
+
+
+def test_known_reference_errors_are_read_and_nothing_else_changes(
+    make_store: StoreFactory, recipe_for: MakeRecipe
+) -> None:
+    store = make_store(pairs=20)
+    draws = {"kind": "fixed", "count": 2}
+    train(recipe_for(store, run="a", draws=draws, caches={"disk": True}))
+    folder = next(store.folder("caches", "reference").iterdir())
+    rows = [row for part in parts(folder) for row in pq.read_table(part).to_pylist()]
+    assert len(rows) == 20 * 2
+    train(recipe_for(store, run="b", draws=draws, caches={"disk": True}))
+    assert len(parts(folder)) == 1  # nothing new to write
+    assert table_of(store, "a") == table_of(store, "b")
+    train(recipe_for(store, run="c", draws=draws, seed=1, caches={"disk": True}))
+    assert len(list(store.folder("caches", "reference").iterdir())) == 2
+
+
+def test_reference_errors_follow_the_label_and_are_known_all_or_none(
+    make_store: StoreFactory,
+) -> None:
+    pairs = load_pairs(make_store(), labels="original", split="train")
+    cache = ReferenceErrors(pairs, 2, None, {})
+    cache.put(np.array([3, 4]), np.array([0, 1]), np.array([[1.0, 2.0], [5.0, 6.0]]))
+    label = np.array([1.0, 0.0])
+    found = cache.known([3, 4], [0, 1], label)
+    np.testing.assert_array_equal(found, [[1.0, 6.0], [5.0, 2.0]])
+    assert cache.known([3, 4], [0, 0], label) is None
+    cache.put(np.array([3]), np.array([0]), np.array([[9.0], [9.0]]))
+    np.testing.assert_array_equal(cache.known([3], [0], label[:1]), [[1.0], [5.0]])

@@ -1,0 +1,80 @@
+"""Two real processes (gloo, CPU) under `accelerate launch` against one with the doubled batch."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from tests.factories import StoreFactory
+from toolkit.parts import parts
+from toolkit.store import Store
+from training.loop import train
+from training.recipe import Recipe
+from training.resume import read_log
+
+MakeRecipe = Callable[..., Recipe]
+
+SHARED = {
+    "steps": 6,
+    "metric": {"preset": "running", "rms_min_count": 4},
+    "objective": {"c2": "mean_logit"},
+    "held_out": {"every": 3, "draws": 2},
+    "log_every": 2,
+}
+
+
+def launch(recipe: Path, processes: int = 2) -> None:
+    script = Path(sys.executable).parent
+    command = [script / "accelerate", "launch", "--cpu", f"--num_processes={processes}"]
+    command += ["--mixed_precision=no", "--num_machines=1", "--dynamo_backend=no"]
+    done = subprocess.run(
+        [*map(str, command), str(script / "outvoted"), "train", str(recipe)],
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def rows_of(store: Store, run: str) -> dict[tuple, dict]:
+    found = {}
+    for rank in sorted(store.run(run).glob("trajectory/rank-*")):
+        for part in parts(rank):
+            for row in pq.read_table(part).to_pylist():
+                found[row["kind"], row["step"], row["pair_id"], row["visit"], row["draw"]] = row
+    return found
+
+
+def test_two_processes_train_on_the_pairs_and_scores_of_one_with_the_doubled_batch(
+    make_store: StoreFactory, recipe_for: MakeRecipe, tmp_path: Path
+) -> None:
+    store = make_store(pairs=30, held_out=6)
+    file = tmp_path / "two.yaml"
+    file.write_text(recipe_for(store, **SHARED, run="two", batch_size=4).to_yaml())
+    launch(file)
+    train(recipe_for(store, **SHARED, run="one", batch_size=8))
+    one, two = rows_of(store, "one"), rows_of(store, "two")
+    assert one.keys() == two.keys()
+    assert len(list(store.run("two").glob("trajectory/rank-*"))) == 2
+    for name in ("err_ref_0", "err_0", "err_1", "confidence", "minority", "weight", "c2", "loss"):
+        left, right = (
+            np.array(
+                [
+                    np.ravel([np.nan if v is None else v for v in np.atleast_1d(row[name])])
+                    if row[name] is not None
+                    else [np.nan]
+                    for row in rows.values()
+                ],
+                float,
+            )
+            for rows in (one, {key: two[key] for key in one})
+        )
+        np.testing.assert_allclose(left, right, rtol=2e-3, atol=2e-4, err_msg=name)
+    assert any(row["minority"] for row in one.values())
+    held_out = [read_log(store.run(run), "held_out.jsonl") for run in ("one", "two")]
+    assert [e["accuracy"] for e in held_out[0]] == [e["accuracy"] for e in held_out[1]]
+    losses = [[e["loss"] for e in read_log(store.run(r), "scalars.jsonl")] for r in ("one", "two")]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)

@@ -1,0 +1,141 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from tests.factories import StoreFactory
+from toolkit.errors import TrainingError
+from toolkit.parts import parts
+from toolkit.store import Store
+from training.loop import train
+from training.probe import accuracy, probe_members
+from training.probing import probe_run
+from training.recipe import Recipe
+from training.resume import read_log
+
+MakeRecipe = Callable[..., Recipe]
+
+FIXED = ("pair_id", "draw", "timestep", "err_ref_0", "err_ref_1")
+
+
+def probes(store: Store, run: str = "r") -> list[dict]:
+    rows = []
+    for rank in store.run(run).glob("trajectory/rank-*"):
+        for part in parts(rank):
+            rows += pq.read_table(part, filters=[("kind", "=", "probe")]).to_pylist()
+    return sorted(rows, key=lambda row: (row["step"], row["visit"], row["pair_id"], row["draw"]))
+
+
+def fixed(rows: list[dict], step: int) -> list[tuple]:
+    return [tuple(row[name] for name in FIXED) for row in rows if row["step"] == step]
+
+
+def test_a_probe_meets_the_same_pairs_under_the_same_draws_at_every_step_and_in_every_run(
+    make_store: StoreFactory, recipe_for: MakeRecipe
+) -> None:
+    store = make_store()
+    ask = {"steps": 4, "probe": {"every": 2, "pairs": 5, "draws": 3}, "batch_size": 4}
+    train(recipe_for(store, **ask))
+    train(recipe_for(store, **ask, run="s", labels="original"))
+    rows = probes(store)
+    assert len(rows) == 2 * 5 * 3
+    assert {(row["step"], row["visit"]) for row in rows} == {(2, 1), (4, 2)}
+    assert fixed(rows, 2) == fixed(rows, 4) == fixed(probes(store, "s"), 4)
+    for pair in {row["pair_id"] for row in rows}:
+        times = sorted(r["timestep"] for r in rows if r["pair_id"] == pair and r["step"] == 2)
+        assert [t * 3 // 1000 for t in times] == [0, 1, 2]  # stratified over the schedule
+    assert [row["err_0"] for row in rows[:15]] != [row["err_0"] for row in rows[15:]]
+    assert all(len(row["err_0"]) == 3 for row in rows)
+    assert all(row["minority"] is None and row["weight"] is None for row in rows)
+
+
+def test_held_out_pairs_are_measured_and_never_trained_on(
+    make_store: StoreFactory, recipe_for: MakeRecipe
+) -> None:
+    store = make_store(pairs=30, held_out=10)
+    train(recipe_for(store, steps=4, held_out={"every": 2, "draws": 2}))
+    measured = {row["pair_id"] for row in probes(store)}
+    trained = set()
+    for part in parts(store.run("r") / "trajectory" / "rank-0"):
+        trained |= set(pq.read_table(part, filters=[("kind", "=", "train")])["pair_id"].to_pylist())
+    assert len(measured) == 10
+    assert not measured & trained
+    entries = read_log(store.run("r"), "held_out.jsonl")
+    assert [entry["step"] for entry in entries] == [2, 4]
+    last = [row for row in probes(store) if row["step"] == 4]
+    mean = {pair: 0.0 for pair in measured}
+    for row in last:
+        slots = (row["err_ref_0"] - row["err_ref_1"]) - (row["err_0"][0] - row["err_1"][0])
+        mean[row["pair_id"]] += slots if row["label"] == 1 else -slots
+    assert entries[1]["accuracy"] == np.mean([ell > 0 for ell in mean.values()])
+    assert entries[1]["low"] < entries[1]["accuracy"] < entries[1]["high"]
+
+
+def test_wilsons_interval_is_the_published_one() -> None:
+    """Wilson (1927) for 8 of 10: .490 to .943."""
+    share, low, high = accuracy(np.array([1.0] * 8 + [-1.0] * 2))
+    assert (share, round(low, 3), round(high, 3)) == (0.8, 0.490, 0.943)
+
+
+def test_the_members_of_a_probe_depend_on_its_seed_alone() -> None:
+    assert probe_members(0, 100, 10) == probe_members(0, 100, 10)
+    assert probe_members(0, 100, 10) != probe_members(1, 100, 10)
+    assert probe_members(0, 5, None) == probe_members(3, 5, 9) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("kind", ["lora", "full"])
+def test_a_checkpoint_measures_afterwards_what_the_run_measured_then(
+    kind: str, make_store: StoreFactory, recipe_for: MakeRecipe
+) -> None:
+    store = make_store()
+    train(
+        recipe_for(
+            store,
+            steps=4,
+            checkpoint_every=2,
+            probe={"every": 2, "pairs": 40, "draws": 2},
+            backbone={"train": kind},
+        )
+    )
+    then = probes(store)
+    assert probe_run(store, "r", draws=2, step=2) == 40
+    now = [row for row in probes(store) if row["visit"] > 4]
+    assert len(now) == 80
+    for name in (*FIXED, "err_0", "err_1"):
+        early = [row[name] for row in then if row["step"] == 2]
+        assert early == [row[name] for row in now]
+
+
+def test_the_same_question_is_answered_once_and_another_anew(
+    make_store: StoreFactory, recipe_for: MakeRecipe
+) -> None:
+    store = make_store()
+    train(recipe_for(store, steps=2))
+    ids = sorted({row.as_py() for row in pq.read_table(parts(store.folder("pairs"))[0])["pair_id"]})
+    assert probe_run(store, "r", draws=2, pair_ids=ids[:7]) == 7
+    assert probe_run(store, "r", draws=2, pair_ids=ids[:9]) == 2
+    assert probe_run(store, "r", draws=2, pair_ids=ids[:9]) == 0
+    assert probe_run(store, "r", draws=3, pair_ids=ids[:9]) == 9
+    assert len(probes(store)) == 9 * 2 + 9 * 3
+    assert {row["visit"] for row in probes(store)} == {3, 4}
+    with pytest.raises(TrainingError, match="no checkpoint at step 7 .steps: 2."):
+        probe_run(store, "r", draws=2, step=7)
+    with pytest.raises(TrainingError, match="None of the pairs asked for"):
+        probe_run(store, "r", draws=2, pair_ids=["stranger"])
+
+
+def test_a_probe_under_another_backbone_is_refused(
+    make_store: StoreFactory, recipe_for: MakeRecipe, tmp_path: Path
+) -> None:
+    store = make_store()
+    train(recipe_for(store, steps=2, backbone={"train": "full"}))
+    file = store.run("r") / "recipe.yaml"
+    from tests.training.backbones import tiny_sd
+
+    other = tiny_sd(tmp_path / "other", seed=5)
+    old = recipe_for(store).backbone.path
+    file.write_text(file.read_text().replace(old, str(other)))
+    with pytest.raises(TrainingError, match="its reference weights changed"):
+        probe_run(store, "r", draws=1)

@@ -1,0 +1,161 @@
+"""Probes after the fact: pairs of a run's store measured under one of its checkpoints.
+
+At few visits a pair, as large datasets are trained, this is what makes detection possible: all
+pairs under few draws, then the suspects under many.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from toolkit.errors import TrainingError
+from toolkit.parts import parts, write_text_whole
+from toolkit.store import Store
+from toolkit.store.runs import run_about
+from toolkit.trajectory import Recorder
+from training.batches import Source
+from training.build import about_models, build_learner
+from training.cache import Encoded
+from training.checkpoint import checkpoints, restore_models
+from training.data import Pairs, load_pairs
+from training.footprints import tensors_hash
+from training.models import load_models
+from training.probe import probe
+from training.recipe import load_recipe
+from training.recorder import RunRecorder
+from training.resume import check_unchanged
+from training.step import Learner
+
+_FLUSH_PAIRS = 512
+"""Pairs after which rows go to the disk: what a kill may cost."""
+
+
+def probe_run(
+    store: Store,
+    run: str,
+    *,
+    draws: int,
+    step: int | None = None,
+    pair_ids: Sequence[str] | None = None,
+    seed: int = 0,
+    console: Any = None,
+) -> int:
+    """Measure pairs under `draws` fixed draws at the checkpoint of `step` (the newest by default).
+
+    Rows of kind `probe` join the run's trajectory. What an earlier call with the same checkpoint,
+    draws and seed measured is not measured again; under `accelerate launch` the pairs are shared
+    out. Returns how many pairs were measured now. TrainingError where there is no checkpoint.
+    """
+    from accelerate import Accelerator
+    from accelerate.utils import set_seed
+
+    recipe = load_recipe(store.run(run) / "recipe.yaml", store=str(store.root), run=run)
+    step, folder = _checkpoint(store, run, step)
+    precision = "no" if recipe.precision == "fp32" else recipe.precision
+    accelerator = Accelerator(mixed_precision=precision)
+    set_seed(recipe.seed)  # the adapters' start, which is the reference
+    pairs = load_pairs(store, labels=recipe.labels, split=recipe.split)
+    models = load_models(recipe.backbone.path)
+    learner = build_learner(recipe, models, pairs, accelerator)
+    _check(store, run, learner)
+    restore_models(folder, learner)
+    caches = recipe.caches
+    encoded = Encoded(
+        store,
+        models,
+        recipe.backbone.resolution,
+        memory_gb=caches.memory_gb,
+        disk=caches.disk,
+    )
+    source = Source(recipe, pairs, models, encoded, None)
+    number = _number(store, run, {"step": step, "draws": draws, "seed": seed}, accelerator)
+    members = _members(store, run, pairs, pair_ids, number, draws)
+    writer = Recorder(store.run(run), about_models(learner), rank=accelerator.process_index)
+    recorder = RunRecorder(writer, pairs)
+    columns = (TextColumn("probing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    quiet = console is None or not accelerator.is_main_process
+    try:
+        with Progress(*columns, console=console, disable=quiet) as progress:
+            task = progress.add_task("probing", total=len(members))
+            for start in range(0, len(members), _FLUSH_PAIRS):
+                some = members[start : start + _FLUSH_PAIRS]
+                probe(
+                    learner,
+                    source,
+                    recorder,
+                    some,
+                    draws=draws,
+                    seed=seed,
+                    step=step,
+                    number=number,
+                )
+                recorder.flush()
+                progress.update(task, advance=len(some))
+    finally:
+        recorder.close()
+    return len(members)
+
+
+def _checkpoint(store: Store, run: str, step: int | None) -> tuple[int, Any]:
+    run_about(store, run)
+    found = checkpoints(store.run(run))
+    if not found:
+        raise TrainingError(f"Run {run!r} has no checkpoint yet; let it go on, or name another.")
+    step = max(found) if step is None else step
+    if step not in found:
+        known = ", ".join(map(str, found))
+        raise TrainingError(
+            f"Run {run!r} has no checkpoint at step {step} (steps: {known}); name one of them with "
+            "--checkpoint."
+        )
+    return step, found[step]
+
+
+def _check(store: Store, run: str, learner: Learner) -> None:
+    """The reference must be the run's own; pairs may have come and gone."""
+    about = run_about(store, run)
+    now = {**about, "reference": tensors_hash(dict(learner.reference))}
+    now["models"] = about_models(learner)
+    check_unchanged(about, now)
+
+
+def _number(store: Store, run: str, asked: dict[str, int], accelerator: Any) -> int:
+    """The probe's number: its `visit` in the rows. The same question gets the same number."""
+    path = store.run(run) / "probes.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    for entry in known:
+        if {key: entry[key] for key in asked} == asked:
+            return int(entry["visit"])
+    # Probes of the run itself are numbered from 1, and there is at most one a step.
+    number = int(run_about(store, run)["planned_steps"]) + 1 + len(known)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        text = json.dumps([*known, {**asked, "visit": number}], indent=2)
+        write_text_whole(path, text + "\n")
+    accelerator.wait_for_everyone()
+    return number
+
+
+def _members(
+    store: Store, run: str, pairs: Pairs, wanted: Sequence[str] | None, number: int, draws: int
+) -> list[int]:
+    """Indices of the pairs asked for that have not every draw of this probe on the disk."""
+    spot = {name: k for k, name in enumerate(pairs.pair_id.tolist())}
+    asked = list(spot) if wanted is None else sorted(set(wanted) & spot.keys())
+    if not asked:
+        raise TrainingError(
+            "None of the pairs asked for can be measured (a pair needs two images, a label other "
+            "than a tie, and the run's split); widen the filter."
+        )
+    counts: dict[str, int] = {}
+    for rank in (store.run(run) / "trajectory").glob("rank-*"):
+        for part in parts(rank):
+            table = pq.read_table(part, columns=["pair_id", "visit", "kind"])
+            mine = pc.and_(pc.equal(table["kind"], "probe"), pc.equal(table["visit"], number))
+            for name in table.filter(mine)["pair_id"].to_pylist():
+                counts[name] = counts.get(name, 0) + 1
+    return [spot[name] for name in asked if counts.get(name, 0) < draws]
