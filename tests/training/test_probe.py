@@ -65,7 +65,7 @@ def test_held_out_pairs_are_measured_and_never_trained_on(
     entries = read_log(store.run("r"), "held_out.jsonl")
     assert [entry["step"] for entry in entries] == [2, 4]
     last = [row for row in probes(store) if row["step"] == 4]
-    mean = {pair: 0.0 for pair in measured}
+    mean = dict.fromkeys(measured, 0.0)
     for row in last:
         slots = (row["err_ref_0"] - row["err_ref_1"]) - (row["err_0"][0] - row["err_1"][0])
         mean[row["pair_id"]] += slots if row["label"] == 1 else -slots
@@ -120,7 +120,7 @@ def test_the_same_question_is_answered_once_and_another_anew(
     assert probe_run(store, "r", draws=3, pair_ids=ids[:9]) == 9
     assert len(probes(store)) == 9 * 2 + 9 * 3
     assert {row["visit"] for row in probes(store)} == {3, 4}
-    with pytest.raises(TrainingError, match="no checkpoint at step 7 .steps: 2."):
+    with pytest.raises(TrainingError, match=r"no checkpoint at step 7 .steps: 2\."):
         probe_run(store, "r", draws=2, step=7)
     with pytest.raises(TrainingError, match="None of the pairs asked for"):
         probe_run(store, "r", draws=2, pair_ids=["stranger"])
