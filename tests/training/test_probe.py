@@ -120,7 +120,7 @@ def test_the_same_question_is_answered_once_and_another_anew(
     assert probe_run(store, "r", draws=3, pair_ids=ids[:9]) == 9
     assert len(probes(store)) == 9 * 2 + 9 * 3
     assert {row["visit"] for row in probes(store)} == {3, 4}
-    with pytest.raises(TrainingError, match=r"no checkpoint at step 7 .steps: 2\."):
+    with pytest.raises(TrainingError, match=r"no checkpoint at step 7 .steps: 2.;"):
         probe_run(store, "r", draws=2, step=7)
     with pytest.raises(TrainingError, match="None of the pairs asked for"):
         probe_run(store, "r", draws=2, pair_ids=["stranger"])
