@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from toolkit.minority import MarginForm, WeightForm, margin, weight
-from training.objectives.base import PairErrors, PerPair
+from training.objectives.base import Mean, PairErrors, PerPair, own_mean
 
 
 class Settings(BaseModel):
@@ -28,23 +28,25 @@ class Settings(BaseModel):
     k2: float | None = None
     """Null: -1 / beta, as the authors' release has it."""
     c2: Literal["mean_logit", "mean_ell"] | float = "mean_ell"
-    """`mean_logit`: the batch mean of beta * ell (the paper); `mean_ell`: of ell (the release,
-    numerically near nothing); or a number."""
+    """`mean_logit`: the mean of beta * ell over the micro-batches of all processes (the paper);
+    `mean_ell`: of ell (the release, numerically near nothing); or a number."""
 
 
-def loss(errors: PairErrors, minority: Tensor, settings: Settings) -> PerPair:
+def loss(
+    errors: PairErrors, minority: Tensor, settings: Settings, mean: Mean = own_mean
+) -> PerPair:
     """Per-pair loss, W, Gamma and c2, each (B,). `minority` is u, NaN where unknown (W = 1)."""
     logit = settings.beta * errors.ell
     with torch.no_grad():
-        c2 = _c2(errors.ell, settings)
+        c2 = _c2(errors.ell, settings, mean)
         k2 = -1 / settings.beta if settings.k2 is None else settings.k2
         w = weight(minority, settings.weight, settings.k1)
         gamma = margin(minority, settings.margin, k2, c2)
     return PerPair(-w * logsigmoid(logit - gamma), w, gamma, c2)
 
 
-def _c2(ell: Tensor, settings: Settings) -> Tensor:
+def _c2(ell: Tensor, settings: Settings, mean: Mean) -> Tensor:
     if isinstance(settings.c2, float):
         return torch.full_like(ell, settings.c2)
-    mean = ell.mean().expand_as(ell)
-    return mean * settings.beta if settings.c2 == "mean_logit" else mean
+    centre = mean(ell).expand_as(ell)
+    return centre * settings.beta if settings.c2 == "mean_logit" else centre

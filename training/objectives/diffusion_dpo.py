@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, PositiveFloat
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from training.objectives.base import PairErrors, PerPair, plain
+from training.objectives.base import Mean, PairErrors, PerPair, own_mean, plain
 
 
 class Settings(BaseModel):
@@ -19,6 +19,11 @@ class Settings(BaseModel):
     """Effective: the logit is beta * ell (Diffusion-DPO's own code halves what it is given)."""
 
 
-def loss(errors: PairErrors, minority: Tensor, settings: Settings) -> PerPair:  # noqa: ARG001
-    """Per-pair loss (B,); `minority` is taken for the common call shape and not used."""
+def loss(
+    errors: PairErrors,
+    minority: Tensor,  # noqa: ARG001
+    settings: Settings,
+    mean: Mean = own_mean,  # noqa: ARG001
+) -> PerPair:
+    """Per-pair loss (B,); `minority` and `mean` are taken for the common call shape."""
     return plain(-logsigmoid(settings.beta * errors.ell))
