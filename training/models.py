@@ -10,6 +10,7 @@ import torch
 
 from toolkit.errors import TrainingError
 from training import recipe as recipes
+from training.adapters import add_lora, fuse_lora, load_lora
 from training.denoising import Condition
 
 Family = Literal["sd", "sdxl"]
@@ -109,24 +110,19 @@ def _load(kind: Any, folder: Path, part: str) -> Any:
 
 
 def prepare_trainable(models: Models, section: recipes.Backbone) -> None:
-    """Mark what trains: fresh LoRA adapters (B = 0, so ell is 0 at step 0), or the whole UNet."""
-    if section.train == "full":
-        models.unet.requires_grad_(True)
-        return
-    from peft import LoraConfig
+    """Mark what trains: LoRA adapters, fresh (B = 0, so ell is 0 at step 0) or those of
+    `section.adapter`, or the whole UNet, with that adapter added to its weights.
 
-    lora = section.lora
-    models.unet.add_adapter(
-        LoraConfig(
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules=list(lora.targets),
-            init_lora_weights="gaussian",
-        )
-    )
-    # Fresh adapters come in training mode inside a network that is not.
-    models.unet.train(lora.dropout > 0)
+    Either way the reference is what the network is when this returns.
+    """
+    if section.train == "full":
+        if section.adapter is not None:
+            fuse_lora(models.unet, section.adapter, section.lora)
+        models.unet.requires_grad_(True)
+    elif section.adapter is not None:
+        load_lora(models.unet, section.adapter, section.lora)
+    else:
+        add_lora(models.unet, section.lora)
 
 
 @torch.no_grad()

@@ -43,6 +43,9 @@ class Backbone(Section):
     path: str
     train: Literal["lora", "full"] = "lora"
     lora: Lora = Lora()
+    adapter: str | None = None
+    """An adapter to start from: a checkpoint's folder or a .safetensors file, of `lora`'s shape.
+    The reference is this start, not the bare backbone."""
     resolution: PositiveInt = 512
     """Side in pixels: images are resized by their shorter side and cropped in the centre."""
 
@@ -133,14 +136,26 @@ class Samples(Section):
 
 
 class Optimiser(Section):
-    """AdamW."""
+    """`adamw`; `adamw_8bit` where bitsandbytes is installed; `adafactor`, which has no betas and
+    whose rate is relative to the size of each tensor."""
 
+    name: Literal["adamw", "adamw_8bit", "adafactor"] = "adamw"
     learning_rate: PositiveFloat = 1e-5
     warmup_steps: NonNegativeInt = 0
     weight_decay: NonNegativeFloat = 0.01
     beta1: Share = 0.9
     beta2: Share = 0.999
     max_grad_norm: PositiveFloat = 1.0
+
+
+class Network(Section):
+    """Options that change speed and memory and, up to rounding, nothing else."""
+
+    gradient_checkpointing: bool = False
+    """Activations are computed again in the backward pass: about a third slower, far smaller."""
+    channels_last: bool = False
+    compile: bool = False
+    """torch.compile of the transformer blocks; needs a C++ compiler, the first step takes long."""
 
 
 class Recipe(Section):
@@ -162,6 +177,7 @@ class Recipe(Section):
     """Caps of the EMA decays; the decay ramps up as min(cap, (1 + n) / (10 + n))."""
     draws: Draws = Draws()
     optimiser: Optimiser = Optimiser()
+    network: Network = Network()
     steps: PositiveInt
     batch_size: PositiveInt = 16
     """Pairs per process and forward pass."""

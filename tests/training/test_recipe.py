@@ -36,7 +36,7 @@ def test_every_problem_is_listed_at_once() -> None:
         "footprints.0:",
     ):
         assert f"\n  {place}" in text
-    assert "Allowed: path, train, lora, resolution." in text
+    assert "Allowed: path, train, lora, adapter, resolution." in text
 
 
 def test_an_unknown_objective_is_named_with_those_there_are() -> None:

@@ -1,0 +1,109 @@
+"""Starting from a given adapter: the reference is that start, never the bare base by accident."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file, save_file
+
+from tests.factories import StoreFactory
+from tests.training.backbones import TINY
+from toolkit.errors import TrainingError
+from toolkit.store import Store, connect
+from toolkit.store.query import add_trajectory, fetch
+from toolkit.store.runs import run_about
+from training.adapters import WEIGHTS, load_lora
+from training.footprints import snapshot, tensors_hash
+from training.loop import train
+from training.models import load_models, prepare_trainable
+from training.recipe import Backbone, Lora, Recipe
+
+MakeRecipe = Callable[..., Recipe]
+SHAPE = Lora(rank=4, alpha=12)  # alpha other than the rank: the default of many loaders would err
+
+
+@pytest.fixture
+def adapter(make_store: StoreFactory, recipe_for: MakeRecipe) -> tuple[Store, Path]:
+    """A store and the checkpoint of a short run in it."""
+    store = make_store()
+    train(recipe_for(store, run="first", backbone={"lora": SHAPE.model_dump()}))
+    return store, store.run("first") / "checkpoints" / "step-000008"
+
+
+def rows_of(store: Store, run: str) -> list[dict]:
+    with connect(store) as con:
+        add_trajectory(con, store, run)
+        sql = "SELECT * FROM trajectory WHERE step = 0 ORDER BY pair_id"
+        return fetch(con, sql).to_pylist()
+
+
+@pytest.mark.parametrize("kind", ["lora", "full"])
+def test_the_reference_is_the_adapters_network_and_not_the_bare_base(
+    kind: str, adapter: tuple[Store, Path], recipe_for: MakeRecipe, sd: Path
+) -> None:
+    store, folder = adapter
+    backbone = {"train": kind, "lora": SHAPE.model_dump()}
+    train(recipe_for(store, run="bare", steps=1, backbone=backbone))
+    train(recipe_for(store, run="on", steps=1, backbone={**backbone, "adapter": str(folder)}))
+    bare, on = rows_of(store, "bare"), rows_of(store, "on")
+    for row in on:  # the policy starts as its reference
+        assert row["err_ref_0"] == row["err_0"][0]
+        assert row["err_ref_1"] == row["err_1"][0]
+    moved = [abs(a["err_ref_0"] - b["err_ref_0"]) for a, b in zip(bare, on, strict=True)]
+    assert max(moved) > 1e-5
+    models = load_models(str(sd))
+    section = Backbone(path=str(sd), train=kind, lora=SHAPE, adapter=str(folder))
+    prepare_trainable(models, section)
+    hashed = run_about(store, "on")["reference"]
+    assert hashed == tensors_hash(snapshot(models.unet))
+    assert hashed != run_about(store, "bare")["reference"]
+
+
+def test_fused_and_attached_adapters_are_the_same_network_as_in_a_pipeline(
+    adapter: tuple[Store, Path], sd: Path
+) -> None:
+    _, folder = adapter
+    rng = torch.Generator().manual_seed(0)
+    noisy = torch.randn(1, 4, 8, 8, generator=rng)
+    states = torch.randn(1, 5, TINY.text_width, generator=rng)
+    pipeline = StableDiffusionPipeline.from_pretrained(sd)
+    networks = [pipeline.unet]
+    for kind in ("lora", "full"):
+        models = load_models(str(sd))
+        section = Backbone(path=str(sd), train=kind, lora=SHAPE, adapter=str(folder))
+        prepare_trainable(models, section)
+        networks.append(models.unet)
+    with torch.no_grad():
+        bare = pipeline.unet(noisy, 7, states).sample
+        pipeline.load_lora_weights(folder)
+        found = [unet(noisy, 7, states).sample for unet in networks]
+    for one in found[1:]:
+        torch.testing.assert_close(one, found[0], rtol=1e-4, atol=1e-5)
+    assert (found[0] - bare).abs().max() > 1e-4
+    assert not any(".lora_" in name for name, _ in networks[2].named_parameters())
+
+
+def test_what_does_not_fit_is_said_in_a_sentence(
+    adapter: tuple[Store, Path], sd: Path, tmp_path: Path
+) -> None:
+    _, folder = adapter
+    text = tmp_path / "text.safetensors"
+    save_file({"text_encoder.x.lora_A.weight": torch.zeros(4, 4)}, text)
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes((folder / WEIGHTS).read_bytes()[:100])
+    no_alpha = tmp_path / "no_alpha.safetensors"  # says no alpha: the recipe's counts
+    save_file(load_file(folder / WEIGHTS), no_alpha)
+    cases = [
+        (tmp_path / "none", SHAPE, "There is no adapter at"),
+        (folder, Lora(rank=8, alpha=12), r"has rank 4 and the recipe lora.rank 8; set lora.rank"),
+        (folder, Lora(rank=4, alpha=4), "trained with alpha 12 and the recipe has lora.alpha 4"),
+        (folder, Lora(rank=4, alpha=12, targets=("to_q",)), "set lora.targets"),
+        (text, SHAPE, "belong to no UNet"),
+        (broken, SHAPE, "cannot be read"),
+    ]
+    for path, shape, says in cases:
+        with pytest.raises(TrainingError, match=says):
+            load_lora(load_models(str(sd)).unet, path, shape)
+    load_lora(load_models(str(sd)).unet, no_alpha, Lora(rank=4, alpha=3))
