@@ -12,6 +12,7 @@ from training.footprints import footprints_of, snapshot, tensors_hash, trainable
 from training.metric import LiveMetric
 from training.models import Models, prepare_trainable
 from training.objectives import OBJECTIVES
+from training.optimisers import make_optimiser, prepare_network
 from training.recipe import Recipe
 from training.reference import ReferenceErrors
 from training.step import Learner
@@ -25,13 +26,9 @@ def build_learner(recipe: Recipe, models: Models, pairs: Pairs, accelerator: Any
     if recipe.precision != "fp32" and recipe.backbone.train == "lora":
         _halve_frozen(models.unet, recipe.precision)
     section = recipe.optimiser
-    optimiser = torch.optim.AdamW(
-        list(trainable(models.unet).values()),
-        lr=section.learning_rate,
-        betas=(section.beta1, section.beta2),
-        weight_decay=section.weight_decay,
-        fused=accelerator.device.type == "cuda",
-    )
+    prepare_network(models.unet, recipe.network)
+    tensors = trainable(models.unet).values()
+    optimiser = make_optimiser(section, tensors, accelerator.device)
     warmup = section.warmup_steps
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda done: min(1.0, (done + 1) / (warmup + 1))

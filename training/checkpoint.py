@@ -75,7 +75,8 @@ def _save_policy(folder: Path, recipe: Recipe, models: Models, unet: Any) -> Non
     tensors = {name: p.detach().cpu().contiguous() for name, p in trainable(unet).items()}
     save_file(tensors, folder / _POLICY)
     state = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet))
-    pipeline.save_lora_weights(folder, unet_lora_layers=state)
+    about = unet.peft_config["default"].to_dict()  # or alpha is taken for the rank on loading
+    pipeline.save_lora_weights(folder, unet_lora_layers=state, unet_lora_adapter_metadata=about)
 
 
 def _save_state(folder: Path, step: int, learner: Learner) -> None:

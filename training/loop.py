@@ -17,6 +17,7 @@ from training.batches import Source, micro_batches
 from training.build import about_models, build_learner, pairs_per_step, reference_errors
 from training.cache import Encoded
 from training.checkpoint import restore_checkpoint, save_checkpoint
+from training.conventions import said
 from training.data import Pairs, load_pairs, store_of
 from training.footprints import tensors_hash, trainable
 from training.live import LiveVerdicts, VerdictLog, rule
@@ -199,7 +200,6 @@ def _print(console: Any, text: str) -> None:
 
 
 def _say(console: Any, recipe: Recipe, pairs: Pairs, learner: Learner) -> None:
-    beta = getattr(recipe.objective, "beta", None)
     seen = recipe.steps * pairs_per_step(recipe, learner) / len(pairs)
     left_out = ", ".join(f"{n} {why}" for why, n in sorted(pairs.left_out.items()))
     _print(
@@ -209,12 +209,8 @@ def _say(console: Any, recipe: Recipe, pairs: Pairs, learner: Learner) -> None:
         + f", {recipe.steps} steps, {seen:.1f} visits a pair; models: "
         + ", ".join(about_models(learner)),
     )
-    if beta is not None:
-        _print(
-            console,
-            f"beta {beta:g} multiplies ell (as in the diffusers SD1.5 script); Diffusion-DPO's own "
-            f"code and the diffusers SDXL script write {2 * beta:g} for the same",
-        )
+    for line in said(recipe, pairs_per_step(recipe, learner)):
+        _print(console, line)
 
 
 def _steps(session: Session, console: Any) -> None:

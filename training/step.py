@@ -18,7 +18,7 @@ from training.denoising import Condition, TensorSet, image_errors
 from training.footprints import Footprint, trainable
 from training.metric import LiveMetric, Measured
 from training.noising import policy_seed
-from training.objectives.base import PairErrors, PerPair
+from training.objectives.base import PairErrors, PerPair, mean_over
 
 
 class Batch(NamedTuple):
@@ -134,9 +134,9 @@ def judge(learner: Learner, batch: Batch, policy: Tensor, aside: list[Tensor], s
     # NaN stands for "not known", and then W is 1.
     warming = step < learner.metric.metric.warmup_steps
     minority = torch.where(batch.as_one | warming, torch.nan, minority)
-    outcome = learner.objective.loss(
-        PairErrors(reference[0], reference[1], policy[0], policy[1]), minority, learner.settings
-    )
+    pairs = PairErrors(reference[0], reference[1], policy[0], policy[1])
+    mean = mean_over(learner.accelerator)
+    outcome = learner.objective.loss(pairs, minority, learner.settings, mean)
     outcome = outcome._replace(
         loss=outcome.loss * batch.factor, weight=outcome.weight * batch.factor
     )
