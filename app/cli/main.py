@@ -22,7 +22,19 @@ app = typer.Typer(
 
 def registered() -> typer.Typer:
     """The app with every verb."""
-    from app.cli import analyze, cache, demo, desk, export, flip, ingest, pretrain, resume, train
+    from app.cli import (
+        analyze,
+        cache,
+        demo,
+        desk,
+        evaluate,
+        export,
+        flip,
+        ingest,
+        pretrain,
+        resume,
+        train,
+    )
 
     app.add_typer(ingest.app, name="ingest")
     app.command("flip")(flip.flip)
@@ -30,6 +42,7 @@ def registered() -> typer.Typer:
     app.command("resume")(resume.resume)
     app.command("cache")(cache.cache)
     app.command("analyze")(analyze.analyze)
+    app.command("evaluate")(evaluate.evaluate)
     app.command("app")(desk.desk)
     app.command("export")(export.export)
     app.command("pretrain")(pretrain.pretrain)

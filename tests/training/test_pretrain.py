@@ -13,6 +13,7 @@ import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from PIL import Image
 
+from toolkit.miniworld.scorer import sample_prompts
 from toolkit.miniworld.words import WORDS, parse
 from training.pretrain import Plan, main, pretrain
 from training.pretraining import captioned, parts
@@ -20,7 +21,7 @@ from training.pretraining.autoencoder import encode_all, open_up, to_pixels, tra
 from training.pretraining.denoiser import train_denoiser
 from training.pretraining.miniature import assemble, condition, token_ids
 from training.pretraining.optimise import batches
-from training.pretraining.samples import draw_samples, sample_prompts, score
+from training.pretraining.samples import draw_samples, score
 from training.pretraining.spelling import learn_merges, merged
 
 TINY = parts.Size(

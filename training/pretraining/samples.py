@@ -13,16 +13,10 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 
-from toolkit.miniworld.reader import read
-from toolkit.miniworld.reward import alignment, best_alignment, reward
 from toolkit.miniworld.scenes import ATTRIBUTES
-from toolkit.miniworld.words import Prompt, random_prompt, to_words
-from toolkit.miniworld.world import STANDARD
-
-
-def sample_prompts(count: int, seed: int = 0) -> list[Prompt]:
-    """Prompts as the world makes them; prompt k is the same whatever the count."""
-    return [random_prompt(np.random.default_rng([0x5A39, seed, k])) for k in range(count)]
+from toolkit.miniworld.scorer import mentions_met, sample_prompts, scores
+from toolkit.miniworld.words import Prompt, to_words
+from training.sampling import Sample, Sampling, draw
 
 
 def draw_samples(
@@ -33,41 +27,21 @@ def draw_samples(
     guidance: float = 3.0,
     batch: int = 50,
 ) -> list[Image.Image]:
-    """One image a prompt, each with a noise of its own, so that batches do not matter."""
-    pipeline.set_progress_bar_config(disable=True)
-    images: list[Image.Image] = []
-    for start in range(0, len(prompts), batch):
-        some = prompts[start : start + batch]
-        noise = [
-            torch.Generator().manual_seed(1_000_003 * seed + start + k) for k in range(len(some))
-        ]
-        made = pipeline(
-            [to_words(prompt) for prompt in some],
-            generator=noise,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-        )
-        images.extend(made.images)
-    return images
+    """One image a prompt by the pipeline's own sampler; batches do not matter."""
+    samples = [Sample(k, to_words(prompt), seed) for k, prompt in enumerate(prompts)]
+    made = draw(pipeline, samples, Sampling("own", steps, guidance), batch)
+    return [image for _, images in made for image in images]
 
 
 def score(prompts: Sequence[Prompt], images: Sequence[Image.Image]) -> dict[str, float]:
     """Mean figures of images under their prompts, all read from the pixels.
 
-    `reward` in the majority's taste, `alignment` as a share of the best possible, `presence` of a
-    clear shape, and for each attribute the share of its mentions that were met.
+    Those of `toolkit.miniworld.scorer`, `accuracy` over all mentions rather than by image, and for
+    each attribute the share of its mentions that were met.
     """
-    readings = [read(image) for image in images]
-    pairs = list(zip(prompts, readings, strict=True))
-    figures = {
-        "reward": float(np.mean([reward(p, r, STANDARD.majority) for p, r in pairs])),
-        "alignment": float(np.mean([alignment(p, r) / best_alignment(p) for p, r in pairs])),
-        "presence": float(np.mean([r.presence for r in readings])),
-    }
-    met = {
-        name: [r.best(name) == p.mentioned[name] for p, r in pairs if name in p.mentioned]
-        for name in ATTRIBUTES
-    }
+    figures = {name: float(np.mean(values)) for name, values in scores(prompts, images).items()}
+    every = mentions_met(prompts, images)
+    met = {name: [hits[name] for hits in every if name in hits] for name in ATTRIBUTES}
     figures |= {f"accuracy_{name}": float(np.mean(hits)) for name, hits in met.items() if hits}
     figures["accuracy"] = float(np.mean([hit for hits in met.values() for hit in hits]))
     return figures

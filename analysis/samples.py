@@ -1,0 +1,139 @@
+"""Models compared by the scores of their samples, prompt by prompt and seed by seed.
+
+Samples of a prompt go together, so prompts are resampled; two models are compared on the same
+noise, so their difference is taken before the mean.
+"""
+
+import base64
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+import jinja2
+import numpy as np
+import pyarrow as pa
+
+from analysis.bootstrap import Interval, mean_interval
+from toolkit.errors import InputError
+from toolkit.parts import write_text_whole
+from toolkit.schema import column
+
+COMPARISON = pa.schema(
+    [
+        column("model", pa.string(), "name of the model", nullable=False),
+        column("figure", pa.string(), "what was measured; larger is better", nullable=False),
+        column("samples", pa.int64(), "images with a value"),
+        column("mean", pa.float64(), "mean over samples"),
+        column("mean_low", pa.float64(), "its 95 % interval over prompts"),
+        column("mean_high", pa.float64(), "upper end"),
+        column("gain", pa.float64(), "mean of the difference to the first model, same noise"),
+        column("gain_low", pa.float64(), "its 95 % interval"),
+        column("gain_high", pa.float64(), "upper end"),
+        column("win_rate", pa.float64(), "share of samples above the first model's; ties half"),
+        column("win_low", pa.float64(), "its 95 % interval"),
+        column("win_high", pa.float64(), "upper end"),
+    ]
+)
+
+Key = tuple[int, int]
+
+
+def compare(scores: pa.Table, models: Sequence[str], *, resamples: int = 1000) -> pa.Table:
+    """Every model and figure against the first of `models`; schema COMPARISON.
+
+    `scores`: model, prompt_index, seed, figure, value. The first model's own gain is 0 and its win
+    rate .5. A model without a common sample has neither.
+    """
+    values: dict[tuple[str, str], dict[Key, float]] = {}
+    for row in scores.to_pylist():
+        key = (row["prompt_index"], row["seed"])
+        values.setdefault((row["model"], row["figure"]), {})[key] = row["value"]
+    figures = list(dict.fromkeys(scores["figure"].to_pylist()))
+    rows = []
+    for figure in figures:
+        first = values.get((models[0], figure), {})
+        for name in models:
+            mine = values.get((name, figure), {})
+            known = sum(not np.isnan(value) for value in mine.values())
+            row = {"model": name, "figure": figure, "samples": known}
+            rows.append({**row, **_intervals(mine, first, resamples)})
+    return pa.Table.from_pylist(rows, schema=COMPARISON)
+
+
+def _intervals(
+    mine: dict[Key, float], first: dict[Key, float], resamples: int
+) -> dict[str, float | None]:
+    keys = sorted(mine)
+    common = [key for key in keys if key in first]
+    gap = np.array([mine[key] - first[key] for key in common])
+    won = np.where(np.isnan(gap), np.nan, (np.sign(gap) + 1) / 2)
+    return {
+        **_named("mean", np.array([mine[key] for key in keys]), keys, resamples),
+        **_named("gain", gap, common, resamples),
+        **_named("win", won, common, resamples),
+    }
+
+
+def _named(
+    name: str, values: np.ndarray, keys: Sequence[Key], resamples: int
+) -> dict[str, float | None]:
+    if len(values):
+        prompts = np.array([prompt for prompt, _ in keys])
+        found = mean_interval(values, prompts, resamples=resamples)
+    else:
+        found = Interval(None, None, None)
+    first = "win_rate" if name == "win" else name
+    return {first: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+
+
+def write_sheet(
+    path: Path,
+    samples: pa.Table,
+    scores: pa.Table,
+    comparison: pa.Table,
+    models: Sequence[str],
+    *,
+    about: str,
+    rows: int = 24,
+) -> Path:
+    """One self-contained HTML page: the comparison, and images by prompt and model.
+
+    InputError where it cannot be written.
+    """
+    headline = comparison["figure"][0].as_py() if comparison.num_rows else None
+    values = {
+        (row["model"], row["prompt_index"], row["seed"]): row["value"]
+        for row in scores.to_pylist()
+        if row["figure"] == headline
+    }
+    shown: dict[Key, dict[str, dict[str, object]]] = {}
+    prompts: dict[int, str] = {}
+    for row in samples.sort_by([("prompt_index", "ascending"), ("seed", "ascending")]).to_pylist():
+        key = (row["prompt_index"], row["seed"])
+        if key not in shown and len(shown) == rows:
+            break
+        prompts[key[0]] = row["prompt"]
+        picture = "data:image/png;base64," + base64.b64encode(row["png"]).decode()
+        value = values.get((row["model"], *key))
+        shown.setdefault(key, {})[row["model"]] = {"picture": picture, "value": value}
+    source = files("analysis").joinpath("templates/samples.html").read_text(encoding="utf-8")
+    page = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    ).from_string(source)
+    text = page.render(
+        about=about,
+        headline=headline,
+        models=list(models),
+        comparison=comparison.to_pylist(),
+        rows=[
+            {"prompt": prompts[key[0]], "seed": key[1], "cells": [cells.get(m) for m in models]}
+            for key, cells in shown.items()
+        ],
+    )
+    try:
+        return write_text_whole(path, text)
+    except OSError as problem:
+        raise InputError(
+            f"The page could not be written to {path} ({problem.strerror}); name a folder you may "
+            "write with --out."
+        ) from problem

@@ -1,0 +1,70 @@
+"""`outvoted evaluate` from the command line to its table and page."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from app.cli.evaluate import named_models, read_prompts
+from app.cli.main import registered
+from tests.training.backbones import tiny_sd
+from toolkit.errors import InputError
+
+
+def test_two_models_are_drawn_scored_compared_and_shown(tmp_path: Path) -> None:
+    one, two = tiny_sd(tmp_path / "one"), tiny_sd(tmp_path / "two", seed=1)
+    out = tmp_path / "out"
+    command = ["evaluate", f"plain={one}", str(two), "--prompts", "miniworld:3", "--seeds", "2"]
+    command += ["--steps", "2", "--out", str(out), "--device", "cpu"]
+    for _ in range(2):
+        result = CliRunner().invoke(registered(), command)
+        assert result.exit_code == 0, (result.output, result.exception)
+    assert "against plain" in result.output
+    rows = pq.read_table(out / "comparison.parquet").to_pylist()
+    assert {row["model"] for row in rows} == {"plain", "two"}
+    assert all(row["samples"] == 6 for row in rows if row["figure"] == "reward")
+    assert (out / "samples.html").read_text().count("data:image/png") == 12
+
+
+def test_prompts_come_from_text_parquet_or_the_mini_world(tmp_path: Path) -> None:
+    text, table = tmp_path / "p.txt", tmp_path / "p.parquet"
+    text.write_text("a cat\n\n a dog \na cat\n")
+    pq.write_table(pa.table({"caption": ["x", None, "y"]}), table)
+    assert read_prompts(str(text), "prompt") == ["a cat", "a dog"]
+    assert read_prompts(str(table), "caption") == ["x", "y"]
+    assert len(read_prompts("miniworld:5", "")) == 5
+
+
+def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path: Path) -> None:
+    table, empty = tmp_path / "p.parquet", tmp_path / "empty.txt"
+    pq.write_table(pa.table({"caption": ["x"]}), table)
+    empty.write_text("\n")
+    broken = tmp_path / "broken.parquet"
+    broken.write_bytes(b"PAR1")
+    for source, says in (
+        (str(table), r"no column 'prompt' \(columns: caption\)"),
+        (str(tmp_path / "none.txt"), "cannot be read"),
+        (str(broken), "cannot be read"),
+        (str(empty), "holds no prompt"),
+        ("miniworld:many", "write miniworld:100"),
+    ):
+        with pytest.raises(InputError, match=says):
+            read_prompts(source, "prompt")
+
+
+def test_models_have_names_of_their_own(tmp_path: Path) -> None:
+    one = tiny_sd(tmp_path / "one")
+    assert list(named_models([str(one), f"b={one}"])) == ["one", "b"]
+    with pytest.raises(InputError, match="Two models are called 'one'"):
+        named_models([str(one), f"one={one}"])
+    with pytest.raises(InputError, match="no name before its '='"):
+        named_models([f"={one}"])
+
+
+def test_unknown_samplers_scorers_and_devices_are_refused() -> None:
+    for option, value in (("--sampler", "x"), ("--scorer", "x"), ("--device", "tpu")):
+        result = CliRunner().invoke(registered(), ["evaluate", "miniature:sd", option, value])
+        assert isinstance(result.exception, InputError)
+        assert "choose" in str(result.exception)

@@ -1,0 +1,189 @@
+"""Samples of several models for the same prompts and seeds, scored: what `outvoted evaluate` runs.
+
+OUT/evaluation.json            how the samples were drawn, and the weights' hash of every model
+OUT/samples/part-*.parquet     model, prompt_index, prompt, seed, png
+OUT/scores/SCORER/part-*.parquet   model, prompt_index, seed, figure, value
+
+Whatever is there already is not drawn or scored again, so an interrupted evaluation goes on, and a
+model can be added to a finished one.
+"""
+
+import io
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+
+from toolkit.errors import InputError
+from toolkit.miniworld import scorer as miniworld
+from toolkit.miniworld.words import parse
+from toolkit.parts import parts, write_part, write_text_whole
+from toolkit.schema import column
+from training.policies import Policy, identity, load_pipeline
+from training.sampling import Sample, Sampling, draw
+
+Scorer = Callable[[Sequence[str], Sequence[Image.Image]], Mapping[str, Sequence[float]]]
+
+SAMPLES = pa.schema(
+    [
+        column("model", pa.string(), "name of the model", nullable=False),
+        column("prompt_index", pa.int32(), "which prompt", nullable=False),
+        column("prompt", pa.string(), "its words", nullable=False),
+        column("seed", pa.int64(), "of the noise, which is the same for every model"),
+        column("png", pa.binary(), "the image"),
+    ]
+)
+
+SCORES = pa.schema(
+    [
+        column("model", pa.string(), "name of the model", nullable=False),
+        column("prompt_index", pa.int32(), "which prompt", nullable=False),
+        column("seed", pa.int64(), "of the noise"),
+        column("figure", pa.string(), "what was measured", nullable=False),
+        column("value", pa.float64(), "larger is better"),
+    ]
+)
+
+
+def _miniworld(prompts: Sequence[str], images: Sequence[Image.Image]) -> miniworld.Figures:
+    return miniworld.scores([parse(prompt) for prompt in prompts], images)
+
+
+SCORERS: dict[str, Scorer] = {"miniworld": _miniworld}
+"""Name -> (prompts, images) -> figures (N,) each, larger is better. The first is the headline."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is drawn."""
+
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    sampling: Sampling
+
+    def samples(self) -> list[Sample]:
+        """Every image of one model, prompt by prompt."""
+        return [Sample(k, p, seed) for k, p in enumerate(self.prompts) for seed in self.seeds]
+
+
+def evaluate(
+    asked: Evaluation,
+    models: Mapping[str, Policy],
+    out: Path,
+    *,
+    scorer: str = "miniworld",
+    batch: int = 50,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> tuple[pa.Table, pa.Table]:
+    """Draw and score what is not there yet; all samples (SAMPLES) and scores (SCORES) of `models`.
+
+    `progress` hears the model, how many of its images are done and how many there are to be.
+    InputError where `out` holds an evaluation that was drawn in another way.
+    """
+    _claim(out, asked, models)
+    wanted = asked.samples()
+    for name, policy in models.items():
+        absent = _absent(wanted, _keys(_read(out / "samples", SAMPLES), name))
+        done = len(wanted) - len(absent)
+        pipeline = load_pipeline(policy, device, dtype) if absent else None
+        for some, images in draw(pipeline, absent, asked.sampling, batch) if absent else ():
+            write_part(out / "samples", _rows(name, some, images))
+            done += len(some)
+            if progress:
+                progress(name, done, len(wanted))
+        del pipeline
+    samples = _read(out / "samples", SAMPLES)
+    for table in _unscored(samples, out / "scores" / scorer, batch):
+        write_part(out / "scores" / scorer, _scored(table, SCORERS[scorer]))
+    chosen = pa.array(list(models))
+    return (
+        _of(samples, chosen),
+        _of(_read(out / "scores" / scorer, SCORES), chosen),
+    )
+
+
+def _claim(out: Path, asked: Evaluation, models: Mapping[str, Policy]) -> None:
+    about = {
+        "prompts": list(asked.prompts),
+        "seeds": list(asked.seeds),
+        "sampling": asked.sampling._asdict(),
+    }
+    hashes = {name: identity(policy) for name, policy in models.items()}
+    file = out / "evaluation.json"
+    if file.exists():
+        before = json.loads(file.read_text(encoding="utf-8"))
+        known = before.pop("models")
+        changed = [key for key in about if before.get(key) != about[key]]
+        changed += [
+            f"model {name}" for name in hashes if known.get(name, hashes[name]) != hashes[name]
+        ]
+        if changed:
+            raise InputError(
+                f"{out} holds an evaluation with other {', '.join(changed)}; name another --out, "
+                "or ask for the same."
+            )
+        hashes = {**known, **hashes}
+    write_text_whole(file, json.dumps({**about, "models": hashes}, indent=2) + "\n")
+
+
+def _rows(model: str, some: Sequence[Sample], images: Sequence[Image.Image]) -> pa.Table:
+    rows = [
+        {"model": model, **sample._asdict(), "png": _png(image)}
+        for sample, image in zip(some, images, strict=True)
+    ]
+    return pa.Table.from_pylist(rows, schema=SAMPLES)
+
+
+def _png(image: Image.Image) -> bytes:
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return out.getvalue()
+
+
+def _absent(wanted: Sequence[Sample], there: set[tuple[int, int]]) -> list[Sample]:
+    return [sample for sample in wanted if (sample.prompt_index, sample.seed) not in there]
+
+
+def _keys(table: pa.Table, model: str) -> set[tuple[int, int]]:
+    mine = _of(table, pa.array([model]))
+    return set(zip(mine["prompt_index"].to_pylist(), mine["seed"].to_pylist(), strict=True))
+
+
+def _of(table: pa.Table, models: pa.Array) -> pa.Table:
+    return table.filter(pc.is_in(table["model"], models))
+
+
+def _read(folder: Path, schema: pa.Schema) -> pa.Table:
+    files = parts(folder)
+    tables = [pq.read_table(file, schema=schema) for file in files]
+    return pa.concat_tables(tables) if tables else schema.empty_table()
+
+
+def _unscored(samples: pa.Table, folder: Path, batch: int) -> Iterator[pa.Table]:
+    done = _read(folder, SCORES)
+    names = ("model", "prompt_index", "seed")
+    there = set(zip(*(done[name].to_pylist() for name in names), strict=True))
+    keys = zip(*(samples[name].to_pylist() for name in names), strict=True)
+    rows = [row for row, key in enumerate(keys) if key not in there]
+    for start in range(0, len(rows), batch):
+        yield samples.take(rows[start : start + batch])
+
+
+def _scored(samples: pa.Table, scorer: Scorer) -> pa.Table:
+    images = [Image.open(io.BytesIO(png)) for png in samples["png"].to_pylist()]
+    found = scorer(samples["prompt"].to_pylist(), images)
+    keys = samples.select(["model", "prompt_index", "seed"]).to_pylist()
+    rows = [
+        {**key, "figure": figure, "value": float(value)}
+        for figure, values in found.items()
+        for key, value in zip(keys, values, strict=True)
+    ]
+    return pa.Table.from_pylist(rows, schema=SCORES)

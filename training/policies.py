@@ -1,0 +1,110 @@
+"""What can be sampled from: a diffusers folder, a miniature, a run, or one of its checkpoints."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from toolkit.errors import TrainingError
+from training.adapters import WEIGHTS, load_lora
+from training.models import family_of, resolve_path
+from training.recipe import Lora, load_recipe
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A backbone and what a run made of it."""
+
+    base: Path
+    """A diffusers folder."""
+    checkpoint: Path | None = None
+    """The folder of a checkpoint; None for the backbone as it is."""
+    lora: Lora | None = None
+    """The shape of the checkpoint's adapters; None where it holds a whole UNet."""
+
+    def files(self) -> list[Path]:
+        """The weights that decide what is drawn."""
+        base = sorted(self.base.glob("*/*.safetensors"))
+        trained = sorted(self.checkpoint.rglob("*.safetensors")) if self.checkpoint else []
+        return base + [p for p in trained if p.name == WEIGHTS or p.parent.name == "unet"]
+
+
+def policy_of(spec: str) -> Policy:
+    """The policy behind `miniature:sd`, a diffusers folder, a checkpoint, or a run (its last one).
+
+    TrainingError says what lies there instead.
+    """
+    folder = Path(spec)
+    if spec.startswith("miniature:") or (folder / "model_index.json").is_file():
+        return Policy(resolve_path(spec))
+    if (folder / "recipe.yaml").is_file():
+        return _checkpoint(folder, _last(folder))
+    if (folder.parent.parent / "recipe.yaml").is_file():
+        return _checkpoint(folder.parent.parent, folder)
+    raise TrainingError(
+        f"{spec} is no model (neither a diffusers folder, nor a run, nor RUN/checkpoints/step-N); "
+        "name one of these, or miniature:sd."
+    )
+
+
+def checkpoints(run: Path) -> list[Path]:
+    """A run's whole checkpoints, by step."""
+    return sorted((run / "checkpoints").glob("step-*"))
+
+
+def load_pipeline(policy: Policy, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
+    """The diffusers pipeline of a policy, ready to draw."""
+    from diffusers import DiffusionPipeline, UNet2DConditionModel
+    from diffusers.utils import logging
+
+    logging.disable_progress_bar()
+    extra: dict[str, Any] = {}
+    if family_of(policy.base) == "sd":  # a checker that blackens images would be scored, too
+        extra = {"safety_checker": None, "requires_safety_checker": False}
+    try:
+        pipeline = DiffusionPipeline.from_pretrained(
+            policy.base, torch_dtype=dtype, local_files_only=True, **extra
+        )
+        if policy.checkpoint is not None and policy.lora is None:
+            pipeline.unet = UNet2DConditionModel.from_pretrained(
+                policy.checkpoint, subfolder="unet", torch_dtype=dtype
+            )
+    except (OSError, ValueError) as problem:
+        raise TrainingError(
+            f"The model in {policy.checkpoint or policy.base} cannot be loaded "
+            f"({' '.join(str(problem).split())}); restore the folder or name another."
+        ) from problem
+    if policy.checkpoint is not None and policy.lora is not None:
+        load_lora(pipeline.unet, policy.checkpoint, policy.lora)
+    return pipeline.to(device, dtype)
+
+
+def identity(policy: Policy) -> str:
+    """sha256 over the weights, by content: another model under an old name is noticed."""
+    digest = hashlib.sha256(repr(policy.lora).encode())
+    for file in policy.files():
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _last(run: Path) -> Path:
+    found = checkpoints(run)
+    if not found:
+        raise TrainingError(f"The run {run} has no checkpoint yet; name another, or let it go on.")
+    return found[-1]
+
+
+def _checkpoint(run: Path, folder: Path) -> Policy:
+    backbone = load_recipe(run / "recipe.yaml").backbone
+    base = resolve_path(backbone.path)
+    if backbone.train == "full" and (folder / "unet").is_dir():
+        return Policy(base, folder)
+    if backbone.train == "lora" and (folder / WEIGHTS).is_file():
+        return Policy(base, folder, backbone.lora)
+    known = ", ".join(path.name for path in checkpoints(run)) or "none"
+    raise TrainingError(
+        f"{folder} is no whole checkpoint of {run} (checkpoints: {known}); name one of them."
+    )

@@ -1,0 +1,25 @@
+"""Devices and number formats by the names that recipes and options use."""
+
+import torch
+
+from toolkit.errors import InputError
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def device_of(name: str) -> str:
+    """cpu, or cuda where there is one; `auto` takes the best. InputError for what is not here."""
+    has = torch.cuda.is_available()
+    if name == "auto":
+        return "cuda" if has else "cpu"
+    if name not in ("cpu", "cuda") or (name == "cuda" and not has):
+        here = "cpu or cuda" if has else "cpu"
+        raise InputError(f"There is no device {name!r} on this machine; choose {here}, or auto.")
+    return name
+
+
+def dtype_of(name: str) -> torch.dtype:
+    """The format called fp32, bf16 or fp16."""
+    if name not in DTYPES:
+        raise InputError(f"There is no precision {name!r}; choose {', '.join(DTYPES)}.")
+    return DTYPES[name]
