@@ -31,6 +31,7 @@ def registered() -> typer.Typer:
         export,
         flip,
         ingest,
+        plan,
         pretrain,
         resume,
         train,
@@ -38,6 +39,7 @@ def registered() -> typer.Typer:
 
     app.add_typer(ingest.app, name="ingest")
     app.command("flip")(flip.flip)
+    app.command("plan")(plan.plan)
     app.command("train")(train.train)
     app.command("resume")(resume.resume)
     app.command("cache")(cache.cache)

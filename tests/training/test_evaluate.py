@@ -183,5 +183,5 @@ def test_what_is_no_model_is_named(tmp_path: Path, sd: Path) -> None:
 
 
 def test_the_noise_of_a_prompt_stays_what_it_is() -> None:
-    """printf 'sample\\x1f0\\x1fa square' | b2sum -l 56, as a number: old samples stay comparable."""
+    """printf 'sample\\x1f0\\x1fa square' | b2sum -l 56, in decimal: old samples compare."""
     assert noise_of("a square", 0).initial_seed() == 32597671585797204

@@ -1,0 +1,75 @@
+"""`outvoted plan`: what a recipe will take, before it is run."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from training.plan import Plan
+
+
+def plan(
+    recipe: Annotated[str, typer.Argument(help="A recipe in YAML.")],
+    store: Annotated[str | None, typer.Option(help="Overrides the recipe's store.")] = None,
+    labels: Annotated[str | None, typer.Option(help="Overrides the recipe's label set.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Overrides the recipe's steps.")] = None,
+) -> None:
+    """Say memory, speed, hours and disk of a run, from two trial steps that write nothing."""
+    from rich.console import Console
+
+    from app.cli.extras import needs
+
+    with needs("train"):
+        from training.conventions import said
+        from training.plan import plan as foresee
+        from training.recipe import load_recipe
+
+    settings = load_recipe(recipe, store=store, labels=labels, steps=steps)
+    console = Console(soft_wrap=True, highlight=False)
+    with console.status("loading, then two trial steps"):
+        found = foresee(settings)
+    for line in said(settings, found.pairs_per_step):
+        console.print(line, markup=False)
+    for name, text in summary(found):
+        console.print(f"{name:<12} {text}", markup=False)
+
+
+def summary(found: "Plan") -> list[tuple[str, str]]:
+    """What the command prints, name and sentence."""
+    fits = found.cache_bytes <= found.cache_limit
+    again = "" if fits else "; what does not fit is encoded again at each visit (raise cache_gb)"
+    return [
+        (
+            "pairs",
+            f"{found.pairs:,} with {found.images:,} images and {found.prompts:,} prompts; "
+            f"{found.visits:.1f} visits each over {found.steps:,} steps of {found.pairs_per_step}",
+        ),
+        ("device", found.device),
+        ("trains", f"{found.numbers:,} numbers, {found.models} models"),
+        ("memory", f"{size(found.peak_memory)} at most in the trial"),
+        ("speed", f"{found.pairs_per_second:.3g} pairs a second, once they are encoded"),
+        (
+            "time",
+            f"{found.hours:.3g} hours, {found.encoded_pairs * found.encode_seconds / 3600:.2g} of "
+            "them encoding",
+        ),
+        (
+            "cache",
+            f"{size(found.cache_bytes)} of host memory, up to {size(found.cache_limit)} allowed"
+            + again,
+        ),
+        (
+            "disk",
+            f"{size(found.trajectory_bytes)} of trajectories ({found.row_bytes:.0f} bytes a row), "
+            f"{size(found.checkpoint_bytes)} of checkpoints ({found.checkpoints})",
+        ),
+    ]
+
+
+def size(count: float) -> str:
+    """Bytes as people read them, in powers of ten."""
+    for unit in ("bytes", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"

@@ -1,0 +1,30 @@
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from app.cli.main import registered
+from app.cli.plan import size
+from tests.factories import StoreFactory
+from tests.training.backbones import tiny_sd
+
+
+def test_the_command_says_what_a_run_will_take(make_store: StoreFactory, tmp_path: Path) -> None:
+    store, backbone = make_store(), tiny_sd(tmp_path / "sd")
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(
+        f"backbone: {{path: {backbone}, resolution: 16, lora: {{rank: 4}}}}\n"
+        "objective: {name: diffusion_dpo, beta: 300}\nsteps: 8\nbatch_size: 10\n"
+    )
+    result = CliRunner().invoke(registered(), ["plan", str(recipe), "--store", str(store.root)])
+    assert result.exit_code == 0, (result.output, result.exception)
+    for words in ("write 600 for the same", "2.0 visits each", "pairs a second", "hours", "rows"):
+        assert words in result.output.replace("bytes a row", "rows")
+    assert store.runs() == []
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(12, "12 bytes"), (1500, "1.5 kB"), (2.5e7, "25 MB"), (4e12, "4e+03 GB")]
+)
+def test_sizes_are_read_in_powers_of_ten(count: float, text: str) -> None:
+    assert size(count) == text

@@ -1,0 +1,215 @@
+"""What a recipe will take, without training it: two trial steps, and the rest counted.
+
+The trial takes real pairs through the real step and writes nothing into the store.
+"""
+
+import io
+import resource
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+
+from toolkit.errors import RecipeError, TrainingError
+from toolkit.store import open_store
+from toolkit.trajectory import rows
+from training.batches import micro_batches
+from training.cache import Encoded
+from training.data import Pairs, load_pairs
+from training.footprints import trainable
+from training.loop import build_learner, pairs_per_step
+from training.models import Models, encode_prompts, load_models
+from training.recipe import Recipe
+from training.step import Batch, Learner, train_step
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run foreseen. Bytes and seconds throughout."""
+
+    device: str
+    pairs: int
+    images: int
+    prompts: int
+    steps: int
+    pairs_per_step: int
+    numbers: int
+    """Trainable numbers of the policy."""
+    models: int
+    """The policy and its footprints."""
+    peak_memory: int
+    """On a GPU what torch allocated there, else what the whole process held at most."""
+    step_seconds: float
+    """Of the second trial step, its images encoded before."""
+    encode_seconds: float
+    """To encode one pair's two images and its prompt and to draw its noise."""
+    cache_bytes: int
+    """Of every image and prompt the run will meet."""
+    cache_limit: int
+    row_bytes: float
+    checkpoints: int
+
+    @property
+    def rows(self) -> int:
+        """Trajectory rows: pairs over all steps."""
+        return self.steps * self.pairs_per_step
+
+    @property
+    def visits(self) -> float:
+        """Of a pair, on average."""
+        return self.rows / self.pairs
+
+    @property
+    def pairs_per_second(self) -> float:
+        """Of the step alone, once everything is encoded."""
+        return self.pairs_per_step / self.step_seconds
+
+    @property
+    def encoded_pairs(self) -> float:
+        """How many pairs' worth of encoding the run does: each once, and what does not fit into
+        the cache again at every visit."""
+        met = min(self.pairs, self.rows)
+        kept = min(1.0, self.cache_limit / self.cache_bytes) if self.cache_bytes else 1.0
+        return met + (self.rows - met) * (1 - kept)
+
+    @property
+    def hours(self) -> float:
+        """Steps and encoding."""
+        stepping = self.steps * self.step_seconds
+        return (stepping + self.encoded_pairs * self.encode_seconds) / 3600
+
+    @property
+    def trajectory_bytes(self) -> int:
+        """On disk, over all ranks."""
+        return round(self.rows * self.row_bytes)
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """On disk, all checkpoints: policy and footprints in float32."""
+        return self.checkpoints * self.models * self.numbers * 4
+
+
+def plan(recipe: Recipe) -> Plan:
+    """Try two steps of a recipe and count the rest.
+
+    RecipeError, StoreError or TrainingError as `train` would raise them; TrainingError where the
+    device has too little memory for the trial.
+    """
+    from accelerate import Accelerator
+
+    if recipe.store is None:
+        raise RecipeError("The recipe names no store; add `store: PATH`, or pass --store PATH.")
+    store = open_store(recipe.store)
+    mixed = "no" if recipe.precision == "fp32" else recipe.precision
+    accelerator = Accelerator(mixed_precision=mixed)
+    pairs = load_pairs(store, labels=recipe.labels, split=recipe.split, verdicts=recipe.verdicts)
+    models = load_models(recipe.backbone.path)
+    try:
+        learner = build_learner(recipe, models, pairs, accelerator)
+        encoded = Encoded(store, models, recipe.backbone.resolution, recipe.cache_gb)
+        stream = micro_batches(recipe, pairs, models, encoded, rank=0, world=1)
+        encode, step = _trial(recipe, learner, stream)
+    except torch.cuda.OutOfMemoryError as problem:
+        raise TrainingError(
+            f"The trial step does not fit into the memory of {_device_name(accelerator)}; lower "
+            "batch_size and raise accumulation, or set network.gradient_checkpointing: true."
+        ) from problem
+    return _counted(recipe, models, pairs, learner, encode, step)
+
+
+def _trial(recipe: Recipe, learner: Learner, stream: Any) -> tuple[float, float]:
+    """Seconds to encode a pair, and of one optimiser step."""
+    device = learner.accelerator.device
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    began = _now(device)
+    batches: list[Batch] = [next(stream) for _ in range(2 * recipe.accumulation)]
+    encode = (_now(device) - began) / (len(batches) * recipe.batch_size)
+    ahead = iter(batches)
+    train_step(learner, ahead, recipe.accumulation, 0)  # compiles, allocates, fills pools
+    began = _now(device)
+    train_step(learner, ahead, recipe.accumulation, 1)
+    return encode, _now(device) - began
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def _counted(
+    recipe: Recipe, models: Models, pairs: Pairs, learner: Learner, encode: float, step: float
+) -> Plan:
+    images = len({*pairs.image_0, *pairs.image_1})
+    prompts = len(set(pairs.prompt))
+    together = pairs_per_step(recipe, learner)
+    met = min(1.0, recipe.steps * together / len(pairs))
+    device = learner.accelerator.device
+    return Plan(
+        device=_device_name(learner.accelerator),
+        pairs=len(pairs),
+        images=images,
+        prompts=prompts,
+        steps=recipe.steps,
+        pairs_per_step=together,
+        numbers=sum(p.numel() for p in trainable(learner.bare).values()),
+        models=1 + len(learner.footprints),
+        peak_memory=(
+            torch.cuda.max_memory_allocated()
+            if device.type == "cuda"
+            else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        ),
+        step_seconds=step,
+        encode_seconds=encode,
+        cache_bytes=round(met * _cache_bytes(recipe, models, images, prompts)),
+        cache_limit=int(recipe.cache_gb * 1e9),
+        row_bytes=row_bytes(pairs.pair_id, 1 + len(learner.footprints)),
+        checkpoints=-(-recipe.steps // recipe.checkpoint_every),
+    )
+
+
+def _cache_bytes(recipe: Recipe, models: Models, images: int, prompts: int) -> int:
+    """As `training.cache` counts them: mean and log-variance an image, the states a prompt."""
+    channels, height, width = models.latent_shape(recipe.backbone.resolution)
+    states, pooled = encode_prompts(models, ["a"])
+    prompt = states.nbytes + (0 if pooled is None else pooled.nbytes)
+    return int(images * (2 * channels * height * width * 4 + 200) + prompts * prompt)
+
+
+def row_bytes(pair_ids: np.ndarray, models: int, count: int = 20_000) -> float:
+    """Bytes a trajectory row takes on disk, from a part of made-up rows of the real shape.
+
+    Errors hardly compress, so numbers at random are as large as real ones. The scale of the
+    metric is the same for many rows, as c2 is.
+    """
+    rng = np.random.default_rng(0)
+    names = ("err_ref_0", "err_ref_1", "confidence", "stability", "minority", "weight", "loss")
+    some = rng.permutation(np.resize(pair_ids, max(count, len(pair_ids))))[:count]
+    table = rows(
+        pair_id=some.tolist(),
+        visit=rng.integers(0, 3, count),
+        draw=rng.integers(0, 3, count),
+        step=np.arange(count) // 64,
+        rank=0,
+        micro=np.arange(count) // 16,
+        timestep=rng.integers(0, 1000, count),
+        label=rng.integers(0, 2, count).astype(np.float32),
+        **{name: rng.random(count, np.float32) for name in names},
+        **{name: rng.random((models, count), np.float32) for name in ("err_0", "err_1")},
+        scale=np.repeat(rng.random((models, count // 16 + 1), np.float32), 16, axis=1)[:, :count],
+        margin=rng.random(count, np.float32),
+        c2=np.repeat(rng.random(count // 16 + 1, np.float32), 16)[:count],
+    )
+    out = io.BytesIO()
+    pq.write_table(table, out, compression="zstd")
+    return out.tell() / count
+
+
+def _device_name(accelerator: Any) -> str:
+    if accelerator.device.type == "cuda":
+        return str(torch.cuda.get_device_name(accelerator.device))
+    return f"the CPU, {torch.get_num_threads()} threads"
