@@ -71,7 +71,7 @@ def test_a_plan_counts_what_is_there_and_writes_nothing(
 
 
 def test_a_trajectorys_size_is_foreseen_rather_too_large(make_store: StoreFactory) -> None:
-    """4,000 rows of three models; loss, margin and c2 of this store are constant and take nothing."""
+    """4,000 rows of three models; here loss, margin and c2 are constant and take nothing."""
     store = make_store(pairs=400, run=True, visits=10)
     pairs = load_pairs(store, labels="original", split="train", verdicts=True)
     files = list(store.run("r").glob("trajectory/*/*.parquet"))

@@ -75,6 +75,24 @@ def test_every_shipped_recipe_is_valid_and_has_a_header(path: Path) -> None:
         assert word in header.lower()
 
 
+@pytest.mark.parametrize(
+    "path", [p for p in RECIPES if p.stem.startswith("sd")], ids=lambda path: path.stem
+)
+def test_recipes_in_the_papers_setting_hold_its_numbers(path: Path) -> None:
+    """Batch 128, 12,000 steps, rho 15, beta 1000 and k1 10 for SD1.5, 2500 and 1 for SDXL."""
+    recipe = load_recipe(path)
+    xl = path.stem.startswith("sdxl")
+    assert recipe.batch_size * recipe.accumulation == 128
+    assert recipe.steps == 12_000
+    assert getattr(recipe.objective, "beta", None) in (None, 2500 if xl else 1000)
+    assert getattr(recipe.objective, "k1", 1 if xl else 10) == (1 if xl else 10)
+    if recipe.metric.preset == "released":
+        assert recipe.metric.resolve().rho == 15
+    header = " ".join(path.read_text().split("\nseed:")[0].replace("#", " ").split())
+    assert f"recipes/{path.name} --store" in header
+    assert "figures for this setting are the paper's and were not rerun here" in header
+
+
 def test_a_metric_section_changes_only_what_it_names() -> None:
     metric = MetricSection(preset="history", window=7).resolve()
     assert metric.window == 7
