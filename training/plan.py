@@ -13,15 +13,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 
-from toolkit.errors import RecipeError, TrainingError
-from toolkit.store import open_store
+from toolkit.errors import TrainingError
 from toolkit.trajectory import rows
-from training.batches import micro_batches
+from training.batches import Source, micro_batches
+from training.build import build_learner, pairs_per_step
 from training.cache import Encoded
-from training.data import Pairs, load_pairs
+from training.data import Pairs, load_pairs, store_of
+from training.fill import image_bytes, needed, prompt_bytes
 from training.footprints import trainable
-from training.loop import build_learner, pairs_per_step
-from training.models import Models, encode_prompts, load_models
+from training.models import Models, load_models
 from training.recipe import Recipe
 from training.step import Batch, Learner, train_step
 
@@ -48,7 +48,8 @@ class Plan:
     """To encode one pair's two images and its prompt and to draw its noise."""
     cache_bytes: int
     """Of every image and prompt the run will meet."""
-    cache_limit: int
+    cache_limit: int | None
+    """Of host memory; None where the recipe keeps its caches on disk."""
     row_bytes: float
     checkpoints: int
 
@@ -72,7 +73,8 @@ class Plan:
         """How many pairs' worth of encoding the run does: each once, and what does not fit into
         the cache again at every visit."""
         met = min(self.pairs, self.rows)
-        kept = min(1.0, self.cache_limit / self.cache_bytes) if self.cache_bytes else 1.0
+        limit = self.cache_bytes if self.cache_limit is None else self.cache_limit
+        kept = min(1.0, limit / max(self.cache_bytes, 1))
         return met + (self.rows - met) * (1 - kept)
 
     @property
@@ -88,8 +90,9 @@ class Plan:
 
     @property
     def checkpoint_bytes(self) -> int:
-        """On disk, all checkpoints: policy and footprints in float32."""
-        return self.checkpoints * self.models * self.numbers * 4
+        """On disk: policy and footprints of all checkpoints in float32, and the newest one's state
+        (the policy again and two moments)."""
+        return (self.checkpoints * self.models + 3) * self.numbers * 4
 
 
 def plan(recipe: Recipe) -> Plan:
@@ -100,18 +103,17 @@ def plan(recipe: Recipe) -> Plan:
     """
     from accelerate import Accelerator
 
-    if recipe.store is None:
-        raise RecipeError("The recipe names no store; add `store: PATH`, or pass --store PATH.")
-    store = open_store(recipe.store)
+    store = store_of(recipe)
     mixed = "no" if recipe.precision == "fp32" else recipe.precision
     accelerator = Accelerator(mixed_precision=mixed)
-    pairs = load_pairs(store, labels=recipe.labels, split=recipe.split, verdicts=recipe.verdicts)
+    pairs = load_pairs(store, labels=recipe.labels, split=recipe.split)
     models = load_models(recipe.backbone.path)
     try:
         learner = build_learner(recipe, models, pairs, accelerator)
-        encoded = Encoded(store, models, recipe.backbone.resolution, recipe.cache_gb)
-        stream = micro_batches(recipe, pairs, models, encoded, rank=0, world=1)
-        encode, step = _trial(recipe, learner, stream)
+        room = recipe.caches.memory_gb
+        encoded = Encoded(store, models, recipe.backbone.resolution, memory_gb=room, disk=False)
+        source = Source(recipe, pairs, models, encoded, None)
+        encode, step = _trial(recipe, learner, micro_batches(source, rank=0, world=1))
     except torch.cuda.OutOfMemoryError as problem:
         raise TrainingError(
             f"The trial step does not fit into the memory of {_device_name(accelerator)}; lower "
@@ -144,8 +146,8 @@ def _now(device: torch.device) -> float:
 def _counted(
     recipe: Recipe, models: Models, pairs: Pairs, learner: Learner, encode: float, step: float
 ) -> Plan:
-    images = len({*pairs.image_0, *pairs.image_1})
-    prompts = len(set(pairs.prompt))
+    images, prompts = needed(pairs)
+    held = images * image_bytes(models, recipe.backbone.resolution) + prompts * prompt_bytes(models)
     together = pairs_per_step(recipe, learner)
     met = min(1.0, recipe.steps * together / len(pairs))
     device = learner.accelerator.device
@@ -165,19 +167,11 @@ def _counted(
         ),
         step_seconds=step,
         encode_seconds=encode,
-        cache_bytes=round(met * _cache_bytes(recipe, models, images, prompts)),
-        cache_limit=int(recipe.cache_gb * 1e9),
+        cache_bytes=round(met * held),
+        cache_limit=None if recipe.caches.disk else int(recipe.caches.memory_gb * 1e9),
         row_bytes=row_bytes(pairs.pair_id, 1 + len(learner.footprints)),
         checkpoints=-(-recipe.steps // recipe.checkpoint_every),
     )
-
-
-def _cache_bytes(recipe: Recipe, models: Models, images: int, prompts: int) -> int:
-    """As `training.cache` counts them: mean and log-variance an image, the states a prompt."""
-    channels, height, width = models.latent_shape(recipe.backbone.resolution)
-    states, pooled = encode_prompts(models, ["a"])
-    prompt = states.nbytes + (0 if pooled is None else pooled.nbytes)
-    return int(images * (2 * channels * height * width * 4 + 200) + prompts * prompt)
 
 
 def row_bytes(pair_ids: np.ndarray, models: int, count: int = 20_000) -> float:

@@ -9,6 +9,7 @@ import torch
 
 from toolkit.errors import TrainingError
 from training.adapters import WEIGHTS, load_lora
+from training.checkpoint import checkpoints
 from training.models import family_of, resolve_path
 from training.recipe import Lora, load_recipe
 
@@ -49,11 +50,6 @@ def policy_of(spec: str) -> Policy:
     )
 
 
-def checkpoints(run: Path) -> list[Path]:
-    """A run's whole checkpoints, by step."""
-    return sorted((run / "checkpoints").glob("step-*"))
-
-
 def load_pipeline(policy: Policy, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
     """The diffusers pipeline of a policy, ready to draw."""
     from diffusers import DiffusionPipeline, UNet2DConditionModel
@@ -78,6 +74,7 @@ def load_pipeline(policy: Policy, device: str = "cpu", dtype: torch.dtype = torc
         ) from problem
     if policy.checkpoint is not None and policy.lora is not None:
         load_lora(pipeline.unet, policy.checkpoint, policy.lora)
+    pipeline.unet.eval()  # adapters with dropout come in training mode
     return pipeline.to(device, dtype)
 
 
@@ -94,7 +91,7 @@ def _last(run: Path) -> Path:
     found = checkpoints(run)
     if not found:
         raise TrainingError(f"The run {run} has no checkpoint yet; name another, or let it go on.")
-    return found[-1]
+    return found[max(found)]
 
 
 def _checkpoint(run: Path, folder: Path) -> Policy:
@@ -104,7 +101,7 @@ def _checkpoint(run: Path, folder: Path) -> Policy:
         return Policy(base, folder)
     if backbone.train == "lora" and (folder / WEIGHTS).is_file():
         return Policy(base, folder, backbone.lora)
-    known = ", ".join(path.name for path in checkpoints(run)) or "none"
+    known = ", ".join(path.name for path in checkpoints(run).values()) or "none"
     raise TrainingError(
         f"{folder} is no whole checkpoint of {run} (checkpoints: {known}); name one of them."
     )

@@ -36,8 +36,6 @@ def plan(
 
 def summary(found: "Plan") -> list[tuple[str, str]]:
     """What the command prints, name and sentence."""
-    fits = found.cache_bytes <= found.cache_limit
-    again = "" if fits else "; what does not fit is encoded again at each visit (raise cache_gb)"
     return [
         (
             "pairs",
@@ -55,8 +53,7 @@ def summary(found: "Plan") -> list[tuple[str, str]]:
         ),
         (
             "cache",
-            f"{size(found.cache_bytes)} of host memory, up to {size(found.cache_limit)} allowed"
-            + again,
+            f"{size(found.cache_bytes)} {_room(found)}",
         ),
         (
             "disk",
@@ -64,6 +61,15 @@ def summary(found: "Plan") -> list[tuple[str, str]]:
             f"{size(found.checkpoint_bytes)} of checkpoints ({found.checkpoints})",
         ),
     ]
+
+
+def _room(found: "Plan") -> str:
+    if found.cache_limit is None:
+        return "on the store's disk"
+    room = f"of host memory, up to {size(found.cache_limit)} allowed"
+    if found.cache_bytes <= found.cache_limit:
+        return room
+    return f"{room}: what does not fit is encoded again at each visit; set caches.disk: true"
 
 
 def size(count: float) -> str:

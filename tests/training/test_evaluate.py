@@ -15,9 +15,10 @@ from tests.factories import StoreFactory
 from tests.training.backbones import tiny_sd
 from toolkit.errors import InputError, TrainingError
 from training import evaluate as module
+from training.checkpoint import checkpoints
 from training.evaluate import SCORERS, Evaluation, evaluate
 from training.loop import train
-from training.policies import checkpoints, load_pipeline, policy_of
+from training.policies import load_pipeline, policy_of
 from training.recipe import Recipe
 from training.sampling import SAMPLERS, Sample, Sampling, draw, noise_of
 
@@ -74,7 +75,7 @@ def test_a_runs_checkpoint_draws_what_diffusers_draws_from_it(
     shape = {"lora": {"rank": 4, "alpha": 16}}
     train(recipe_for(store, backbone=shape, optimiser={"learning_rate": 1e-2}, checkpoint_every=4))
     run = store.run("r")
-    first, last = checkpoints(run)
+    first, last = checkpoints(run).values()
     assert policy_of(str(run)) == policy_of(str(last))
     models = {"base": policy_of(str(sd)), "early": policy_of(str(first)), "r": policy_of(str(run))}
     samples, _ = evaluate(ASKED, models, tmp_path / "e")

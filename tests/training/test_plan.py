@@ -46,9 +46,10 @@ def test_hours_count_steps_and_what_must_be_encoded() -> None:
     assert a_plan().hours == pytest.approx((72 + 50) / 3600)
     assert a_plan(cache_limit=500).encoded_pairs == 100 + 260 / 2
     assert a_plan(cache_limit=500).hours == pytest.approx((72 + 115) / 3600)
+    assert a_plan(cache_limit=None).encoded_pairs == 100  # on disk
     assert a_plan(steps=5).encoded_pairs == 50  # not every pair is met
     assert a_plan().trajectory_bytes == 36_000
-    assert a_plan().checkpoint_bytes == 2 * 3 * 4000
+    assert a_plan().checkpoint_bytes == (2 * 3 + 3) * 4000
 
 
 def test_a_plan_counts_what_is_there_and_writes_nothing(
@@ -66,14 +67,14 @@ def test_a_plan_counts_what_is_there_and_writes_nothing(
     assert found.numbers == sum(p.numel() for p in trainable(models.unet).values())
     assert min(found.step_seconds, found.encode_seconds) > 0
     assert found.peak_memory > 50e6
-    # 80 images of 2 x 4 x 8 x 8 float32 and some bookkeeping, 10 prompts of 16 x 16 float32
-    assert 80 * 2048 + 10 * 1024 < found.cache_bytes < 1.2 * (80 * 2048 + 10 * 1024)
+    # 80 images of 2 x 4 x 8 x 8 halves and six time ids, 10 prompts of 16 x 16 halves
+    assert found.cache_bytes == 80 * (1024 + 24) + 10 * 512
 
 
 def test_a_trajectorys_size_is_foreseen_rather_too_large(make_store: StoreFactory) -> None:
     """4,000 rows of three models; here loss, margin and c2 are constant and take nothing."""
     store = make_store(pairs=400, run=True, visits=10)
-    pairs = load_pairs(store, labels="original", split="train", verdicts=True)
+    pairs = load_pairs(store, labels="original", split="train", rulings=None)
     files = list(store.run("r").glob("trajectory/*/*.parquet"))
     written = sum(file.stat().st_size for file in files)
     assert len(files) == 1
@@ -85,12 +86,13 @@ def test_checkpoints_are_foreseen(make_store: StoreFactory, recipe_for: MakeReci
     found = plan(recipe)
     train(recipe)
     run = Path(str(recipe.store)) / "runs" / "r"
-    written = sum(p.stat().st_size for p in run.glob("checkpoints/*/**/*.safetensors"))
-    assert found.checkpoint_bytes == pytest.approx(written, rel=0.15)  # tiny: headers weigh
+    files = [p for p in run.glob("checkpoints/*/**/*") if p.is_file()]
+    written = sum(p.stat().st_size for p in files)
+    assert found.checkpoint_bytes == pytest.approx(written, rel=0.25)  # tiny: headers weigh
 
 
 def test_more_models_take_more_bytes_a_row(make_store: StoreFactory) -> None:
-    pairs = load_pairs(make_store(), labels="original", split="train", verdicts=True)
+    pairs = load_pairs(make_store(), labels="original", split="train", rulings=None)
     one, three = (row_bytes(pairs.pair_id, models, 5000) for models in (1, 3))
     assert three - one == pytest.approx(24, rel=0.2)  # two errors and a scale a model
 
