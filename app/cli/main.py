@@ -33,6 +33,7 @@ def registered() -> typer.Typer:
         ingest,
         plan,
         pretrain,
+        reproduce,
         resume,
         train,
     )
@@ -45,6 +46,7 @@ def registered() -> typer.Typer:
     app.command("cache")(cache.cache)
     app.command("analyze")(analyze.analyze)
     app.command("evaluate")(evaluate.evaluate)
+    app.command("reproduce")(reproduce.reproduce)
     app.command("app")(desk.desk)
     app.command("export")(export.export)
     app.command("pretrain")(pretrain.pretrain)

@@ -4,12 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from toolkit.ingest import SourceImage, SourceRow, Summary, ingest_rows
 from toolkit.miniworld.world import STANDARD, World, build, oracle
 from toolkit.parts import write_whole
 from toolkit.store import Store
+from toolkit.store.labels import write_label_set
 from toolkit.store.query import effective_labels, read_pairs
 
 SOURCE = "miniworld"
@@ -22,6 +24,7 @@ def ingest_world(
     world: World = STANDARD,
     pairs: int = 2000,
     seed: int = 0,
+    split: str = "train",
     progress: Callable[[int], None] | None = None,
 ) -> Summary:
     """Draw a world's pairs into the store and write its truth table to `truth`, outside of it.
@@ -35,7 +38,7 @@ def ingest_world(
             image_0=SourceImage(record.image_0_uid, record.image_0),
             image_1=SourceImage(record.image_1_uid, record.image_1),
             label=float(record.label),
-            split="train",
+            split=split,
             annotator=record.annotator,
             extra={"model_0": record.model_0, "model_1": record.model_1},
             distinguishing=(record.annotator,),
@@ -58,6 +61,18 @@ def truth_of(store: Store, truth: Path) -> pa.Table:
     ids = dict(zip(key, known["pair_id"].to_pylist(), strict=True))
     images = zip(*(table[name].to_pylist() for name in ("image_0_uid", "image_1_uid")), strict=True)
     return table.add_column(0, "pair_id", pa.array([ids.get(pair) for pair in images]))
+
+
+def add_true_labels(store: Store, truth: Path, name: str) -> None:
+    """A label set in which the pairs of a truth table have the majority's label.
+
+    For held-out pairs, on which a run is judged: training on it would be cheating.
+    """
+    table = truth_of(store, truth)
+    wrong = table.filter(pc.not_equal(table["label"], table["true_label"]))
+    overlay = wrong.select(["pair_id", "true_label"]).rename_columns(["pair_id", "label"])
+    recipe = {"kind": "true", "source": SOURCE, "pairs": table.num_rows}
+    write_label_set(store, name, overlay.sort_by("pair_id"), recipe)
 
 
 def oracle_scores(store: Store, truth: Path, labels: str) -> dict[str, float]:

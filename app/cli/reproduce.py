@@ -1,0 +1,146 @@
+"""`outvoted reproduce`: the paper's tables on the mini world, a cell at a time."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from toolkit.store import Store
+    from training.reproduce.cells import Scale
+    from training.reproduce.tables import Cell, Table
+
+
+def reproduce(
+    table: Annotated[str, typer.Argument(help="1, 2, 3, 8, 5, 6, 7 or G, as the paper's.")],
+    out: Annotated[str, typer.Option(help="Folder of the world, the cells and pages.")] = "tables",
+    cells: Annotated[
+        int | None, typer.Option(min=0, help="Make this many at most; 0 only writes the page.")
+    ] = None,
+    rates: Annotated[
+        list[float] | None, typer.Option("--rate", help="Only these shares of flips; may repeat.")
+    ] = None,
+    seeds: Annotated[
+        list[int] | None, typer.Option("--seed", help="Only these seeds; may repeat.")
+    ] = None,
+    backbone: Annotated[str, typer.Option(help="What is aligned.")] = "miniature:sd",
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps a cell.")] = 1000,
+    pairs: Annotated[int, typer.Option(min=10, help="Drawn pairs to train on.")] = 2000,
+    device: Annotated[str, typer.Option(help="For samples: cpu, cuda, or auto.")] = "auto",
+) -> None:
+    """Run the cells of a table that are not there yet, then write the table as Markdown.
+
+    Stop it whenever you like: a cell that was interrupted goes on where it was.
+    """
+    from rich.console import Console
+
+    from app.cli.extras import needs
+
+    with needs("train"):
+        from training.precision import device_of
+        from training.reproduce.cells import Scale
+    scale = Scale(
+        backbone=backbone,
+        steps=steps,
+        every=max(1, steps // 10),
+        pairs=pairs,
+        held_out=max(20, pairs * 3 // 10),
+        device=device_of(device),
+    )
+    console = Console(soft_wrap=True, highlight=False)
+    page = run_table(table, Path(out), scale, cells, rates, seeds, console)
+    console.print(f"Table: {page.resolve()}", markup=False)
+
+
+def run_table(
+    name: str,
+    out: Path,
+    scale: "Scale",
+    limit: int | None,
+    rates: list[float] | None,
+    seeds: list[int] | None,
+    console: Any,
+) -> Path:
+    """Make at most `limit` missing cells of a table; its page, which is written after each."""
+    from toolkit.errors import InputError
+    from training.reproduce.cells import check_scale, result, run_cell
+    from training.reproduce.tables import TABLES, TUNING_SEED
+    from training.reproduce.tables import cells as cells_of
+
+    if name not in TABLES:
+        raise InputError(f"There is no table {name!r}; choose {', '.join(TABLES)}.")
+    table = TABLES[name]
+    wanted = [
+        cell
+        for cell in cells_of(table)
+        if (not rates or cell.rate in rates)
+        and (not seeds or cell.seed in seeds or cell.seed == TUNING_SEED)
+    ]
+    if not wanted:
+        known = ", ".join(f"{rate:g}" for rate in table.rates)
+        raise InputError(
+            f"Table {name} has no cell of that rate and seed (rates {known}; seeds "
+            f"{', '.join(map(str, table.seeds))}); ask for one of these."
+        )
+    check_scale(out, scale)
+    store = world(out, scale)
+    absent = [cell for cell in wanted if result(out, cell) is None]
+    page = write_page(name, table, out)
+    for k, cell in enumerate(absent[:limit]):
+        console.print(f"{cell.name}: {k + 1} of {len(absent)} cells to go", markup=False)
+        _flip(store, cell)
+        run_cell(out, store, cell, scale, console)
+        page = write_page(name, table, out)
+    return page
+
+
+def world(out: Path, scale: "Scale") -> "Store":
+    """The drawn pairs, those held out under their true labels among them."""
+    from toolkit.miniworld.intake import add_true_labels, ingest_world
+    from toolkit.store import open_or_create
+    from training.reproduce.cells import CLEAN, HELD_OUT
+
+    store = open_or_create(out / "store")
+    ingest_world(store, out / "truth.parquet", pairs=scale.pairs, seed=0)
+    aside = out / "truth_held_out.parquet"
+    ingest_world(store, aside, pairs=scale.held_out, seed=1, split=HELD_OUT)
+    add_true_labels(store, aside, CLEAN)
+    return store
+
+
+def write_page(name: str, table: "Table", out: Path) -> Path:
+    """The table as it stands: OUT/table-NAME.md."""
+    import pyarrow.parquet as pq
+
+    from analysis.reproduction import Run, figure, markdown
+    from toolkit.parts import parts, write_text_whole
+    from training.evaluate import SCORES
+    from training.reproduce.cells import FIRST, result
+    from training.reproduce.tables import TUNING_SEED
+    from training.reproduce.tables import cells as cells_of
+
+    runs = [
+        Run(cell.method.name, cell.rate, cell.name, result(out, cell))
+        for cell in cells_of(table)
+        if cell.seed != TUNING_SEED
+    ]
+    files = parts(out / "samples" / "scores" / "miniworld")
+    scores = pq.read_table(files, schema=SCORES) if files else SCORES.empty_table()
+    text = markdown(
+        table.title,
+        table.question,
+        runs,
+        figure(scores, "reward"),
+        figure(scores, "accuracy"),
+        FIRST,
+    )
+    return write_text_whole(out / f"table-{name}.md", text)
+
+
+def _flip(store: "Store", cell: "Cell") -> None:
+    from analysis.planted import plant_in_store
+    from training.reproduce.cells import flips
+
+    if cell.rate:
+        name = flips(cell.rate, cell.seed)
+        plant_in_store(store, rate=cell.rate, seed=cell.seed, name=name)

@@ -1,0 +1,80 @@
+import pyarrow as pa
+import pytest
+
+from analysis.reproduction import Run, figure, markdown
+
+
+def scored(values: dict[str, list[float]], name: str = "reward") -> pa.Table:
+    return pa.Table.from_pylist(
+        [
+            {"model": m, "prompt_index": k, "seed": 0, "figure": name, "value": v}
+            for m, column in values.items()
+            for k, v in enumerate(column)
+        ]
+    )
+
+
+def found(clean: list[float], best: int, speed: float = 10.0, method: str = "a") -> dict:
+    curve = [{"step": 10 * (k + 1), "clean": c, "noisy": 0.5} for k, c in enumerate(clean)]
+    return {"method": method, "curve": curve, "best_step": best, "pairs_per_second": speed}
+
+
+def lines(text: str, begins: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith(f"| {begins} ")]
+
+
+RUNS = [
+    Run("a", 0.2, "a-0", found([0.8, 0.6], best=10)),
+    Run("a", 0.2, "a-1", found([0.9, 0.7], best=10, speed=20.0)),
+    Run("b", 0.2, "b-0", found([0.5, 0.5], best=20, speed=30.0, method="b-alpha4")),
+    Run("b", 0.2, "b-1", None),
+    Run("c", 0.2, "c-0", {"failed": "The loss became nan before step 3.", "method": "c"}),
+    Run("c", 0.2, "c-1", None),
+]
+REWARD = {
+    "pretrained": [1.0, 2.0],
+    "a-0/last": [1.5, 2.5],
+    "a-1/last": [1.0, 2.0],
+    "a-0/best": [3.0, 3.0],
+    "a-1/best": [3.0, 3.0],
+    "b-0/last": [0.0, 0.0],
+    "b-0/best": [0.0, 0.0],
+}
+
+
+@pytest.fixture
+def page() -> str:
+    reward, accuracy = figure(scored(REWARD), "reward"), figure(scored({}, "accuracy"), "accuracy")
+    return markdown("Title", "Question?", RUNS, reward, accuracy, "pretrained")
+
+
+def test_figures_are_pooled_over_seeds_by_hand(page: str) -> None:
+    last, best = lines(page, "a")[:2]
+    # rewards 1.5 2.5 1 2: gains .5 .5 0 0, two wins and two ties; each prompt has one of each
+    assert "| a | 2/2 | last | 1.750 (1.250 to 2.250) | +0.250 (0.250 to 0.250) | 0.750" in last
+    assert last.endswith("| – | 0.650 |")
+    assert "| a | 2/2 | best | 3.000 (3.000 to 3.000) | +1.500 (1.000 to 2.000) | 1.000" in best
+    assert best.endswith("| 0.850 |")
+
+
+def test_what_is_missing_or_failed_is_shown_as_such(page: str) -> None:
+    assert "3 of 6 cells are there, 1 failed." in page
+    assert "Failed: c-0: The loss became nan before step 3." in page
+    assert lines(page, "c")[0] == "| c | 0/2 | last | – | – | – | – | – |"
+    assert lines(page, "b (b-alpha4)")[0].startswith("| b (b-alpha4) | 1/2 | last | 0.000")
+
+
+def test_curves_and_speeds_go_by_method(page: str) -> None:
+    assert "| method | 10 | 20 |" in page
+    assert "| a | 0.850 | 0.650 |" in page
+    assert "| c | – | – |" in page
+    assert "| a | 15.0 | 1.00 |" in page
+    assert "| b | 30.0 | 2.00 |" in page
+    assert "| c | – | – |" in lines(page, "c")
+
+
+def test_a_table_of_nothing_is_still_a_table() -> None:
+    runs = [Run("a", 0.0, "a-0", None)]
+    text = markdown("T", "Q", runs, {}, {}, "pretrained")
+    assert "0 of 1 cells are there." in text
+    assert "| pretrained |  |  | – |" in text

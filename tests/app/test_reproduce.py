@@ -1,0 +1,172 @@
+"""A small table run for real on a tiny random backbone: cell by cell, interrupted, gone on with."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from app.cli.main import registered
+from app.cli.reproduce import run_table
+from tests.training.backbones import TINY, tiny_sd
+from toolkit.errors import InputError
+from toolkit.store import open_store
+from toolkit.store.labels import planted_flips
+from toolkit.store.runs import run_about
+from training import loop
+from training.reproduce import cells as module
+from training.reproduce.cells import HELD_OUT, Scale, held_out_curve
+from training.reproduce.tables import DPO, HISTORY, TABLES, Cell, Method, Table
+
+CHOICES = tuple(
+    Method(
+        f"poly-{alpha}",
+        {"objective": {"name": "poly_dpo", "beta": 300.0, "alpha": alpha}, **HISTORY},
+    )
+    for alpha in (0.0, 4.0)
+)
+BROKEN = Method(
+    "broken",
+    {
+        "objective": {"name": "diffusion_dpo", "beta": 300.0},
+        **HISTORY,
+        "optimiser": {"learning_rate": 1e9},
+    },
+)
+SMALL = Table("Small", "?", (DPO, Method("poly", {}, CHOICES), BROKEN), rates=(0.2,), seeds=(0,))
+
+
+@pytest.fixture
+def scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scale:
+    monkeypatch.setitem(TABLES, "small", SMALL)
+    return Scale(
+        backbone=str(tiny_sd(tmp_path / "sd")),
+        resolution=TINY.image,
+        pairs=20,
+        held_out=20,
+        steps=12,
+        every=4,
+        batch_size=5,
+        rank=4,
+        draws=1,
+        prompts=2,
+        sampler_steps=2,
+    )
+
+
+def make(out: Path, scale: Scale, limit: int | None = None) -> str:
+    page = run_table("small", out, scale, limit, None, None, Console(quiet=True))
+    return page.read_text()
+
+
+def test_a_table_grows_cell_by_cell_and_a_cell_goes_on_where_it_was(
+    tmp_path: Path, scale: Scale, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "tables"
+    text = make(out, scale, limit=0)
+    assert "0 of 3 cells are there" in text
+    text = make(out, scale, limit=1)
+    assert "1 of 3 cells are there" in text
+    assert re.search(r"\| diffusion_dpo \| 1/1 \| best \| -?\d", text)
+    assert "| poly | 0/1 | last | – |" in text
+
+    store = open_store(out / "store")
+    first = Cell(DPO, 0.2, 0)
+    saved = json.loads((out / "cells" / f"{first.name}.json").read_text())
+    assert [point["step"] for point in saved["curve"]] == [4, 8, 12]
+    assert saved["curve"] == held_out_curve(store, first)
+    assert saved["best_step"] in (4, 8, 12)
+    assert run_about(store, first.name)["pairs"] == 20
+    assert 0 < len(planted_flips(store, "flip20-seed0") or []) < 20
+
+    # killed between training and the end of the cell: it is not trained again
+    trained: list[str] = []
+    real_train, real_evaluate = module.train, module.evaluate
+
+    def training(recipe: Any, **rest: Any) -> str:
+        trained.append(recipe.run)
+        return real_train(recipe, **rest)
+
+    def killed(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "train", training)
+    monkeypatch.setattr(module, "evaluate", killed)
+    with pytest.raises(KeyboardInterrupt):
+        make(out, scale, limit=1)
+    monkeypatch.setattr(module, "evaluate", real_evaluate)
+    text = make(out, scale)
+    assert sorted(trained) == sorted(set(trained))
+    assert "2 of 3 cells are there, 1 failed" in text
+    assert "Failed: broken-flip20-seed0: The loss became" in text
+    assert re.search(r"\| poly \(poly-[04].0\) \| 1/1 \| last \|", text)
+    assert len(trained) == 4  # two choices, the chosen one, the broken one
+    make(out, scale)
+    assert len(trained) == 4
+
+
+def test_a_cell_stopped_in_training_goes_on_from_its_checkpoint(
+    tmp_path: Path, scale: Scale, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(tmp_path / "whole", scale, limit=1)
+    real = loop._save
+
+    def stop(session: Any, done: int) -> Any:
+        real(session, done)
+        if done == 8:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "_save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path / "parts", scale, limit=1)
+    monkeypatch.setattr(loop, "_save", real)
+    monkeypatch.setattr(module, "train", None)  # only resume may be called now
+    make(tmp_path / "parts", scale, limit=1)
+    name = f"{Cell(DPO, 0.2, 0).name}.json"
+    saved = [
+        json.loads((tmp_path / folder / "cells" / name).read_text())
+        for folder in ("whole", "parts")
+    ]
+    assert saved[0]["curve"] == saved[1]["curve"]
+
+
+def test_no_held_out_pair_is_ever_trained_on(tmp_path: Path, scale: Scale) -> None:
+    from toolkit.store.query import read_pairs
+    from toolkit.store.trajectories import read_trajectory
+
+    out = tmp_path / "tables"
+    make(out, scale, limit=1)
+    store = open_store(out / "store")
+    table = read_pairs(store, ["pair_id", "split"]).to_pylist()
+    aside = {row["pair_id"] for row in table if row["split"] == HELD_OUT}
+    name = Cell(DPO, 0.2, 0).name
+    trained = read_trajectory(store, name, ["pair_id"])["pair_id"].to_pylist()
+    probed = read_trajectory(store, name, ["pair_id"], kind="probe")["pair_id"].to_pylist()
+    assert len(aside) == 20
+    assert set(probed) == aside
+    assert not aside & set(trained)
+
+
+def test_a_disk_that_is_full_is_not_a_methods_failure(
+    tmp_path: Path, scale: Scale, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from toolkit.errors import TrainingError
+
+    def full(*_: Any, **__: Any) -> str:
+        raise TrainingError("The trajectory could not be written (No space left on device)")
+
+    monkeypatch.setattr(module, "train", full)
+    with pytest.raises(TrainingError, match="No space left"):
+        make(tmp_path / "tables", scale)
+    assert not (tmp_path / "tables" / "cells").exists()
+
+
+def test_what_is_not_in_the_table_is_refused(tmp_path: Path, scale: Scale) -> None:
+    result = CliRunner().invoke(registered(), ["reproduce", "4", "--out", str(tmp_path / "t")])
+    assert isinstance(result.exception, InputError)
+    assert "choose 1, 2, 3, 8, 5, 6, 7, G" in str(result.exception)
+    with pytest.raises(InputError, match=r"rates 0.2; seeds 0"):
+        run_table("small", tmp_path / "t", scale, None, [0.5], None, Console(quiet=True))
