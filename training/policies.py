@@ -74,8 +74,10 @@ def load_pipeline(policy: Policy, device: str = "cpu", dtype: torch.dtype = torc
         ) from problem
     if policy.checkpoint is not None and policy.lora is not None:
         load_lora(pipeline.unet, policy.checkpoint, policy.lora)
-    pipeline.unet.eval()  # adapters with dropout come in training mode
-    return pipeline.to(device, dtype)
+        pipeline.unet.eval()  # adapters with dropout come in training mode
+        if dtype != torch.float32:
+            pipeline.unet.to(dtype)
+    return pipeline.to(device)
 
 
 def identity(policy: Policy) -> str:

@@ -35,7 +35,7 @@ def recipe_of(store: Store, run: str, steps: int | None) -> Recipe:
 
 
 def set_aside(store: Store, run: str, step: int) -> int:
-    """Move trajectory rows of `step` and later out of the run's trajectory; how many they were.
+    """Move trajectory rows past the checkpoint of `step` out of the run's; how many they were.
 
     They go to RUN/set_aside/N/rank-*/; metrics past the step are dropped.
     """
@@ -50,9 +50,14 @@ def set_aside(store: Store, run: str, step: int) -> int:
 
 
 def _split(part: Path, aside: Path, step: int) -> int:
-    """Leave the rows before `step` in a part and put the others aside."""
+    """Leave the rows up to the checkpoint of `step` in a part and put the others aside.
+
+    A probe of `step` was measured before that checkpoint was written, a training row of `step` is
+    the first after it.
+    """
     table = pq.read_table(part)
-    late = pc.greater_equal(table["step"], step)
+    trained = pc.equal(table["kind"], "train")
+    late = pc.greater_equal(table["step"], pc.if_else(trained, step, step + 1))
     count = int(pc.sum(late).as_py() or 0)
     if not count:
         return 0
