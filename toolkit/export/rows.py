@@ -16,9 +16,9 @@ from toolkit.export import columns
 from toolkit.export.columns import source_column
 from toolkit.export.plan import Floats, Plan
 from toolkit.export.policy import Policy
-from toolkit.export.pseudonyms import namer
 from toolkit.store import Store
 from toolkit.store.images import ImageReader
+from toolkit.store.pseudonyms import namer
 
 BATCH = 100
 """Pairs whose images are in memory together."""

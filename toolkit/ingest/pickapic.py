@@ -1,4 +1,4 @@
-"""Pick-a-Pic: Parquet files in the 19 columns of its second version.
+"""Pick-a-Pic: tables in the 19 columns of its second version, or the 18 of its first.
 
 Every row is one person's vote on two images. Files are read a few rows at a time, whatever their
 size. Files without the image columns (the *_no_images edition) give pairs without images.
@@ -12,28 +12,39 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
 from toolkit.errors import InputError
+from toolkit.ingest.columnar import SourceColumns, ingest_columns
 from toolkit.ingest.rows import Reference, SourceImage, SourceRow, Summary, check_split, utc
+from toolkit.ingest.tables import (
+    Table,
+    batches,
+    find_tables,
+    kept_types,
+    need_columns,
+    plain,
+    records,
+)
 from toolkit.ingest.writer import ImageMode, ingest_rows
-from toolkit.pairs import missing_columns
 from toolkit.store import Store
 
 SOURCE = "pickapic"
 NEEDED = ("caption", "image_0_uid", "image_1_uid", "label_0", "label_1")
 IMAGES = ("jpg_0", "jpg_1")
+PERSONAL = ("user_id",)
+"""Columns that name a person."""
 
 _OURS = {*NEEDED, *IMAGES}
-_BATCH = 32
-"""Rows read together; a row brings about a megabyte of images."""
+_FAST_BATCH = 50_000
+"""Rows read together where no image is."""
 
 
 @dataclass(frozen=True)
 class PickapicFiles:
     """Files whose footers and columns were checked; nothing was read from them yet."""
 
-    files: tuple[Path, ...]
+    tables: tuple[Table, ...]
     rows: int
     images: bool
     types: dict[str, pa.DataType]
@@ -42,24 +53,17 @@ class PickapicFiles:
 
 def open_pickapic(paths: Sequence[str | Path]) -> PickapicFiles:
     """Find and check the files. InputError (one sentence) on the first that will not do."""
-    files = tuple(file for path in paths for file in _files(Path(path)))
-    schemas = [_checked(file) for file in files]
-    rows = sum(pq.read_metadata(file).num_rows for file in files)
-    if not rows:
-        raise InputError(f"{files[0]} holds no rows; name a Parquet file with pairs in it.")
-    with_images = {all(name in schema.names for name in IMAGES) for schema in schemas}
+    tables = find_tables(paths, allowed=("parquet", "arrow"), what="Pick-a-Pic")
+    for table in tables:
+        _check(table)
+    with_images = {all(name in table.schema.names for name in IMAGES) for table in tables}
     if len(with_images) > 1:
         raise InputError(
             "Some of the files have the columns jpg_0 and jpg_1 and some have not; ingest the two "
             "kinds one after the other."
         )
-    types = {
-        field.name: _kept_type(field.type)
-        for schema in schemas
-        for field in schema
-        if field.name not in _OURS
-    }
-    return PickapicFiles(files, rows, with_images.pop(), types)
+    rows = sum(table.rows for table in tables)
+    return PickapicFiles(tables, rows, with_images.pop(), kept_types(tables, tuple(_OURS)))
 
 
 def ingest_pickapic(
@@ -71,13 +75,25 @@ def ingest_pickapic(
     limit: int | None = None,
     progress: Callable[[int], None] | None = None,
     flush_rows: int = 20_000,
+    pseudonyms: Callable[[str], int] | None = None,
 ) -> Summary:
     """Add the files' rows (the first `limit` of them) to the store.
 
-    `split` overrides what the file names say. InputError where a file turns out to be damaged
-    further in; the rows before the damage are in the store then.
+    `split` overrides what the file names say; `pseudonyms` replaces annotators on the way in.
+    InputError where a file turns out to be damaged further in; the rows before the damage are in
+    the store then.
     """
     check_split(split)
+    if not source.images or images == "reference":  # no image is read: by columns, and fast
+        columns = pickapic_columns(source, split=split, limit=limit)
+        return ingest_columns(
+            store,
+            SOURCE,
+            columns,
+            progress=progress,
+            pseudonyms=pseudonyms,
+            personal=PERSONAL,
+        )
     rows = pickapic_rows(source, images=images, split=split, limit=limit)
     return ingest_rows(
         store,
@@ -87,6 +103,8 @@ def ingest_pickapic(
         progress=progress,
         extra_types=source.types,
         flush_rows=flush_rows,
+        pseudonyms=pseudonyms,
+        personal=PERSONAL,
     )
 
 
@@ -95,50 +113,109 @@ def pickapic_rows(
 ) -> Iterator[SourceRow]:
     """The files' rows in order. Under `reference` the image columns are not read at all."""
     left = math.inf if limit is None else limit
-    for file in source.files:
-        place = str(file.resolve())
-        for number, row in enumerate(_read(file, blobs=source.images and images == "copy")):
+    blobs = source.images and images == "copy"
+    for table in source.tables:
+        place = str(table.path.resolve())
+        names = [name for name in table.schema.names if blobs or name not in IMAGES]
+        for number, row in records(table, names):
             if left <= 0:
                 return
             left -= 1
             sides = [_image(row, slot, place, number, source.images, images) for slot in (0, 1)]
-            yield _row(row, sides, split or _split_of(file), place, number)
+            yield _row(row, sides, split or _split_of(table), place, number)
 
 
-def _files(path: Path) -> list[Path]:
-    if not path.exists():
-        raise InputError(f"{path} does not exist; name a Parquet file or a folder of them.")
-    if path.is_file():
-        return [path]
-    found = sorted(p for p in path.rglob("*.parquet") if not p.name.startswith("."))
-    if not found:
-        raise InputError(f"The folder {path} holds no .parquet file; name one that does.")
-    return found
+def pickapic_columns(
+    source: PickapicFiles, *, split: str | None = None, limit: int | None = None
+) -> Iterator[SourceColumns]:
+    """The same rows by columns, their images as references or absent."""
+    left = limit
+    for table in source.tables:
+        names = [name for name in table.schema.names if name not in IMAGES]
+        for first, batch in batches(table, names, _FAST_BATCH):
+            if left is not None:
+                batch = batch.slice(0, left)
+                left -= batch.num_rows
+            if not batch.num_rows:
+                return
+            yield _columns(table, batch, first, split or _split_of(table), source.images)
 
 
-def _checked(file: Path) -> pa.Schema:
-    if file.stat().st_size == 0:
-        raise InputError(f"{file} is empty (0 bytes); fetch it again.")
-    try:
-        schema = pq.read_schema(file)
-    except (pa.ArrowException, OSError) as problem:
-        with file.open("rb") as stream:
-            parquet = stream.read(4) == b"PAR1"
-        what = "is a Parquet file cut short or damaged" if parquet else "is not a Parquet file"
-        raise InputError(f"{file} {what}; fetch it again or name another file.") from problem
-    if missing := missing_columns(schema.names, NEEDED):
-        raise InputError(
-            f"{file} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)} (found: "
-            f"{', '.join(schema.names)}); name files in Pick-a-Pic's columns."
-        )
+def _columns(
+    table: Table, batch: pa.RecordBatch, first: int, split: str | None, images: bool
+) -> SourceColumns:
+    rows = pa.Table.from_batches([batch])
+    rows = pa.table({name: plain_chunks(rows[name]) for name in rows.column_names})
+    size = rows.num_rows
+    label, problem = _labels(rows)
+    times = _told(rows, "created_at", size)
+    moments = [utc(time) for time in times]
+    users = _told(rows, "user_id", size)
+    rankings = _told(rows, "ranking_id", size)
+    stamps = [None if time is None else time.isoformat() for time in moments]
+    own = {
+        "prompt": rows["caption"],
+        "image_0": rows["image_0_uid"],
+        "image_1": rows["image_1_uid"],
+        "label": label,
+        "annotator": pa.array([None if u is None else str(u) for u in users], pa.string()),
+        "time": pa.array(moments, pa.timestamp("us", tz="UTC")),
+        "problem": problem,
+    }
+    told = zip(rankings, users, stamps, strict=True)
+    return SourceColumns(
+        own=pa.table(own),
+        told=[tuple("" if part is None else str(part) for part in parts) for parts in told],
+        extra=rows.drop_columns([name for name in rows.column_names if name in _OURS]),
+        split=split,
+        file=str(table.path.resolve()),
+        first_row=first,
+        image_columns=IMAGES if images else None,
+    )
+
+
+def plain_chunks(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column with its times cut to the microsecond, and dictionaries spelt out."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    return plain(column)
+
+
+def _told(rows: pa.Table, name: str, size: int) -> list[Any]:
+    return rows[name].to_pylist() if name in rows.column_names else [None] * size
+
+
+def _labels(rows: pa.Table) -> tuple[pa.Array, pa.Array]:
+    """`_label` over columns: labels as ours, and the problem of each row or null."""
+    first, second = (
+        pc.if_else(pc.is_nan(column), None, column)
+        for column in (rows[name].cast(pa.float64()) for name in ("label_0", "label_1"))
+    )
+    silent = pc.and_(pc.is_null(first), pc.is_null(second))
+    if "has_label" in rows.column_names:
+        unsaid = pc.fill_null(pc.equal(rows["has_label"], False), False)
+        silent = pc.or_(silent, unsaid)
+    fits = pc.and_(pc.is_in(first, pa.array([0.0, 0.5, 1.0])), pc.equal(pc.add(first, second), 1.0))
+    wrong = pc.and_(pc.invert(silent), pc.invert(pc.fill_null(fits, False)))
+    label = pc.if_else(pc.or_(silent, wrong), None, first)
+    problems: list[str | None] = [None] * rows.num_rows
+    for row in pc.indices_nonzero(wrong).to_pylist():
+        problems[row] = _unlike(first[row].as_py(), second[row].as_py())
+    return label, pa.array(problems, pa.string())
+
+
+def _check(table: Table) -> None:
+    need_columns(table, NEEDED, "name files in Pick-a-Pic's columns")
+    schema = table.schema
     if len(lone := [name for name in IMAGES if name in schema.names]) == 1:
-        raise InputError(f"{file} has {lone[0]} without its partner; it needs both or neither.")
+        raise InputError(
+            f"{table.path} has {lone[0]} without its partner; it needs both or neither."
+        )
     for name in (*NEEDED, *IMAGES):
         if name in schema.names and not _fits(name, kind := schema.field(name).type):
             wanted = {"label": "a number", "jpg_0": "bytes", "jpg_1": "bytes"}
             need = wanted.get(name if name in IMAGES else name[:5], "text")
-            raise InputError(f"{file} holds {kind} in column {name}, where {need} is needed.")
-    return schema
+            raise InputError(f"{table.path} holds {kind} in column {name}, where {need} is needed.")
 
 
 def _fits(name: str, kind: pa.DataType) -> bool:
@@ -153,36 +230,6 @@ def _fits(name: str, kind: pa.DataType) -> bool:
         numbers = (test.is_integer, test.is_floating, test.is_null, test.is_boolean)
         return any(is_kind(kind) for is_kind in numbers)
     return any(is_kind(kind) for is_kind in (test.is_string, test.is_large_string))
-
-
-def _kept_type(kind: pa.DataType) -> pa.DataType:
-    """Times are kept to the microsecond: Python's own clock goes no finer."""
-    return pa.timestamp("us", kind.tz) if pa.types.is_timestamp(kind) else kind
-
-
-def _read(file: Path, *, blobs: bool) -> Iterator[dict[str, Any]]:
-    done = 0
-    try:
-        with pq.ParquetFile(file, pre_buffer=False) as opened:
-            names = [name for name in opened.schema_arrow.names if blobs or name not in IMAGES]
-            for group in range(opened.num_row_groups):  # damage in one group spares the others
-                for batch in opened.iter_batches(_BATCH, row_groups=[group], columns=names):
-                    for row in _dicts(batch):
-                        yield row
-                        done += 1
-    except (pa.ArrowException, OSError) as problem:
-        raise InputError(
-            f"{file} is damaged after row {done:,}; the rows before it are in the store. Fetch the "
-            "file again and run the same command."
-        ) from problem
-
-
-def _dicts(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
-    columns = [
-        column.cast(_kept_type(column.type), safe=False).to_pylist() for column in batch.columns
-    ]
-    for values in zip(*columns, strict=True):
-        yield dict(zip(batch.schema.names, values, strict=True))
 
 
 def _image(
@@ -228,16 +275,20 @@ def _label(row: dict[str, Any]) -> tuple[float | None, str | None]:
     if row.get("has_label") is False or (first is None and second is None):
         return None, None
     if first not in (0.0, 0.5, 1.0) or second is None or first + second != 1:
-        found = f"label_0 is {first}, label_1 is {second}"
-        return None, f"the labels are none of 1 and 0, 0 and 1, .5 and .5 ({found})"
+        return None, _unlike(first, second)
     return first, None
+
+
+def _unlike(first: float | None, second: float | None) -> str:
+    found = f"label_0 is {first}, label_1 is {second}"
+    return f"the labels are none of 1 and 0, 0 and 1, .5 and .5 ({found})"
 
 
 def _number(value: Any) -> float | None:
     return None if value is None or math.isnan(value) else float(value)
 
 
-def _split_of(file: Path) -> str | None:
+def _split_of(table: Table) -> str | None:
     """The split a file name begins with, or holds between signs: train-00000-of-00645.parquet."""
-    found = re.search(r"(?:^|[^a-z])(train|validation|test)(?:[^a-z]|$)", file.stem.lower())
-    return found[1] if found else None
+    found = re.search(r"(?:^|[^a-z])(train|validation|test)(?:[^a-z]|$)", table.path.stem.lower())
+    return table.split or (found[1] if found else None)

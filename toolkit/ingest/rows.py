@@ -10,7 +10,8 @@ from toolkit.errors import InputError
 
 SPLITS = ("train", "validation", "test")
 
-_LABELS = (None, 0.0, 0.5, 1.0)
+LABELS = (None, 0.0, 0.5, 1.0)
+"""What a row's label may be; None: nobody said."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,15 @@ class SourceImage:
 
 
 @dataclass(frozen=True)
+class Vote:
+    """One person's choice: 1 for image_0, 0 for image_1, .5 for a tie."""
+
+    choice: float
+    annotator: str | None = None
+    time: datetime | None = None
+
+
+@dataclass(frozen=True)
 class SourceRow:
     """One judged pair as a source states it, images in the source's order."""
 
@@ -46,6 +56,8 @@ class SourceRow:
     annotator: str | None = None
     time: datetime | None = None
     """When the vote was given; without a time zone it is read as UTC."""
+    votes: tuple[Vote, ...] = ()
+    """Further votes on the pair, where the source has more than the one of `annotator`."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """The source's own columns, without the src_ that the store puts before them."""
     distinguishing: tuple[str, ...] = ()
@@ -90,14 +102,19 @@ def fault(row: SourceRow) -> str | None:
     """What is wrong with the row itself (its images are not looked at), or None."""
     if row.problem:
         return row.problem
-    if row.prompt is None or not row.prompt.strip():
+    if empty_prompt(row.prompt):
         return "the prompt is empty"
     for slot, image in enumerate((row.image_0, row.image_1)):
         if image.uid == "" or (image.uid is None and not isinstance(image.data, bytes)):
             return f"the uid of image_{slot} is empty"
-    if row.label not in _LABELS:
+    if row.label not in LABELS:
         return f"the label is none of 1, 0, 0.5 (it is {row.label})"
     return None
+
+
+def empty_prompt(prompt: str | None) -> bool:
+    """Whether there is no text but space in it."""
+    return prompt is None or not prompt.strip()
 
 
 def check_split(split: str | None) -> None:

@@ -6,11 +6,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from toolkit.errors import StoreError
 from toolkit.pairs import PAIRS, QUARANTINE, SOURCE_PREFIX, VOTES
 from toolkit.parts import write_part
 from toolkit.store import Store
 from toolkit.store.images import write_images, write_thumbnails
+from toolkit.store.intake import unwritable
 
 Row = dict[str, Any]
 
@@ -57,10 +57,7 @@ class Waiting:
                     write(self.store, held)
                     held.clear()
         except OSError as problem:
-            raise StoreError(
-                f"The store {self.store.root} cannot be written ({problem.strerror}); what is in "
-                "it is whole. Free space or mend the folder, then run the same command again."
-            ) from problem
+            raise unwritable(self.store, problem) from problem
         self.size = 0
 
     def _write_pairs(self, store: Store, rows: list[Row]) -> None:

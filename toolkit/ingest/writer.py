@@ -6,19 +6,20 @@ leaves is a store in which every pair is whole, and running it again adds the re
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import pyarrow as pa
 
 from toolkit.errors import InputError, OutvotedError
 from toolkit.images import content_hash, decode
-from toolkit.ingest.rows import Reference, SourceImage, SourceRow, Summary, fault, utc
+from toolkit.ingest.rows import Reference, SourceImage, SourceRow, Summary, Vote, fault, utc
 from toolkit.ingest.waiting import Row, Waiting
 from toolkit.pairs import QUARANTINE, SOURCE_PREFIX, make_comparison_id, make_pair_id
 from toolkit.store import Store
-from toolkit.store.images import image_row, thumbnail_row
+from toolkit.store.images import CellReader, image_row, thumbnail_row
 from toolkit.store.intake import adding, holdings
 
 ImageMode = Literal["copy", "reference"]
@@ -48,18 +49,22 @@ def ingest_rows(
     extra_types: Mapping[str, pa.DataType] | None = None,
     flush_bytes: int = FLUSH_BYTES,
     flush_rows: int = FLUSH_ROWS,
+    pseudonyms: Callable[[str], int] | None = None,
+    personal: tuple[str, ...] = (),
 ) -> Summary:
     """Add a source's rows to the store; a row that is there already changes nothing.
 
     `images="copy"` reads the files that rows refer to, and decodes every new image once;
     `"reference"` stores such references alone. Bytes that a row brings along are stored under
-    both, and a reference to a cell of a table stays one. `progress` hears how many rows went by.
-    `extra_types` fixes Arrow types of source columns, else inferred part by part.
+    both. `progress` hears how many rows went by. `extra_types` fixes Arrow types of source
+    columns, else inferred part by part. `pseudonyms` replaces the annotators' names, also in the
+    source columns `personal`.
     Raises StoreError (full disk, another ingest at work) and whatever OutvotedError `rows` raises;
     every row before it is in the store.
     """
     with adding(store):
-        intake = _Intake(store, source, images, Waiting(store, extra_types or {}))
+        rename = (pseudonyms, personal)
+        intake = _Intake(store, source, images, Waiting(store, extra_types or {}), *rename)
         try:
             for chunk in _chunks(rows):
                 intake.take(chunk)
@@ -90,14 +95,26 @@ def _chunks(rows: Iterable[SourceRow]) -> Iterator[list[SourceRow]]:
 class _Intake:
     """Sorts rows into kept, duplicate and quarantined, knowing what the store holds."""
 
-    def __init__(self, store: Store, source: str, images: ImageMode, waiting: Waiting) -> None:
+    def __init__(
+        self,
+        store: Store,
+        source: str,
+        images: ImageMode,
+        waiting: Waiting,
+        rename: Callable[[str], int] | None,
+        personal: tuple[str, ...],
+    ) -> None:
         self.summary = Summary()
         self.waiting = waiting
         self._source, self._mode = source, images
+        self._rename, self._personal = rename, personal
+        self._cells = CellReader()
         self._have = holdings(store)
 
     def take(self, chunk: list[SourceRow]) -> None:
         """Count every row of the chunk and queue what is new."""
+        if self._mode == "copy":
+            chunk = [self._with_cells(row) for row in chunk]
         faults = [fault(row) for row in chunk]
         decoded = self._decode(
             row for row, fault in zip(chunk, faults, strict=True) if fault is None
@@ -114,6 +131,17 @@ class _Intake:
                 self._set_aside(row, pair_id, problem)
             else:
                 self._keep(row, pair_id, ids)
+
+    def _with_cells(self, row: SourceRow) -> SourceRow:
+        """The row with the bytes of images that lie in cells of a table."""
+        sides: dict[str, Any] = {}
+        for slot, image in enumerate((row.image_0, row.image_1)):
+            if isinstance(image.data, Reference) and image.data.row is not None:
+                if image.uid in self._have.images:
+                    continue
+                place = (Path(image.data.file), image.data.row, image.data.column or "")
+                sides[f"image_{slot}"] = replace(image, data=self._cells.read(*place) or b"")
+        return replace(row, **sides) if sides else row
 
     def _decode(self, rows: Iterable[SourceRow]) -> Outcomes:
         images = [image for row in rows for image in (row.image_0, row.image_1)]
@@ -176,12 +204,25 @@ class _Intake:
             "split": row.split,
             "source": self._source,
         }
-        voted = row.label is not None and row.annotator is not None
-        if voted and pair_id not in self._have.votes_alone:
-            vote = {"pair_id": pair_id, "annotator": row.annotator, "choice": row.label}
-            self.waiting.votes.append(vote | {"time": utc(row.time)})
+        if pair_id not in self._have.votes_alone:
+            self.waiting.votes += [self._vote(pair_id, vote) for vote in _votes(row)]
         extra = {SOURCE_PREFIX + name: value for name, value in row.extra.items()}
+        if self._rename:
+            for name in self._personal:
+                if (value := extra.get(SOURCE_PREFIX + name)) is not None:
+                    extra[SOURCE_PREFIX + name] = self._rename(str(value))
         self.waiting.pairs.append(own | extra)
+
+    def _vote(self, pair_id: str, vote: Vote) -> Row:
+        annotator = vote.annotator
+        if self._rename and annotator is not None:
+            annotator = str(self._rename(annotator))
+        return {
+            "pair_id": pair_id,
+            "annotator": annotator,
+            "choice": vote.choice,
+            "time": utc(vote.time),
+        }
 
     def _set_aside(self, row: SourceRow, pair_id: str, reason: str) -> None:
         self.summary.quarantined += 1
@@ -191,6 +232,12 @@ class _Intake:
             self._have.quarantine.add(entry)
             values = (pair_id, row.source_file, row.source_row, reason)
             self.waiting.quarantine.append(dict(zip(QUARANTINE.names, values, strict=True)))
+
+
+def _votes(row: SourceRow) -> tuple[Vote, ...]:
+    if row.label is None or row.annotator is None:
+        return row.votes
+    return (Vote(row.label, row.annotator, row.time), *row.votes)
 
 
 def _image_id(image: SourceImage) -> str:

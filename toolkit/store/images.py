@@ -22,6 +22,8 @@ from toolkit.schema import conform
 from toolkit.store.layout import Store
 
 ROW_GROUP = 100
+REFERENCE_GROUP = 2000
+"""References are small: a thousand of them are found as fast as one image's bytes."""
 _OPEN_FILES = 64
 _KEPT_GROUPS = 3
 """Row groups in memory: a referenced pair takes turns in two columns of its source and our row."""
@@ -67,8 +69,7 @@ class ImageReader:
 
     def __init__(self, store: Store, table: str = "images") -> None:
         self._files = parts(store.folder(table))
-        self._opened: OrderedDict[Path, pq.ParquetFile] = OrderedDict()
-        self._groups: OrderedDict[tuple[Path, int, tuple[str, ...]], pa.Table] = OrderedDict()
+        self._cells = CellReader()
         columns = [pq.read_table(file, columns=["image_id"])[0] for file in self._files]
         lengths = [len(column) for column in columns]
         ids = np.array([i.encode() for c in columns for i in c.to_pylist()] or [b""], dtype="S")
@@ -84,7 +85,7 @@ class ImageReader:
         place = self._find(image_id)
         if place is None:
             raise InputError(f"the store has no image {image_id}")
-        row = self._row(*place)
+        row = self._cells.row(*place)
         if row.get("bytes") is not None:
             return bytes(row["bytes"])
         return self._referenced(image_id, row)
@@ -105,19 +106,41 @@ class ImageReader:
         try:
             if row["ref_row"] is None:
                 return source.read_bytes()
-            value = self._row(source, row["ref_row"], [row["ref_column"]])[row["ref_column"]]
+            value = self._cells.read(source, row["ref_row"], row["ref_column"])
         except (OSError, pa.ArrowInvalid, IndexError, KeyError) as problem:
             raise InputError(
                 f"image {image_id} lies in {source}, which cannot be read any more ({problem})"
             ) from problem
-        if isinstance(value, dict):  # the {bytes, path} struct of `datasets`' image feature
-            value = value.get("bytes")
         if value is None:
             raise InputError(f"image {image_id} has no bytes in {source}")
-        return bytes(value)
+        return value
 
-    def _row(self, path: Path, row: int, columns: list[str] | None = None) -> dict[str, Any]:
+
+class CellReader:
+    """Single cells and rows of Parquet files and Arrow streams, a few files open at a time."""
+
+    def __init__(self) -> None:
+        self._opened: OrderedDict[Path, pq.ParquetFile | pa.Table] = OrderedDict()
+        self._groups: OrderedDict[tuple[Path, int, tuple[str, ...]], pa.Table] = OrderedDict()
+
+    def read(self, path: Path, row: int, column: str) -> bytes | None:
+        """The encoded image in a cell: bytes, or the {bytes, path} of `datasets`' image feature.
+
+        OSError, ArrowInvalid, IndexError or KeyError where the cell is not there.
+        """
+        value = self.row(path, row, [column])[column]
+        if isinstance(value, dict):
+            if value.get("bytes") is None and value.get("path"):
+                return (path.parent / value["path"]).read_bytes()
+            value = value.get("bytes")
+        return None if value is None else bytes(value)
+
+    def row(self, path: Path, row: int, columns: list[str] | None = None) -> dict[str, Any]:
+        """The values of one row."""
         file = self._open(path)
+        if isinstance(file, pa.Table):  # memory-mapped: nothing is read but the row
+            chosen = file if columns is None else file.select(columns)
+            return dict(chosen.slice(row, 1).to_pylist()[0])
         group = 0
         while row >= (size := file.metadata.row_group(group).num_rows):
             row -= size
@@ -128,14 +151,19 @@ class ImageReader:
                 self._groups.popitem(last=False)
             self._groups[wanted] = file.read_row_group(group, columns=columns)
         self._groups.move_to_end(wanted)
-        found: dict[str, Any] = self._groups[wanted].slice(row, 1).to_pylist()[0]
-        return found
+        return dict(self._groups[wanted].slice(row, 1).to_pylist()[0])
 
-    def _open(self, path: Path) -> pq.ParquetFile:
+    def _open(self, path: Path) -> pq.ParquetFile | pa.Table:
         if path in self._opened:
             self._opened.move_to_end(path)
             return self._opened[path]
         if len(self._opened) >= _OPEN_FILES:
-            self._opened.popitem(last=False)[1].close()
-        self._opened[path] = pq.ParquetFile(path)
+            closed = self._opened.popitem(last=False)[1]
+            if isinstance(closed, pq.ParquetFile):
+                closed.close()
+        if path.suffix == ".arrow":
+            with pa.ipc.open_stream(pa.memory_map(str(path))) as stream:
+                self._opened[path] = stream.read_all()
+        else:
+            self._opened[path] = pq.ParquetFile(path)
         return self._opened[path]

@@ -1,15 +1,19 @@
-"""Annotators' names on their way out: keyed pseudonyms, the key never leaves the store."""
+"""Annotators' names, on their way in or out: keyed pseudonyms, the key never leaves the store."""
 
 import hashlib
 import hmac
 import os
 import secrets
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
 
+import pyarrow as pa
+
 from toolkit.errors import InputError, StoreError
+from toolkit.pairs import SOURCE_PREFIX
 from toolkit.parts import sync_folder
-from toolkit.store import Store
+from toolkit.store.layout import Store
 
 KEY_FILE = "pseudonyms.key"
 _KEY_BYTES = 32
@@ -17,7 +21,7 @@ _KEY_BYTES = 32
 
 def pseudonym(key: bytes, annotator: str) -> int:
     """63 bits of HMAC-SHA256: a whole number, as user_id is one; the same for the same key."""
-    digest = hmac.new(key, annotator.encode(), hashlib.sha256).digest()
+    digest = hmac.new(key, annotator.encode("utf-8", "surrogatepass"), hashlib.sha256).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
@@ -50,11 +54,16 @@ def _make(path: Path) -> None:
     sync_folder(path.parent)
 
 
+def renamer(store: Store) -> Callable[[str], int]:
+    """annotator to pseudonym under the store's key; each name is hashed once."""
+    key = store_key(store)
+    return lru_cache(maxsize=1 << 20)(lambda annotator: pseudonym(key, annotator))
+
+
 def namer(store: Store, annotators: Iterable[str | None], *, keyed: bool) -> Callable[[str], int]:
     """annotator to user_id. InputError where a name that is no number should leave as it is."""
     if keyed:
-        key = store_key(store)
-        return lambda annotator: pseudonym(key, annotator)
+        return renamer(store)
     for annotator in annotators:
         if annotator is not None and not annotator.lstrip("-").isdecimal():
             raise InputError(
@@ -62,3 +71,23 @@ def namer(store: Store, annotators: Iterable[str | None], *, keyed: bool) -> Cal
                 "with --pseudonyms."
             )
     return int
+
+
+def renamed(
+    votes: pa.Table, pairs: pa.Table, rename: Callable[[str], int], personal: tuple[str, ...]
+) -> dict[str, pa.Table]:
+    """Both tables with every annotator replaced; `personal` are source columns that name one."""
+    votes = _replaced(votes, "annotator", rename, pa.string())
+    for name in personal:
+        if SOURCE_PREFIX + name in pairs.column_names:
+            pairs = _replaced(pairs, SOURCE_PREFIX + name, rename, pa.int64())
+    return {"votes": votes, "pairs": pairs}
+
+
+def _replaced(
+    table: pa.Table, name: str, rename: Callable[[str], int], kind: pa.DataType
+) -> pa.Table:
+    found = [None if value is None else rename(str(value)) for value in table[name].to_pylist()]
+    field = table.schema.field(name).with_type(kind)
+    place = table.schema.get_field_index(name)
+    return table.set_column(place, field, pa.array(found, pa.int64()).cast(kind))

@@ -1,0 +1,284 @@
+"""Tables that hold a source's rows: Parquet, Arrow as `datasets.save_to_disk` leaves it, JSON, CSV.
+
+Files are found and their columns read before a store is touched; rows come a few at a time,
+whatever a file's size. JSON is a list of records in one file, or a record a line.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.csv as csv
+import pyarrow.parquet as pq
+
+from toolkit.errors import InputError
+from toolkit.pairs import missing_columns
+
+Kind = Literal["parquet", "arrow", "json", "csv"]
+KINDS: dict[str, Kind] = {
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".json": "json",
+    ".jsonl": "json",
+    ".csv": "csv",
+}
+NAMES: dict[Kind, str] = {
+    "parquet": "Parquet",
+    "arrow": "Arrow (datasets.save_to_disk)",
+    "json": "JSON",
+    "csv": "CSV",
+}
+BATCH = 32
+"""Rows read together where they bring images, about a megabyte each."""
+
+_ABOUT_JSON = ("dataset_info.json", "state.json", "dataset_dict.json", "curation.json")
+_CHUNK = 1 << 20
+_BETWEEN = re.compile(r"[\s,]*")
+
+
+@dataclass(frozen=True)
+class Table:
+    """One file whose columns were checked; its rows were not read yet."""
+
+    path: Path
+    kind: Kind
+    schema: pa.Schema
+    rows: int
+    split: str | None = None
+    """Name of the split whose folder of a saved DatasetDict the file lies in."""
+
+
+def find_tables(
+    paths: Sequence[str | Path],
+    *,
+    allowed: Sequence[Kind] = ("parquet", "arrow", "json", "csv"),
+    what: str = "a table of pairs",
+) -> tuple[Table, ...]:
+    """Every file named, and of folders every file of an allowed kind, in order of their names.
+
+    InputError (one sentence) on the first that is absent, empty, damaged or of another kind, and
+    where all of them together hold no row.
+    """
+    files = [found for path in paths for found in _files(Path(path), allowed, what)]
+    tables = tuple(_opened(path, kind, split) for path, kind, split in files)
+    if not sum(table.rows for table in tables):
+        raise InputError(f"{files[0][0]} holds no rows; name a {_kinds(allowed)} with pairs in it.")
+    return tables
+
+
+def need_columns(table: Table, needed: Sequence[str], remedy: str) -> None:
+    """InputError naming the columns that the table lacks, those it has, and the remedy."""
+    if missing := missing_columns(table.schema.names, needed):
+        raise InputError(
+            f"{table.path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)} (found: "
+            f"{', '.join(table.schema.names)}); {remedy}."
+        )
+
+
+def batches(
+    table: Table, columns: Sequence[str] | None = None, size: int = BATCH
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """(number of the first row, rows) in order, of any kind but JSON.
+
+    InputError where the file turns out to be damaged further in.
+    """
+    names = table.schema.names if columns is None else list(columns)
+    done = 0
+    with _damage(table, lambda: done):
+        for batch in _READERS[table.kind](table, names, size):
+            yield done, batch
+            done += batch.num_rows
+
+
+def records(
+    table: Table, columns: Sequence[str] | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(row number, its values by column), times to the microsecond. InputError as `batches`."""
+    names = table.schema.names if columns is None else list(columns)
+    if table.kind == "json":
+        number = 0
+        with _damage(table, lambda: number):
+            for number, record in enumerate(json_records(table.path)):
+                yield number, {name: record.get(name) for name in names}
+        return
+    for first, batch in batches(table, names):
+        values = [plain(column).to_pylist() for column in batch.columns]
+        for number, row in enumerate(zip(*values, strict=True), first):
+            yield number, dict(zip(names, row, strict=True))
+
+
+@contextmanager
+def _damage(table: Table, done: Callable[[], int]) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as problem:
+        raise InputError(
+            f"{table.path} is damaged after row {done():,}; the rows before it are in the store. "
+            "Fetch the file again and run the same command."
+        ) from problem
+
+
+def kept_type(kind: pa.DataType) -> pa.DataType:
+    """Times are kept to the microsecond: Python's own clock goes no finer."""
+    return pa.timestamp("us", kind.tz) if pa.types.is_timestamp(kind) else kind
+
+
+def plain(column: pa.Array) -> pa.Array:
+    """A column with its times cut to the microsecond."""
+    return column.cast(kept_type(column.type), safe=False)
+
+
+def kept_types(tables: Sequence[Table], without: Sequence[str]) -> dict[str, pa.DataType]:
+    """Types of the tables' other columns, for the store's src_ columns."""
+    return {
+        field.name: kept_type(field.type)
+        for table in tables
+        if table.kind != "json"
+        for field in table.schema
+        if field.name not in without and not pa.types.is_null(field.type)
+    }
+
+
+def json_records(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects of a JSON list, or of a file with one a line; ValueError on anything else."""
+    decoder = json.JSONDecoder()
+    with path.open(encoding="utf-8") as stream:
+        held = stream.read(_CHUNK).lstrip("\ufeff \t\r\n")
+        listed = held.startswith("[")
+        place = int(listed)
+        while True:
+            place = _between(held, place)
+            if listed and held.startswith("]", place):
+                return
+            try:
+                found, place = decoder.raw_decode(held, place)
+            except ValueError:
+                if not (more := stream.read(_CHUNK)):
+                    break
+                held, place = held[place:] + more, 0
+                continue
+            if not isinstance(found, dict):
+                raise ValueError("an entry is no object")
+            yield found
+        if listed or held[place:].strip():
+            raise ValueError("the list does not end")
+
+
+def _between(text: str, place: int) -> int:
+    """The next place that holds neither space nor comma."""
+    found = _BETWEEN.match(text, place)
+    return found.end() if found else place
+
+
+def _files(path: Path, allowed: Sequence[Kind], what: str) -> list[tuple[Path, Kind, str | None]]:
+    if not path.exists():
+        raise InputError(f"{path} does not exist; name a {_kinds(allowed)} or a folder of them.")
+    if path.is_file():
+        kind = KINDS.get(path.suffix.lower(), "parquet")
+        if kind not in allowed:
+            raise InputError(f"{path} is a {NAMES[kind]} file; {what} is a {_kinds(allowed)}.")
+        return [(path, kind, None)]
+    splits = _saved_splits(path)
+    found = sorted(
+        p
+        for p in path.rglob("*")
+        if p.is_file()
+        and KINDS.get(p.suffix.lower()) in allowed
+        and not p.name.startswith(".")
+        and p.name not in _ABOUT_JSON
+    )
+    if not found:
+        suffixes = [suffix for suffix, kind in KINDS.items() if kind in allowed]
+        wanted = suffixes[0] if len(allowed) <= 2 else " or ".join(suffixes)
+        raise InputError(f"The folder {path} holds no {wanted} file; name one that does.")
+    return [(file, KINDS[file.suffix.lower()], splits.get(file.parent)) for file in found]
+
+
+def _saved_splits(folder: Path) -> dict[Path, str]:
+    """Folder to split below every dataset_dict.json."""
+    return {
+        about.parent / name: name
+        for about in folder.rglob("dataset_dict.json")
+        for name in json.loads(about.read_text(encoding="utf-8")).get("splits", [])
+    }
+
+
+def _kinds(allowed: Sequence[Kind]) -> str:
+    if "json" not in allowed:  # Arrow comes as a folder, and is seldom named
+        return "Parquet file"
+    return ", ".join(NAMES[kind] for kind in allowed[:-1]) + f" or {NAMES[allowed[-1]]} file"
+
+
+def _opened(path: Path, kind: Kind, split: str | None) -> Table:
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is empty (0 bytes); fetch it again.")
+    try:
+        schema, rows = _OPENERS[kind](path)
+    except (pa.ArrowException, OSError, ValueError) as problem:
+        raise InputError(_unreadable(path, kind)) from problem
+    return Table(path, kind, schema, rows, split)
+
+
+def _unreadable(path: Path, kind: Kind) -> str:
+    name = "a Parquet file" if kind == "parquet" else f"a file of {NAMES[kind]}"
+    with path.open("rb") as stream:
+        begun = kind != "parquet" or stream.read(4) == b"PAR1"
+    what = f"is {name} cut short or damaged" if begun else f"is not {name}"
+    return f"{path} {what}; fetch it again or name another file."
+
+
+def _open_parquet(path: Path) -> tuple[pa.Schema, int]:
+    return pq.read_schema(path), pq.read_metadata(path).num_rows
+
+
+def _open_arrow(path: Path) -> tuple[pa.Schema, int]:
+    with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
+        return stream.schema, sum(batch.num_rows for batch in stream)
+
+
+def _open_json(path: Path) -> tuple[pa.Schema, int]:
+    """Column names in order of their first appearance; types are Python's own, and stay open."""
+    names: dict[str, None] = {}
+    rows = 0
+    for record in json_records(path):
+        rows += 1
+        names.update(dict.fromkeys(record))
+    return pa.schema([(name, pa.null()) for name in names]), rows
+
+
+def _csv(path: Path) -> csv.CSVStreamingReader:
+    return csv.open_csv(path, parse_options=csv.ParseOptions(newlines_in_values=True))
+
+
+def _open_csv(path: Path) -> tuple[pa.Schema, int]:
+    with _csv(path) as stream:
+        return stream.schema, sum(batch.num_rows for batch in stream)
+
+
+def _read_parquet(table: Table, names: list[str], size: int) -> Iterator[pa.RecordBatch]:
+    with pq.ParquetFile(table.path, pre_buffer=False) as opened:
+        for group in range(opened.num_row_groups):  # damage in one group spares the others
+            yield from opened.iter_batches(size, row_groups=[group], columns=names)
+
+
+def _read_arrow(table: Table, names: list[str], size: int) -> Iterator[pa.RecordBatch]:
+    with pa.memory_map(str(table.path)) as source, pa.ipc.open_stream(source) as stream:
+        for batch in stream:
+            for start in range(0, batch.num_rows, size):
+                yield batch.slice(start, size).select(names)
+
+
+def _read_csv(table: Table, names: list[str], size: int) -> Iterator[pa.RecordBatch]:
+    with _csv(table.path) as stream:
+        for batch in stream:
+            for start in range(0, batch.num_rows, size):
+                yield batch.slice(start, size).select(names)
+
+
+_OPENERS = {"parquet": _open_parquet, "arrow": _open_arrow, "json": _open_json, "csv": _open_csv}
+_READERS = {"parquet": _read_parquet, "arrow": _read_arrow, "csv": _read_csv}
