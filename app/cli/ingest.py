@@ -1,58 +1,147 @@
-"""`outvoted ingest`: take a source into a store."""
+"""`outvoted ingest`: take a source into a store. Data sets with a name of their own stand here."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from toolkit.ingest import Summary
-    from toolkit.store import Store
+from app.cli import ingest_tables
+from app.cli.ingesting import (
+    FolderOption,
+    Images,
+    ImagesOption,
+    LimitOption,
+    NewOption,
+    PathsArgument,
+    PseudonymsOption,
+    SplitOption,
+    StoreOption,
+    take_in,
+)
 
 app = typer.Typer(help="Take pairs into a store.", no_args_is_help=True)
-
-
-class Images(StrEnum):
-    """What becomes of the source's images."""
-
-    copy = "copy"
-    reference = "reference"
-
-
-StoreOption = Annotated[str, typer.Option("--store", help="The store's folder; made if absent.")]
-NewOption = Annotated[bool, typer.Option("--new", help="Insist that there is no store yet.")]
-ImagesOption = Annotated[
-    Images,
-    typer.Option(help="copy: into the store, checked; reference: leave them where they lie."),
-]
+app.command("chosen-rejected")(ingest_tables.chosen_rejected)
+app.command("folders")(ingest_tables.folders)
+app.command("votes")(ingest_tables.votes)
+app.command("released-npy")(ingest_tables.released_npy)
 
 
 @app.command("pickapic")
 def pickapic(
-    paths: Annotated[list[str], typer.Argument(help="Parquet files, or folders of them.")],
+    paths: Annotated[
+        list[str], typer.Argument(help="Parquet files, folders of them, or saved `datasets`.")
+    ],
     store: StoreOption,
     images: ImagesOption = Images.copy,
-    limit: Annotated[int | None, typer.Option(min=1, help="Read only the first N rows.")] = None,
-    split: Annotated[
-        str | None, typer.Option(help="train, validation or test; else from the file names.")
-    ] = None,
+    limit: LimitOption = None,
+    split: SplitOption = None,
+    pseudonyms: PseudonymsOption = False,
     new: NewOption = False,
 ) -> None:
-    """Parquet files in the columns of Pick-a-Pic v2."""
+    """Pick-a-Pic v1 or v2, with or without images."""
     from toolkit.ingest.pickapic import ingest_pickapic, open_pickapic
     from toolkit.ingest.rows import check_split
 
     check_split(split)
-    source = open_pickapic(paths)  # before the store: bad input leaves nothing behind
-    opened = _store(store, new)
-    total = source.rows if limit is None else min(limit, source.rows)
-    with _progress(total) as progress:
-        summary = ingest_pickapic(
-            opened, source, images=images.value, split=split, limit=limit, progress=progress
-        )
-    _report(opened, summary)
+    source = open_pickapic(paths)
+    take_in(
+        store,
+        new,
+        source.rows,
+        ingest_pickapic,
+        source,
+        images=images.value,
+        split=split,
+        limit=limit,
+        pseudonyms=pseudonyms,
+    )
+
+
+@app.command("hpd")
+def hpd(
+    paths: PathsArgument,
+    store: StoreOption,
+    images_dir: FolderOption = None,
+    images: ImagesOption = Images.copy,
+    limit: LimitOption = None,
+    split: SplitOption = None,
+    pseudonyms: PseudonymsOption = False,
+    new: NewOption = False,
+) -> None:
+    """HPDv2's train.json and test.json, or HPDv3's lists."""
+    from toolkit.ingest.hpd import ingest_hpd, open_hpd
+    from toolkit.ingest.rows import check_split
+
+    check_split(split)
+    source = open_hpd(paths, images_dir)
+    take_in(
+        store,
+        new,
+        None if source.rankings else source.rows,
+        ingest_hpd,
+        source,
+        images=images.value,
+        split=split,
+        limit=limit,
+        pseudonyms=pseudonyms,
+    )
+
+
+@app.command("imagereward")
+def imagereward(
+    paths: PathsArgument,
+    store: StoreOption,
+    images_dir: FolderOption = None,
+    images: ImagesOption = Images.copy,
+    limit: LimitOption = None,
+    split: SplitOption = None,
+    new: NewOption = False,
+) -> None:
+    """ImageReward's rankings, or ImageRewardDB's rows of images."""
+    from toolkit.ingest.imagereward import ingest_imagereward, open_imagereward
+    from toolkit.ingest.rows import check_split
+
+    check_split(split)
+    source = open_imagereward(paths, images_dir)
+    take_in(
+        store,
+        new,
+        None,  # a ranking gives as many pairs as its images allow
+        ingest_imagereward,
+        source,
+        images=images.value,
+        split=split,
+        limit=limit,
+    )
+
+
+@app.command("image-preferences")
+def image_preferences(
+    paths: PathsArgument,
+    store: StoreOption,
+    images_dir: FolderOption = None,
+    images: ImagesOption = Images.copy,
+    limit: LimitOption = None,
+    split: SplitOption = None,
+    pseudonyms: PseudonymsOption = False,
+    new: NewOption = False,
+) -> None:
+    """open-image-preferences: the annotators' answers, or the binarised form."""
+    from toolkit.ingest.image_preferences import ingest_image_preferences, open_image_preferences
+    from toolkit.ingest.rows import check_split
+
+    check_split(split)
+    source = open_image_preferences(paths, images_dir)
+    take_in(
+        store,
+        new,
+        source.rows,
+        ingest_image_preferences,
+        source,
+        images=images.value,
+        split=split,
+        limit=limit,
+        pseudonyms=pseudonyms,
+    )
 
 
 @app.command("ratings")
@@ -90,36 +179,4 @@ def ratings(
             model_pattern,
         )
     )
-    opened = _store(store, new)
-    with _progress(count_pairs(source)) as progress:
-        summary = ingest_ratings(opened, source, images=images.value, progress=progress)
-    _report(opened, summary)
-
-
-def _store(path: str, new: bool) -> "Store":
-    from toolkit.store import create_store, open_or_create
-
-    return create_store(path) if new else open_or_create(path)
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr with the time that is left; silent where stderr is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = ("rows", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("rows", total=total)
-        yield lambda count: bar.advance(task, count)
-
-
-def _report(store: "Store", summary: "Summary") -> None:
-    for line in summary.lines():
-        typer.echo(line)
-    if left := store.unfinished():
-        typer.echo(
-            f"{len(left)} unfinished files of a killed command lie in {store.root}; nothing reads "
-            f"them, and they may be deleted (the first: {left[0]})"
-        )
+    take_in(store, new, count_pairs(source), ingest_ratings, source, images=images.value)

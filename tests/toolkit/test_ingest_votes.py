@@ -1,0 +1,138 @@
+"""Further votes join pairs that are there, once; released arrays become a run's finding."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.toolkit.pickapic_source import source_row, write_source
+from tests.toolkit.stores import rows, snapshot, votes_of
+from toolkit.errors import InputError, StoreError
+from toolkit.ingest import (
+    ingest_pickapic,
+    ingest_released_npy,
+    ingest_votes,
+    open_pickapic,
+    open_released_npy,
+    open_votes,
+)
+from toolkit.store import Store, create_store
+from toolkit.store.runs import findings_about, read_findings, run_about
+
+
+def vote_table(path: Path, votes: list[tuple]) -> Path:
+    names = ("pair_id", "annotator", "choice")
+    path.write_text("\n".join(",".join(map(str, row)) for row in (names, *votes)) + "\n")
+    return path
+
+
+def ids(store: Store) -> list[str]:
+    return [pair["pair_id"] for pair in rows(store, "pairs")]
+
+
+def test_votes_in_words_and_numbers_join_their_pairs_once(make_store, tmp_path):
+    store = make_store(pairs=6)
+    one, two, *_ = ids(store)
+    votes = [(one, "ann", 1), (one, "bob", "image_1"), (two, "ann", "tie"), (two, "bob", 0.5)]
+    bad = [("nobody", "ann", 1), (one, "cid", 0.7), (two, "", 1)]
+    source = open_votes([vote_table(tmp_path / "v.csv", [*votes, *bad])])
+    summary = ingest_votes(store, source)
+    assert (summary.read, summary.kept, summary.tied, summary.quarantined) == (7, 4, 2, 3)
+    mine = votes_of(store, one)
+    assert (mine["ann"], mine["bob"]) == (1.0, 0.0)
+    assert sorted(summary.reasons) == [
+        "the choice is none of 1, 0, .5, image_0, image_1, tie",
+        "the store has no such pair",
+        "the vote has no annotator",
+    ]
+    before = snapshot(store)
+    again = ingest_votes(store, source)
+    assert (again.kept, again.duplicate, again.quarantined) == (0, 4, 3)
+    assert snapshot(store) == before
+
+
+def test_votes_leave_labels_as_they_are(make_store, tmp_path):
+    store = make_store(pairs=6)
+    before = rows(store, "pairs")
+    flipped = [(p["pair_id"], "ann", 1 - p["label"]) for p in before]
+    ingest_votes(store, open_votes([vote_table(tmp_path / "v.csv", flipped)]))
+    assert rows(store, "pairs") == before
+
+
+def test_a_table_without_the_columns_is_refused_with_the_options(tmp_path):
+    pq.write_table(pa.table({"pair_id": ["a"], "who": ["b"]}), tmp_path / "v.parquet")
+    with pytest.raises(InputError, match=r"lacks the columns annotator, choice .*--choice-column"):
+        open_votes([tmp_path / "v.parquet"])
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """12 pairs; source row number 5 * k."""
+    path = write_source(tmp_path / "train.parquet", [source_row(k) for k in range(12)])
+    made = create_store(tmp_path / "s")
+    ingest_pickapic(made, open_pickapic([path]))
+    return made
+
+
+def arrays(folder: Path, *pieces: list) -> list[Path]:
+    files = []
+    for n, piece in enumerate(pieces):
+        files.append(folder / f"scores_rank{n * 9}.npy")  # 0, 9, 18: 9 sorts before 18
+        np.save(files[-1], np.array(piece))
+    return files
+
+
+@pytest.mark.parametrize("by", ["row", "source-row", "pair_id"])
+def test_arrays_with_an_index_become_a_finding_averaged_over_visits(tmp_path, store, by):
+    names = ids(store)
+    entries = {
+        "row": [2, 0, 2],
+        "source-row": [10, 0, 10],
+        "pair_id": [names[k] for k in (2, 0, 2)],
+    }
+    (tmp_path / "v").mkdir()
+    (tmp_path / "i").mkdir()
+    arrays(tmp_path / "v", [0.5], [0.25], [1.5])
+    index = entries[by]
+    arrays(tmp_path / "i", index[:1], index[1:2], index[2:])
+    source = open_released_npy([tmp_path / "v"], "minority", [tmp_path / "i"])
+    joined = ingest_released_npy(store, source, run="theirs", by=by)
+    assert (joined.values, joined.joined, joined.pairs) == (3, 3, 2)
+    found = {row["pair_id"]: row for row in read_findings(store, "theirs", "minority").to_pylist()}
+    assert (found[names[2]]["minority"], found[names[2]]["visits"]) == (1.0, 2)
+    assert (found[names[0]]["minority"], found[names[0]]["visits"]) == (0.25, 1)
+    assert findings_about(store, "theirs", "minority")["labels"] == "original"
+
+
+def test_arrays_without_an_index_belong_to_no_pair(tmp_path, store):
+    source = open_released_npy(arrays(tmp_path, [1, 2], [3]))
+    joined = ingest_released_npy(store, source, run="theirs")
+    assert (joined.values, joined.joined) == (3, 0)
+    assert "belong to no pair" in joined.lines()[0]
+    kept = pq.read_table(store.run("theirs") / "values.parquet")
+    assert kept["minority"].to_pylist() == [1.0, 2.0, 3.0]
+    with pytest.raises(StoreError, match="has no finding"):
+        read_findings(store, "theirs", "minority")
+    assert run_about(store, "theirs")["values"] == 3
+
+
+def test_arrays_that_do_not_fit_are_refused_before_a_run_is_made(tmp_path, store):
+    [values] = arrays(tmp_path, [1.0, 2.0])
+    bad = tmp_path / "bad.npy"
+    for index, sentence in (
+        ([1], "holds 1 entries and the arrays hold 2 values"),
+        ([1, 99], "names row 99, and the store has 12 pairs"),
+        ([0.5, 1.0], "holds no row numbers; see --by"),
+    ):
+        np.save(bad, np.array(index))
+        with pytest.raises(InputError, match=sentence):
+            ingest_released_npy(store, open_released_npy([values], index=[bad]), run="theirs")
+    np.save(bad, np.zeros((2, 2)))
+    with pytest.raises(InputError, match=r"shape \(2, 2\) and type float64"):
+        open_released_npy([bad])
+    bad.write_bytes(b"no array")
+    with pytest.raises(InputError, match=r"cannot be read as a \.npy array"):
+        open_released_npy([bad])
+    assert store.runs() == []
