@@ -59,7 +59,7 @@ class ChosenRejected:
 
 def open_chosen_rejected(
     paths: Sequence[str | Path],
-    columns: Columns = Columns(),  # noqa: B008
+    columns: Columns = Columns(),
     *,
     images_dir: str | Path | None = None,
     source: str = SOURCE,

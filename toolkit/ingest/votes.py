@@ -54,7 +54,7 @@ class VoteTables:
 
 def open_votes(
     paths: Sequence[str | Path],
-    columns: VoteColumns = VoteColumns(),  # noqa: B008
+    columns: VoteColumns = VoteColumns(),
 ) -> VoteTables:
     """Find and check the tables. InputError (one sentence) on the first that will not do."""
     tables = find_tables(paths, what="a table of votes")

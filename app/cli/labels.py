@@ -1,0 +1,78 @@
+"""`outvoted labels`: what label sets there are, and new ones from votes, verdicts or an array."""
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="List label sets, or make one.", no_args_is_help=True)
+
+StoreArgument = Annotated[str, typer.Argument(help="The store's folder.")]
+BaseOption = Annotated[str, typer.Option(help="The label set that it is made over.")]
+
+
+@app.command("list")
+def list_sets(store: StoreArgument) -> None:
+    """Every set with its kind and how many labels differ from the source's."""
+    import pyarrow.parquet as pq
+
+    from toolkit.store import open_store
+    from toolkit.store.labels import ORIGINAL, label_set_path, label_set_recipe, label_sets
+
+    opened = open_store(store)
+    for name in label_sets(opened):
+        if name == ORIGINAL:
+            typer.echo(f"{name}: what the source said")
+            continue
+        changed = pq.read_metadata(label_set_path(opened, name)).num_rows
+        kind = label_set_recipe(opened, name).get("kind", "?")
+        typer.echo(f"{name}: {kind}, {changed:,} labels unlike the source's")
+
+
+@app.command("majority")
+def majority(
+    store: StoreArgument,
+    name: Annotated[str, typer.Option(help="Name of the new set.")] = "majority",
+    base: BaseOption = "original",
+    min_votes: Annotated[int, typer.Option(help="Votes that a comparison needs.")] = 2,
+) -> None:
+    """What most votes on the same two images say."""
+    from toolkit.store import open_store
+    from toolkit.store.relabel import majority_set
+
+    _told(majority_set(open_store(store), name, base=base, min_votes=min_votes), base)
+
+
+@app.command("curated")
+def curated(
+    store: StoreArgument,
+    name: Annotated[str, typer.Option(help="Name of the new set.")] = "curated",
+    base: BaseOption = "original",
+) -> None:
+    """The published verdicts: flips and ties as labels, drops as none."""
+    from toolkit.store import open_store
+    from toolkit.store.relabel import curated_set
+
+    _told(curated_set(open_store(store), name, base=base), base)
+
+
+@app.command("import")
+def import_array(
+    store: StoreArgument,
+    array: Annotated[str, typer.Argument(help=".npy with a label a pair, in the store's order.")],
+    name: Annotated[str, typer.Option(help="Name of the new set.")],
+    base: BaseOption = "original",
+) -> None:
+    """Labels from an array: 1, 0, .5, or NaN for none."""
+    from toolkit.store import open_store
+    from toolkit.store.relabel import imported_set
+
+    _told(imported_set(open_store(store), name, array, base=base), base)
+
+
+def _told(made: object, base: str) -> None:
+    from toolkit.store.relabel import Made
+
+    assert isinstance(made, Made)
+    typer.echo(
+        f"Label set {made.name}: {made.changed:,} of {made.spoken:,} labels unlike {base}'s."
+    )
