@@ -74,3 +74,20 @@ def thumbnail(picture: Image.Image) -> bytes | None:
     out = io.BytesIO()
     small.save(out, "JPEG", quality=85)
     return out.getvalue()
+
+
+_SIGNATURES = (
+    (b"\xff\xd8\xff", ".jpg"),
+    (b"\x89PNG", ".png"),
+    (b"GIF8", ".gif"),
+    (b"BM", ".bmp"),
+    (b"II*\0", ".tif"),
+    (b"MM\0*", ".tif"),
+)
+
+
+def suffix_of(data: bytes) -> str:
+    """The file suffix that the first bytes ask for; .jpg where they are none of those known."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return ".webp"
+    return next((suffix for sign, suffix in _SIGNATURES if data.startswith(sign)), ".jpg")

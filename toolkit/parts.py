@@ -35,7 +35,13 @@ def write_whole(path: Path, table: pa.Table, *, row_group_size: int = 65_536) ->
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
     with aside.open("wb") as stream:
-        pq.write_table(table, stream, row_group_size=row_group_size, compression="zstd")
+        pq.write_table(
+            table,
+            stream,
+            row_group_size=row_group_size,
+            compression="zstd",
+            write_page_checksum=True,  # so that `outvoted check` sees a single changed bit
+        )
         stream.flush()
         os.fsync(stream.fileno())
     aside.replace(path)

@@ -10,14 +10,23 @@ import typer
 def export(
     store: Annotated[str, typer.Argument(help="The store's folder.")],
     out: Annotated[str | None, typer.Option(help="New folder for the set.")] = None,
-    format: Annotated[str, typer.Option(help="The set's format: pickapic.")] = "pickapic",
+    format: Annotated[
+        str,
+        typer.Option(help="pickapic, chosen-rejected, webdataset, weights or kohya."),
+    ] = "pickapic",
     labels: Annotated[
         str | None, typer.Option(help="Label set; else the finding's own, else original.")
     ] = None,
     run: Annotated[str | None, typer.Option(help="The run whose finding is used.")] = None,
     finding: Annotated[str, typer.Option(help="The finding that ranks the pairs.")] = "minority",
+    where: Annotated[
+        str | None, typer.Option(help='Only pairs where it holds: "not nsfw and votes > 1".')
+    ] = None,
     drop: Annotated[
         list[str] | None, typer.Option(help='Drop where it holds, such as "minority > 0.5".')
+    ] = None,
+    flip: Annotated[
+        list[str] | None, typer.Option(help="Reverse the label where it holds.")
     ] = None,
     drop_top: Annotated[float, typer.Option(help="Drop this share, highest score first.")] = 0.0,
     flip_top: Annotated[float, typer.Option(help="Flip this share, highest score first.")] = 0.0,
@@ -25,6 +34,9 @@ def export(
         bool, typer.Option("--reweight", help="sample_weight = 1 / (1 + k1 * minority).")
     ] = False,
     k1: Annotated[float, typer.Option(help="k1 of --reweight.")] = 10.0,
+    weight: Annotated[
+        str | None, typer.Option(help='sample_weight from a column: "COLUMN" or "1 - COLUMN".')
+    ] = None,
     verdicts: Annotated[bool, typer.Option(help="Apply the published verdicts.")] = True,
     keep_ties: Annotated[
         bool, typer.Option("--keep-ties", help="Keep ties as .5; some trainers misread them.")
@@ -45,7 +57,8 @@ def export(
     from rich.progress import Progress
 
     from toolkit.errors import InputError
-    from toolkit.export import FORMATS, PREVIEWS, Policy
+    from toolkit.export import FORMATS, Policy, export_set
+    from toolkit.export import preview as preview_set
     from toolkit.store import open_store
 
     if format not in FORMATS:
@@ -55,10 +68,13 @@ def export(
         run=run,
         finding=finding,
         drop=tuple(drop or ()),
+        flip=tuple(flip or ()),
+        where=where,
         drop_top=drop_top,
         flip_top=flip_top,
         reweight=reweight,
         k1=k1,
+        weight=weight,
         verdicts=verdicts,
         keep_ties=keep_ties,
         keep_unlabelled=keep_unlabelled,
@@ -67,7 +83,7 @@ def export(
     )
     opened = open_store(store)
     if preview:
-        outcome = PREVIEWS[format](opened, policy)
+        outcome = preview_set(opened, policy)
     elif out is None:
         raise InputError("--out is missing; name a new folder, or look first with --preview.")
     else:
@@ -75,10 +91,11 @@ def export(
         console = Console(stderr=True)
         with Progress(console=console, disable=not console.is_terminal) as bar:
             task = bar.add_task("rows", total=None)
-            outcome = FORMATS[format](
+            outcome = export_set(
                 opened,
                 out,
                 policy,
+                FORMATS[format],
                 command=command,
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )

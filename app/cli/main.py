@@ -25,12 +25,14 @@ def registered() -> typer.Typer:
     from app.cli import (
         analyze,
         cache,
+        check,
         demo,
         desk,
         evaluate,
         export,
         flip,
         ingest,
+        labels,
         plan,
         pretrain,
         reproduce,
@@ -39,6 +41,7 @@ def registered() -> typer.Typer:
     )
 
     app.add_typer(ingest.app, name="ingest")
+    app.add_typer(labels.app, name="labels")
     app.command("flip")(flip.flip)
     app.command("plan")(plan.plan)
     app.command("train")(train.train)
@@ -49,6 +52,7 @@ def registered() -> typer.Typer:
     app.command("reproduce")(reproduce.reproduce)
     app.command("app")(desk.desk)
     app.command("export")(export.export)
+    app.command("check")(check.check)
     app.command("pretrain")(pretrain.pretrain)
     app.command("demo")(demo.demo)
     return app

@@ -1,14 +1,29 @@
 """Ways out of a store: one format a file, and one dict of them."""
 
-from collections.abc import Callable
-
-from toolkit.export.pickapic import Outcome, export_pickapic, preview_pickapic
+from toolkit.export import chosen_rejected, kohya, pickapic, webdataset, weights
+from toolkit.export.pickapic import export_pickapic, preview_pickapic
 from toolkit.export.policy import Policy
+from toolkit.export.writing import Format, Outcome, export_set, preview
 
-FORMATS: dict[str, Callable[..., Outcome]] = {"pickapic": export_pickapic}
-"""Each takes a store, a new folder and a Policy."""
+FORMATS: dict[str, Format] = {
+    form.name: form
+    for form in (
+        pickapic.FORMAT,
+        chosen_rejected.FORMAT,
+        webdataset.FORMAT,
+        weights.FORMAT,
+        kohya.FORMAT,
+    )
+}
+"""`export_set` writes a store under a Policy in any of them; `preview` is the same for all."""
 
-PREVIEWS: dict[str, Callable[..., Outcome]] = {"pickapic": preview_pickapic}
-"""Each takes a store and a Policy, and writes nothing."""
-
-__all__ = ["FORMATS", "PREVIEWS", "Outcome", "Policy", "export_pickapic", "preview_pickapic"]
+__all__ = [
+    "FORMATS",
+    "Format",
+    "Outcome",
+    "Policy",
+    "export_pickapic",
+    "export_set",
+    "preview",
+    "preview_pickapic",
+]

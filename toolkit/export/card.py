@@ -26,7 +26,8 @@ def card_text(record: dict[str, Any], schema: pa.Schema) -> str:
     """README.md with its YAML header, from what curation.json holds and the columns' meanings."""
     from huggingface_hub import DatasetCard, DatasetCardData
 
-    splits = sorted({name.split("/")[1].split("-")[0] for name in record["outputs"]})
+    data_files = sorted(name for name in record["outputs"] if name.startswith("data/"))
+    splits = sorted({name.split("/")[1].split("-")[0] for name in data_files})
     rows = record["counts"]["after"]["pairs"]
     data = DatasetCardData(
         pretty_name="Curated preference pairs",
@@ -38,7 +39,9 @@ def card_text(record: dict[str, Any], schema: pa.Schema) -> str:
                 "config_name": "default",
                 "data_files": [{"split": s, "path": f"data/{s}-*"} for s in splits],
             }
-        ],
+        ]
+        if splits
+        else None,
     )
     columns = [(field.name, str(field.type), meaning_of(field)) for field in schema]
     template = (files("data_cards") / "template.md").read_text(encoding="utf-8")

@@ -12,10 +12,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from toolkit.errors import InputError
-from toolkit.export.policy import Policy, check, thresholds
+from toolkit.export.policy import Policy, check, weight_column
 from toolkit.minority import weight
 from toolkit.store import Store
 from toolkit.store.curation import pair_files, pairs_in_order
+from toolkit.store.filters import column_of, passing
 from toolkit.store.labels import ORIGINAL
 from toolkit.store.runs import findings_about, read_findings, run_about
 from toolkit.store.verdicts import PREFERENCE, resolve, verdict_of
@@ -40,6 +41,8 @@ class Plan:
     verdict: list[str | None]
     decisions: dict[int, dict[str, Any]]
     """Row to {action, why, by, ...}; a row that is absent is exported as it was."""
+    own_weight: Floats
+    """The sample_weight that the source came with."""
 
     @property
     def pair_ids(self) -> list[str]:
@@ -67,17 +70,76 @@ def make_plan(store: Store, policy: Policy) -> Plan:
         {name: np.full(size, np.nan) for name in SCORES},
         [None] * size,
         {},
+        _floats(rows["sample_weight"]),
     )
+    outside = _apply_conditions(plan, store, policy, seen)
     if policy.run is not None:
         _apply_scores(plan, store, policy)
     if policy.verdicts:
         _apply_verdicts(plan, store)
     _leave_behind(plan, policy)
-    if policy.reweight:
-        same = plan.final == plan.label  # u speaks of the label it was computed under
-        u = np.where(same, plan.scores["minority"].astype(np.float64), np.nan)
-        plan.weight = np.asarray(weight(u, "linear", policy.k1))
+    for row in outside:
+        _drop(plan, row, "outside --where", "policy", **_facts(plan.decisions.get(row, {})))
+    _weigh(plan, store, policy, seen)
     return plan
+
+
+def _apply_conditions(plan: Plan, store: Store, policy: Policy, seen: str) -> list[int]:
+    """Flip and drop by condition; the rows that --where leaves out."""
+    found = passing(
+        store,
+        policy.conditions,
+        run=policy.run,
+        finding=policy.finding,
+        labels=plan.labels,
+        seen=seen,
+    )
+    place = {pair_id: row for row, pair_id in enumerate(plan.pair_ids)} if found else {}
+    by = "condition" if policy.run is None else f"finding {policy.finding} of run {policy.run}"
+    outside: list[int] = []
+    flips: list[tuple[str, list[int]]] = []
+    drops: list[tuple[str, list[int]]] = []
+    for (option, text), ids in zip(policy.conditions, found, strict=True):
+        rows = sorted(place[pair_id] for pair_id in ids)
+        if option == "--where":
+            outside = sorted(set(range(len(plan.label))) - set(rows))
+        else:
+            (drops if option == "--drop" else flips).append((" ".join(text.split()), rows))
+    for why, rows in flips:
+        for row in rows:
+            if plan.label[row] in (0.0, 1.0):
+                _relabel(plan, row, 1 - plan.label[row], why, by)
+    for why, rows in drops:
+        for row in rows:
+            _drop(plan, row, why, by)
+    return outside
+
+
+def _weigh(plan: Plan, store: Store, policy: Policy, seen: str) -> None:
+    """The source's own sample_weight, times W of Eq. 15 or a column; 1 where nothing is known."""
+    plan.weight = np.where(np.isfinite(plan.own_weight), plan.own_weight, 1.0)
+    same = plan.final == plan.label  # a score speaks of the label it was computed under
+    if policy.reweight:
+        u = np.where(same, plan.scores["minority"].astype(np.float64), np.nan)
+        plan.weight = plan.weight * np.asarray(weight(u, "linear", policy.k1))
+    elif named := weight_column(policy):
+        column, turned = named
+        known = column_of(
+            store,
+            column,
+            "--weight",
+            run=policy.run,
+            finding=policy.finding,
+            labels=plan.labels,
+            seen=seen,
+        )
+        values = np.array([known.get(pair_id, np.nan) for pair_id in plan.pair_ids])
+        values = 1 - values if turned else values
+        if np.nanmin(values, initial=0) < 0:
+            raise InputError(
+                f"--weight {policy.weight!r} is below 0 for some pair; a weight is 0 or more."
+            )
+        plan.weight = plan.weight * np.where(same & np.isfinite(values), values, 1.0)
 
 
 def _labels_of_finding(store: Store, policy: Policy) -> str:
@@ -99,15 +161,6 @@ def _apply_scores(plan: Plan, store: Store, policy: Policy) -> None:
             f"{', '.join(columns)}; use --finding minority."
         )
     finding = f"finding {policy.finding} of run {policy.run}"
-    for threshold in thresholds(policy):
-        if threshold.column not in columns:
-            raise InputError(
-                f"Finding {policy.finding!r} has no column {threshold.column!r} (columns: "
-                f"{', '.join(columns)}); compare one of them in --drop."
-            )
-        why = f"{threshold.column} {threshold.sign} {threshold.value:g}"
-        for row in np.flatnonzero(threshold.passes(columns[threshold.column])).tolist():
-            _drop(plan, row, why, finding)
     if policy.drop_top or policy.flip_top:
         name = _score_column(policy.finding, columns)
         share = policy.drop_top or policy.flip_top

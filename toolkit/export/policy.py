@@ -1,20 +1,11 @@
 """What an export does to the pairs: one frozen record, checked before anything is read."""
 
-import operator
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from toolkit.errors import InputError
 
-_THRESHOLD = re.compile(r"\s*(\w+)\s*(>=|<=|>|<)\s*(-?\d*\.?\d+(?:[eE][-+]?\d+)?)\s*")
-_SIGNS: dict[str, Callable[[Any, Any], Any]] = {
-    ">": operator.gt,
-    ">=": operator.ge,
-    "<": operator.lt,
-    "<=": operator.le,
-}
+_WEIGHT = re.compile(r"\s*(1\s*-\s*)?([A-Za-z_][\w.]*)\s*")
 
 
 @dataclass(frozen=True)
@@ -27,7 +18,11 @@ class Policy:
     """The run whose finding is used; needed by whatever looks at scores."""
     finding: str = "minority"
     drop: tuple[str, ...] = ()
-    """Thresholds on the finding's columns, such as "minority > 0.5"; a pair dropped by any goes."""
+    """Conditions such as "minority > 0.5" (`toolkit.filters`); a pair that passes any goes."""
+    flip: tuple[str, ...] = ()
+    """Conditions; the label of a pair that passes any is reversed."""
+    where: str | None = None
+    """A condition; a pair that does not pass it is left out, whatever the verdicts say."""
     drop_top: float = 0.0
     """Share (of the pairs with a score) with the highest score that is dropped."""
     flip_top: float = 0.0
@@ -35,6 +30,8 @@ class Policy:
     reweight: bool = False
     """sample_weight = W of Eq. 15 (linear); else 1."""
     k1: float = 10.0
+    weight: str | None = None
+    """A number that is the sample_weight instead: COLUMN, or 1 - COLUMN for a probability."""
     verdicts: bool = True
     keep_ties: bool = False
     """Public trainers read a tie as "image 0 wins", so ties stay behind unless asked for."""
@@ -47,39 +44,33 @@ class Policy:
     @property
     def uses_scores(self) -> bool:
         """Whether any part of the policy needs a finding."""
-        return bool(self.drop or self.drop_top or self.flip_top or self.reweight)
+        return bool(self.drop_top or self.flip_top or self.reweight)
+
+    @property
+    def conditions(self) -> list[tuple[str, str]]:
+        """(option, text) of everything in the language, drops before flips before where."""
+        drops = [("--drop", text) for text in self.drop]
+        flips = [("--flip", text) for text in self.flip]
+        return drops + flips + ([("--where", self.where)] if self.where is not None else [])
 
 
-@dataclass(frozen=True)
-class Threshold:
-    """One comparison; a pair whose value is null never passes it."""
-
-    column: str
-    sign: str
-    value: float
-
-    def passes(self, values: Any) -> Any:
-        """Mask of the values for which the comparison holds."""
-        return _SIGNS[self.sign](values, self.value)
-
-
-def thresholds(policy: Policy) -> list[Threshold]:
-    """The parsed `drop`. InputError on what is no comparison."""
-    found = []
-    for text in policy.drop:
-        match = _THRESHOLD.fullmatch(text)
-        if not match:
-            raise InputError(
-                f"--drop {text!r} is no comparison; write COLUMN > NUMBER (or >=, <, <=), such as "
-                '"minority > 0.5".'
-            )
-        found.append(Threshold(match[1], match[2], float(match[3])))
-    return found
+def weight_column(policy: Policy) -> tuple[str, bool] | None:
+    """(column, whether it is taken from 1) of `weight`. InputError where it is neither form."""
+    if policy.weight is None:
+        return None
+    match = _WEIGHT.fullmatch(policy.weight)
+    if not match:
+        raise InputError(
+            f"--weight {policy.weight!r} is no weight; write COLUMN, or 1 - COLUMN, such as "
+            "1 - noise_probability."
+        )
+    return match[2], match[1] is not None
 
 
 def check(policy: Policy) -> None:
     """InputError where the policy contradicts itself."""
-    thresholds(policy)
+    if weight_column(policy) and policy.reweight:
+        raise InputError("--weight cannot be joined with --reweight; choose one.")
     for option, share in (("--drop-top", policy.drop_top), ("--flip-top", policy.flip_top)):
         if not 0 <= share <= 1:
             raise InputError(f"{option} is {share}; it is a share, from 0 to 1.")
@@ -90,8 +81,7 @@ def check(policy: Policy) -> None:
         )
     if policy.uses_scores and policy.run is None:
         raise InputError(
-            "--drop, --drop-top, --flip-top and --reweight need the scores of a run; name it with "
-            "--run."
+            "--drop-top, --flip-top and --reweight need the scores of a run; name it with --run."
         )
     if policy.k1 < 0:
         raise InputError(f"--k1 is {policy.k1}; it must be 0 or more.")

@@ -16,6 +16,7 @@ from toolkit.parts import parts
 from toolkit.store import Store
 from toolkit.store.curation import images_fingerprint
 from toolkit.store.labels import ORIGINAL, label_set_recipe
+from toolkit.store.layout import described
 from toolkit.store.runs import findings_about
 
 Mask = npt.NDArray[np.bool_]
@@ -150,6 +151,7 @@ def curation(
         "tool": "outvoted",
         "version": tool_version(),
         "command": command,
+        "store": described(store.root).get("store_id"),
         "policy": asdict(policy),
         "labels": {"set": plan.labels, "recipe": recipe},
         "finding": finding,

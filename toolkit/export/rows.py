@@ -20,8 +20,8 @@ from toolkit.store import Store
 from toolkit.store.images import ImageReader
 from toolkit.store.pseudonyms import namer
 
-BATCH = 100
-"""Pairs whose images are in memory together."""
+BATCH, WIDE_BATCH = 100, 20_000
+"""Pairs that are in memory together, with their images and without."""
 
 
 def exported_tables(
@@ -39,7 +39,8 @@ def exported_tables(
     start = 0
     for file in plan.files:
         with pq.ParquetFile(file) as opened:
-            for batch in opened.iter_batches(batch_size=BATCH):
+            size = BATCH if policy.images else WIDE_BATCH
+            for batch in opened.iter_batches(batch_size=size):
                 rows = np.arange(start, start + batch.num_rows)
                 start += batch.num_rows
                 for split in dict.fromkeys(names[rows].tolist()):
@@ -61,7 +62,8 @@ class _Maker:
     def columns(self, batch: pa.RecordBatch, rows: npt.NDArray[np.integer]) -> dict[str, Any]:
         """Every exported column of the batch, whose rows are the plan's `rows`."""
         plan, text = self.plan, pa.string()
-        facts = plan.rows.take(pa.array(rows))
+        whole = len(rows) and rows[-1] - rows[0] == len(rows) - 1
+        facts = plan.rows.slice(rows[0], len(rows)) if whole else plan.rows.take(pa.array(rows))
         final = plan.final[rows]
         ids = [facts[f"image_{slot}"].to_pylist() for slot in (0, 1)]
         prompts = facts["prompt"].to_pylist()

@@ -16,6 +16,7 @@ _SOURCE_COLUMNS = {
     "model_1": "VARCHAR",
     "user_id": "VARCHAR",
     "created_at": "TIMESTAMP",
+    "sample_weight": "DOUBLE",
 }
 
 
@@ -30,8 +31,8 @@ def pairs_in_order(
     """Every pair of `files`, row for row as they lie there, without the source's columns.
 
     Columns: pair_id, prompt, image_0, image_1, split, label (under the set `labels`),
-    original_label, seen_label (under the set `seen`), model_0, model_1, annotator, time. Annotator
-    and time are those of the pair's only vote, else what the source's columns say.
+    original_label, seen_label (under the set `seen`), model_0, model_1, sample_weight, annotator,
+    time. Annotator and time are those of the pair's only vote, else what the source's columns say.
     """
     with connect(store) as con:
         under = effective_labels(store, labels)
@@ -48,7 +49,7 @@ def pairs_in_order(
             f"""
             SELECT p.pair_id, p.prompt, p.image_0, p.image_1, p.split, l.label, l.original_label,
                 s.label AS seen_label, {source["model_0"]} AS model_0,
-                {source["model_1"]} AS model_1,
+                {source["model_1"]} AS model_1, {source["sample_weight"]} AS sample_weight,
                 coalesce(v.annotator, {source["user_id"]}) AS annotator,
                 coalesce(CAST(v.time AS TIMESTAMP), {source["created_at"]}) AS time
             FROM placed p

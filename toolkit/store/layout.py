@@ -10,14 +10,17 @@ STORE/store.json        format version and when the store was made
 
 import json
 import re
+import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from toolkit.errors import InputError, StoreError
 from toolkit.parts import unfinished, write_text_whole
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""1: the first; 2: store.json names the store. See `toolkit.store.migrations`."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -71,7 +74,11 @@ def create_store(path: str | Path) -> Store:
         raise StoreError(f"{root} exists and is not a store; name an empty or a new folder.")
     try:
         root.mkdir(parents=True, exist_ok=True)
-        about = {"format": FORMAT_VERSION, "made": datetime.now(UTC).isoformat(timespec="seconds")}
+        about = {
+            "format": FORMAT_VERSION,
+            "made": datetime.now(UTC).isoformat(timespec="seconds"),
+            "store_id": uuid.uuid4().hex,
+        }
         write_text_whole(root / "store.json", json.dumps(about, indent=2) + "\n")
     except OSError as problem:
         raise StoreError(
@@ -83,6 +90,22 @@ def create_store(path: str | Path) -> Store:
 def open_store(path: str | Path) -> Store:
     """Open a store of this format version. StoreError says what lies there instead."""
     root = Path(path)
+    found = described(root)["format"]
+    if found != FORMAT_VERSION and found in range(1, FORMAT_VERSION):
+        raise StoreError(
+            f"{root} is a store of format {found}; this version of outvoted reads format "
+            f"{FORMAT_VERSION}. Type `outvoted check {root} --migrate`; nothing in it is lost."
+        )
+    if found != FORMAT_VERSION:
+        raise StoreError(
+            f"{root} is a store of format {found!r}; this version of outvoted reads format "
+            f"{FORMAT_VERSION}. Install the version that wrote it, or ingest the source anew."
+        )
+    return Store(root)
+
+
+def described(root: Path) -> dict[str, Any]:
+    """What store.json says, `format` at the least. StoreError says what lies there instead."""
     if not root.exists():
         raise StoreError(
             f"There is no store at {root}; `outvoted ingest KIND PATH --store {root}` makes one."
@@ -91,18 +114,14 @@ def open_store(path: str | Path) -> Store:
     if not about.is_file():
         raise StoreError(f"{root} is not a store (it has no store.json); name a store's folder.")
     try:
-        found = json.loads(about.read_text(encoding="utf-8"))["format"]
+        found = dict(json.loads(about.read_text(encoding="utf-8")))
+        found["format"]
     except (ValueError, KeyError, TypeError, OSError) as problem:
         raise StoreError(
             f"{about} cannot be read as a store's description; restore it from a copy: it reads "
             f'{{"format": {FORMAT_VERSION}}} at the least.'
         ) from problem
-    if found != FORMAT_VERSION:
-        raise StoreError(
-            f"{root} is a store of format {found!r}; this version of outvoted reads format "
-            f"{FORMAT_VERSION}. Install the version that wrote it, or ingest the source anew."
-        )
-    return Store(root)
+    return found
 
 
 def open_or_create(path: str | Path) -> Store:

@@ -1,0 +1,190 @@
+"""`outvoted check` names every planted fault, and a repair loses nothing."""
+
+import json
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from app.cli.main import registered
+from tests.toolkit.pickapic_source import source_row, write_source
+from tests.toolkit.stores import rows, snapshot
+from toolkit.errors import StoreError
+from toolkit.ingest import ingest_pickapic, open_pickapic
+from toolkit.parts import parts, write_part
+from toolkit.store import FORMAT_VERSION, Store, create_store, open_store
+from toolkit.store.check import check_store, repair
+from toolkit.store.labels import write_label_set
+from toolkit.store.migrations import migrate
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write_source(tmp_path / "train.parquet", [source_row(k) for k in range(40)])
+
+
+@pytest.fixture
+def store(tmp_path: Path, source: Path) -> Store:
+    made = create_store(tmp_path / "s")
+    ingest_pickapic(made, open_pickapic([source]), flush_rows=30)
+    return made
+
+
+def faults(store: Store) -> list[str]:
+    return [fault.line() for fault in check_store(store).faults]
+
+
+def test_a_store_that_was_used_is_whole(make_store):
+    report = check_store(make_store(pairs=20, run=True))
+    assert report.faults == ()
+    assert (report.counts["pairs"], report.counts["images"], report.counts["runs"]) == (20, 40, 1)
+
+
+def test_references_are_looked_up_and_a_source_that_moved_is_named(tmp_path, source):
+    made = create_store(tmp_path / "r")
+    ingest_pickapic(made, open_pickapic([source]), images="reference")
+    assert faults(made) == []
+    write_source(source, [source_row(k) for k in range(10)])
+    [fault] = faults(made)
+    assert "has 10 rows, and an image is said to lie in row 39" in fault
+    source.rename(tmp_path / "moved.parquet")
+    [fault] = faults(made)
+    assert f"60 images lie in 1 files that are not there any more ({source})" in fault
+
+
+@pytest.mark.parametrize("table", ["pairs", "votes", "images"])
+def test_one_changed_bit_in_any_part_is_found(store, table):
+    file = parts(store.folder(table))[0]
+    column = pq.read_metadata(file).row_group(0).column(0)
+    start = column.dictionary_page_offset or column.data_page_offset
+    data = bytearray(file.read_bytes())
+    data[start + column.total_compressed_size // 2] ^= 1
+    file.write_bytes(data)
+    [fault] = faults(store)
+    assert fault.startswith(f"{file} cannot be read")
+
+
+def test_a_repair_moves_the_bad_part_aside_and_a_rerun_brings_its_rows_back(store, source):
+    before = {pair["pair_id"] for pair in rows(store, "pairs")}
+    file = parts(store.folder("pairs"))[0]
+    data = file.read_bytes()
+    file.write_bytes(data[: len(data) // 2])
+    (file.parent / f".{file.name}.123.unfinished").write_bytes(b"half")
+    moved = repair(store, check_store(store))
+    assert [path.read_bytes() for path in moved if path.name == file.name] == [
+        data[: len(data) // 2]
+    ]
+    assert len(moved) == 2
+    assert all("aside" in path.parts for path in moved)
+    ingest_pickapic(store, open_pickapic([source]))
+    assert {pair["pair_id"] for pair in rows(store, "pairs")} == before
+    assert faults(store) == []
+
+
+def test_an_image_that_is_not_what_was_ingested_is_found(store):
+    file = parts(store.folder("images"))[0]
+    table = pq.read_table(file)
+    other = pa.array([*table["bytes"].to_pylist()[1:], b"other"], pa.binary())
+    place = table.schema.get_field_index("bytes")
+    pq.write_table(table.set_column(place, table.schema.field(place), other), file)
+    [fault] = faults(store)
+    assert "image uid-00000 is not the bytes that were ingested" in fault
+    assert check_store(store, bytes_too=False).faults == ()
+
+
+def test_keys_that_lead_nowhere_and_doubles_are_named(store):
+    pairs = pq.read_table(parts(store.folder("pairs"))[0])
+    write_part(store.folder("pairs"), pairs.slice(0, 2))
+    votes = pa.table({"pair_id": ["ghost"], "annotator": ["a"], "choice": [0.7], "time": [None]})
+    write_part(
+        store.folder("votes"),
+        votes.cast(pq.read_schema(parts(store.folder("votes"))[0]).remove_metadata()),
+    )
+    write_label_set(store, "odd", pa.table({"pair_id": ["ghost"], "label": [1.0]}), {"kind": "t"})
+    found = "\n".join(faults(store))
+    assert "2 pair_ids stand twice in pairs" in found
+    assert "votes name 1 pairs that the store does not have (ghost)" in found
+    assert "1 votes are none of 1, 0 and .5 (ghost)" in found
+    assert "label set odd names 1 pairs that the store does not have (ghost)" in found
+
+
+def test_pairs_without_images_are_no_fault_but_a_note(tmp_path):
+    bare = write_source(tmp_path / "b.parquet", [source_row(0)], drop=("jpg_0", "jpg_1"))
+    made = create_store(tmp_path / "s")
+    ingest_pickapic(made, open_pickapic([bare]))
+    report = check_store(made)
+    assert report.faults == ()
+    assert report.notes[0].startswith("1 pairs have no images in the store")
+
+
+def test_a_damaged_journal_is_named(store):
+    store.folder("verdicts.sqlite").write_bytes(b"SQLite format 3\0" + b"\xff" * 4000)
+    [fault] = faults(store)
+    assert "the verdict journal" in fault
+
+
+def test_the_command_says_what_is_wrong_and_ends_with_one(store):
+    runner = CliRunner()
+    result = runner.invoke(registered(), ["check", str(store.root)])
+    assert (result.exit_code, "the store is whole" in result.output) == (0, True)
+    parts(store.folder("votes"))[0].write_bytes(b"PAR1")
+    result = runner.invoke(registered(), ["check", str(store.root)])
+    assert result.exit_code == 1
+    assert "wrong:" in result.output
+    result = runner.invoke(registered(), ["check", str(store.root), "--repair"])
+    assert (result.exit_code, "moved to" in result.output) == (0, True)
+
+
+def old_store(root: Path) -> Path:
+    """A store as format 1 left it: store.json has no store_id."""
+    about = {"format": 1, "made": "2026-11-01T00:00:00+00:00"}
+    (root / "store.json").write_text(json.dumps(about))
+    return root
+
+
+def test_an_older_store_is_refused_with_the_command_that_brings_it_up(store, tmp_path):
+    before = rows(store, "pairs")
+    root = old_store(store.root)
+    with pytest.raises(StoreError, match=r"of format 1; .* Type `outvoted check .* --migrate`"):
+        open_store(root)
+    result = CliRunner().invoke(registered(), ["check", str(root), "--migrate"])
+    assert "brought to format 2" in result.output
+    about = json.loads((root / "store.json").read_text())
+    assert (about["format"], about["made"]) == (FORMAT_VERSION, "2026-11-01T00:00:00+00:00")
+    assert len(about["store_id"]) == 32
+    assert rows(open_store(root), "pairs") == before
+    assert migrate(root) == []
+    assert tmp_path.exists()
+
+
+def test_a_step_that_is_cut_off_leaves_the_store_as_it_was(store):
+    root = old_store(store.root)
+    before = snapshot(store)
+
+    def fails(*_: object) -> dict:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(StoreError, match="as it was, of format 1"):
+        migrate(root, steps={2: fails})
+    assert snapshot(store) == before
+    taken = []
+
+    def third(_: Path, about: dict) -> dict:
+        taken.append(about["format"])
+        return {**about, "third": True}
+
+    assert migrate(root, steps={2: lambda _, about: about, 3: third}, to=3) == [2, 3]
+    assert taken == [2]
+    with pytest.raises(StoreError, match="newer than 2"):
+        migrate(root)
+
+
+def test_aside_folders_of_two_repairs_do_not_clash(store):
+    for _ in range(2):
+        (store.folder("pairs") / ".x.1.unfinished").write_text("")
+        assert len(repair(store, check_store(store))) == 1
+        time.sleep(1.1)
+    assert len(list(store.folder("aside").iterdir())) == 2

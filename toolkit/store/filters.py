@@ -1,0 +1,252 @@
+"""Conditions of `toolkit.filters` as SQL, and which pairs of a store pass them.
+
+What a condition can name: prompt, image_0, image_1, label, original_label, split, source, verdict,
+votes (how many), the source's own columns (NAME or src_NAME), the columns of a finding, and, as
+FINDING.COLUMN, those of the run's other findings. A score counts as null where the pair's label is
+not the one that the score was computed under.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from toolkit.errors import InputError
+from toolkit.filters import (
+    Comparison,
+    Condition,
+    Contains,
+    Flag,
+    Joined,
+    Kind,
+    Membership,
+    Not,
+    Null,
+    names,
+    parse,
+)
+from toolkit.pairs import SOURCE_PREFIX
+from toolkit.store.labels import ORIGINAL
+from toolkit.store.layout import Store
+from toolkit.store.query import Connection, connect, effective_labels, fetch, quoted
+from toolkit.store.runs import findings, read_findings
+from toolkit.store.verdicts import resolve, verdict_of
+
+_HIDDEN = ("comparison_id",)
+
+
+def kinds_of(schema: pa.Schema) -> dict[str, Kind]:
+    """The language's types for Arrow columns; lists and the like have none and are left out."""
+    test = pa.types
+    found: dict[str, Kind] = {}
+    for field in schema:
+        if test.is_boolean(field.type):
+            found[field.name] = "flag"
+        elif test.is_integer(field.type) or test.is_floating(field.type):
+            found[field.name] = "number"
+        elif test.is_string(field.type) or test.is_large_string(field.type):
+            found[field.name] = "text"
+        elif test.is_timestamp(field.type):
+            found[field.name] = "time"
+    return found
+
+
+def to_sql(condition: Condition, schema: pa.Schema) -> tuple[str, list[Any]]:
+    """A WHERE clause and its parameters over columns of `schema`.
+
+    A number is compared in the column's own precision: .1 stored in 32 bits is not more than .1.
+    """
+    match condition:
+        case Comparison(column, sign, value):
+            return f"{quoted(column)} {sign} {_cast(schema, column)}", [value]
+        case Membership(column, members):
+            held = ", ".join([_cast(schema, column)] * len(members))
+            return f"{quoted(column)} IN ({held})", list(members)
+        case Contains(column, text):
+            return f"contains(lower({quoted(column)}), lower(?))", [text]
+        case Null(column):
+            return f"{quoted(column)} IS NULL", []
+        case Flag(column):
+            return quoted(column), []
+        case Not(part):
+            sql, values = to_sql(part, schema)
+            return f"NOT ({sql})", values
+        case Joined(word, parts):
+            each = [to_sql(part, schema) for part in parts]
+            sql = f" {word.upper()} ".join(f"({sql})" for sql, _ in each)
+            return sql, [value for _, values in each for value in values]
+
+
+def _cast(schema: pa.Schema, column: str) -> str:
+    kind = schema.field(column).type
+    if pa.types.is_float32(kind):
+        return "CAST(? AS FLOAT)"
+    return "CAST(? AS TIMESTAMP)" if pa.types.is_timestamp(kind) else "?"
+
+
+def passing(
+    store: Store,
+    conditions: Sequence[tuple[str, str]],
+    *,
+    run: str | None = None,
+    finding: str = "minority",
+    labels: str = ORIGINAL,
+    seen: str = ORIGINAL,
+) -> list[list[str]]:
+    """The pair_ids that pass each of the (option, text) conditions, in no order.
+
+    `labels` is the set that `label` means, `seen` the one the finding was computed under.
+    """
+    if not conditions:
+        return []
+    named = [name for option, text in conditions for name in names(text, option)]
+    with connect(store) as con:
+        schema = make_candidates(
+            con, store, named, run=run, finding=finding, labels=labels, seen=seen
+        )
+        columns = kinds_of(schema)
+        found = []
+        for option, text in conditions:
+            _check_names(names(text, option), columns, schema, run, finding)
+            sql, values = to_sql(parse(text, columns, option), schema)
+            rows = fetch(con, f"SELECT pair_id FROM candidates WHERE {sql}", *values)
+            found.append(list(rows[0].to_pylist()))
+    return found
+
+
+def column_of(
+    store: Store,
+    column: str,
+    option: str,
+    *,
+    run: str | None = None,
+    finding: str = "minority",
+    labels: str = ORIGINAL,
+    seen: str = ORIGINAL,
+) -> dict[str, float]:
+    """A column's numbers by pair_id, nulls left out; named as in a condition."""
+    with connect(store) as con:
+        schema = make_candidates(
+            con, store, [column], run=run, finding=finding, labels=labels, seen=seen
+        )
+        kinds = kinds_of(schema)
+        _check_names([column], kinds, schema, run, finding)
+        if kinds[column] != "number":
+            raise InputError(f"{option} names {column}, a {kinds[column]}; name a number.")
+        sql = f"SELECT pair_id, {quoted(column)} FROM candidates WHERE {quoted(column)} IS NOT NULL"
+        rows = fetch(con, sql)
+    return dict(zip(*(c.to_pylist() for c in rows.columns), strict=True))
+
+
+def make_candidates(
+    con: Connection,
+    store: Store,
+    named: Sequence[str],
+    *,
+    run: str | None,
+    finding: str,
+    labels: str,
+    seen: str,
+) -> pa.Schema:
+    """Make view `candidates`: a row a pair, with every column that a condition can name."""
+    under = effective_labels(store, labels)
+    con.register("label_under", under)
+    con.register("label_seen", under if seen == labels else effective_labels(store, seen))
+    con.register("judged", _judged(store, under))
+    own = fetch(con, "SELECT * FROM pairs LIMIT 0").column_names
+    hidden = (*_HIDDEN, "label")
+    columns = [f"p.{quoted(name)}" for name in own if name not in hidden]
+    bare = {name.removeprefix(SOURCE_PREFIX) for name in own if name.startswith(SOURCE_PREFIX)}
+    taken = {*own, "original_label", "verdict", "votes"}
+    columns += [
+        f"p.{quoted(SOURCE_PREFIX + name)} AS {quoted(name)}" for name in sorted(bare - taken)
+    ]
+    joins, scores = _joined_findings(con, store, named, run, finding, taken | bare)
+    con.execute(
+        f"CREATE OR REPLACE TEMP VIEW candidates AS SELECT {', '.join(columns)}, l.label,"
+        " l.original_label, j.verdict, coalesce(v.votes, 0) AS votes"
+        f"{''.join(', ' + score for score in scores)} FROM pairs p"
+        " LEFT JOIN label_under l USING (pair_id) LEFT JOIN label_seen s USING (pair_id)"
+        " LEFT JOIN judged j USING (pair_id) LEFT JOIN (SELECT pair_id, count(*) AS votes"
+        f" FROM votes GROUP BY pair_id) v USING (pair_id){joins}"
+    )
+    return fetch(con, "SELECT * FROM candidates LIMIT 0").schema
+
+
+def _joined_findings(
+    con: Connection,
+    store: Store,
+    named: Sequence[str],
+    run: str | None,
+    finding: str,
+    taken: set[str],
+) -> tuple[str, list[str]]:
+    """JOINs of the run's findings that are named, and their columns."""
+    if run is None:
+        return "", []
+    wanted = dict.fromkeys([finding, *(name.split(".")[0] for name in named if "." in name)], None)
+    joins, scores = "", []
+    for number, name in enumerate(wanted):
+        if name != finding and name not in findings(store, run):
+            continue
+        table = read_findings(store, run, name)
+        con.register(f"finding_{number}", table)
+        joins += f" LEFT JOIN finding_{number} f{number} ON f{number}.pair_id = p.pair_id"
+        for column in table.column_names:
+            if column == "pair_id":
+                continue
+            value = f"CASE WHEN l.label = s.label THEN f{number}.{quoted(column)} END"
+            if pa.types.is_floating(table.schema.field(column).type):
+                held = f"f{number}.{quoted(column)}"
+                value = f"CASE WHEN l.label = s.label AND NOT isnan({held}) THEN {held} END"
+            if name == finding and column not in taken:
+                scores.append(f"{value} AS {quoted(column)}")
+            scores.append(f"{value} AS {quoted(f'{name}.{column}')}")
+    return joins, scores
+
+
+def _judged(store: Store, under: pa.Table) -> pa.Table:
+    """pair_id, verdict: the resolved choice held against the label of the set."""
+    outcomes = resolve(store).to_pylist()
+    label: Mapping[str, float | None] = {}
+    if outcomes:
+        ids, values = (under[name].to_pylist() for name in ("pair_id", "label"))
+        label = dict(zip(ids, values, strict=True))
+    known = [row for row in outcomes if row["pair_id"] in label]
+    return pa.table(
+        {
+            "pair_id": pa.array([row["pair_id"] for row in known], pa.string()),
+            "verdict": pa.array(
+                [verdict_of(row["choice"], label[row["pair_id"]]) for row in known], pa.string()
+            ),
+        }
+    )
+
+
+def _check_names(
+    named: Sequence[str],
+    columns: Mapping[str, Kind],
+    schema: pa.Schema,
+    run: str | None,
+    finding: str,
+) -> None:
+    for name in named:
+        if name in columns:
+            continue
+        if name in schema.names:
+            raise InputError(
+                f"Column {name!r} holds {schema.field(name).type}, which no condition can compare;"
+                " name a column of numbers, texts, flags or times."
+            )
+        if run is None:
+            raise InputError(
+                f"The pairs have no column {name!r} (columns: {', '.join(columns)}); name one of "
+                "them, or, for a score, the run that has it with --run."
+            )
+        prefix = f"{finding}."
+        own = [column.removeprefix(prefix) for column in columns if column.startswith(prefix)]
+        others = [column for column in columns if "." not in column and column not in own]
+        raise InputError(
+            f"Finding {finding!r} has no column {name!r} (columns: {', '.join(own)}; of the pairs: "
+            f"{', '.join(others)}); compare one of them, or FINDING.COLUMN of another finding."
+        )
