@@ -1,0 +1,267 @@
+"""Every way out holds the same pairs, labels and weights, in the form that its readers know."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from app.cli.main import registered
+from tests.toolkit.pickapic_source import picture, source_row, write_source
+from tests.toolkit.stores import rows
+from toolkit.errors import InputError
+from toolkit.export import FORMATS, Policy, export_set
+from toolkit.ingest import (
+    ingest_chosen_rejected,
+    ingest_folders,
+    ingest_pickapic,
+    open_chosen_rejected,
+    open_folders,
+    open_pickapic,
+)
+from toolkit.store import Store, create_store
+from toolkit.store.images import ImageReader
+from toolkit.store.runs import start_run, write_findings
+from toolkit.store.verdicts import Entry, Journal, publish
+
+ROWS = 24
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """24 rows of labels 1, 0, .5 in turn; pair 0 judged to be the other way, pair 3 to go."""
+    path = write_source(
+        tmp_path / "train.parquet",
+        [source_row(k) | {"nsfw": k % 4 == 0} for k in range(ROWS)],
+        schema=_schema(),
+    )
+    made = create_store(tmp_path / "store")
+    ingest_pickapic(made, open_pickapic([path]))
+    ids = [pair["pair_id"] for pair in rows(made, "pairs")]
+    journal = Journal(tmp_path / "v.sqlite")
+    journal.record([Entry(ids[0], "c", "image_1"), Entry(ids[3], "c", "drop")])
+    publish(made, journal)
+    start_run(made, "r", {"models": ["policy"], "labels": "original"}, "")
+    u = pa.array([k / 100 for k in range(ROWS)], pa.float32())
+    write_findings(made, "r", "minority", pa.table({"pair_id": ids, "minority": u}), {})
+    noise = pa.table({"pair_id": ids, "probability": [k / ROWS for k in range(ROWS)]})
+    write_findings(made, "r", "noise", noise, {})
+    return made
+
+
+def _schema() -> pa.Schema:
+    from tests.toolkit.pickapic_source import SCHEMA
+
+    return SCHEMA.append(pa.field("nsfw", pa.bool_()))
+
+
+def expected(keep: range = range(ROWS)) -> dict[str, tuple[str, bytes, bytes]]:
+    """caption with ranking: prompt, chosen and rejected bytes, of what the verdicts leave."""
+    found = {}
+    for k in keep:
+        row = source_row(k)
+        label = row["label_0"]
+        if label == 0.5 or k == 3:
+            continue
+        label = 1 - label if k == 0 else label
+        sides = (row["jpg_0"], row["jpg_1"]) if label == 1 else (row["jpg_1"], row["jpg_0"])
+        found[row["image_0_uid"]] = (row["caption"], *sides)
+    return found
+
+
+def export(store: Store, out: Path, name: str, policy: Policy = Policy(), **options):  # noqa: B008
+    return export_set(store, out, policy, FORMATS[name], **options)
+
+
+def test_chosen_and_rejected_are_images_for_datasets_readers_with_the_flip_applied(tmp_path, store):
+    export(store, tmp_path / "out", "chosen-rejected")
+    table = pq.read_table(tmp_path / "out" / "data")
+    features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
+    assert features["chosen"] == features["rejected"] == {"_type": "Image"}
+    assert set(features) == set(table.column_names)
+    found = {}
+    for row in table.to_pylist():
+        uid = row["chosen_uid"] if row["label_0"] == 1 else row["rejected_uid"]
+        found[uid] = (row["prompt"], row["chosen"]["bytes"], row["rejected"]["bytes"])
+        assert row["chosen"]["path"] == f"{row['chosen_uid']}.png"
+    assert found == expected()
+
+
+def test_a_webdataset_holds_two_images_and_a_json_a_pair(tmp_path, store):
+    export(store, tmp_path / "out", "webdataset", shard_rows=6)
+    tars = sorted((tmp_path / "out" / "data").iterdir())
+    assert [tar.name for tar in tars][:1] == ["train-00000-of-00003.tar"]
+    found = {}
+    for tar in tars:
+        with tarfile.open(tar) as opened:
+            files = {m.name: opened.extractfile(m).read() for m in opened.getmembers()}
+        for name in [name for name in files if name.endswith(".json")]:
+            key = name.removesuffix(".json")
+            row = json.loads(files[name])
+            assert row["pair_id"] == key
+            sides = [files[f"{key}.jpg_{slot}"] for slot in (0, 1)]
+            if row["label_0"] == 0:
+                sides.reverse()
+            found[row["image_0_uid"]] = (row["caption"], *sides)
+    assert found == expected()
+
+
+def test_weights_stand_in_the_stores_order_with_nothing_left_out(tmp_path, store):
+    policy = Policy(run="r", reweight=True, keep_ties=True)
+    export(store, tmp_path / "out", "weights", policy)
+    table = pq.read_table(tmp_path / "out" / "weights.parquet")
+    assert table["pair_id"].to_pylist() == [pair["pair_id"] for pair in rows(store, "pairs")]
+    weights, labels = (np.load(tmp_path / "out" / f"{n}.npy") for n in ("weights", "labels"))
+    assert np.array_equal(weights, table["sample_weight"].to_numpy())
+    hand = 1 / (1 + 10 * np.arange(ROWS) / 100)
+    hand[0], hand[3] = 1, 0  # flipped: u spoke of the other label; dropped by a verdict
+    assert weights == pytest.approx(hand, rel=1e-6)
+    assert (labels[0], labels[1], labels[2]) == (0.0, 0.0, 0.5)
+    assert table["kept"].to_pylist().count(False) == 1
+
+
+def test_folders_of_winners_and_losers_have_equal_names_and_captions(tmp_path, store):
+    export(store, tmp_path / "out", "kohya")
+    winners, losers = ({p.name for p in (tmp_path / "out" / side).iterdir()} for side in "wl")
+    assert winners == losers
+    assert len(winners) == 2 * len(expected())
+    meta = [json.loads(line) for line in (tmp_path / "out" / "metadata.jsonl").open()]
+    found = set()
+    for row in meta:
+        caption = (tmp_path / "out" / "w" / f"{row['pair_id']}.txt").read_text()
+        found.add((caption, *((tmp_path / "out" / row[side]).read_bytes() for side in "wl")))
+    assert found == set(expected().values())
+
+
+@pytest.mark.parametrize("name", ["chosen-rejected", "kohya"])
+def test_ties_never_leak_out_as_a_preference(tmp_path, store, name):
+    with pytest.raises(InputError, match="cannot say that a pair is tied"):
+        export(store, tmp_path / "out", name, Policy(keep_ties=True))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_format_made_of_images_is_not_written_without(tmp_path, store):
+    with pytest.raises(InputError, match="is made of images; leave out --no-images"):
+        export(store, tmp_path / "out", "webdataset", Policy(images=False))
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_every_format_has_its_record_and_card_and_is_the_same_bytes_again(tmp_path, store, name):
+    for out in ("one", "two"):
+        export(store, tmp_path / out, name, command="outvoted export ...")
+    files = sorted(p for p in (tmp_path / "one").rglob("*") if p.is_file())
+    for file in files:
+        again = tmp_path / "two" / file.relative_to(tmp_path / "one")
+        assert file.read_bytes() == again.read_bytes(), file.name
+    record = json.loads((tmp_path / "one" / "curation.json").read_text())
+    assert record["format"] == name
+    assert record["store"] == json.loads((store.root / "store.json").read_text())["store_id"]
+    card = (tmp_path / "one" / "README.md").read_text()
+    for column in FORMATS[name].columns(Policy()).names:
+        assert f"| `{column}` |" in card
+    for output, facts in record["outputs"].items():
+        assert (tmp_path / "one" / output).exists()
+        assert len(facts["sha256"]) == 64
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_a_failure_on_the_way_leaves_nothing_behind(tmp_path, store, name, monkeypatch):
+    def full(*_: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("toolkit.export.writing.write_text", full)
+    with pytest.raises(InputError, match=r"No space left on device.*nothing was left there"):
+        export(store, tmp_path / "out", name)
+    assert not [p for p in tmp_path.iterdir() if "out" in p.name]
+
+
+def test_where_flip_drop_and_weight_by_columns_of_other_findings(tmp_path, store):
+    policy = Policy(
+        run="r",
+        where="not nsfw",
+        drop=("noise.probability >= 0.9",),
+        flip=("noise.probability < 0.1",),
+        weight="1 - noise.probability",
+        verdicts=False,
+    )
+    export(store, tmp_path / "out", "weights", policy)
+    table = pq.read_table(tmp_path / "out" / "weights.parquet").to_pylist()
+    for k, row in enumerate(table):
+        label = source_row(k)["label_0"]
+        p = k / ROWS
+        gone = k % 4 == 0 or label == 0.5 or p >= 0.9
+        assert row["kept"] == (not gone), k
+        assert row["label_0"] == (1 - label if p < 0.1 else label)
+        # a flipped label is another label than the score was computed under: weight 1
+        hand = 0 if gone else (1 if p < 0.1 else 1 - p)
+        assert row["sample_weight"] == pytest.approx(hand)
+    record = json.loads((tmp_path / "out" / "curation.json").read_text())
+    assert record["counts"]["reasons"]["dropped: outside --where (policy)"] == 6
+
+
+def test_the_preview_counts_what_the_export_then_does(tmp_path, store):
+    words = ["export", str(store.root), "--where", 'model_0 = "alpha"', "--flip", "votes > 0"]
+    runner = CliRunner()
+    shown = runner.invoke(registered(), [*words, "--preview"])
+    assert shown.exit_code == 0, shown.output
+    done = runner.invoke(
+        registered(), [*words, "--out", str(tmp_path / "out"), "--format", "webdataset"]
+    )
+    assert done.output.startswith(shown.output)
+
+
+def test_chosen_and_rejected_come_back_as_the_same_pairs_and_labels(tmp_path, store):
+    export(store, tmp_path / "out", "chosen-rejected", Policy(verdicts=False))
+    again = create_store(tmp_path / "again")
+    ingest_chosen_rejected(again, open_chosen_rejected([tmp_path / "out" / "data"]))
+    before = {
+        (p["prompt"], p["image_0"], p["image_1"], p["label"])
+        for p in rows(store, "pairs")
+        if p["label"] != 0.5
+    }
+    after = {(p["prompt"], p["image_0"], p["image_1"], p["label"]) for p in rows(again, "pairs")}
+    assert after == before
+    reader = ImageReader(again)
+    assert all(reader.read(uid) == picture(uid) for _, uid, _, _ in after)
+
+
+def test_winners_and_losers_come_back_through_their_folders(tmp_path, store):
+    export(store, tmp_path / "out", "kohya")
+    again = create_store(tmp_path / "again")
+    summary = ingest_folders(again, open_folders(tmp_path / "out" / "w", tmp_path / "out" / "l"))
+    assert summary.kept == len(expected())
+    reader = ImageReader(again)
+    found = {
+        (p["prompt"], reader.read(p["image_0"]), reader.read(p["image_1"]))
+        for p in rows(again, "pairs")
+    }
+    assert found == set(expected().values())
+
+
+def test_weights_of_a_source_survive_and_are_multiplied(tmp_path):
+    schema = _schema().append(pa.field("sample_weight", pa.float64()))
+    made = [source_row(k) | {"sample_weight": (0.5, None)[k % 2], "nsfw": False} for k in range(6)]
+    path = write_source(tmp_path / "train.parquet", made, schema=schema)
+    store = create_store(tmp_path / "s")
+    ingest_pickapic(store, open_pickapic([path]))
+    export(store, tmp_path / "out", "pickapic", Policy(keep_ties=True))
+    assert pq.read_table(tmp_path / "out" / "data")["sample_weight"].to_pylist() == [0.5, 1.0] * 3
+
+
+def test_every_images_suffix_follows_from_its_bytes(tmp_path):
+    from toolkit.images import suffix_of
+
+    kinds = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp"}
+    kinds["TIFF"] = ".tif"
+    for kind, suffix in kinds.items():
+        out = io.BytesIO()
+        Image.new("RGB", (4, 4)).save(out, kind)
+        assert suffix_of(out.getvalue()) == suffix
+    assert suffix_of(b"whatever") == ".jpg"
+    assert tmp_path.exists()

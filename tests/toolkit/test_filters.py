@@ -1,0 +1,191 @@
+"""Conditions mean what they say, refuse what does not fit, and null passes nothing."""
+
+from datetime import datetime
+
+import duckdb
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from toolkit.errors import InputError
+from toolkit.filters import (
+    Comparison,
+    Condition,
+    Contains,
+    Flag,
+    Joined,
+    Membership,
+    Not,
+    Null,
+    parse,
+)
+from toolkit.store.filters import kinds_of, passing, to_sql
+
+SCHEMA = pa.schema(
+    [
+        ("minority", pa.float32()),
+        ("votes", pa.int64()),
+        ("prompt", pa.string()),
+        ("nsfw", pa.bool_()),
+        ("time", pa.timestamp("us")),
+    ]
+)
+ROWS = pa.Table.from_pylist(
+    [
+        {
+            "minority": minority,
+            "votes": k,
+            "prompt": ("a Cat's hat", 'so "quoted"', None)[k % 3],
+            "nsfw": (True, False, None)[k % 3],
+            "time": datetime(2023, 5, 1 + k),
+        }
+        for k, minority in enumerate([0.1, 0.5, None, 0.9, 0.1, 0.3])
+    ],
+    schema=SCHEMA,
+)
+
+
+def chosen(text: str) -> list[int]:
+    """Numbers of the rows that pass."""
+    return passes(parse(text, kinds_of(SCHEMA)))
+
+
+def passes(condition: Condition) -> list[int]:
+    sql, values = to_sql(condition, SCHEMA)
+    con = duckdb.connect()
+    con.register("t", ROWS)
+    rows = con.execute(f"SELECT votes FROM t WHERE {sql} ORDER BY votes", values).fetchall()
+    return [row[0] for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("minority > 0.1", [1, 3, 5]),  # .1 in 32 bits is not more than .1
+        ("minority >= .1 and minority<=0.3", [0, 4, 5]),
+        ("not minority > 0.1", [0, 4]),  # the unknown passes neither way
+        ("minority is null", [2]),
+        ("minority is not null and nsfw", [0, 3]),
+        ("not nsfw", [1, 4]),
+        ("nsfw = false or votes in [2, 3]", [1, 2, 3, 4]),
+        ("votes not in (0, 1)", [2, 3, 4, 5]),
+        ('prompt contains "CAT\'s"', [0, 3]),
+        ("prompt = 'so \"quoted\"'", [1, 4]),
+        ('prompt = "so \\"quoted\\""', [1, 4]),
+        ('time >= "2023-05-05"', [4, 5]),
+        ("votes = 1 or votes = 2 and nsfw", [1]),  # `and` binds before `or`
+        ("(votes = 1 or votes = 3) and nsfw", [3]),
+        ("`votes` != -1 and `minority` == 9e-1", [3]),
+        ('prompt = "x\'; DROP TABLE t; --"', []),
+    ],
+)
+def test_a_condition_chooses_the_rows_it_says(text, expected):
+    assert chosen(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("minority", "is no comparison; write COLUMN > NUMBER"),
+        ("minority >", "a value to compare minority with is missing"),
+        ('minority > "high"', "minority is a number, and it is compared with a number, not"),
+        ("prompt > 'a'", "prompt is a text, and > needs a number or a time"),
+        ("votes contains '1'", "votes is a number, and contains needs a text"),
+        ("nsfw = 1", "nsfw is a flag, and it is compared with true or false, not 1"),
+        ("time > 'soon'", '"soon" is no time like "2023-05-01"'),
+        ("beauty > 1", r"names the column 'beauty', which is not there \(columns: minority, votes"),
+        ("votes > 1 votes", "'votes' is unexpected"),
+        ("(votes > 1", r"'\)' is missing"),
+        ("votes > 1; DROP", r"cannot be read from '; DROP' on"),
+        ("", "a column's name is missing"),
+        ("and", "stands where a column's name is needed"),
+        ("votes in [1", r"'\]' is missing"),
+    ],
+)
+def test_what_does_not_fit_is_one_sentence_with_what_is_allowed(text, sentence):
+    with pytest.raises(InputError, match=sentence) as caught:
+        parse(text, kinds_of(SCHEMA), "--drop")
+    assert "--drop" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def truth(condition: Condition, row: dict) -> bool | None:
+    """Three-valued truth by hand, for the columns of whole numbers and flags."""
+    match condition:
+        case Null(column):
+            return row[column] is None
+        case Not(part):
+            found = truth(part, row)
+            return None if found is None else not found
+        case Joined(word, parts):
+            found = [truth(part, row) for part in parts]
+            decisive = word == "or"
+            if decisive in found:
+                return decisive
+            return None if None in found else not decisive
+        case Flag(column):
+            return row[column]
+        case Comparison(column, sign, value) if row[column] is not None:
+            held = row[column]
+            return {
+                ">": held > value,
+                ">=": held >= value,
+                "<": held < value,
+                "<=": held <= value,
+                "=": held == value,
+                "!=": held != value,
+            }[sign]
+        case Membership(column, values) if row[column] is not None:
+            return row[column] in values
+        case Contains(column, text) if row[column] is not None:
+            return text.lower() in row[column].lower()
+    return None
+
+
+LEAVES = st.one_of(
+    st.builds(
+        Comparison,
+        st.just("votes"),
+        st.sampled_from([">", ">=", "<", "<=", "=", "!="]),
+        st.integers(-1, 7).map(float),
+    ),
+    st.builds(Membership, st.just("votes"), st.lists(st.integers(0, 6), min_size=1).map(tuple)),
+    st.builds(Contains, st.just("prompt"), st.sampled_from(["cat", "Q", "", "%", "'"])),
+    st.builds(Null, st.sampled_from(["minority", "prompt", "nsfw"])),
+    st.just(Flag("nsfw")),
+)
+CONDITIONS = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        st.builds(Not, inner),
+        st.builds(
+            Joined,
+            st.sampled_from(["and", "or"]),
+            st.lists(inner, min_size=2, max_size=3).map(tuple),
+        ),
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(CONDITIONS)
+def test_the_database_and_three_valued_logic_by_hand_agree(condition):
+    expected = [row["votes"] for row in ROWS.to_pylist() if truth(condition, row) is True]
+    assert passes(condition) == expected
+
+
+def test_conditions_over_a_store_know_votes_source_columns_and_findings(make_store):
+    store = make_store(pairs=20)
+    [cats, votes, none] = passing(
+        store,
+        [
+            ("--where", 'prompt contains "number 2"'),
+            ("--where", "votes = 1 and verdict is null"),
+            ("--where", "label = 0.5"),
+        ],
+    )
+    assert (len(cats), len(votes), len(none)) == (4, 20, 0)
+    with pytest.raises(InputError, match=r"no column 'minority' .*the run that has it with --run"):
+        passing(store, [("--drop", "minority > 1")])
