@@ -5,7 +5,6 @@ A pair keeps image_0 and image_1 in the order its source gave them, for ever; `c
 (nobody said).
 """
 
-import base64
 import hashlib
 from collections.abc import Iterable
 
@@ -83,7 +82,13 @@ def short_hash(*parts: str) -> str:
     million ids collide with a probability of 4e-7.
     """
     digest = hashlib.blake2b("\x1f".join(parts).encode("utf-8", "surrogatepass"), digest_size=8)
-    return base64.b32encode(digest.digest())[:12].decode().lower()
+    bits = int.from_bytes(digest.digest(), "big")
+    return "".join([_TWO[bits >> shift & 1023] for shift in (54, 44, 34, 24, 14, 4)])
+
+
+_SIGNS = "abcdefghijklmnopqrstuvwxyz234567"
+_TWO = tuple(one + two for one in _SIGNS for two in _SIGNS)
+"""Ten bits as two characters: base64.b32encode takes six times as long."""
 
 
 def make_pair_id(source: str, prompt: str, image_0: str, image_1: str, *distinguishing: str) -> str:

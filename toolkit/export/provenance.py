@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from toolkit.export.plan import Floats, Plan
 from toolkit.export.policy import Policy
@@ -94,19 +95,28 @@ def _spread(prompts: Counter[str]) -> dict[str, float]:
 
 def _models(plan: Plan, label: Floats, mask: Mask) -> dict[str, dict[str, Any]]:
     """model: pairs it takes part in, how many it was chosen in (half for a tie), its share."""
-    found: dict[str, dict[str, Any]] = {}
+    pairs: Counter[str] = Counter()
+    chosen: Counter[str] = Counter()
     kept = label[mask]
     for slot in (0, 1):
-        models = plan.rows[f"model_{slot}"].filter(mask).to_pylist()
-        for model, value in zip(models, kept, strict=True):
-            if model is None or np.isnan(value):
-                continue
-            entry = found.setdefault(model, {"pairs": 0, "chosen": 0.0})
-            entry["pairs"] += 1
-            entry["chosen"] += float(value if slot == 0 else 1 - value)
-    for entry in found.values():
-        entry["chosen_share"] = round(entry["chosen"] / entry["pairs"], 6)
-    return dict(sorted(found.items()))
+        models = plan.rows[f"model_{slot}"].filter(pa.array(mask)).combine_chunks()
+        codes = models.dictionary_encode()
+        known = ~np.isnan(kept) & codes.is_valid().to_numpy(zero_copy_only=False)
+        places = codes.indices.fill_null(0).to_numpy()[known]
+        value = kept[known] if slot == 0 else 1 - kept[known]
+        names = codes.dictionary.to_pylist()
+        pairs.update(dict(zip(names, np.bincount(places, minlength=len(names)), strict=True)))
+        sums = np.bincount(places, value, minlength=len(names))
+        chosen.update(dict(zip(names, sums, strict=True)))
+    return {
+        name: {
+            "pairs": int(pairs[name]),
+            "chosen": float(chosen[name]),
+            "chosen_share": round(float(chosen[name] / pairs[name]), 6),
+        }
+        for name in sorted(pairs)
+        if pairs[name]
+    }
 
 
 def decisions(plan: Plan) -> list[dict[str, Any]]:

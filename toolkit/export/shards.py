@@ -2,6 +2,7 @@
 
 import os
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ GROUP, SHARD = 20_000, 100_000
 """The same where no column holds images."""
 
 
+@cache
 def split_name(name: str | None) -> str:
     """A split as it can stand in a file name; train where the source names none."""
     return re.sub(r"\W", "_", name) if name else "train"
