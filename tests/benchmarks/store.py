@@ -299,11 +299,15 @@ def _best(act: Callable[[], object], times: int = 5) -> float:
 
 def measured(work: Path, step: str) -> dict[str, Any]:
     """Run a step in a process of its own."""
-    words = [sys.executable, "-m", "tests.benchmarks.store", str(work), "--step", step]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    return dict(json.loads(_alone(work, "--step", step).splitlines()[-1]))
+
+
+def _alone(work: Path, *words: str) -> str:
+    command = [sys.executable, "-m", "tests.benchmarks.store", str(work), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{step} failed:\n{done.stderr}")
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+        raise SystemExit(f"{' '.join(words)} failed:\n{done.stderr}")
+    return done.stdout
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
@@ -365,13 +369,20 @@ def main() -> None:
         cpu = used.ru_utime + used.ru_stime
         print(json.dumps({"seconds": seconds, "peak_mb": used.ru_maxrss / 1024, "cpu": cpu}))
         return
+    if "--prepare" in sys.argv:
+        prepare(work)
+        return
+    if "--trajectory" in sys.argv:
+        _trajectory(work / "copied")
+        return
     load = os.getloadavg()
     work.mkdir(parents=True, exist_ok=True)
-    prepare(work)
+    # In processes of their own: a child's peak begins at the size of the parent that forked it.
+    _alone(work, "--prepare")
     results = {}
     for step in STEPS:
         if step == "look":
-            _trajectory(work / "copied")
+            _alone(work, "--trajectory")
         results[step] = measured(work, step)
         print(step, results[step], flush=True)
     text = report(results, load)

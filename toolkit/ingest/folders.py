@@ -106,5 +106,5 @@ def _caption(source: ImageFolders, *beside: Path) -> str | None:
         for suffix in CAPTIONS:
             file = folder / (beside[0].stem + suffix)
             if file.is_file():
-                return file.read_text(encoding="utf-8", errors="replace").strip()
+                return file.read_bytes().decode("utf-8", "replace").rstrip("\r\n")
     return None

@@ -59,18 +59,27 @@ def page(
     """The next `size` rows of the queue behind `after`: highest score first, unknown ones last."""
     sql, values = _condition(con, where)
     score = quoted(order)
-    behind = "true"
+    known, unknown = f"{score} IS NOT NULL", f"{score} IS NULL"
+    if after is not None and after.score is not None:
+        # The first comparison lets whole blocks of the ordered queue be passed over.
+        known = f"{score} <= ? AND ({score} < ? OR pair_id > ?)"
     if after is not None and after.score is None:
-        behind, values = f"{score} IS NULL AND pair_id > ?", [*values, after.pair_id]
-    elif after is not None:
-        behind = f"({score} < ? OR {score} IS NULL OR ({score} = ? AND pair_id > ?))"
-        values = [*values, after.score, after.score, after.pair_id]
-    return fetch(
-        con,
-        f"SELECT * FROM queue WHERE {sql} AND {behind} ORDER BY {score} DESC NULLS LAST, pair_id"
-        f" LIMIT {size}",
-        *values,
-    )
+        unknown = f"{score} IS NULL AND pair_id > ?"
+    found = []
+    if after is None or after.score is not None:
+        key = [] if after is None else [after.score, after.score, after.pair_id]
+        order_by = f"{score} DESC, pair_id"
+        found.append(_rows(con, f"{sql} AND {known}", [*values, *key], order_by, size))
+    if not found or found[0].num_rows < size:
+        key = [after.pair_id] if after is not None and after.score is None else []
+        left = size - sum(part.num_rows for part in found)
+        found.append(_rows(con, f"{sql} AND {unknown}", [*values, *key], "pair_id", left))
+    return pa.concat_tables(found)
+
+
+def _rows(con: Connection, where: str, values: list[Any], order_by: str, size: int) -> pa.Table:
+    sql = f"SELECT * FROM queue WHERE {where} ORDER BY {order_by} LIMIT {size}"
+    return fetch(con, sql, *values)
 
 
 def end_of(rows: pa.Table, order: Order = "minority") -> Key | None:

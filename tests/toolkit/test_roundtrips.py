@@ -1,0 +1,209 @@
+"""What goes in by any format comes out by any other: the same pairs, labels and weights."""
+
+import json
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.factories import png
+from tests.toolkit.pickapic_source import SCHEMA, source_row
+from tests.toolkit.stores import rows
+from toolkit.export import FORMATS, Policy, export_set
+from toolkit.ingest import (
+    ingest_chosen_rejected,
+    ingest_folders,
+    ingest_pickapic,
+    ingest_rows,
+    open_chosen_rejected,
+    open_folders,
+    open_pickapic,
+)
+from toolkit.ingest.pickapic import SOURCE, pickapic_rows
+from toolkit.store import Store, create_store
+from toolkit.store.images import ImageReader
+
+# Parquet and JSON hold every text but lone surrogates; a prompt of space alone is no prompt.
+PROMPTS = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=40).filter(
+    lambda text: text.strip() and text == text.rstrip("\r\n")
+)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """As any source could state it; `colours` make its two images."""
+
+    prompt: str
+    label: float | None
+    colours: tuple[int, int]
+    weight: float
+
+
+PAIRS = st.lists(
+    st.builds(
+        Pair,
+        PROMPTS,
+        st.sampled_from([1.0, 0.0, 0.5, None]),
+        st.tuples(st.integers(0, 255), st.integers(0, 255)),
+        st.sampled_from([1.0, 0.25, 2.0]),
+    ),
+    min_size=1,
+    max_size=6,
+    unique_by=lambda pair: pair.colours,
+)
+FEW = settings(
+    max_examples=6,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+Known = set[tuple[str, bytes, bytes, float | None, float]]
+
+
+def images(pair: Pair) -> tuple[bytes, bytes]:
+    return png((pair.colours[0], 0, 9), 4), png((0, pair.colours[1], 9), 4)
+
+
+def as_pickapic(path: Path, pairs: list[Pair]) -> Path:
+    made = []
+    for k, pair in enumerate(pairs):
+        one, two = images(pair)
+        made.append(
+            source_row(k)
+            | {
+                "caption": pair.prompt,
+                "jpg_0": one,
+                "jpg_1": two,
+                "image_0_uid": f"a{pair.colours[0]}",
+                "image_1_uid": f"b{pair.colours[1]}",
+                "label_0": pair.label,
+                "label_1": None if pair.label is None else 1 - pair.label,
+                "sample_weight": pair.weight,
+            }
+        )
+    schema = SCHEMA.append(pa.field("sample_weight", pa.float64()))
+    pq.write_table(pa.Table.from_pylist(made, schema=schema), path)
+    return path
+
+
+def in_store(store: Store) -> Known:
+    reader = ImageReader(store)
+    return {
+        (
+            pair["prompt"],
+            reader.read(pair["image_0"]),
+            reader.read(pair["image_1"]),
+            pair["label"],
+            pair.get("src_sample_weight", 1.0),
+        )
+        for pair in rows(store, "pairs")
+    }
+
+
+def planted(pairs: list[Pair]) -> Known:
+    return {(pair.prompt, *images(pair), pair.label, pair.weight) for pair in pairs}
+
+
+def decided(pairs: Known) -> Known:
+    return {pair for pair in pairs if pair[3] in (0.0, 1.0)}
+
+
+def winners_first(pairs: Known) -> set[tuple[str, bytes, bytes]]:
+    return {(p, one, two) if label == 1 else (p, two, one) for p, one, two, label, _ in pairs}
+
+
+@FEW
+@given(PAIRS)
+def test_pickapic_and_chosen_rejected_carry_pairs_labels_and_weights(pairs):
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        first = create_store(work / "first")
+        ingest_pickapic(first, open_pickapic([as_pickapic(work / "train.parquet", pairs)]))
+        assert in_store(first) == planted(pairs)
+        everything = Policy(keep_ties=True, keep_unlabelled=True)
+        export_set(first, work / "out", everything, FORMATS["pickapic"])
+        second = create_store(work / "second")
+        ingest_pickapic(second, open_pickapic([work / "out" / "data"]))
+        assert in_store(second) == planted(pairs)
+        if not decided(planted(pairs)):
+            return
+        export_set(second, work / "sides", Policy(), FORMATS["chosen-rejected"])
+        third = create_store(work / "third")
+        ingest_chosen_rejected(third, open_chosen_rejected([work / "sides" / "data"]))
+        assert in_store(third) == decided(planted(pairs))
+        export_set(third, work / "back", Policy(), FORMATS["pickapic"])
+        fourth = create_store(work / "fourth")
+        ingest_pickapic(fourth, open_pickapic([work / "back" / "data"]))
+        assert in_store(fourth) == decided(planted(pairs))
+
+
+@FEW
+@given(PAIRS)
+def test_folders_and_webdataset_carry_what_is_decided(pairs):
+    if not decided(planted(pairs)):
+        return
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        store = create_store(work / "s")
+        ingest_pickapic(store, open_pickapic([as_pickapic(work / "train.parquet", pairs)]))
+        expected = winners_first(decided(planted(pairs)))
+        export_set(store, work / "k", Policy(), FORMATS["kohya"])
+        again = create_store(work / "again")
+        ingest_folders(again, open_folders(work / "k" / "w", work / "k" / "l"))
+        assert winners_first(in_store(again)) == expected
+        export_set(store, work / "w", Policy(), FORMATS["webdataset"])
+        found: Known = set()
+        for path in (work / "w" / "data").iterdir():
+            with tarfile.open(path) as tar:
+                files = {m.name: tar.extractfile(m).read() for m in tar.getmembers()}
+            for key in {name.split(".")[0] for name in files}:
+                row = json.loads(files[f"{key}.json"])
+                sides = (files[f"{key}.jpg_0"], files[f"{key}.jpg_1"])
+                found.add((row["caption"], *sides, row["label_0"], row["sample_weight"]))
+        assert found == decided(planted(pairs))
+
+
+LABELS = st.sampled_from([1.0, 0.0, 0.5, 0.7, None, float("nan")])
+SOURCE_ROWS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "caption": st.sampled_from(["one", "two", " ", None]),
+            "image_0_uid": st.sampled_from(["a", "b", "", None]),
+            "image_1_uid": st.sampled_from(["c", "d", ""]),
+            "label_0": LABELS,
+            "label_1": LABELS,
+            "has_label": st.sampled_from([True, True, False, None]),
+            "user_id": st.sampled_from([7, 8, None]),
+            "ranking_id": st.integers(0, 2),
+        }
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@pytest.mark.parametrize("mode", ["copy", "reference"])
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(made=SOURCE_ROWS)
+def test_rows_taken_in_by_columns_make_the_store_that_rows_one_by_one_make(mode, made):
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        table = pa.Table.from_pylist([source_row(k) | row for k, row in enumerate(made)], SCHEMA)
+        if mode == "copy":  # the edition without images
+            table = table.drop_columns(["jpg_0", "jpg_1"])
+        pq.write_table(table, work / "train.parquet", row_group_size=5)
+        source = open_pickapic([work / "train.parquet"])
+        fast, slow = create_store(work / "fast"), create_store(work / "slow")
+        quick = ingest_pickapic(fast, source, images=mode)
+        thorough = ingest_rows(
+            slow, SOURCE, pickapic_rows(source, images=mode), images=mode, extra_types=source.types
+        )
+        assert quick == thorough
+        for table_name in ("pairs", "images", "votes", "quarantine"):
+            assert rows(fast, table_name) == rows(slow, table_name), table_name
