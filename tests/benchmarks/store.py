@@ -1,9 +1,10 @@
 """How long a million pairs take: in, out, filtered and looked at, beside pandas and `datasets`.
 
-    python -m tests.benchmarks.store WORK_FOLDER [--write]
+    python -m tests.benchmarks.store WORK_FOLDER [--write] [--only STEP ...]
 
 Every step runs in a process of its own, so that its peak memory is its own. `--write` puts the
-table into tests/benchmarks/results/store.md.
+table into tests/benchmarks/results/store.md; with `--only` the other steps' figures are those of
+the last time (WORK_FOLDER/results.json).
 """
 
 import json
@@ -299,7 +300,8 @@ def _best(act: Callable[[], object], times: int = 5) -> float:
 
 def measured(work: Path, step: str) -> dict[str, Any]:
     """Run a step in a process of its own."""
-    return dict(json.loads(_alone(work, "--step", step).splitlines()[-1]))
+    load = os.getloadavg()[0]
+    return {**json.loads(_alone(work, "--step", step).splitlines()[-1]), "load": load}
 
 
 def _alone(work: Path, *words: str) -> str:
@@ -312,19 +314,23 @@ def _alone(work: Path, *words: str) -> str:
 
 def table(results: dict[str, dict[str, Any]]) -> str:
     """The results as Markdown."""
-    lines = ["| what | seconds | CPU seconds | peak MB | asked for |", "|---|---|---|---|---|"]
+    lines = [
+        "| what | seconds | CPU seconds | peak MB | load before | asked for |",
+        "|---|---|---|---|---|---|",
+    ]
     for step, found in results.items():
         title, _, asked = STEPS[step]
         for part, seconds in found["seconds"].items():
             name = f"{title}: {part}" if part else title
             shown = f"{seconds:.3f}" if seconds < 1 else f"{seconds:.1f}"
             lines.append(
-                f"| {name} | {shown} | {found['cpu']:.1f} | {found['peak_mb']:.0f} | {asked} |"
+                f"| {name} | {shown} | {found['cpu']:.1f} | {found['peak_mb']:.0f} |"
+                f" {found['load']:.1f} | {asked} |"
             )
     return "\n".join(lines)
 
 
-def report(results: dict[str, dict[str, Any]], load: tuple[float, float, float]) -> str:
+def report(results: dict[str, dict[str, Any]]) -> str:
     """The whole file of results."""
     packages = ("pyarrow", "duckdb", "pandas", "datasets", "numpy", "pillow")
     found = []
@@ -335,27 +341,34 @@ def report(results: dict[str, dict[str, Any]], load: tuple[float, float, float])
             found.append(f"{name} absent")
 
     def ratio(ours: str, theirs: str, part: str = "") -> str:
-        return f"{results[ours]['seconds'][part] / results[theirs]['seconds'][part]:.2f}"
+        if not part:
+            return f"{results[ours]['cpu'] / results[theirs]['cpu']:.1f}"
+        return f"{results[ours]['seconds'][part] / results[theirs]['seconds'][part]:.1f}"
 
+    ingest = ratio("ingest_million", "pandas_million")
+    export = ratio("export_million", "pandas_export")
+    choose = ratio("browse", "pandas_browse", "filter and histogram")
+    turn = ratio("browse", "pandas_browse", "next page")
+    machine = platform.processor() or platform.machine()
     return f"""# The store at a million pairs
 
-`python -m tests.benchmarks.store WORK_FOLDER --write`, on {os.cpu_count()} cores
-({platform.processor() or platform.machine()}), Python {platform.python_version()},
-{", ".join(found)}. Load averages when it began: {", ".join(f"{x:.1f}" for x in load)} - other work
-ran on the same cores, so CPU seconds (of the whole step, all threads) stand beside the clock's.
+`python -m tests.benchmarks.store WORK_FOLDER --write`, on {os.cpu_count()} cores ({machine}),
+Python {platform.python_version()}, {", ".join(found)}.
 
-Synthetic rows in Pick-a-Pic v2's schema (`tests/benchmarks/synthetic.py`, seed 0). Peak memory is
-that of the step's own process, Python and libraries included. Lines that begin with a dash are the
-rivals, in the same run.
+Other work ran on the same cores: the load average before each step stands beside it, and
+{os.cpu_count()} would be a full machine. Where it was high the clock says little; CPU seconds are
+those of the whole step, all threads, the start of Python and libraries included.
+
+Synthetic rows in Pick-a-Pic v2's schema (`tests/benchmarks/synthetic.py`, seed 0). Every step is a
+process of its own, and the peak is that process's. Lines that begin with a dash are the rivals.
 
 {table(results)}
 
-Clock time as a multiple of pandas': ingest {ratio("ingest_million", "pandas_million")}, export
-{ratio("export_million", "pandas_export")}, filter and histogram
-{ratio("browse", "pandas_browse", "filter and histogram")}, next page
-{ratio("browse", "pandas_browse", "next page")}. pandas does less in each: its ingest keeps no
-quarantine and no votes, knows nothing of a store that has rows already and is not atomic; its
-export writes no record, card or balance. `datasets` only copies the rows into its cache.
+As a multiple of pandas' in the same run: CPU seconds of ingest {ingest}, of export {export};
+clock seconds of filter and histogram {choose}, of the next page {turn}. pandas does less in each:
+its ingest keeps no quarantine and no votes, knows nothing of a store that has rows already and is
+not atomic; its export writes no record, card or balance. `datasets` only copies the rows into its
+cache.
 """
 
 
@@ -375,17 +388,21 @@ def main() -> None:
     if "--trajectory" in sys.argv:
         _trajectory(work / "copied")
         return
-    load = os.getloadavg()
     work.mkdir(parents=True, exist_ok=True)
     # In processes of their own: a child's peak begins at the size of the parent that forked it.
     _alone(work, "--prepare")
-    results = {}
-    for step in STEPS:
+    kept = work / "results.json"
+    only = sys.argv[sys.argv.index("--only") + 1 :] if "--only" in sys.argv else list(STEPS)
+    results = json.loads(kept.read_text()) if "--only" in sys.argv and kept.exists() else {}
+    for step in only:
         if step == "look":
             _alone(work, "--trajectory")
         results[step] = measured(work, step)
+        kept.write_text(json.dumps(results))
         print(step, results[step], flush=True)
-    text = report(results, load)
+    if missing := [step for step in STEPS if step not in results]:
+        raise SystemExit(f"not measured yet: {', '.join(missing)}")
+    text = report({step: results[step] for step in STEPS})
     print(text)
     if "--write" in sys.argv:
         RESULTS.parent.mkdir(parents=True, exist_ok=True)
