@@ -1,5 +1,7 @@
 """Columns of a trajectory table as numpy arrays."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -12,11 +14,26 @@ Ints = npt.NDArray[np.integer]
 Mask = npt.NDArray[np.bool_]
 
 
+def usable(table: pa.Table, models: int) -> tuple[pa.Table, Floats, dict[str, int]]:
+    """The rows that can be used, their `difference`, and how many are left out, by reason.
+
+    Left out are rows of pairs the store does not know (`known`), rows with another number of
+    errors than models, and rows with an error that is not finite.
+    """
+    out: dict[str, int] = {}
+    table = keep(table, table["known"], "unknown_pair", out)
+    table = keep(table, whole(table, models), "wrong_models", out)
+    found = difference(table, models)
+    finite = np.isfinite(found).all(axis=0)
+    table = keep(table, finite, "not_finite", out)
+    return table, found[:, finite] if out["not_finite"] else found, out
+
+
 def keep(table: pa.Table, mask: pa.ChunkedArray | Mask, why: str, out: dict[str, int]) -> pa.Table:
     """The rows of the mask; how many are left out goes into `out[why]`."""
-    kept = table.filter(pa.array(mask) if isinstance(mask, np.ndarray) else mask)
-    out[why] = table.num_rows - kept.num_rows
-    return kept
+    held = np.asarray(mask)
+    out[why] = int(len(held) - held.sum())
+    return table.filter(pa.array(held)) if out[why] else table
 
 
 def whole(table: pa.Table, models: int) -> pa.ChunkedArray:
@@ -30,7 +47,7 @@ def difference(table: pa.Table, models: int) -> Floats:
     slots = [_flat(table, name).reshape(-1, models).T for name in ("err_0", "err_1")]
     references = [floats(table, name) for name in ("err_ref_0", "err_ref_1")]
     found: Floats = gap(references[0], references[1], slots[0], slots[1])
-    return found
+    return np.ascontiguousarray(found)
 
 
 def _flat(table: pa.Table, name: str) -> Floats:
@@ -48,6 +65,18 @@ def ints(table: pa.Table, name: str, missing: int = -1) -> Ints:
     return np.asarray(pc.fill_null(table[name].cast(pa.int64()), missing).to_numpy(), np.int64)
 
 
+def is_train(table: pa.Table) -> Mask:
+    """(N,) True for a visit, False for a probe; all True where the table does not say."""
+    if "kind" not in table.column_names:
+        return np.ones(table.num_rows, bool)
+    return np.asarray(pc.equal(table["kind"], "train").to_numpy(), bool)
+
+
+def numbers(values: pa.ChunkedArray) -> Floats:
+    """A column as float64, null as NaN."""
+    return np.asarray(values.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
+
+
 def coded(table: pa.Table, name: str) -> tuple[npt.NDArray[np.str_], Ints]:
     """The distinct strings of a column, sorted, and each row's position among them."""
     encoded = table[name].combine_chunks().dictionary_encode()
@@ -58,11 +87,20 @@ def coded(table: pa.Table, name: str) -> tuple[npt.NDArray[np.str_], Ints]:
     return names[by_name], place[np.asarray(encoded.indices.to_numpy(), np.int64)]
 
 
-def unrepeated(keys: list[Ints], step: Ints) -> Ints:
-    """Rows to keep: of those alike in every key the one of the latest step."""
+def unrepeated(keys: Sequence[npt.NDArray], step: Ints) -> Ints:
+    """Rows to keep, ascending: of those alike in every key the one of the latest step."""
     order = np.lexsort((-step, *keys))
     same = np.ones(len(order), bool)
     same[:1] = False
     for key in keys:
         same[1:] &= key[order][1:] == key[order][:-1]
-    return order[~same]
+    return np.sort(order[~same])
+
+
+def as_table(schema: pa.Schema, columns: Sequence[npt.NDArray]) -> pa.Table:
+    """Arrays as a table of the schema, NaN as null."""
+    arrays = [
+        pa.array(values, kind.type, from_pandas=values.dtype.kind == "f")
+        for values, kind in zip(columns, schema, strict=True)
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)

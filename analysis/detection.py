@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from scipy import sparse  # type: ignore[import-untyped]
 
+from analysis.arrays import as_table
 from analysis.bootstrap import Floats, Groups, Interval, coded, interval, resample
 from toolkit.errors import InputError
 from toolkit.schema import column
@@ -32,8 +33,8 @@ RATIO = pa.schema(
         column("count", pa.int64(), "pairs in the bin"),
         column("flipped", pa.int64(), "planted flips among them"),
         column("share", pa.float64(), "flipped / count; null in an empty bin"),
-        column("share_low", pa.float64(), "95 % Wilson interval, lower end"),
-        column("share_high", pa.float64(), "95 % Wilson interval, upper end"),
+        column("share_low", pa.float64(), "95 % interval, lower end: bootstrap, or Wilson's"),
+        column("share_high", pa.float64(), "95 % interval, upper end"),
     ]
 )
 
@@ -59,7 +60,7 @@ class Detection:
     recall_at_fpr05: Interval
     """Share of the flips found where 5 % of the other pairs are flagged."""
     deciles: list[dict[str, Any]]
-    """`flipped_ratio_table` in ten quantile bins."""
+    """`flipped_ratio_table` in ten quantile bins, intervals by bootstrap."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -87,9 +88,9 @@ def detect(
             f"of them infinite; it must give {len(flipped)}, high = suspicious, NaN for none."
         )
     has = ~np.isnan(scores)
-    kept, hit = scores[has], np.asarray(flipped)[has]
+    kept, hit, prompts = scores[has], np.asarray(flipped)[has], np.asarray(groups)[has]
     point = _point(kept, hit)
-    drawn = _drawn(kept, hit, np.asarray(groups)[has], resamples, seed)
+    drawn = _drawn(kept, hit, prompts, resamples, seed)
     found = {
         key: interval(
             float(point[key][0]), np.concatenate([np.zeros(0), *(block[key] for block in drawn)])
@@ -102,7 +103,9 @@ def detect(
         missing=int((~has).sum()),
         flipped=int(hit.sum()),
         base_rate=float(hit.mean()) if len(hit) else None,
-        deciles=flipped_ratio_table(kept, hit).to_pylist(),
+        deciles=flipped_ratio_table(
+            kept, hit, groups=prompts, resamples=resamples, seed=seed
+        ).to_pylist(),
         **found,
     )
 
@@ -188,11 +191,16 @@ def flipped_ratio_table(
     flipped: Flags,
     bins: int = 10,
     kind: Literal["quantile", "width"] = "quantile",
+    *,
+    groups: Groups | None = None,
+    resamples: int = 500,
+    seed: int = 0,
 ) -> pa.Table:
     """Share of flipped pairs by score, lowest bin first; schema RATIO.
 
     `quantile`: bins of equal count (fewer, where scores tie across an edge); `width`: of equal
-    width, as Figure 3 of arXiv 2503.16921 has them. NaN scores are left out.
+    width, as Figure 3 of arXiv 2503.16921 has them. NaN scores are left out. Intervals are
+    Wilson's, as if pairs were independent; with `groups` (the prompts) by bootstrap over these.
     """
     scores = np.asarray(scores, np.float64)
     has = ~np.isnan(scores)
@@ -208,14 +216,36 @@ def flipped_ratio_table(
     count = np.bincount(which, minlength=size)
     found = np.bincount(which[hit], minlength=size)
     low, high = wilson(found, count)
+    if groups is not None:
+        drawn = _shares(which, hit, np.asarray(groups)[has], size, resamples, seed)
+        if len(drawn):
+            low, high = _percentiles(drawn, count > 0)
     with np.errstate(invalid="ignore", divide="ignore"):
         share = found / count
-    columns = [edges[:size], edges[-size:], count, found, share, low, high]
-    arrays = [
-        pa.array(values, entry.type, from_pandas=values.dtype.kind == "f")
-        for values, entry in zip(columns, RATIO, strict=True)
+    return as_table(RATIO, [edges[:size], edges[-size:], count, found, share, low, high])
+
+
+def _shares(
+    which: npt.NDArray, hit: Flags, groups: npt.NDArray, size: int, resamples: int, seed: int
+) -> Floats:
+    """(R, size) share flipped in each bin of every resample; empty without two prompts."""
+    prompt, count = coded(groups)
+    tables = [
+        np.bincount(prompt[m] * size + which[m], minlength=count * size).reshape(count, size)
+        for m in (hit, np.ones(len(hit), bool))
     ]
-    return pa.Table.from_arrays(arrays, schema=RATIO)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        drawn = [
+            (draws @ tables[0]) / (draws @ tables[1])
+            for draws in resample(count, resamples, seed, size)
+        ]
+    return np.concatenate([np.zeros((0, size)), *drawn])
+
+
+def _percentiles(drawn: Floats, known: Flags) -> tuple[Floats, Floats]:
+    ends = np.full((2, drawn.shape[1]), np.nan)
+    ends[:, known] = np.nanpercentile(drawn[:, known], [2.5, 97.5], axis=0)
+    return ends[0], ends[1]
 
 
 def wilson(found: npt.NDArray, count: npt.NDArray, z: float = 1.959964) -> tuple[Floats, Floats]:

@@ -9,36 +9,48 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from analysis.arrays import Floats
+from analysis.arrays import Floats, numbers
+from analysis.compute import Evidence, Found, compute, metrics_of, sampled
 from analysis.detection import Detection
-from analysis.detectors import (
+from analysis.detectors.mixture import NoiseRate
+from analysis.detectors.pictures import Look, look, pictures
+from analysis.detectors.profile import Profile
+from analysis.digest import Digest, digest
+from analysis.health import Fact, health, notes_on
+from analysis.judging import (
     RESAMPLES,
     SEED,
+    Calibration,
     ExtraDetectors,
+    calibrate,
+    calibrated_table,
     detections_of,
-    numbers,
-    too_good,
+    leak_warning,
 )
-from analysis.health import Fact, health, logged_differs, notes_on
-from analysis.recompute import metric_of, minority, scores
-from analysis.trajectories import (
-    COLUMNS,
-    DEFAULT_WINDOW,
-    LOGGED,
-    Trajectory,
-    load,
-    mean_by_pair,
-    trajectory_ell,
-)
-from toolkit.errors import StoreError
+from analysis.recompute import metric_of
+from analysis.stream import Stream
+from analysis.trajectories import COLUMNS, DEFAULT_WINDOW, Trajectory, load
+from toolkit.errors import InputError, StoreError
+from toolkit.images import decode
 from toolkit.minority import PRESETS, Metric
 from toolkit.parts import write_text_whole
 from toolkit.store import Store
+from toolkit.store.images import ImageReader
 from toolkit.store.labels import planted_flips
 from toolkit.store.runs import run_about, write_findings
-from toolkit.store.trajectories import pair_facts, read_trajectory
+from toolkit.store.trajectories import (
+    pair_facts,
+    read_trajectory,
+    read_votes,
+    trajectory_parts,
+)
 
 Flags = npt.NDArray[np.bool_]
+
+SAMPLE = 20_000
+"""Pairs at most whose single visits are drawn."""
+LOOKED_AT = 20_000
+"""Pictures up to which all are opened for defects without being asked."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +66,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What `analyze_run` found. Arrays and tables are aligned: row k is pairs' row k."""
+    """What `analyze_run` found. Arrays and per-pair tables are aligned: row k is pairs' row k."""
 
     store: Store
     run: str
@@ -63,41 +75,98 @@ class Analysis:
     labels: str
     metric: Metric
     window: str
-    trajectory: Trajectory
+    digest: Digest
     pairs: pa.Table
-    """pair_id, prompt, image_0, image_1, source, label of the pairs the run met, by pair_id."""
-    tables: dict[str, pa.Table]
-    """Finding's name -> its table."""
-    weight: Floats | None
-    """(P,) mean weight that training logged in the window."""
+    """`pair_facts` of the pairs the run met, by pair_id."""
+    found: Found
     flipped: Flags | None
-    """(P,) planted flips; None where the label set planted none."""
+    """(P,) known flips; None where nobody knows of any."""
     detections: list[Detection]
     extra: tuple[str, ...]
     """Names of the caller's detectors."""
+    calibration: Calibration | None
     health: list[Fact]
     notes: list[str]
     """What a reader should know before believing the figures."""
     sections: Sequence[Section] = field(default=())
+
+    @property
+    def tables(self) -> dict[str, pa.Table]:
+        """Finding's name -> its table."""
+        return self.found.tables
+
+    @property
+    def profile(self) -> Profile:
+        """The dataset as this run saw it."""
+        return self.found.profile
+
+    @property
+    def noise(self) -> NoiseRate | None:
+        """The estimated noise rate."""
+        return self.found.noise
 
     def column(self, finding: str, name: str | None = None) -> Floats:
         """(P,) one score of a finding, NaN where null."""
         return numbers(self.tables[finding][name or finding])
 
     @property
+    def weight(self) -> Floats | None:
+        """(P,) mean weight that training logged in the window; None where it logged none."""
+        found = self.digest.tallies["weight"].mean(self.window)[self.digest.met]
+        return None if np.isnan(found).all() else found
+
+    @property
     def ranking(self) -> str:
         """The score suspicious pairs are listed by: the run's own u, or trajectory_ell without."""
-        return (
-            "minority"
-            if self.tables["minority"]["minority"].null_count < len(self.pairs)
-            else "trajectory_ell"
-        )
+        known = self.tables["minority"]["minority"].null_count < len(self.pairs)
+        return "minority" if known else "trajectory_ell"
 
     def suspicious(self) -> npt.NDArray[np.integer]:
         """Rows of the pairs that have a score, most suspicious first."""
         values = self.column(self.ranking)
         order = np.argsort(-values, kind="stable")
         return order[~np.isnan(values[order])]
+
+    def trajectory_of(self, pair_ids: Sequence[str]) -> Trajectory:
+        """All rows of a few pairs."""
+        table = read_trajectory(
+            self.store, self.run, COLUMNS, label_set=self.labels, pairs=list(pair_ids)
+        )
+        return load(
+            table,
+            self.digest.models,
+            train_timesteps=_timesteps(self.about),
+            steps=self.digest.steps,
+        )
+
+    def sample(self) -> Trajectory:
+        """All rows of at most SAMPLE pairs drawn at random: what figures of single visits show."""
+        met = self.digest.pair_ids[self.digest.met]
+        return self.trajectory_of(sampled(met, SAMPLE).tolist())
+
+
+def digest_run(
+    store: Store, run: str, facts: pa.Table, *, metrics: dict[str, Metric] | None = None
+) -> tuple[Digest, dict[str, Any]]:
+    """Walk a run's rows once, in bounded memory; and its run.json. `facts`: `pair_facts`.
+
+    StoreError in a sentence where the run, its models or its rows are missing.
+    """
+    about = run_about(store, run)
+    metric = metric_of(about)
+    wanted = metrics_of(metric) if metrics is None else metrics
+    label = numbers(facts["label"])
+    stream = Stream(
+        parts=trajectory_parts(store, run),
+        models=tuple(_models(about, run)),
+        pair_ids=np.asarray(facts["pair_id"].to_pylist(), np.str_),
+        sign=np.select([label == 1, label == 0], [1, -1], np.nan).astype(np.float32),
+        train_timesteps=_timesteps(about),
+    )
+    own = next((name for name, other in wanted.items() if other == metric), None)
+    found = digest(stream.chunks(), wanted, own=own, beta=_beta(about))
+    found.excluded = dict(stream.excluded)
+    return found, about
 
 
 def analyze_run(
@@ -106,60 +175,82 @@ def analyze_run(
     *,
     labels: str | None = None,
     window: str = DEFAULT_WINDOW,
+    flips: Sequence[str] | None = None,
+    ballots: pa.Table | None = None,
+    folds: Sequence[str] = (),
+    windows: bool = False,
+    look_at_pictures: bool | None = None,
     extra_detectors: ExtraDetectors | None = None,
     extra_sections: Sequence[Section] | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Analysis:
-    """Recompute every diagnostic of a run and write it to the store's findings.
+    """Run every diagnostic on a run and write it to the store's findings.
 
-    `labels`: the label set pairs are held against, the run's own by default. `progress` is told
-    what begins. Writes findings minority, minority_PRESET, trajectory_ell and detection.json.
-    StoreError or InputError says in a sentence what cannot be read.
+    `labels`: the label set pairs are held against, the run's own by default. `flips`: pair_ids
+    known to be flipped, those the label set planted by default. `ballots`: further voices
+    (pair_id, voice, choice). `folds`: runs that held pairs out. `windows`: judge every window's
+    scores too. `look_at_pictures`: open every picture (None: where they are few). `progress` is
+    told what begins. StoreError or InputError says in a sentence what cannot be read.
     """
     tell = progress or (lambda _: None)
     tell("reading the trajectory")
-    about = run_about(store, run)
-    metric, models = metric_of(about), _models(about, run)
-    labels = labels or str(about.get("labels", "original"))
-    rows = read_trajectory(store, run, COLUMNS + LOGGED, label_set=labels)
-    trajectory = load(rows, models, train_timesteps=int(about.get("train_timesteps", 1000)))
-    everything = pair_facts(store)
-    pairs = _met(everything, trajectory)
-    tell("recomputing c, s and u under every preset")
-    tables = _tables(trajectory, metric, window)
-    weight = mean_by_pair(trajectory, trajectory.logged["weight"], window)[0]
-    flips = planted_flips(store, labels)
-    flipped = None if flips is None else np.isin(trajectory.pair_ids, flips)
+    labels = labels or str(run_about(store, run).get("labels", "original"))
+    facts = pair_facts(store, labels)
+    whole, about = digest_run(store, run, facts)
+    metric = metric_of(about)
+    held_out = [digest_run(store, name, facts, metrics={})[0] for name in folds]
+    tell("computing the detectors")
+    evidence = Evidence(facts, read_votes(store), ballots, held_out)
+    found = compute(whole, evidence, window)
+    pairs = facts.take(pa.array(whole.met))
+    if look_at_pictures or (look_at_pictures is None and 2 * len(pairs) <= LOOKED_AT):
+        tell("looking at the pictures")
+        defects = pictures(facts, look_at(store, pairs))
+        found.tables["pictures"] = defects.take(pa.array(whole.met))
+    flipped = _flipped(store, labels, flips, pairs)
     extra = dict(extra_detectors or {})
     tell("measuring detection")
-    detections = detections_of(trajectory, tables, extra, flipped, pairs)
-    facts = health(
-        trajectory, tables, flipped, pairs["prompt"].to_pylist(), window, everything.num_rows
-    )
-    notes = notes_on(trajectory, tables, about, labels, window)
-    notes += logged_differs(trajectory, scores(trajectory, metric))
-    notes += too_good(detections, set(extra), pairs)
-    found = Analysis(
+    detections = detections_of(found.tables, extra, flipped, pairs, windows=windows)
+    sources = {str(source) for source in pairs["source"].unique().to_pylist()}
+    notes = notes_on(whole, found.tables, about, labels, window)
+    notes += leak_warning(detections, set(extra), sources)
+    prompts = pairs["prompt"].to_pylist()
+    result = Analysis(
         store=store,
         run=run,
         about=about,
         labels=labels,
         metric=metric,
         window=window,
-        trajectory=trajectory,
+        digest=whole,
         pairs=pairs,
-        tables=tables,
-        weight=None if np.isnan(weight).all() else weight,
+        found=found,
         flipped=flipped,
         detections=detections,
         extra=tuple(extra),
-        health=facts,
+        calibration=_calibrated(found, flipped, pairs),
+        health=health(whole, found.tables, flipped, prompts, window, found.noise),
         notes=notes,
         sections=tuple(extra_sections or ()),
     )
     tell("writing findings")
-    _write(found)
-    return found
+    _write(result)
+    return result
+
+
+def look_at(store: Store, pairs: pa.Table) -> dict[str, Look]:
+    """image_id -> Look of every picture of the pairs that can be read."""
+    reader = ImageReader(store)
+    seen: dict[str, Look] = {}
+    for name in ("image_0", "image_1"):
+        for image_id in pairs[name].to_pylist():
+            if image_id is None or image_id in seen:
+                continue
+            try:
+                seen[image_id] = look(decode(reader.read(image_id)))
+            except InputError:  # the report says which cannot be shown; here it has no score
+                continue
+    return seen
 
 
 def _models(about: dict[str, Any], run: str) -> list[str]:
@@ -172,22 +263,39 @@ def _models(about: dict[str, Any], run: str) -> list[str]:
     return [str(name) for name in models]
 
 
-def _met(everything: pa.Table, trajectory: Trajectory) -> pa.Table:
-    """The facts of the pairs the run met, with their label in the set."""
-    ids = np.asarray(everything["pair_id"].to_pylist(), np.str_)
-    met = everything.take(pa.array(np.searchsorted(ids, trajectory.pair_ids)))
-    sign = np.full(len(trajectory.pair_ids), np.nan)
-    sign[trajectory.pair] = trajectory.sign
-    return met.append_column("label", pa.array((sign + 1) / 2, from_pandas=True))
+def _timesteps(about: dict[str, Any]) -> int:
+    return int(about.get("train_timesteps", 1000))
 
 
-def _tables(trajectory: Trajectory, own: Metric, window: str) -> dict[str, pa.Table]:
-    metrics = {"minority": own, **{f"minority_{name}": m for name, m in PRESETS.items()}}
-    tables: dict[str, pa.Table] = {}
-    for name, metric in metrics.items():
-        twin = name != "minority" and metric == own
-        tables[name] = tables["minority"] if twin else minority(trajectory, metric, window)
-    return {**tables, "trajectory_ell": trajectory_ell(trajectory, window)}
+def _beta(about: dict[str, Any]) -> float | None:
+    objective = about.get("objective")
+    beta = objective.get("beta") if isinstance(objective, dict) else None
+    return float(beta) if isinstance(beta, int | float) and beta > 0 else None
+
+
+def _flipped(
+    store: Store, labels: str, flips: Sequence[str] | None, pairs: pa.Table
+) -> Flags | None:
+    known = planted_flips(store, labels) if flips is None else list(flips)
+    if known is None:
+        return None
+    ids = np.asarray(pairs["pair_id"].to_pylist(), np.str_)
+    return np.isin(ids, np.asarray(known, np.str_)) if known else np.zeros(len(ids), bool)
+
+
+def _calibrated(found: Found, flipped: Flags | None, pairs: pa.Table) -> Calibration | None:
+    """Calibrates the run's own u, or trajectory_ell without it, and adds finding `calibrated`."""
+    if flipped is None:
+        return None
+    own = found.tables["minority"]["minority"]
+    name = "minority" if own.null_count < len(own) else "trajectory_ell"
+    scores = numbers(found.tables[name][name])
+    result = calibrate(name, scores, flipped, pairs["prompt"].to_pylist())
+    if result is None:
+        return None
+    curve, probability = result
+    found.tables["calibrated"] = calibrated_table(pairs, scores, probability)
+    return curve
 
 
 def _write(found: Analysis) -> None:
@@ -199,12 +307,22 @@ def _write(found: Analysis) -> None:
             metric = found.metric if own else PRESETS[name.removeprefix("minority_")]
             about |= {"preset": metric.preset, "metric": asdict(metric)}
         write_findings(found.store, found.run, name, table, about)
+    if found.found.habits.num_rows:
+        write_findings(found.store, found.run, "annotators", found.found.habits, dict(shared))
     figures = shared | {
         "planted": found.flipped is not None,
         "resamples": RESAMPLES,
         "seed": SEED,
         "intervals": "95 % bootstrap, prompts resampled",
         "detectors": [detection.as_dict() for detection in found.detections],
+        "calibration": None if found.calibration is None else asdict(found.calibration),
     }
-    text = json.dumps(figures, indent=2, allow_nan=False) + "\n"
-    write_text_whole(found.store.findings(found.run) / "detection.json", text)
+    noise = found.noise
+    shape = shared | {
+        "profile": found.profile.as_dict(),
+        "noise": None if noise is None else asdict(noise),
+        "krippendorff_alpha": None if found.found.overlap is None else found.found.overlap.alpha,
+    }
+    for name, values in (("detection", figures), ("dataset", shape)):
+        text = json.dumps(values, indent=2, allow_nan=False) + "\n"
+        write_text_whole(found.store.findings(found.run) / f"{name}.json", text)

@@ -1,6 +1,6 @@
 """Is the run fit to be asked? A few figures with intervals, and what a reader must be told."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from analysis.arrays import Floats
+from analysis.arrays import Floats, numbers
 from analysis.bootstrap import Interval, mean_interval
-from analysis.trajectories import Trajectory, mean_by_pair, visits
-from toolkit.minority import Scores
+from analysis.detectors import DETECTORS
+from analysis.detectors.mixture import NoiseRate
+from analysis.digest import Digest
 
 _TOLERANCE = 1e-3
 
@@ -28,31 +29,34 @@ class Fact:
 
 
 def health(
-    trajectory: Trajectory,
-    tables: dict[str, pa.Table],
+    digest: Digest,
+    tables: Mapping[str, pa.Table],
     flipped: npt.NDArray[np.bool_] | None,
     prompts: Sequence[str],
     window: str,
-    in_store: int,
+    noise: NoiseRate | None,
 ) -> list[Fact]:
-    """Coverage, agreement with the labels, and the means of c, s and u."""
-    met = len(trajectory.pair_ids)
-    count = visits(trajectory, window)
+    """Coverage, agreement with the labels, the means of c, s and u, and the noise rate.
+
+    `flipped` and `prompts` go with the pairs the run met.
+    """
+    met = digest.met
+    count, whole = digest.counted(window)[met], digest.counted("all")[met]
     facts = [
         Fact(
             "Pairs met",
-            f"{met:,}",
-            f"of {in_store:,} in the store",
+            f"{len(met):,}",
+            f"of {len(digest.pair_ids):,} in the store",
             "Only these can be judged by this run.",
         ),
         Fact(
             "Visits a pair",
             f"{count.mean():.1f}",
-            f"{visits(trajectory, 'all').mean():.1f} over the whole run",
+            f"{whole.mean():.1f} over the whole run",
             "In the part of the run that counts; more visits, less noise in every score.",
         ),
     ]
-    agrees = _agreement(trajectory, window)
+    agrees = _agreement(digest, window)
     if flipped is None:
         facts.append(_share("Agrees with the labels", agrees, prompts))
     else:
@@ -65,20 +69,23 @@ def health(
         "minority": ("Mean minority score u", "s times c; high = likely a minority label."),
     }
     for column, (name, meaning) in words.items():
-        values = np.asarray(tables["minority"][column].to_numpy(), np.float64)
-        found = mean_interval(values, prompts)
+        found = mean_interval(numbers(tables["minority"][column]), prompts)
         if found.value is not None:
             facts.append(Fact(name, f"{found.value:.3g}", _words(found, ".3g"), meaning))
+    if noise is not None and noise.rate.value is not None:
+        meaning = (
+            "Share of labels that look reversed, by a mixture of two Gaussians (planted ones "
+            "included); wide where the model knows little."
+        )
+        value = f"{noise.rate.value:.1%}"
+        facts.append(Fact("Estimated noise rate", value, _words(noise.rate, ".1%"), meaning))
     return facts
 
 
 def notes_on(
-    trajectory: Trajectory,
-    tables: dict[str, pa.Table],
-    about: dict[str, Any],
-    labels: str,
+    digest: Digest, tables: Mapping[str, pa.Table], about: Mapping[str, Any], labels: str,
     window: str,
-) -> list[str]:
+) -> list[str]:  # fmt: skip
     """Sentences on what is missing or odd; empty where nothing is."""
     words = {
         "unknown_pair": "belong to pairs this store does not know",
@@ -88,7 +95,8 @@ def notes_on(
     }
     notes = [
         f"{count:,} trajectory rows {words[reason]}; they were left out."
-        for reason, count in trajectory.excluded.items()
+        for reason, count in digest.excluded.items()
+        if count
     ]
     trained = about.get("labels", labels)
     if trained != labels:
@@ -97,60 +105,72 @@ def notes_on(
         )
     if not about.get("finished", True):
         notes.append("The run is not marked as finished; these are the figures so far.")
-    if len(trajectory.models) == 1:
+    if len(digest.models) == 1:
         notes.append(
             "The run recorded one model, so s and u do not exist under the presets that compare "
             "models (paper, released, running); c does, and history compares a pair's visits."
         )
-    undecided = int(
-        np.isnan(trajectory.sign[np.unique(trajectory.pair, return_index=True)[1]]).sum()
-    )
+    if digest.beta is None:
+        notes.append(
+            "run.json names no objective.beta, so the probability of a label is taken on the "
+            "running scale (cartography, area under the margin, loss mixture)."
+        )
+    notes += _visit_notes(digest, window)
+    notes += _constant_notes(tables)
+    return notes + _logged_notes(digest)
+
+
+def _visit_notes(digest: Digest, window: str) -> list[str]:
+    met = digest.met
+    notes = []
+    undecided = int(np.isnan(digest.sign[met]).sum())
     if undecided:
         notes.append(
             f"{undecided:,} pairs have no label of 0 or 1 in this label set and so no score."
         )
-    absent = int((visits(trajectory, window) == 0).sum())
+    absent = int((digest.counted(window)[met] == 0).sum())
     if absent:
         notes.append(
-            f"{absent:,} pairs were met only before the window that counts; their scores are null."
+            f"{absent:,} pairs were met only outside the window that counts; their scores are null."
         )
-    once = int((visits(trajectory, "all") == 1).sum())
+    once = int((digest.counted("all")[met] == 1).sum())
     if once:
         notes.append(
             f"{once:,} pairs were met once; one draw of timestep and noise says little about a "
             "pair, and history has nothing to compare it with."
         )
-    for name, table in tables.items():
-        values = np.asarray(table[table.column_names[-1]].to_numpy(), np.float64)
+    return notes
+
+
+def _constant_notes(tables: Mapping[str, pa.Table]) -> list[str]:
+    """A sentence for every score by which a page ranks that is the same for all pairs."""
+    notes = []
+    for name, detector in DETECTORS.items():
+        table = tables.get(detector.finding)
+        if table is None or detector.window or "trajectory" not in detector.needs:
+            continue
+        if detector.column not in table.column_names:
+            continue
+        values = numbers(table[detector.column])
         known = values[~np.isnan(values)]
         if len(known) > 1 and known.min() == known.max():
             notes.append(f"{name} gives every pair the same score, so it ranks nothing.")
     return notes
 
 
-def logged_differs(trajectory: Trajectory, recomputed: Scores) -> list[str]:
-    """A sentence where the run logged other scores than its own recipe gives, else nothing.
-
-    Compared are rows whose label then is their label now.
-    """
-    same = trajectory.logged["label"] == (trajectory.sign + 1) / 2
-    worst = 0.0
-    for name in ("confidence", "minority"):
-        logged, now = trajectory.logged[name], getattr(recomputed, name)
-        both = same & ~np.isnan(logged) & ~np.isnan(now)
-        if both.any():
-            worst = max(worst, float(np.abs(logged[both] - now[both]).max()))
-    if worst <= _TOLERANCE:
+def _logged_notes(digest: Digest) -> list[str]:
+    if digest.differs <= _TOLERANCE:
         return []
     return [
-        f"Scores recomputed from the errors differ from those the run logged by up to {worst:.2g}: "
-        "it was trained with another metric than its run.json names, or rows are missing."
+        "Scores recomputed from the errors differ from those the run logged by up to "
+        f"{digest.differs:.2g}: it was trained with another metric than its run.json names, or "
+        "rows are missing."
     ]
 
 
-def _agreement(trajectory: Trajectory, window: str) -> Floats:
-    """(P,) 1 where the policy's mean ell is above 0, else 0; NaN without a visit."""
-    mean, _ = mean_by_pair(trajectory, trajectory.ell[0], window)
+def _agreement(digest: Digest, window: str) -> Floats:
+    """(P,) of the pairs met: 1 where the policy's mean z is above 0, else 0; NaN without one."""
+    mean = digest.tallies["z"].mean(window)[digest.met]
     return np.where(np.isnan(mean), np.nan, mean > 0)
 
 

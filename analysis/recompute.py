@@ -6,37 +6,17 @@ depend on |ell| alone, so they are the same under every label set.
 """
 
 from dataclasses import fields, replace
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+from scipy.signal import lfilter  # type: ignore[import-untyped]
 
-from analysis.arrays import Floats, Ints
-from analysis.trajectories import (
-    DEFAULT_WINDOW,
-    Trajectory,
-    as_table,
-    mean_by_pair,
-    visits,
-)
+from analysis.arrays import Floats, Ints, Mask
+from analysis.trajectories import Trajectory
 from toolkit.errors import StoreError
 from toolkit.minority import PRESETS, Metric, RunningScale, Scores, batch_scale, score
-from toolkit.schema import column
 
 _BLOCK = 1 << 22
-
-MINORITY = pa.schema(
-    [
-        column("pair_id", pa.string(), "the pair", nullable=False),
-        column("visits", pa.int32(), "visits in the window; 0: the scores are null"),
-        column("confidence", pa.float64(), "mean c (Eq. 11), 0 to 1, high = suspicious"),
-        column(
-            "stability", pa.float64(), "mean s (Eq. 12), high = unstable, null: below two models"
-        ),
-        column("minority", pa.float64(), "mean u = s * c (Eq. 13), high = suspicious"),
-    ]
-)
 
 
 def metric_of(about: dict[str, Any]) -> Metric:
@@ -56,91 +36,138 @@ def metric_of(about: dict[str, Any]) -> Metric:
 
 
 def scores(trajectory: Trajectory, metric: Metric) -> Scores:
-    """c, s and u of every row, (N,) each, as a run under this metric and label set logs them.
+    """c, s and u of every row of a whole run, (N,) each; see `Scorer`."""
+    return Scorer(metric, len(trajectory.models), len(trajectory.pair_ids)).scores(trajectory)
 
-    NaN: stability of one model or visit, a timestep bin not seen often enough before that step
-    (`running`, `history`), a pair without a preference in the label set.
+
+class Scorer:
+    """Recomputes a run chunk by chunk, in order of step, with what the metric remembers between.
+
+    A chunk holds whole steps: a scale is frozen during a step and updated after it.
     """
-    if metric.preset == "history":
-        return score(_visits_as_models(trajectory, metric), metric)
-    if metric.preset == "running":
-        factor = replay(trajectory, metric, len(trajectory.models))
-    elif metric.preset == "released":
-        factor = _by_micro_batch(trajectory, metric)
-    else:
-        factor = batch_scale(trajectory.difference, metric)
-    return score(trajectory.ell * factor, metric)
+
+    def __init__(self, metric: Metric, models: int, pairs: int) -> None:
+        self.metric = metric
+        self._models = 1 if metric.preset == "history" else models
+        self._state = np.zeros((2, self._models, metric.timestep_bins))
+        back = metric.window - 1 if metric.preset == "history" else 0
+        self._earlier = np.full((back, pairs), np.nan)
+
+    def scores(self, chunk: Trajectory) -> Scores:
+        """c, s and u of every row, (N,) each, as a run under this metric and label set logs them.
+
+        NaN: stability of one model or visit, a timestep bin not seen often enough before that
+        step (`running`, `history`), a pair without a preference in the label set, and a probe
+        under `history`, whose footprints are visits.
+        """
+        ell = chunk.ell[: self._models]
+        if self.metric.preset == "history":
+            own = (ell * self.factor(chunk))[0]
+            return score(self._visits_as_models(chunk, own), self.metric)
+        return score(ell * self.factor(chunk), self.metric)
+
+    def factor(self, chunk: Trajectory) -> Floats:
+        """The factor on ell of every row, (M, N) float32; NaN where too little was seen."""
+        difference = chunk.difference[: self._models]
+        if self.metric.preset == "released":
+            return _by_micro_batch(chunk, difference, self.metric)
+        if self.metric.preset == "paper":
+            return batch_scale(difference, self.metric)
+        return self._remembered(chunk, difference)
+
+    def _remembered(self, chunk: Trajectory, difference: Floats) -> Floats:
+        """The running scale every row met: frozen during a step, updated after it.
+
+        Equals RunningScale.update step by step: state = state * decay + the step's sums is a
+        first-order recursion, which lfilter walks in one call.
+        """
+        bins, decay = self.metric.timestep_bins, self.metric.rms_decay
+        which = chunk.bins(bins)
+        steps = _distinct(chunk.step[chunk.train])
+        place = np.searchsorted(steps, chunk.step)
+        sums = _step_sums(difference, place * bins + which, chunk.train, len(steps) * bins)
+        flow = sums.reshape(2, self._models, len(steps), bins)
+        after = lfilter([1.0], [1.0, -decay], flow, axis=2, zi=decay * self._state[:, :, None, :])[
+            0
+        ]
+        before = np.concatenate([self._state[:, :, None, :], after], axis=2)
+        self._state = before[:, :, -1].copy()
+        squares, counts = before.reshape(2, self._models, -1)
+        scale = RunningScale(squares, counts).scale(place * bins + which, self.metric)
+        return scale.astype(np.float32)
+
+    def _visits_as_models(self, chunk: Trajectory, scaled: Floats) -> Floats:
+        """(window, N): the visit's scaled ell, then the pair's earlier ones as scaled back then.
+
+        Earlier means in an earlier step: what a step finds out is remembered when it ends.
+        """
+        x = np.full((self.metric.window, len(scaled)), np.nan, np.float32)
+        x[0] = np.where(chunk.train, scaled, np.nan)
+        order = chunk.groups.order
+        order = order[chunk.train[order]]
+        if not len(order) or not len(self._earlier):
+            return x
+        pair, step, own = chunk.pair[order], chunk.step[order], scaled[order]
+        place = np.arange(len(order))
+        new_pair = np.ones(len(order), bool)
+        new_pair[1:] = pair[1:] != pair[:-1]
+        new_step = new_pair.copy()
+        new_step[1:] |= step[1:] != step[:-1]
+        first = np.maximum.accumulate(np.where(new_pair, place, 0))
+        before = np.maximum.accumulate(np.where(new_step, place, 0)) - first
+        for back in range(1, self.metric.window):
+            x[back, order] = self._value(own, pair, first, before - back)
+        last = np.append(new_pair[1:], True)
+        held = [
+            self._value(own, pair[last], first[last], (place - first)[last] - back)
+            for back in range(len(self._earlier))
+        ]
+        self._earlier[:, pair[last]] = held
+        return x
+
+    def _value(self, own: Floats, pair: Ints, first: Ints, nth: Ints) -> Floats:
+        """The pair's nth value of this chunk, or, where nth < 0, of those remembered before it."""
+        ago = np.clip(-nth - 1, 0, len(self._earlier) - 1)
+        far = -nth - 1 >= len(self._earlier)
+        remembered = np.where(far, np.nan, self._earlier[ago, pair])
+        return np.where(nth >= 0, own[first + np.maximum(nth, 0)], remembered)
 
 
-def minority(trajectory: Trajectory, metric: Metric, window: str = DEFAULT_WINDOW) -> pa.Table:
-    """Each pair's mean c, s and u over a window of the run; schema MINORITY.
+def _distinct(ascending: Ints) -> Ints:
+    new = np.ones(len(ascending), bool)
+    new[1:] = ascending[1:] != ascending[:-1]
+    return ascending[new]
 
-    The three are averaged apart, so `minority` is not the product of the other two. A pair the
-    run never met is absent; one it met outside the window has visits 0 and nulls.
+
+def _step_sums(difference: Floats, place: Ints, train: Mask, size: int) -> Floats:
+    """(2, M, size): sums of ell^2 and numbers of rows of each (step, bin), visits only."""
+    mine = place[train]
+    count = np.bincount(mine, minlength=size).astype(np.float64)
+    squares = [np.bincount(mine, row[train].astype(np.float64) ** 2, size) for row in difference]
+    return np.stack([np.stack(squares), np.broadcast_to(count, (len(difference), size))])
+
+
+def _by_micro_batch(chunk: Trajectory, difference: Floats, metric: Metric) -> Floats:
+    """`batch_scale` of every micro-batch (step, rank, micro), (M, N).
+
+    Rows lie in that order. Micro-batches become rows of one array, filled up with zeros, which
+    add nothing to a norm.
     """
-    found = scores(trajectory, metric)
-    means = [mean_by_pair(trajectory, values, window)[0] for values in found]
-    count = visits(trajectory, window).astype(np.int32)
-    return as_table(MINORITY, [trajectory.pair_ids, count, *means])
-
-
-def replay(trajectory: Trajectory, metric: Metric, models: int) -> Floats:
-    """The running scale every row met, (models, N): frozen during a step, updated after it."""
-    which = trajectory.bins(metric.timestep_bins)
-    difference = trajectory.difference[:models]
-    state = RunningScale.zeros(difference, models, metric)
-    factor = np.empty(difference.shape, np.float64)
-    for rows in _steps(trajectory.step):
-        factor[:, rows] = state.scale(which[rows], metric)
-        state.update(*state.sums(difference[:, rows], which[rows]), metric)
-    return factor
-
-
-def _steps(step: Ints) -> list[slice]:
-    edges = [0, *(np.flatnonzero(np.diff(step)) + 1).tolist(), len(step)]
-    return [slice(start, end) for start, end in pairwise(edges)]
-
-
-def _visits_as_models(trajectory: Trajectory, metric: Metric) -> Floats:
-    """(window, N): the visit's scaled ell, then the pair's earlier ones as scaled at their time.
-
-    Earlier means in an earlier step: what a step finds out is remembered when it ends.
-    """
-    scaled = (trajectory.ell[:1] * replay(trajectory, metric, 1))[0]
-    order = np.lexsort((trajectory.visit, trajectory.step, trajectory.pair))
-    pair, step, own = trajectory.pair[order], trajectory.step[order], scaled[order]
-    place = np.arange(len(order))
-    first = np.ones(len(order), bool)
-    first[1:] = (pair[1:] != pair[:-1]) | (step[1:] != step[:-1])
-    before = np.maximum.accumulate(np.where(first, place, 0))
-    x = np.full((metric.window, len(order)), np.nan)
-    x[0] = scaled
-    for back in range(1, metric.window):
-        seat = np.maximum(before - back, 0)
-        same = (before >= back) & (pair[seat] == pair)
-        x[back, order] = np.where(same, own[seat], np.nan)
-    return x
-
-
-def _by_micro_batch(trajectory: Trajectory, metric: Metric) -> Floats:
-    """`batch_scale` of every micro-batch (rank, micro), (M, N).
-
-    Micro-batches become rows of one array, filled up with zeros, which add nothing to a norm.
-    """
-    key = trajectory.rank * (trajectory.micro.max() + 1) + trajectory.micro
-    _, group, size = np.unique(key, return_inverse=True, return_counts=True)
-    order = np.argsort(group, kind="stable")
-    starts = np.cumsum(size) - size
-    seat = np.empty(len(group), np.int64)
-    seat[order] = np.arange(len(group)) - starts[group[order]]
+    new = np.ones(len(chunk.step), bool)
+    new[1:] = False
+    for key in (chunk.step, chunk.rank, chunk.micro, chunk.train):
+        new[1:] |= key[1:] != key[:-1]
+    starts = np.flatnonzero(new)
+    size = np.diff(np.append(starts, len(new)))
     widest = int(size.max())
-    chunk = max(1, _BLOCK // widest)
-    factor = np.empty(trajectory.difference.shape, np.float64)
-    for first in range(0, len(size), chunk):
-        rows = order[starts[first] : starts[first] + size[first : first + chunk].sum()]
-        for model, difference in enumerate(trajectory.difference):
-            padded = np.zeros((min(chunk, len(size) - first), widest), difference.dtype)
-            padded[group[rows] - first, seat[rows]] = difference[rows]
-            found = batch_scale(padded, metric)
-            factor[model, rows] = found[group[rows] - first, seat[rows]]
+    each = max(1, _BLOCK // widest)
+    factor = np.empty(difference.shape, np.float32)
+    for first in range(0, len(size), each):
+        mine = slice(first, first + each)
+        rows = slice(starts[first], starts[first] + size[mine].sum())
+        held = np.arange(widest) < size[mine, None]
+        padded = np.zeros(held.shape, difference.dtype)
+        for model, values in enumerate(difference):
+            padded[held] = values[rows]
+            factor[model, rows] = batch_scale(padded, metric)[held]
     return factor

@@ -11,17 +11,23 @@ import jinja2
 import numpy as np
 import plotly.graph_objects as go
 import plotly.io
+import pyarrow as pa
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from analysis import figures
 from analysis.bootstrap import Interval
 from analysis.detection import FIGURES, Detection, flipped_ratio_table
-from analysis.detectors import RESAMPLES
 from analysis.findings import Analysis, Section, analyze_run
 from analysis.gallery import Gallery, pair_card
-from analysis.tables import between, ell_by_timestep_table, minority_histogram_table
-from analysis.trajectories import WINDOWS
+from analysis.judging import RESAMPLES
+from analysis.tables import (
+    ELL_BY_TIMESTEP,
+    between,
+    ell_by_timestep_table,
+    minority_histogram_table,
+)
+from analysis.trajectories import SPANS
 from analysis.words import (
     detector_names,
     extra_words,
@@ -183,7 +189,7 @@ def _figures(analysis: Analysis, names: Mapping[str, str], planted: bool) -> dic
         figures.minority_histogram_figure(spread, ranked),
         "Number of pairs at each score, and the mean weight training gave the pairs there.",
     )
-    ell = ell_by_timestep_table(analysis.trajectory, analysis.flipped, window=analysis.window)
+    ell = _ell_table(analysis)
     if ell.num_rows:
         made["ell"] = (
             figures.ell_by_timestep_figure(ell),
@@ -192,6 +198,16 @@ def _figures(analysis: Analysis, names: Mapping[str, str], planted: bool) -> dic
         )
     empty = dict.fromkeys(("ratio", "detectors", "histogram", "ell"), Markup(""))
     return empty | {key: _embedded(figure, key, words) for key, (figure, words) in made.items()}
+
+
+def _ell_table(analysis: Analysis) -> pa.Table:
+    if not analysis.digest.has_timesteps:
+        return ELL_BY_TIMESTEP.empty_table()
+    rows = analysis.sample()
+    ids = analysis.digest.pair_ids[analysis.digest.met]
+    flips = analysis.flipped
+    mine = None if flips is None else flips[np.searchsorted(ids, rows.pair_ids)]
+    return ell_by_timestep_table(rows, mine, window=analysis.window)
 
 
 def _embedded(figure: go.Figure, name: str, caption: str) -> Markup:
@@ -223,14 +239,13 @@ def _pairs(analysis: Analysis, top: int) -> list[dict[str, Any]]:
 
 
 def _settings(analysis: Analysis) -> list[tuple[str, str]]:
-    start, end = WINDOWS[analysis.window]
+    start, end = SPANS.get(analysis.window, (0.0, 1.0))
     said = {
         "store": str(analysis.store.root),
         "run": analysis.run,
         "label set": analysis.labels,
-        "models": ", ".join(analysis.trajectory.models),
-        "window": f"{analysis.window}: {start:.0%} to {end:.0%} of "
-        f"{analysis.trajectory.steps:,} steps",
+        "models": ", ".join(analysis.digest.models),
+        "window": f"{analysis.window}: {start:.0%} to {end:.0%} of {analysis.digest.steps:,} steps",
         **{name: str(value) for name, value in asdict(analysis.metric).items()},
     }
     return list(said.items())

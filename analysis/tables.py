@@ -4,8 +4,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from analysis.arrays import Floats
-from analysis.trajectories import DEFAULT_WINDOW, Trajectory, as_table
+from analysis.arrays import Floats, as_table
+from analysis.trajectories import DEFAULT_WINDOW, Trajectory
 from toolkit.schema import column
 
 HISTOGRAM = pa.schema(

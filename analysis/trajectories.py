@@ -1,13 +1,17 @@
-"""The trajectory as arrays: ell under any label set, and means over a window of the run.
+"""The trajectory as arrays: ell under any label set, and which part of the run a row lies in.
 
 Errors lie on disk by image slot, so ell under another label set is a sign:
 
     difference = (err_ref_0 - err_ref_1) - (err_0 - err_1)      float32, per model
     ell        = +difference where the label is 1, -difference where it is 0   (Eq. 10)
+
+A `Trajectory` holds some rows of a run: all of them for a few pairs (`load`), or the next million
+of a run that does not fit into memory (`analysis.stream`).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -17,24 +21,33 @@ from analysis import arrays
 from analysis.arrays import Floats, Ints, Mask
 from toolkit.errors import StoreError
 from toolkit.minority import timestep_bin
-from toolkit.schema import column
 
 COLUMNS = (
-    "pair_id", "visit", "draw", "step", "rank", "micro", "timestep",
+    "pair_id", "visit", "draw", "step", "rank", "micro", "kind", "timestep",
     "err_ref_0", "err_ref_1", "err_0", "err_1",
 )  # fmt: skip
-"""What `load` needs of a trajectory row, beside the label (`set_label`) and `known`."""
+"""What a row must hold, beside the label it falls under."""
 
 LOGGED = ("label", "confidence", "stability", "minority", "weight")
-"""What training logged beside the errors; read where it is compared or drawn, never needed."""
+"""What training logged beside the errors; compared or drawn, never needed."""
 
-WINDOWS: dict[str, tuple[float, float]] = {
-    "all": (0.0, 1.0),
-    "early": (0.0, 0.3),
-    "late": (0.3, 1.0),
-    "last": (0.7, 1.0),
+EDGES = (0.3, 0.7)
+"""Shares of the run's steps at which a new part begins."""
+
+PARTS = len(EDGES) + 2
+"""Sums are kept apart for the parts of a run between EDGES, and for its probes (the last part)."""
+
+WINDOWS: dict[str, tuple[int, ...]] = {
+    "all": (0, 1, 2),
+    "early": (0,),
+    "late": (1, 2),
+    "last": (2,),
+    "probe": (3,),
 }
-"""Which share of the run's steps a mean is taken over."""
+"""The parts that a mean is taken over."""
+
+SPANS = {"all": (0.0, 1.0), "early": (0.0, 0.3), "late": (0.3, 1.0), "last": (0.7, 1.0)}
+"""The share of the run's steps that a window covers; probes lie anywhere."""
 
 DEFAULT_WINDOW = "late"
 """The last 70 % of the steps: before them the policy has hardly left the reference, ell is noise
@@ -42,12 +55,26 @@ around 0 and the footprints coincide."""
 
 
 @dataclass(frozen=True)
+class Groups:
+    """The rows of a chunk by (pair, part): K groups over N rows."""
+
+    order: Ints
+    """(N,) rows, group by group."""
+    starts: Ints
+    """(K,) where each group begins in `order`."""
+    places: Ints
+    """(K,) ascending pair * PARTS + part."""
+    sizes: Ints
+    """(K,)."""
+
+
+@dataclass(frozen=True)
 class Trajectory:
-    """The usable rows of one run, N of them, in order of step; M models, P pairs."""
+    """Usable rows of one run, N of them, in order of step; M models, P pairs."""
 
     models: tuple[str, ...]
     pair_ids: npt.NDArray[np.str_]
-    """(P,) sorted."""
+    """(P,) sorted; not every one needs to have a row."""
     pair: Ints
     """(N,) position in pair_ids."""
     visit: Ints
@@ -56,10 +83,14 @@ class Trajectory:
     micro: Ints
     timestep: Ints
     """(N,); -1 where the run left none."""
+    train: Mask
+    """(N,) False for a probe."""
     difference: Floats
     """(M, N) float32 by image slot, before the label's sign."""
     sign: Floats
     """(N,) float32: 1, -1, or NaN where the label set states no preference."""
+    steps: int
+    """Optimiser steps of the whole run."""
     logged: dict[str, Floats] = field(default_factory=dict)
     excluded: dict[str, int] = field(default_factory=dict)
     """Rows left out, by reason."""
@@ -70,146 +101,139 @@ class Trajectory:
         """(M, N) float32 under the label set; NaN for a pair without a preference in it."""
         return self.difference * self.sign
 
-    @property
-    def steps(self) -> int:
-        """Optimiser steps the rows span."""
-        return int(self.step.max()) + 1
+    @cached_property
+    def part(self) -> Ints:
+        """(N,) which of the PARTS a row lies in."""
+        share = self.step / self.steps
+        place = np.zeros(len(share), np.int8)
+        for edge in EDGES:
+            place += share >= edge
+        return np.where(self.train, place, PARTS - 1)
+
+    @cached_property
+    def groups(self) -> "Groups":
+        """Rows sorted by pair and part, in order of step within."""
+        rows = len(self.pair)
+        key = (self.pair.astype(np.int64) * PARTS + self.part) * rows + np.arange(rows)
+        place, order = np.divmod(np.sort(key), rows)
+        new = np.ones(rows, bool)
+        new[1:] = place[1:] != place[:-1]
+        starts = np.flatnonzero(new)
+        return Groups(order, starts, place[starts], np.diff(np.append(starts, rows)))
 
     def within(self, window: str) -> Mask:
         """(N,) rows of one of `WINDOWS`."""
-        start, end = WINDOWS[window]
-        share = self.step / self.steps
-        return (share >= start) & (share < end)
+        return np.isin(self.part, WINDOWS[window])
 
     def bins(self, bins: int) -> Ints:
-        """(N,) bin of the noise schedule; all in bin 0 where any row lacks its timestep."""
-        if (self.timestep < 0).any():
-            return np.zeros(len(self.timestep), np.int64)
-        found: Ints = timestep_bin(self.timestep, bins, self.train_timesteps)
+        """(N,) bin of the noise schedule; a row without its timestep lies in bin 0."""
+        known = np.maximum(self.timestep, 0)
+        found: Ints = timestep_bin(known, bins, self.train_timesteps)
         return np.minimum(found, bins - 1)
 
 
-def load(table: pa.Table, models: Sequence[str], *, train_timesteps: int = 1000) -> Trajectory:
-    """Rows of `read_trajectory` (COLUMNS, set_label, known) as arrays.
+def load(
+    table: pa.Table, models: Sequence[str], *, train_timesteps: int = 1000, steps: int | None = None
+) -> Trajectory:
+    """Rows of `read_trajectory` (COLUMNS, set_label, known) as arrays, all in memory.
 
-    Left out and counted: rows of pairs the store does not know, rows with another number of
-    errors than models, rows with an error that is not finite, and rows met before (a run that
-    was resumed writes some twice, to the same bits). StoreError where nothing is left.
+    `steps` of the whole run where the table is a piece of it. Left out and counted: what
+    `arrays.usable` leaves out, and rows met before (a run that was resumed writes some twice, to
+    the same bits). StoreError where nothing is left.
     """
-    out: dict[str, int] = {}
-    total, count = table.num_rows, len(models)
-    table = arrays.keep(table, table["known"], "unknown_pair", out)
-    table = arrays.keep(table, arrays.whole(table, count), "wrong_models", out)
-    finite = np.isfinite(arrays.difference(table, count)).all(axis=0)
-    table = arrays.keep(table, finite, "not_finite", out)
+    total = table.num_rows
+    table, difference, out = arrays.usable(table, len(models))
     if not table.num_rows:
-        raise StoreError(_nothing_left(total, out))
+        raise StoreError(nothing_left(total, out))
     pair_ids, pair = arrays.coded(table, "pair_id")
-    step, visit = arrays.ints(table, "step"), arrays.ints(table, "visit")
-    rank, micro = arrays.ints(table, "rank", 0), arrays.ints(table, "micro")
-    micro = np.where(micro < 0, step, micro)
-    kept = arrays.unrepeated([arrays.ints(table, "draw"), visit, pair], step)
+    label = arrays.floats(table, "set_label")
+    sign = np.select([label == 1, label == 0], [1, -1], np.nan).astype(np.float32)
+    draw, visit = arrays.ints(table, "draw"), arrays.ints(table, "visit")
+    train = arrays.is_train(table)
+    kept = arrays.unrepeated([draw, visit, pair, train], arrays.ints(table, "step"))
     out["repeated"] = table.num_rows - len(kept)
-    order = kept[np.lexsort((pair[kept], micro[kept], rank[kept], step[kept]))]
-    label = arrays.floats(table, "set_label")[order]
-    logged = [name for name in LOGGED if name in table.column_names]
-    return Trajectory(
-        models=tuple(models),
-        pair_ids=pair_ids,
-        pair=pair[order],
-        visit=visit[order],
-        step=step[order],
-        rank=rank[order],
-        micro=micro[order],
-        timestep=arrays.ints(table, "timestep")[order],
-        difference=arrays.difference(table, count)[:, order],
-        sign=np.select([label == 1, label == 0], [1, -1], np.nan).astype(np.float32),
-        logged={name: arrays.floats(table, name)[order] for name in logged},
-        excluded={reason: rows for reason, rows in out.items() if rows},
+    return chunk(
+        table.take(pa.array(kept)),
+        difference[:, kept],
+        tuple(models),
+        pair_ids,
+        pair[kept],
+        sign[kept],
+        steps=steps,
+        excluded=out,
         train_timesteps=train_timesteps,
     )
 
 
-def mean_by_pair(trajectory: Trajectory, values: Floats, window: str) -> tuple[Floats, Ints]:
-    """Each pair's mean of (N,) row values over a window, and how many values went in, (P,) both.
-
-    NaN values are left out; a pair without any has NaN and 0. It is not filled from another
-    window: early and late values are not on one scale.
-    """
-    use = trajectory.within(window) & ~np.isnan(values)
-    size = len(trajectory.pair_ids)
-    count = np.bincount(trajectory.pair[use], minlength=size)
-    total = np.bincount(trajectory.pair[use], values[use].astype(np.float64), minlength=size)
-    with np.errstate(invalid="ignore"):
-        return total / count, count
-
-
-def visits(trajectory: Trajectory, window: str) -> Ints:
-    """(P,) usable visits of each pair in a window."""
-    use = trajectory.within(window)
-    return np.bincount(trajectory.pair[use], minlength=len(trajectory.pair_ids))
-
-
-def standardised_ell(trajectory: Trajectory, window: str, bins: int = 10) -> Floats:
-    """The policy's ell less its timestep bin's mean, over the bin's sd, (N,) float64.
-
-    ell's size depends on the timestep far more than on the pair; within a bin visits compare.
-    NaN outside the window and in a bin of fewer than two values or without spread.
-    """
-    ell = trajectory.ell[0].astype(np.float64)
-    use = trajectory.within(window) & ~np.isnan(ell)
-    which = trajectory.bins(bins)
-    count = np.bincount(which[use], minlength=bins)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean = np.bincount(which[use], ell[use], minlength=bins) / count
-        squares = np.bincount(which[use], (ell[use] - mean[which[use]]) ** 2, minlength=bins)
-        sd = np.sqrt(squares / (count - 1))
-        sd[~(sd > 0)] = np.nan
-        return np.where(use, (ell - mean[which]) / sd[which], np.nan)
+def chunk(
+    table: pa.Table,
+    difference: Floats,
+    models: tuple[str, ...],
+    pair_ids: npt.NDArray[np.str_],
+    pair: Ints,
+    sign: Floats,
+    *,
+    steps: int | None,
+    excluded: dict[str, int],
+    train_timesteps: int,
+) -> Trajectory:
+    """Usable rows as a Trajectory, in order of (step, rank, micro-batch, pair)."""
+    step, rank = arrays.ints(table, "step"), arrays.ints(table, "rank", 0)
+    micro = arrays.ints(table, "micro")
+    micro = np.where(micro < 0, step, micro)
+    found = Trajectory(
+        models=models,
+        pair_ids=pair_ids,
+        pair=pair,
+        visit=arrays.ints(table, "visit"),
+        step=step,
+        rank=rank,
+        micro=micro,
+        timestep=arrays.ints(table, "timestep"),
+        train=arrays.is_train(table),
+        difference=difference,
+        sign=sign,
+        steps=int(step.max()) + 1 if steps is None else steps,
+        logged={n: arrays.floats(table, n) for n in LOGGED if n in table.column_names},
+        excluded={reason: rows for reason, rows in excluded.items() if rows},
+        train_timesteps=train_timesteps,
+    )
+    return found if _in_order(found) else _ordered(found)
 
 
-TRAJECTORY_ELL = pa.schema(
-    [
-        column("pair_id", pa.string(), "the pair", nullable=False),
-        column("visits", pa.int32(), "visits the mean is taken over"),
-        column(
-            "trajectory_ell",
-            pa.float64(),
-            "mean over visits of ell standardised within its timestep bin, negated: in standard "
-            "deviations, high = suspicious, null: no visit in the window",
-        ),
-    ]
-)
+def _in_order(found: Trajectory) -> bool:
+    """By step, rank and micro-batch, as a recorder leaves the rows; then nothing is sorted."""
+    falls = np.zeros(max(0, len(found.step) - 1), bool)
+    tied = ~falls
+    for key in (found.step, found.rank, found.micro):
+        change = np.diff(key)
+        falls |= tied & (change < 0)
+        tied &= change == 0
+    return not falls.any()
 
 
-def trajectory_ell(
-    trajectory: Trajectory, window: str = DEFAULT_WINDOW, bins: int = 10
-) -> pa.Table:
-    """How much less the policy agrees with the label than with other labels at that noise level.
-
-    Schema TRAJECTORY_ELL. Negated, so that high = suspicious like every detector here.
-    """
-    mean, count = mean_by_pair(trajectory, standardised_ell(trajectory, window, bins), window)
-    columns = [trajectory.pair_ids, count.astype(np.int32), -mean]
-    return as_table(TRAJECTORY_ELL, columns)
-
-
-def as_table(schema: pa.Schema, columns: Sequence[npt.NDArray]) -> pa.Table:
-    """Arrays as a table of the schema, NaN as null."""
-    arrays = [
-        pa.array(values, kind.type, from_pandas=values.dtype.kind == "f")
-        for values, kind in zip(columns, schema, strict=True)
-    ]
-    return pa.Table.from_arrays(arrays, schema=schema)
+def _ordered(found: Trajectory) -> Trajectory:
+    keys = (found.pair, found.train, found.micro, found.rank, found.step)
+    order = np.lexsort(keys)
+    rows = ("pair", "visit", "step", "rank", "micro", "timestep", "train", "sign")
+    return Trajectory(
+        **{
+            **vars(found),
+            **{name: getattr(found, name)[order] for name in rows},
+            "difference": found.difference[:, order],
+            "logged": {name: values[order] for name, values in found.logged.items()},
+        }
+    )
 
 
-def _nothing_left(total: int, excluded: dict[str, int]) -> str:
+def nothing_left(total: int, excluded: dict[str, int]) -> str:
+    """The sentence for a run none of whose rows can be used."""
     words = {
         "unknown_pair": "of pairs the store does not know",
         "wrong_models": "with another number of errors than run.json names models",
         "not_finite": "with an error that is not finite",
     }
-    why = ", ".join(f"{excluded[key]} {text}" for key, text in words.items() if excluded[key])
+    why = ", ".join(f"{excluded[key]} {text}" for key, text in words.items() if excluded.get(key))
     return (
         f"None of the run's {total} trajectory rows can be used ({why}); check that the run "
         "belongs to this store, or train it again at a lower learning rate or in float32."

@@ -5,7 +5,7 @@ import shlex
 import numpy as np
 
 from analysis.findings import Analysis
-from analysis.trajectories import WINDOWS
+from analysis.trajectories import SPANS
 from toolkit.minority import PRESETS
 from toolkit.store.labels import label_set_recipe
 
@@ -35,11 +35,11 @@ def subtitle(analysis: Analysis) -> str:
     objective = said.get("objective")
     name = objective.get("name") if isinstance(objective, dict) else objective
     trained = f", trained with {name}" if name else ""
-    models = len(analysis.trajectory.models)
+    models = len(analysis.digest.models)
     return (
         f"{len(analysis.pairs):,} pairs under label set {analysis.labels}{trained}; "
-        f"{analysis.trajectory.steps:,} steps; {models} model{'s' if models > 1 else ''} recorded "
-        f"({', '.join(analysis.trajectory.models)}); metric preset {analysis.metric.preset}."
+        f"{analysis.digest.steps:,} steps; {models} model{'s' if models > 1 else ''} recorded "
+        f"({', '.join(analysis.digest.models)}); metric preset {analysis.metric.preset}."
     )
 
 
@@ -116,7 +116,7 @@ def preset_words(analysis: Analysis) -> str:
         "visits, are compared. Scores are reported apart since a pair that all models reject "
         "with equal force has s near 0: u misses it and c does not."
     )
-    if len(analysis.trajectory.models) == 1:
+    if len(analysis.digest.models) == 1:
         text += " This run recorded one model: where models are compared, s and u do not exist."
     return text
 
@@ -135,7 +135,7 @@ def pairs_words(analysis: Analysis, top: int) -> str:
 
 def method_words(analysis: Analysis) -> str:
     """The equations in words."""
-    start, end = WINDOWS[analysis.window]
+    start, end = SPANS.get(analysis.window, (0.0, 1.0))
     return (
         "ell is the reference’s error on the chosen image less that on the rejected one, less the "
         "same difference of the trained model; above 0 the model agrees with the label. c is 1 "

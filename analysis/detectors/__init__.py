@@ -1,0 +1,31 @@
+"""The detectors: a file each family, pure functions from a run's digest (and votes, scores,
+pictures where they need them) to a table keyed by pair_id. DETECTORS says what each one is."""
+
+from analysis.detectors import (
+    agreement,
+    annotators,
+    cartography,
+    consistency,
+    ell,
+    kinds,
+    minority,
+    mixture,
+    pictures,
+)
+from analysis.detectors.base import Detector, Need
+
+__all__ = ["DETECTORS", "Detector", "Need"]
+
+DETECTORS: dict[str, Detector] = {
+    **minority.DETECTORS,
+    **ell.DETECTORS,
+    **cartography.DETECTORS,
+    **mixture.DETECTORS,
+    **kinds.DETECTORS,
+    **agreement.DETECTORS,
+    **consistency.DETECTORS,
+    **pictures.DETECTORS,
+    **annotators.DETECTORS,
+}
+"""Detector's name -> what it is. A name with a window at its end is the same score over another
+part of the run than the one asked for (`late` unless said otherwise)."""

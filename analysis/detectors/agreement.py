@@ -1,0 +1,166 @@
+"""Agreement of a label with other voices: further votes, or scorers' choices, given as a table.
+
+A ballot is one voice's choice on a pair: pair_id, voice, choice (1: image_0, 0: image_1, .5: tie,
+null: none). A scorer's ballots follow from its scores of single images (`ballots_of_scores`).
+"""
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from analysis.arrays import Floats, as_table, numbers
+from analysis.detectors.base import Detector
+from toolkit.errors import InputError
+from toolkit.schema import column
+
+AGREEMENT = pa.schema(
+    [
+        column("pair_id", pa.string(), "the pair", nullable=False),
+        column("voices", pa.int32(), "voices (scorers or votes) that chose an image, ties not"),
+        column("against", pa.int32(), "of these, voices that chose the other image than the label"),
+        column(
+            "against_share",
+            pa.float64(),
+            "against / voices, 0 to 1, high = suspicious; null without a label or a voice",
+        ),
+        column(
+            "pattern",
+            pa.string(),
+            "all with, all against, or mixed: voices that contradict each other; null as above",
+        ),
+    ]
+)
+
+BALLOTS = ("pair_id", "voice", "choice")
+
+
+def agreement(labels: pa.Table, ballots: pa.Table) -> pa.Table:
+    """How many of the voices on a pair go against its label; schema AGREEMENT, by pair_id.
+
+    `labels`: pair_id and label of every pair. `ballots`: BALLOTS; those on other pairs count
+    nothing. InputError where columns are missing or a voice is heard twice on a pair.
+    """
+    ids, label = _labels(labels)
+    place, choice = _ballots(ballots, ids)
+    size = len(ids)
+    first = np.bincount(place[choice == 1], minlength=size)
+    second = np.bincount(place[choice == 0], minlength=size)
+    voices = first + second
+    decided = (label == 0) | (label == 1)
+    against = np.where(label == 1, second, first)
+    with np.errstate(invalid="ignore"):
+        share = np.where(decided & (voices > 0), against / voices, np.nan)
+    pattern = np.select(
+        [np.isnan(share), share == 0, share == 1], ["", "all with", "all against"], "mixed"
+    )
+    known = [
+        ids,
+        voices.astype(np.int32),
+        np.where(decided, against, 0).astype(np.int32),
+        share,
+    ]
+    table = as_table(pa.schema(list(AGREEMENT)[:4]), known)
+    words = pa.array(pattern.tolist(), mask=pattern == "")
+    return table.append_column(AGREEMENT.field("pattern"), words)
+
+
+def majority(labels: pa.Table, ballots: pa.Table) -> pa.Table:
+    """The label set (pair_id, label) of majorities: each label's own voice and the others'.
+
+    As arXiv 2503.16921 relabels by the human label and four scorers. Held are the pairs whose
+    label changes; an even vote leaves the label as it is, a tie among them counts for none.
+    """
+    ids, label = _labels(labels)
+    place, choice = _ballots(ballots, ids)
+    signed = np.sign(choice - 0.5)
+    known = ~np.isnan(signed)
+    heard = np.bincount(place[known], signed[known], len(ids))
+    own = np.where(np.isnan(label), 0, np.sign(label - 0.5))
+    total = heard + own
+    voted = np.where(total > 0, 1.0, 0.0)
+    changed = (total != 0) & (own != 0) & (voted != label)
+    return pa.table(
+        {
+            "pair_id": pa.array(ids[changed].tolist(), pa.string()),
+            "label": pa.array(voted[changed], pa.float32()),
+        }
+    )
+
+
+def ballots_of_scores(pairs: pa.Table, scores: pa.Table, *, margin: float = 0.0) -> pa.Table:
+    """Each scorer's choice on each pair: the image it scores higher by more than `margin`.
+
+    `pairs`: pair_id, prompt, image_0, image_1. `scores`: image_id, voice, score, and prompt where
+    a score depends on it. A pair without both scores has no ballot; closer scores are a tie.
+    """
+    import polars as pl
+
+    _need(scores, ("image_id", "voice", "score"), "scores")
+    keys = ["prompt"] if "prompt" in scores.column_names else []
+    given = pl.DataFrame(pl.from_arrow(scores.select(["image_id", "voice", "score", *keys])))
+    shown = pl.DataFrame(pl.from_arrow(pairs.select(["pair_id", "image_0", "image_1", *keys])))
+    sides = [
+        shown.join(given, left_on=[f"image_{slot}", *keys], right_on=["image_id", *keys]).select(
+            "pair_id", "voice", pl.col("score").alias(f"score_{slot}")
+        )
+        for slot in (0, 1)
+    ]
+    gap = pl.col("score_0") - pl.col("score_1")
+    choice = pl.when(gap > margin).then(1.0).when(gap < -margin).then(0.0).otherwise(0.5)
+    both = sides[0].join(sides[1], on=["pair_id", "voice"])
+    return both.select("pair_id", "voice", choice=choice).sort("pair_id", "voice").to_arrow()
+
+
+def _labels(labels: pa.Table) -> tuple[npt.NDArray[np.str_], Floats]:
+    ids = np.asarray(labels["pair_id"].to_pylist(), np.str_)
+    order = np.argsort(ids)
+    return ids[order], numbers(labels["label"])[order]
+
+
+def _ballots(
+    ballots: pa.Table, ids: npt.NDArray[np.str_]
+) -> tuple[npt.NDArray[np.integer], Floats]:
+    """Position of each ballot's pair among the sorted ids, and its choice; strangers left out."""
+    _need(ballots, BALLOTS, "ballots")
+    if not ballots.num_rows or not len(ids):
+        return np.zeros(0, np.int64), np.zeros(0)
+    pair = np.asarray(ballots["pair_id"].to_pylist(), np.str_)
+    choice = numbers(ballots["choice"])
+    odd = ~np.isnan(choice) & ~np.isin(choice, (0, 0.5, 1))
+    if odd.any():
+        raise InputError(
+            f"A ballot's choice is 1 (image_0), 0 (image_1), .5 (tie) or empty, not "
+            f"{choice[odd][0]:g}; turn scores into ballots with ballots_of_scores."
+        )
+    place = np.minimum(np.searchsorted(ids, pair), len(ids) - 1)
+    known = ids[place] == pair
+    _, voice = np.unique(np.asarray(ballots["voice"].to_pylist(), np.str_), return_inverse=True)
+    key = place[known] * (voice.max() + 1) + voice[known]
+    if len(np.unique(key)) < len(key):
+        raise InputError(
+            "A voice is heard twice on a pair; keep one ballot for each pair_id and voice."
+        )
+    return place[known], choice[known]
+
+
+def _need(table: pa.Table, names: tuple[str, ...], what: str) -> None:
+    missing = [name for name in names if name not in table.column_names]
+    if missing:
+        raise InputError(
+            f"The table of {what} has no column {', '.join(missing)} (it has "
+            f"{', '.join(table.column_names)}); it needs {', '.join(names)}."
+        )
+
+
+DETECTORS = {
+    "agreement": Detector(
+        "agreement",
+        "against_share",
+        "high",
+        "voices against the label / voices that chose",
+        ("labels", "votes", "scores"),
+        "the voices are not the label's own source: a scorer trained on these labels is no "
+        "independent witness (PickScore on Pick-a-Pic)",
+        "ViPO, arXiv 2604.24953 (conflicting patterns); votes as arXiv 2503.16921 section 5",
+    )
+}

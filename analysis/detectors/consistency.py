@@ -1,0 +1,164 @@
+"""Consistency within a prompt: contradictions, circles, and labels no common ranking explains."""
+
+import numpy as np
+import pyarrow as pa
+from scipy import sparse  # type: ignore[import-untyped]
+
+from analysis.arrays import Floats, Ints, as_table, numbers
+from analysis.detectors.base import Detector
+from toolkit.schema import column
+
+CONSISTENCY = pa.schema(
+    [
+        column("pair_id", pa.string(), "the pair", nullable=False),
+        column("repeats", pa.int32(), "other labelled pairs of the same prompt and two images"),
+        column("contradictions", pa.int32(), "of these, pairs with the opposite label"),
+        column(
+            "contradicted",
+            pa.float64(),
+            "contradictions / repeats, high = suspicious; null without a repeat or label",
+        ),
+        column("triangles", pa.int32(), "third images of the prompt compared with both of these"),
+        column("cycles", pa.int32(), "of these, images with which the three labels form a circle"),
+        column(
+            "cyclic", pa.float64(), "cycles / triangles, high = suspicious; null without a triangle"
+        ),
+        column(
+            "ranking_residual",
+            pa.float64(),
+            "1 - probability of the label under the prompt's Bradley-Terry ranking, 0 to 1, high = "
+            "suspicious; null where no other pair says anything about the two images",
+        ),
+    ]
+)
+
+_RIDGE = 1.0
+"""Prior variance of a strength: what keeps an image that always won at a finite one."""
+
+
+def consistency(pairs: pa.Table) -> pa.Table:
+    """How far each label fits the other labels of its prompt; schema CONSISTENCY, by pair_id.
+
+    `pairs`: pair_id, prompt, image_0, image_1, label. Ties and unlabelled pairs get nulls and say
+    nothing about others. Cost grows with the comparisons that share an image, not with their
+    square over the dataset.
+    """
+    ids = np.asarray(pairs["pair_id"].to_pylist(), np.str_)
+    order = np.argsort(ids)
+    pairs = pairs.take(pa.array(order))
+    label = numbers(pairs["label"])
+    use = np.flatnonzero((label == 0) | (label == 1))
+    winner, loser, nodes = _edges(pairs, label, use)
+    size = len(ids)
+    counts = np.zeros((4, size), np.int32)
+    residual = np.full(size, np.nan)
+    if len(use):
+        wins = sparse.csr_array((np.ones(len(use)), (winner, loser)), shape=(nodes, nodes))
+        counts[:, use] = [*_repeats(wins, winner, loser), *_triangles(wins, winner, loser)]
+        residual[use] = _residuals(winner, loser, nodes)
+    repeats, contradictions, triangles, cycles = counts
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shares = [contradictions / repeats, cycles / triangles]
+    return as_table(
+        CONSISTENCY,
+        [ids[order], repeats, contradictions, shares[0], triangles, cycles, shares[1], residual],
+    )
+
+
+def _edges(pairs: pa.Table, label: Floats, use: Ints) -> tuple[Ints, Ints, int]:
+    """Winner and loser of each labelled pair as numbers of (prompt, image); how many of these."""
+    import polars as pl
+
+    frame = pl.DataFrame(pl.from_arrow(pairs.select(["prompt", "image_0", "image_1"])))[use]
+    long = pl.concat(
+        [frame.select("prompt", image=f"image_{slot}") for slot in (0, 1)]
+    ).with_columns(prompt=pl.col("prompt").rank("dense"), image=pl.col("image").rank("dense"))
+    codes = long.select(pl.struct("prompt", "image").rank("dense") - 1).to_series().to_numpy()
+    first, second = codes.astype(np.int64).reshape(2, -1)
+    won = label[use] == 1
+    nodes = int(codes.max()) + 1 if len(codes) else 0
+    return np.where(won, first, second), np.where(won, second, first), nodes
+
+
+def _repeats(wins: sparse.csr_array, winner: Ints, loser: Ints) -> list[Ints]:
+    same, opposite = _at(wins, winner, loser), _at(wins, loser, winner)
+    return [(same - 1 + opposite).astype(np.int32), opposite.astype(np.int32)]
+
+
+def _triangles(wins: sparse.csr_array, winner: Ints, loser: Ints) -> list[Ints]:
+    """Third images compared with both, and those with which the labels form a circle.
+
+    Each comparison counts once, by who won more often; w beat l: k closes a circle where l beat k
+    and k beat w. (B B)[l, w] counts these k, (C C)[w, l] all that were compared with both.
+    """
+    net = (wins - wins.T).tocsr()
+    beat = (net > 0).astype(np.float64)
+    compared = ((wins + wins.T) > 0).astype(np.float64)
+    compared.setdiag(0)
+    third = _at(sparse.csr_array(compared @ compared), winner, loser)
+    circle = _at(sparse.csr_array(beat @ beat), loser, winner)
+    return [third.astype(np.int32), circle.astype(np.int32)]
+
+
+def _at(matrix: sparse.csr_array, row: Ints, col: Ints) -> Floats:
+    return np.asarray(matrix[row, col]).ravel()
+
+
+def _residuals(winner: Ints, loser: Ints, nodes: int) -> Floats:
+    """1 - P(winner beats loser) with strengths from all labels of the prompt, ridge-penalised.
+
+    Bradley-Terry is a logistic regression without intercept on (winner - loser).
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    degree = np.bincount(winner, minlength=nodes) + np.bincount(loser, minlength=nodes)
+    informed = (degree[winner] > 1) | (degree[loser] > 1)
+    residual = np.full(len(winner), np.nan)
+    played = np.flatnonzero(informed & (winner != loser))
+    if len(played) < 2:
+        return residual
+    shape = (len(played), nodes)
+    rows = np.arange(len(played))
+    turn = np.where(rows % 2 == 0, 1.0, -1.0)  # both classes must occur; the sign says the same
+    design = sparse.csr_array((turn, (rows, winner[played])), shape=shape) - sparse.csr_array(
+        (turn, (rows, loser[played])), shape=shape
+    )
+    model = LogisticRegression(C=_RIDGE, fit_intercept=False, max_iter=200)
+    model.fit(design, turn > 0)
+    strength = model.coef_[0]
+    gap = strength[winner[played]] - strength[loser[played]]
+    residual[played] = 1 / (1 + np.exp(gap))
+    return residual
+
+
+def _declared(column: str, formula: str, assumption: str, source: str) -> Detector:
+    return Detector(
+        "consistency", column, "high", formula, ("labels", "prompts"), assumption, source
+    )
+
+
+_ONE_ORDER = (
+    "people who judge a prompt mean one order of its images; with honest minorities a "
+    "contradiction is a difference of taste"
+)
+
+DETECTORS = {
+    "contradicted": _declared(
+        "contradicted",
+        "opposite labels / other labels of the same prompt and two images",
+        _ONE_ORDER,
+        "counting",
+    ),
+    "cyclic": _declared(
+        "cyclic",
+        "third images with which the labels form a circle / third images",
+        _ONE_ORDER + "; each label of a circle is equally suspect",
+        "Kendall and Babington Smith 1940, circular triads",
+    ),
+    "ranking_residual": _declared(
+        "ranking_residual",
+        "1 - sigmoid(theta_winner - theta_loser), theta by penalised logistic regression",
+        _ONE_ORDER + "; images are compared more than once",
+        "Bradley and Terry 1952",
+    ),
+}

@@ -1,0 +1,150 @@
+"""Sums by pair and part of the run: all that means over any window need, however long the run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from analysis.arrays import Floats, Ints
+from analysis.trajectories import PARTS, WINDOWS, Trajectory
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Sums and numbers of one row value, (P, PARTS) each."""
+
+    total: Floats
+    count: Ints
+
+    def mean(self, window: str) -> Floats:
+        """(P,) mean over a window; NaN without a value.
+
+        It is not filled from another window: early and late values are not on one scale.
+        """
+        with np.errstate(invalid="ignore"):
+            return self.total[:, WINDOWS[window]].sum(axis=1) / self.counted(window)
+
+    def counted(self, window: str) -> Ints:
+        """(P,) how many values went into the mean."""
+        return self.count[:, WINDOWS[window]].sum(axis=1)
+
+
+@dataclass(frozen=True)
+class Tallies:
+    """The tallies of K row values, side by side: a chunk's rows are gathered once for all."""
+
+    names: tuple[str, ...]
+    totals: Floats
+    """(P, PARTS, K) float64."""
+    counts: Ints
+    """(P, PARTS, K) uint16."""
+
+    @classmethod
+    def zeros(cls, pairs: int, names: Sequence[str]) -> "Tallies":
+        """Nothing added yet."""
+        shape = (pairs, PARTS, len(names))
+        return cls(tuple(names), np.zeros(shape), np.zeros(shape, np.uint16))
+
+    def add(self, chunk: Trajectory, values: Mapping[str, npt.NDArray]) -> None:
+        """Add (N,) values of a chunk's rows under every name; NaN values are left out."""
+        groups, width = chunk.groups, len(self.names)
+        rows = np.empty((len(chunk.pair), width), np.float32)
+        for place, name in enumerate(self.names):
+            rows[:, place] = values[name]
+        known = ~np.isnan(rows)
+        rows[~known] = 0
+        totals = self.totals.reshape(-1, width)
+        counts = self.counts.reshape(-1, width)
+        # The nth row of every group at once: a pair has few rows in a chunk.
+        for nth in range(int(groups.sizes.max(initial=0))):
+            more = groups.sizes > nth
+            mine = groups.order[groups.starts[more] + nth]
+            totals[groups.places[more]] += rows[mine]
+            counts[groups.places[more]] += known[mine]
+
+    def __getitem__(self, name: str) -> Tally:
+        place = self.names.index(name)
+        return Tally(self.totals[:, :, place], self.counts[:, :, place])
+
+
+@dataclass
+class BinSums:
+    """Sums of the policy's ell by pair, part and timestep bin, and the bins' own moments.
+
+    What lets ell be standardised within its bin although a bin's mean is known only at the end:
+    mean over visits of (ell - mean_b) / sd_b = sum over b of (S_b - n_b mean_b) / sd_b, over n.
+    """
+
+    sums: Floats
+    """(PARTS, P, bins) float32."""
+    counts: Ints
+    """(PARTS, P, bins) uint16."""
+    moments: Floats
+    """(3, PARTS, bins) float64: number, sum, sum of squares."""
+
+    @classmethod
+    def zeros(cls, pairs: int, bins: int) -> "BinSums":
+        """Nothing added yet."""
+        shape = (PARTS, pairs, bins)
+        return cls(
+            np.zeros(shape, np.float32), np.zeros(shape, np.uint16), np.zeros((3, PARTS, bins))
+        )
+
+    def add(self, chunk: Trajectory, ell: Floats) -> None:
+        """Add (N,) ell of a chunk's rows; NaN is left out."""
+        _, pairs, bins = self.sums.shape
+        known = np.flatnonzero(~np.isnan(ell))
+        if not len(known):
+            return
+        which, part, ell = chunk.bins(bins)[known], chunk.part[known].astype(np.int64), ell[known]
+        place = (part * pairs + chunk.pair[known]) * bins + which
+        np.add.at(self.sums.reshape(-1), place, ell)
+        np.add.at(self.counts.reshape(-1), place, np.uint16(1))
+        small = part * bins + which
+        values = ell.astype(np.float64)
+        for row, weights in enumerate((None, values, values * values)):
+            found = np.bincount(small, weights, PARTS * bins)
+            self.moments[row] += found.reshape(PARTS, bins)
+
+    def standardised(self, window: str) -> tuple[Floats, Ints]:
+        """(P,) mean of ell less its bin's mean over the bin's sd in a window, and how many visits.
+
+        A bin of fewer than two values or without spread gives none.
+        """
+        mean, sd = self.mean_and_sd(window)
+        return self._weighted(window, mean, sd)
+
+    def scaled(self, window: str) -> tuple[Floats, Ints]:
+        """(P,) mean of ell over its bin's root mean square: the sign stays ell's own."""
+        count, _, squares = self._moments(window)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            rms = np.sqrt(squares / count)
+        rms[~(rms > 0)] = np.nan
+        return self._weighted(window, np.zeros(len(rms)), rms)
+
+    def mean_and_sd(self, window: str) -> tuple[Floats, Floats]:
+        """(bins,) of the policy's ell over a window's rows; sd NaN where it does not exist."""
+        count, total, squares = self._moments(window)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = total / count
+            spread = np.maximum(squares - count * mean**2, 0) / (count - 1)
+        # What rounding leaves of equal values is no spread.
+        spread[~((count >= 2) & (spread > 1e-12 * mean**2))] = np.nan
+        return mean, np.sqrt(spread)
+
+    def _moments(self, window: str) -> Floats:
+        found: Floats = self.moments[:, list(WINDOWS[window])].sum(axis=1)
+        return found
+
+    def _weighted(self, window: str, mean: Floats, by: Floats) -> tuple[Floats, Ints]:
+        known = np.isfinite(by)
+        factor = np.where(known, 1 / np.where(known, by, 1), 0)
+        shift = np.where(known, mean * factor, 0)
+        total = np.zeros(self.sums.shape[1])
+        count = np.zeros(self.sums.shape[1], np.int64)
+        for part in WINDOWS[window]:
+            total += self.sums[part] @ factor - self.counts[part] @ shift
+            count += (self.counts[part] @ known.astype(np.float32)).astype(np.int64)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return total / np.where(count > 0, count, np.nan), count
