@@ -153,19 +153,19 @@ def digest_run(
     StoreError in a sentence where the run, its models or its rows are missing.
     """
     about = run_about(store, run)
-    metric = metric_of(about)
+    metric, models = metric_of(about), tuple(_models(about, run))
     wanted = metrics_of(metric) if metrics is None else metrics
     label = numbers(facts["label"])
     stream = Stream(
         parts=trajectory_parts(store, run),
-        models=tuple(_models(about, run)),
+        models=models,
         pair_ids=np.asarray(facts["pair_id"].to_pylist(), np.str_),
         sign=np.select([label == 1, label == 0], [1, -1], np.nan).astype(np.float32),
         train_timesteps=_timesteps(about),
     )
     own = next((name for name, other in wanted.items() if other == metric), None)
     found = digest(stream.chunks(), wanted, own=own, beta=_beta(about))
-    found.excluded = dict(stream.excluded)
+    found.excluded = dict(+stream.excluded)
     return found, about
 
 
@@ -210,7 +210,9 @@ def analyze_run(
     flipped = _flipped(store, labels, flips, pairs)
     extra = dict(extra_detectors or {})
     tell("measuring detection")
-    detections = detections_of(found.tables, extra, flipped, pairs, windows=windows)
+    detections = detections_of(
+        found.tables, extra, flipped, pairs, beside=window if windows else None
+    )
     sources = {str(source) for source in pairs["source"].unique().to_pylist()}
     notes = notes_on(whole, found.tables, about, labels, window)
     notes += leak_warning(detections, set(extra), sources)

@@ -38,12 +38,12 @@ CALIBRATED = pa.schema(
 
 
 def suspicions(
-    tables: Mapping[str, pa.Table], pair_ids: npt.NDArray[np.str_], *, windows: bool = False
+    tables: Mapping[str, pa.Table], pair_ids: npt.NDArray[np.str_], *, beside: str | None = None
 ) -> dict[str, Floats]:
     """Detector's name -> (P,) score of each pair, high = suspicious, NaN for none.
 
     `tables`: finding's name -> table keyed by pair_id. Scores of DETECTORS whose table is there;
-    with `windows` also those over every other part of the run.
+    those over every other window too where `beside` names the window the tables were made for.
     """
     places = {
         name: _places(table["pair_id"], pair_ids)
@@ -55,7 +55,7 @@ def suspicions(
         table = tables.get(detector.finding)
         if table is None or detector.column not in table.column_names:
             continue
-        if detector.window is not None and not windows:
+        if detector.window is not None and beside in (None, detector.window):
             continue
         rows, here = places[detector.finding]
         values = np.full(len(pair_ids), np.nan)
@@ -80,11 +80,11 @@ def detections_of(
     flipped: Flags | None,
     pairs: pa.Table,
     *,
-    windows: bool = False,
+    beside: str | None = None,
 ) -> list[Detection]:
     """Every score of every finding, and the caller's, on the pairs whose label states a choice.
 
-    `pairs`: pair_id (sorted), prompt, label; `flipped`: (P,); `windows` as in `suspicions`. A
+    `pairs`: pair_id (sorted), prompt, label; `flipped`: (P,); `beside` as in `suspicions`. A
     preset that is the run's own repeats its figures. InputError where a caller's detector takes a
     name there is.
     """
@@ -93,7 +93,7 @@ def detections_of(
     ids = np.asarray(pairs["pair_id"].to_pylist(), np.str_)
     label = numbers(pairs["label"])
     use = (label == 0) | (label == 1)
-    scores = suspicions(tables, ids, windows=windows)
+    scores = suspicions(tables, ids, beside=beside)
     twins = _twins(tables)
     same = {
         name: twin for name in scores if (twin := _twin(name, twins)) is not None and twin in scores

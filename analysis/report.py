@@ -11,27 +11,24 @@ import jinja2
 import numpy as np
 import plotly.graph_objects as go
 import plotly.io
-import pyarrow as pa
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from analysis import figures
 from analysis.bootstrap import Interval
+from analysis.dataset_words import dataset_words, kinds_words, picture_words
 from analysis.detection import FIGURES, Detection, flipped_ratio_table
+from analysis.drawn import all_figures, drawn
 from analysis.findings import Analysis, Section, analyze_run
 from analysis.gallery import Gallery, pair_card
 from analysis.judging import RESAMPLES
 from analysis.tables import (
-    ELL_BY_TIMESTEP,
     between,
-    ell_by_timestep_table,
-    minority_histogram_table,
 )
 from analysis.trajectories import SPANS
 from analysis.words import (
     detector_names,
     extra_words,
-    headline,
     lead,
     method_words,
     next_steps,
@@ -47,7 +44,13 @@ from toolkit.errors import InputError
 from toolkit.minority import PRESETS
 from toolkit.parts import write_text_whole
 
-__all__ = ["Analysis", "Section", "analyze_run", "render", "write_report"]
+__all__ = ["Analysis", "Section", "all_figures", "analyze_run", "render", "write_report"]
+
+_PLACES = (
+    "ratio", "ratio_width", "detectors", "roc", "precision_recall", "calibration", "histogram",
+    "ell", "map", "noise", "annotators", "suspect",
+)  # fmt: skip
+"""Figures the page has a place for; one that could not be drawn leaves its place empty."""
 
 
 def write_report(analysis: Analysis, path: str | Path, *, top: int = 24) -> Path:
@@ -89,7 +92,10 @@ def render(analysis: Analysis, *, top: int = 24) -> str:
         "steps": next_steps(analysis),
         "settings": _settings(analysis),
         "sections": [_section(section, k) for k, section in enumerate(analysis.sections)],
-        "figures": _figures(analysis, names, planted),
+        "figures": _figures(analysis),
+        "dataset_words": dataset_words(analysis),
+        "kinds_words": kinds_words(analysis),
+        "picture_words": picture_words(analysis),
         "pairs": _pairs(analysis, top),
         "plotly_js": Markup(get_plotlyjs()),
         "ink": figures.INK,
@@ -103,8 +109,17 @@ def render(analysis: Analysis, *, top: int = 24) -> str:
 def _planted(analysis: Analysis, names: Mapping[str, str]) -> dict[str, Any]:
     by_name = {found.name: found for found in analysis.detections}
     own = by_name["minority"]
-    listed = ["minority", "minority.confidence", "minority.stability", "trajectory_ell"]
-    rows = [by_name[name] for name in [*listed, *analysis.extra]]
+    first = ["minority", "minority.confidence", "minority.stability", "trajectory_ell"]
+    presets_of = tuple(f"minority_{name}" for name in PRESETS)
+    others = [
+        found
+        for found in analysis.detections
+        if found.name not in (*first, *analysis.extra)
+        and not found.name.startswith(presets_of)
+        and found.auroc.value is not None
+    ]
+    others.sort(key=lambda found: -(found.auroc.value or 0.0))
+    rows = [*(by_name[name] for name in [*first, *analysis.extra]), *others]
     presets = [name for name in PRESETS if PRESETS[name] != analysis.metric]
     matrix = ["minority", *(f"minority_{name}" for name in presets)]
     base = next((d.base_rate for d in analysis.detections if d.base_rate is not None), None)
@@ -151,7 +166,11 @@ def _cell(found: Interval, form: str) -> dict[str, str]:
 
 def _ratio_rows(analysis: Analysis) -> list[dict[str, str]]:
     assert analysis.flipped is not None
-    table = flipped_ratio_table(analysis.column(analysis.ranking), analysis.flipped)
+    table = flipped_ratio_table(
+        analysis.column(analysis.ranking),
+        analysis.flipped,
+        groups=analysis.pairs["prompt"].to_pylist(),
+    )
     return [
         {
             "between": between(row["low"], row["high"]),
@@ -165,49 +184,10 @@ def _ratio_rows(analysis: Analysis) -> list[dict[str, str]]:
     ]
 
 
-def _figures(analysis: Analysis, names: Mapping[str, str], planted: bool) -> dict[str, Markup]:
-    negated = ", negated" if analysis.ranking == "trajectory_ell" else ""
-    ranked = names[analysis.ranking] + negated
-    made: dict[str, tuple[go.Figure, str]] = {}
-    scores = analysis.column(analysis.ranking)
-    if planted and analysis.flipped is not None:
-        table = flipped_ratio_table(scores, analysis.flipped)
-        made["ratio"] = (
-            figures.flipped_ratio_figure(table, ranked),
-            "Share of flipped labels among the pairs of each tenth, by score. Above the bars: "
-            "flipped pairs of all pairs there. Whiskers: 95% Wilson intervals.",
-        )
-        by_name = {found.name: found for found in analysis.detections}
-        made["detectors"] = (
-            figures.detector_comparison_figure(
-                [by_name[name] for name in headline(analysis)], names
-            ),
-            "AUROC with 95% intervals, prompts resampled.",
-        )
-    spread = minority_histogram_table(scores, analysis.weight)
-    made["histogram"] = (
-        figures.minority_histogram_figure(spread, ranked),
-        "Number of pairs at each score, and the mean weight training gave the pairs there.",
-    )
-    ell = _ell_table(analysis)
-    if ell.num_rows:
-        made["ell"] = (
-            figures.ell_by_timestep_figure(ell),
-            "ell of the policy by timestep: median and middle half of the visits. Above 0 the "
-            "model agrees with the label.",
-        )
-    empty = dict.fromkeys(("ratio", "detectors", "histogram", "ell"), Markup(""))
+def _figures(analysis: Analysis) -> dict[str, Markup]:
+    made = drawn(analysis)
+    empty = dict.fromkeys(_PLACES, Markup(""))
     return empty | {key: _embedded(figure, key, words) for key, (figure, words) in made.items()}
-
-
-def _ell_table(analysis: Analysis) -> pa.Table:
-    if not analysis.digest.has_timesteps:
-        return ELL_BY_TIMESTEP.empty_table()
-    rows = analysis.sample()
-    ids = analysis.digest.pair_ids[analysis.digest.met]
-    flips = analysis.flipped
-    mine = None if flips is None else flips[np.searchsorted(ids, rows.pair_ids)]
-    return ell_by_timestep_table(rows, mine, window=analysis.window)
 
 
 def _embedded(figure: go.Figure, name: str, caption: str) -> Markup:

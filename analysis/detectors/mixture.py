@@ -49,6 +49,9 @@ _GRID, _REACH = 256, 6.0
 _RATES = np.linspace(0.005, 0.495, 50)
 _MARGINS = np.linspace(0.02, 0.98, 49)
 _ROUNDS = 100
+_TELLING = 0.5
+"""Margin over spread from which on a rate is told: below it the likelihood is flat in the rate, and
+what it prefers is the shape of the tails."""
 _PRIOR = 20.0
 """Labels that an annotator's prior counts for: the rate of one with few labels stays near the
 common one."""
@@ -79,7 +82,7 @@ class NoiseRate:
     """What the EM says of the labels as a whole."""
 
     rate: Interval
-    """Estimated share of reversed labels, prompts resampled."""
+    """Estimated share of reversed labels, prompts resampled; None where the margins do not tell."""
     margin: float
     """Mean of an unreversed pair's margin, in root mean squares of ell."""
     spread: float
@@ -120,7 +123,8 @@ def flip_posterior(
             personal[known] = np.where(names == "", np.nan, sigmoid(_logit(rates)[which] + slope))
             listed = zip(np.unique(names).tolist(), rates, labels, strict=True)
             own = {name: (float(e), int(n)) for name, e, n in listed if name}
-        result = NoiseRate(rate, margin, spread, own)
+        told = rate if margin >= _TELLING * spread else Interval(None, None, None)
+        result = NoiseRate(told, margin, spread, own)
     table = as_table(POSTERIOR, [digest.pair_ids[met], posterior, personal])
     return table, None if rate is None else result
 

@@ -19,8 +19,14 @@ def analyze(
     labels: Annotated[
         str, typer.Option(help="Label set to hold pairs against; the run's own if left out.")
     ] = "",
+    figures: Annotated[
+        str, typer.Option(help="Folder for every figure as PNG and SVG (needs Chromium).")
+    ] = "",
+    pictures: Annotated[
+        bool, typer.Option("--pictures", help="Open every picture for defects, however many.")
+    ] = False,
     window: Annotated[
-        str, typer.Option(help="Part of the run: all, early, late (last 70 %) or last (30 %).")
+        str, typer.Option(help="Part of the run: all, early, late (last 70 %), last (30 %), probe.")
     ] = "late",
 ) -> None:
     """Score every pair a run met, say how well planted flips are found, and write a report."""
@@ -29,7 +35,7 @@ def analyze(
     from app.cli.extras import needs
 
     with needs("analyze"):
-        from analysis.report import analyze_run, write_report
+        from analysis.report import all_figures, analyze_run, write_report
     from analysis.trajectories import WINDOWS
     from toolkit.errors import InputError
     from toolkit.store import open_store
@@ -39,10 +45,20 @@ def analyze(
     opened, console = open_store(store), Console(soft_wrap=True, highlight=False)
     with console.status("reading") as status:
         found = analyze_run(
-            opened, run, labels=labels or None, window=window, progress=status.update
+            opened,
+            run,
+            labels=labels or None,
+            window=window,
+            look_at_pictures=pictures or None,
+            progress=status.update,
         )
         status.update("writing the report")
         page = write_report(found, out, top=top)
+        if figures:
+            from analysis.figures import save_figures
+
+            status.update("drawing the figures")
+            save_figures(all_figures(found), figures)
     for note in found.notes:
         console.print(f"Note: {note}", markup=False)
     if found.detections:

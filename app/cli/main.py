@@ -28,6 +28,7 @@ def registered() -> typer.Typer:
         check,
         demo,
         desk,
+        detect,
         evaluate,
         export,
         flip,
@@ -35,6 +36,7 @@ def registered() -> typer.Typer:
         labels,
         plan,
         pretrain,
+        probe,
         reproduce,
         resume,
         train,
@@ -48,6 +50,8 @@ def registered() -> typer.Typer:
     app.command("resume")(resume.resume)
     app.command("cache")(cache.cache)
     app.command("analyze")(analyze.analyze)
+    app.command("detect")(detect.detect)
+    app.command("probe")(probe.probe)
     app.command("evaluate")(evaluate.evaluate)
     app.command("reproduce")(reproduce.reproduce)
     app.command("app")(desk.desk)

@@ -74,6 +74,7 @@ def simulate(
                         err_ref_1=ref[1],
                         err_0=err[0],
                         err_1=err[1],
+                        weight=1 / (1 + 10 * np.nan_to_num(found.minority)),
                         label=label[pair],
                         confidence=found.confidence,
                         stability=found.stability,

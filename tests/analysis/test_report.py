@@ -29,11 +29,21 @@ from toolkit.store.runs import findings, findings_about, read_findings, start_ru
 from toolkit.trajectory import Recorder
 
 FINDINGS = [
+    "annotator_minority",
+    "annotators",
+    "area_under_margin",
+    "calibrated",
+    "cartography",
+    "consistency",
+    "flip_posterior",
+    "kinds",
+    "loss_mixture",
     "minority",
     "minority_history",
     "minority_paper",
     "minority_released",
     "minority_running",
+    "pictures",
     "trajectory_ell",
 ]
 
@@ -64,12 +74,13 @@ def test_every_finding_is_on_disk_with_how_it_was_made(analyzed):
     assert findings(store, "r") == FINDINGS
     for name in FINDINGS:
         table = read_findings(store, "r", name)
-        assert table.num_rows == 200
+        assert table.num_rows == (5 if name == "annotators" else 200)
         assert all(meaning_of(field) for field in table.schema)
         about = findings_about(store, "r", name)
         assert (about["labels"], about["window"]) == ("flip20", "late")
     own = read_findings(store, "r", "minority")
-    assert own.column_names == ["pair_id", "visits", "confidence", "stability", "minority"]
+    assert own.column_names[:5] == ["pair_id", "visits", "confidence", "stability", "minority"]
+    assert "minority_early" in own.column_names
     assert own.equals(read_findings(store, "r", "minority_released"))
     assert findings_about(store, "r", "minority")["preset"] == "released"
     assert findings_about(store, "r", "minority_history")["metric"]["window"] == 4
@@ -258,7 +269,7 @@ def test_pairs_outside_the_window_are_null_and_said(make_store):
     outside = pc.equal(table["visits"], 0)
     assert 0 < pc.sum(outside).as_py() < 40
     assert set(table.filter(outside)["minority"].to_pylist()) == {None}
-    assert any("met only before the window" in note for note in found.notes)
+    assert any("met only outside the window" in note for note in found.notes)
 
 
 def test_rows_left_out_are_said(make_store):
@@ -272,7 +283,7 @@ def test_rows_left_out_are_said(make_store):
 
     rewrite_trajectory(store, spoil)
     found = analyze_run(store, "r")
-    assert found.trajectory.excluded == {"unknown_pair": 3, "not_finite": 4}
+    assert found.digest.excluded == {"unknown_pair": 3, "not_finite": 4}
     words = " ".join(found.notes)
     assert "3 trajectory rows belong to pairs this store does not know" in words
     assert "4 trajectory rows hold an error that is not finite" in words

@@ -5,7 +5,9 @@ import pytest
 
 from analysis.findings import analyze_run
 from analysis.recompute import metric_of, scores
+from analysis.trajectories import COLUMNS, LOGGED, load
 from toolkit.store.runs import run_about
+from toolkit.store.trajectories import read_trajectory
 
 pytest.importorskip("torch")
 
@@ -47,9 +49,10 @@ def test_a_trained_run_gives_its_logged_scores_back(make_store, backbone, preset
     train(parse_recipe(recipe))
     found = analyze_run(store, "r")
     metric = metric_of(run_about(store, "r"))
-    recomputed = scores(found.trajectory, metric)
+    rows = load(read_trajectory(store, "r", COLUMNS + LOGGED), found.digest.models)
+    recomputed = scores(rows, metric)
     for name in ("confidence", "stability", "minority"):
-        logged, now = found.trajectory.logged[name], getattr(recomputed, name)
+        logged, now = rows.logged[name], getattr(recomputed, name)
         assert np.isfinite(logged).any()
         np.testing.assert_allclose(now, logged, rtol=1e-3, atol=1e-5, err_msg=name)
     assert not any("differ from those" in note for note in found.notes)

@@ -2,22 +2,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from analysis.trajectories import (
-    COLUMNS,
-    LOGGED,
-    load,
-    mean_by_pair,
-    standardised_ell,
-    trajectory_ell,
-    visits,
-)
+from analysis.detectors.ell import trajectory_ell
+from analysis.digest import digest
+from analysis.tally import BinSums, Tallies
+from analysis.trajectories import COLUMNS, LOGGED, load
 from tests.analysis.simulated import simulate
 from toolkit.errors import StoreError
 from toolkit.minority import PRESETS
 from toolkit.store.labels import planted_flips
 from toolkit.store.runs import run_about, start_run
 from toolkit.store.trajectories import read_trajectory
-from toolkit.trajectory import Recorder, rows
+from toolkit.trajectory import rows
 
 MODELS = ["policy", "ema_0.99", "ema_0.5"]
 
@@ -41,6 +36,10 @@ def table_of(errors, labels, **more) -> pa.Table:
     )
     made = made.append_column("set_label", pa.array(labels, pa.float32()))
     return made.append_column("known", pa.array([True] * size))
+
+
+def ell_table(trajectory, window="late"):
+    return trajectory_ell(digest([trajectory], {}), window)
 
 
 def test_ell_of_hand_made_errors():
@@ -114,34 +113,24 @@ def test_a_run_that_does_not_exist_is_a_sentence(make_store):
         read_trajectory(store, "q", COLUMNS)
 
 
-def test_probe_rows_are_read_apart(make_store):
-    store = make_store(run=True)
-    before = read_trajectory(store, "r", COLUMNS).num_rows
-    recorder = Recorder(store.run("r"), MODELS)
-    some = read_trajectory(store, "r", COLUMNS).slice(0, 3)
-    recorder.append(
-        pair_id=some["pair_id"].to_pylist(),
-        visit=99,
-        step=0,
-        kind="probe",
-        err_ref_0=np.zeros(3),
-        err_ref_1=np.zeros(3),
-        err_0=np.zeros((3, 3)),
-        err_1=np.zeros((3, 3)),
-    )
-    recorder.close()
-    assert read_trajectory(store, "r", COLUMNS).num_rows == before
-    assert read_trajectory(store, "r", COLUMNS, kind="probe").num_rows == 3
+def test_probes_are_a_part_of_their_own():
+    errors = np.full((4, 3), 0.5)
+    found = load(table_of(errors, [1.0] * 3, kind=["train", "probe", "train"]), ["policy"])
+    assert found.pair_ids[found.pair[~found.train]].tolist() == ["p1"]
+    assert found.within("probe").sum() == 1
+    assert found.within("all").sum() == 2
 
 
 def test_a_pair_met_only_outside_the_window_has_no_mean():
     table = table_of(np.full((4, 2), 0.5), [1.0, 1.0], step=np.array([0, 9]))
     found = load(table, ["policy"])
-    mean, count = mean_by_pair(found, np.array([1.0, 2.0]), "late")
+    tallies = Tallies.zeros(2, ["x"])
+    tallies.add(found, {"x": np.array([1.0, 2.0])})
+    mean = tallies["x"].mean("late")
     assert np.isnan(mean[0])
-    assert (mean[1], count.tolist()) == (2.0, [0, 1])
-    assert visits(found, "all").tolist() == [1, 1]
-    assert visits(found, "early").tolist() == [1, 0]
+    assert (mean[1], tallies["x"].counted("late").tolist()) == (2.0, [0, 1])
+    assert tallies["x"].counted("all").tolist() == [1, 1]
+    assert tallies["x"].counted("early").tolist() == [1, 0]
 
 
 def test_windows_cut_the_steps_where_they_say():
@@ -151,20 +140,29 @@ def test_windows_cut_the_steps_where_they_say():
     assert cut == {"early": [0, 1, 2], "late": [3, 4, 5, 6, 7, 8, 9], "last": [7, 8, 9]}
 
 
-def test_standardised_ell_has_mean_0_and_sd_1_in_every_bin():
+@pytest.mark.parametrize("window", ["all", "late"])
+def test_standardised_ell_is_that_of_the_plain_formula(window):
     found = load(simulate(PRESETS["released"]), MODELS)
-    values = standardised_ell(found, "all")
+    mine = found.within(window)
+    ell, bins = found.ell[0].astype(float), found.bins(10)
+    standard = np.full(len(ell), np.nan)
     for place in range(10):
-        mine = values[found.bins(10) == place]
-        assert abs(mine.mean()) < 1e-9
-        assert mine.std(ddof=1) == pytest.approx(1)
+        rows = mine & (bins == place)
+        standard[rows] = (ell[rows] - ell[rows].mean()) / ell[rows].std(ddof=1)
+    sums = BinSums.zeros(60, 10)
+    sums.add(found, found.ell[0])
+    mean, count = sums.standardised(window)
+    for pair in range(60):
+        rows = mine & (found.pair == pair)
+        assert count[pair] == rows.sum()
+        assert mean[pair] == pytest.approx(standard[rows].mean(), abs=1e-5)
 
 
 def test_trajectory_ell_is_high_for_flipped_pairs(make_store):
     store = make_store(run=True, pairs=200)
     about = run_about(store, "r")
     table = read_trajectory(store, "r", COLUMNS, label_set="flip20")
-    found = trajectory_ell(load(table, about["models"]))
+    found = ell_table(load(table, about["models"]))
     flipped = np.isin(found["pair_id"].to_pylist(), planted_flips(store, "flip20"))
     values = found["trajectory_ell"].to_numpy()
     assert values[flipped].mean() > 1 > 0 > values[~flipped].mean()
@@ -177,4 +175,4 @@ def test_a_run_without_timesteps_is_one_bin():
 
 def test_bins_without_spread_give_no_score_rather_than_a_division():
     found = load(table_of(np.full((4, 3), 0.5), [1.0] * 3), ["policy"])
-    assert trajectory_ell(found)["trajectory_ell"].null_count == 3
+    assert ell_table(found)["trajectory_ell"].null_count == 3

@@ -1,0 +1,175 @@
+"""`outvoted detect`: hold every detector against known flips, or plant some and train first."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from analysis.findings import Analysis
+    from toolkit.store import Store
+
+
+def detect(
+    store: Annotated[str, typer.Argument(help="The store's folder.")],
+    run: Annotated[str, typer.Option(help="The run to judge (with --recipe: its new name).")] = "",
+    labels: Annotated[str, typer.Option(help="Label set; the run's own if left out.")] = "",
+    flips: Annotated[
+        str, typer.Option(help="Known flips: a Parquet or CSV file with a column pair_id.")
+    ] = "",
+    ballots: Annotated[
+        str, typer.Option(help="Further voices: a file with pair_id, voice, choice.")
+    ] = "",
+    folds: Annotated[str, typer.Option(help="Runs that held pairs out, by commas.")] = "",
+    window: Annotated[str, typer.Option(help="all, early, late, last or probe.")] = "late",
+    windows: Annotated[bool, typer.Option("--windows", help="Judge every window.")] = False,
+    recipe: Annotated[
+        str, typer.Option(help="Self-check: plant flips, train this recipe, and judge that run.")
+    ] = "",
+    rate: Annotated[float, typer.Option(help="Self-check: share of labels to flip.")] = 0.05,
+    seed: Annotated[int, typer.Option(help="Self-check: which labels.")] = 0,
+) -> None:
+    """Say how far each detector's ranking can be trusted: figures with 95 % intervals."""
+    from rich.console import Console
+
+    from app.cli.extras import needs
+
+    with needs("analyze"):
+        from analysis.findings import analyze_run
+    from analysis.known import read_ballots, read_flips
+    from analysis.trajectories import WINDOWS
+    from toolkit.errors import InputError
+    from toolkit.store import open_store
+    from toolkit.store.query import read_pairs
+
+    if window not in WINDOWS:
+        raise InputError(f"{window!r} is no part of a run; choose {', '.join(WINDOWS)}.")
+    opened, console = open_store(store), Console(soft_wrap=True, highlight=False)
+    if recipe:
+        run = _plant_and_train(opened, recipe, run, rate, seed, console)
+    elif not run:
+        raise InputError(
+            f"Name a run with --run ({', '.join(opened.runs()) or 'there is none yet'}), or let "
+            "one be trained on planted flips with --recipe RECIPE.yaml."
+        )
+    known = None
+    if flips:
+        known = read_flips(flips, set(read_pairs(opened, ["pair_id"])["pair_id"].to_pylist()))
+    with console.status("reading") as status:
+        found = analyze_run(
+            opened,
+            run,
+            labels=labels or None,
+            window=window,
+            flips=known,
+            ballots=read_ballots(ballots) if ballots else None,
+            folds=[name.strip() for name in folds.split(",") if name.strip()],
+            windows=windows,
+            progress=status.update,
+        )
+    _say(found, console)
+
+
+def _plant_and_train(
+    store: "Store", recipe: str, run: str, rate: float, seed: int, console: Any
+) -> str:
+    """The self-check's run: named, planted and trained here unless it is there already."""
+    from analysis.planted import plant_in_store
+    from app.cli.extras import needs
+    from toolkit.errors import StoreError
+    from toolkit.store.runs import run_about
+
+    with needs("train"):
+        from training.loop import train
+        from training.recipe import load_recipe
+    name = run or f"selfcheck-{rate:g}-{seed}"
+    settings = load_recipe(recipe, store=str(store.root), run=name)
+    flipped, labelled = plant_in_store(store, rate=rate, seed=seed, name=name, base=settings.labels)
+    if name in store.runs():
+        if run_about(store, name).get("labels") != name or not run_about(store, name).get(
+            "finished"
+        ):
+            raise StoreError(
+                f"The store has a run {name!r} that is no finished self-check; choose another "
+                "--run."
+            )
+        console.print(f"Run {name} is there already; it is judged as it is.", markup=False)
+        return name
+    console.print(
+        f"{flipped} of {labelled} labels flipped on purpose in label set {name}; your labels are "
+        "as they were.",
+        markup=False,
+    )
+    train(load_recipe(recipe, store=str(store.root), run=name, labels=name), console=console)
+    return name
+
+
+def _say(found: "Analysis", console: Any) -> None:
+    for note in found.notes:
+        console.print(f"Note: {note}", markup=False)
+    store, run = found.store.root, found.run
+    if found.flipped is None:
+        console.print(
+            f"Nobody knows which labels of set {found.labels} are flipped, so no detector can be "
+            f"judged. Name them (`outvoted detect {store} --run {run} --flips FILE`), or check "
+            f"yourself: `outvoted detect {store} --recipe RECIPE.yaml` plants a few and trains.",
+            markup=False,
+        )
+        return
+    console.print(detectors_table(found))
+    console.print(deciles_words(found), markup=False)
+    if found.calibration is not None:
+        curve = found.calibration
+        console.print(
+            f"Calibration of {curve.detector} (isotonic, prompts held out): Brier score "
+            f"{curve.brier:.3f}, the base rate alone {curve.base_brier:.3f}; calibration error "
+            f"{curve.error:.3f}.",
+            markup=False,
+        )
+    console.print(f"Every figure: {found.store.findings(run) / 'detection.json'}", markup=False)
+
+
+def detectors_table(found: "Analysis") -> "Table":
+    """Every detector that has a score, the best AUROC first, for a terminal."""
+    from rich import box
+    from rich.table import Table
+
+    known = [row for row in found.detections if row.auroc.value is not None]
+    first = max(found.detections, key=lambda row: row.pairs)
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        title_justify="left",
+        title=f"{first.flipped:,} known flips among {first.pairs:,} pairs (base rate "
+        f"{first.base_rate or 0:.1%}); 95% intervals, prompts resampled",
+    )
+    table.add_column("detector", no_wrap=True)
+    headings = ("pairs", "AUROC", f"AUPRC (base {first.base_rate or 0:.2f})", "precision at count")
+    for heading in (*headings, "recall at 5% FPR"):
+        table.add_column(heading, justify="right")
+    for row in sorted(known, key=lambda row: -(row.auroc.value or 0.0)):
+        cells = (row.auroc, row.auprc, row.precision_at_planted, row.recall_at_fpr05)
+        table.add_row(row.name, f"{row.pairs:,}", *(_cell(cell) for cell in cells))
+    return table
+
+
+def deciles_words(found: "Analysis") -> str:
+    """Flipped share by tenths of the score that pairs are ranked by, with intervals."""
+    from analysis.bootstrap import Interval
+
+    own = next(row for row in found.detections if row.name == found.ranking)
+    shares = [
+        _cell(Interval(row["share"], row["share_low"], row["share_high"]))
+        for row in own.deciles
+        if row["count"]
+    ]
+    return f"Flipped share by tenths of {own.name}, lowest first: {', '.join(shares)}"
+
+
+def _cell(found: Any) -> str:
+    if found.value is None:
+        return "-"
+    if found.low is None or found.high is None:
+        return f"{found.value:.2f}"
+    return f"{found.value:.2f} ({found.low:.2f}-{found.high:.2f})"

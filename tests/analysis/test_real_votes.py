@@ -1,0 +1,166 @@
+"""The statistics on real people's votes. The data is not part of the project; where it is absent
+the tests say so (OUTVOTED_SHARED_DATA names its folder)."""
+
+import csv
+import os
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from analysis.arrays import numbers
+from analysis.detectors.agreement import agreement
+from analysis.detectors.annotators import annotators, overlap
+from analysis.detectors.consistency import consistency
+from analysis.detectors.pictures import look, pictures
+from toolkit.images import decode
+from toolkit.pairs import make_comparison_id
+
+DATA = Path(
+    os.environ.get("OUTVOTED_SHARED_DATA") or Path(__file__).parents[2].parent / "shared" / "data"
+)
+TIFA = DATA / "tifa160-likert" / "tifa160-likert-anns.csv"
+AGIQA = DATA / "agiqa3k"
+
+needs_tifa = pytest.mark.skipif(not TIFA.exists(), reason=f"no votes at {TIFA}")
+needs_agiqa = pytest.mark.skipif(not AGIQA.exists(), reason=f"AGIQA-3K is not at {AGIQA}")
+
+
+@pytest.fixture(scope="module")
+def likert():
+    """Pairs and votes: each worker's higher rating of two models' images of a prompt wins."""
+    with TIFA.open(newline="", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    ratings: dict[tuple[str, str], dict[str, int]] = {}
+    for row in rows:
+        key = (row["item_id"], row["worker_id"])
+        ratings.setdefault(key, {})[row["t2i_model"]] = int(row["answer"])
+    pairs, votes = {}, []
+    for (item, worker), given in ratings.items():
+        for one, other in combinations(sorted(given), 2):
+            pair_id = f"{item} {one} {other}"
+            pairs[pair_id] = (item, f"{item}/{one}", f"{item}/{other}")
+            votes.append((pair_id, worker, 0.5 + 0.5 * np.sign(given[one] - given[other])))
+    cast = pa.table(
+        dict(zip(("pair_id", "annotator", "choice"), zip(*votes, strict=True), strict=True))
+    )
+    sums: dict[str, list[float]] = {}
+    for pair_id, _, choice in votes:
+        sums.setdefault(pair_id, []).append(choice - 0.5)
+    table = pa.table(
+        {
+            "pair_id": list(pairs),
+            "comparison_id": [make_comparison_id(*pair) for pair in pairs.values()],
+            "prompt": [pair[0] for pair in pairs.values()],
+            "image_0": [pair[1] for pair in pairs.values()],
+            "image_1": [pair[2] for pair in pairs.values()],
+            "label": pa.array([0.5 + 0.5 * np.sign(sum(sums[p])) for p in pairs], pa.float64()),
+        }
+    )
+    return table, cast
+
+
+@needs_tifa
+def test_five_workers_tie_on_two_pairs_in_five_and_agree_in_part(likert):
+    pairs, votes = likert
+    assert pairs.num_rows == 1600
+    habits = annotators(pairs, votes)
+    assert habits.num_rows == 5
+    count = numbers(habits["votes"])
+    ties = (numbers(habits["tie_rate"]) * count).sum() / count.sum()
+    assert 0.40 < ties < 0.48
+    agree = numbers(habits["agreement"])
+    assert ((agree > 0.75) & (agree < 1)).all()
+
+
+@needs_tifa
+def test_alpha_and_dawid_skene_of_real_votes(likert):
+    pairs, votes = likert
+    found = overlap(pairs, votes)
+    assert found.comparisons == 1600
+    assert 0.2 < found.alpha < 0.8
+    label = dict(zip(pairs["pair_id"].to_pylist(), pairs["label"].to_pylist(), strict=True))
+    against = {
+        row["pair_id"]: row["dawid_skene"]
+        for row in found.pairs.to_pylist()
+        if label[row["pair_id"]] in (0, 1)
+    }
+    # The label is the workers' own majority: their model rarely gives the other image more than
+    # half, and where it doubts, votes or ties stood against it.
+    assert np.mean([value > 0.5 for value in against.values()]) < 0.5
+    ballots = votes.rename_columns(["pair_id", "voice", "choice"])
+    share = {r["pair_id"]: r["against_share"] for r in agreement(pairs, ballots).to_pylist()}
+    doubted = [share[p] for p, v in against.items() if v > 0.5]
+    trusted = [share[p] for p, v in against.items() if v <= 0.1]
+    assert np.mean(doubted) > np.mean(trusted)
+
+
+@needs_tifa
+def test_workers_majorities_hold_few_circles(likert):
+    pairs, _ = likert
+    table = consistency(pairs)
+    cyclic = numbers(table["cyclic"])
+    known = cyclic[~np.isnan(cyclic)]
+    assert len(known) > 500
+    # Three labels at random close a circle one time in four.
+    assert known.mean() < 0.1
+
+
+def agiqa_rows():
+    with (AGIQA / "ratings.csv").open(newline="", encoding="utf-8") as lines:
+        return list(csv.DictReader(lines))
+
+
+@needs_agiqa
+def test_flat_pictures_and_one_picture_under_two_prompts_are_found_untold():
+    rows = agiqa_rows()
+    by_prompt: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        by_prompt.setdefault(row["prompt"], []).append(row)
+    looks, pairs = {}, []
+    for prompt, mine in by_prompt.items():
+        for one, other in zip(mine[::1], mine[1:] + mine[:1], strict=True):
+            pairs.append((f"{one['name']} {other['name']}", prompt, one["name"], other["name"]))
+    for row in rows:
+        data = (AGIQA / "images" / row["name"]).read_bytes()
+        looks[row["name"]] = look(decode(data))
+    names = ("pair_id", "prompt", "image_0", "image_1")
+    table = pictures(pa.table(dict(zip(names, zip(*pairs, strict=True), strict=True))), looks)
+    flat = {name for name, seen in looks.items() if seen.spread < 2.0}
+    assert 5 <= len(flat) <= 30
+    for name in flat:  # told by an independent look at the pixels
+        pixels = np.asarray(decode((AGIQA / "images" / name).read_bytes()).picture, float)
+        assert pixels.reshape(-1, 3).std(axis=0).max() < 8, name
+    content: dict[str, set[str]] = {}
+    for row in rows:
+        content.setdefault(looks[row["name"]].content, set()).add(row["prompt"])
+    twice = [prompts for prompts in content.values() if len(prompts) > 1]
+    assert len(twice) >= 2
+    assert max(len(prompts) for prompts in twice) == 3
+    found = sum((value or 0) > 0 for value in table["elsewhere"].to_pylist())
+    assert found >= 2 * len(twice)
+    assert sum(table["picture_defect"].to_pylist()) < 0.1 * table.num_rows
+
+
+@needs_agiqa
+def test_quality_and_alignment_are_two_axes_that_conflict():
+    by_prompt: dict[str, list[dict[str, str]]] = {}
+    for row in agiqa_rows():
+        by_prompt.setdefault(row["prompt"], []).append(row)
+    labels, ballots = [], []
+    for mine in by_prompt.values():
+        for one, other in combinations(mine, 2):
+            pair_id = f"{one['name']} {other['name']}"
+            gaps = {k: float(one[k]) - float(other[k]) for k in ("mos_align", "mos_quality")}
+            labels.append((pair_id, float(gaps["mos_align"] > 0)))
+            ballots.append((pair_id, "quality", float(gaps["mos_quality"] > 0)))
+    table = agreement(
+        pa.table(dict(zip(("pair_id", "label"), zip(*labels, strict=True), strict=True))),
+        pa.table(
+            dict(zip(("pair_id", "voice", "choice"), zip(*ballots, strict=True), strict=True))
+        ),
+    )
+    share = table["pattern"].to_pylist().count("all against") / table.num_rows
+    assert 0.15 < share < 0.25
