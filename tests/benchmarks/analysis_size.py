@@ -16,6 +16,7 @@ import time
 from collections import defaultdict
 from datetime import date
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,7 @@ def made(folder: Path, pairs: int) -> Store:
     for start in range(0, pairs, PART):
         mine = slice(start, start + PART)
         names = ids[mine]
-        columns = {name: names for name in ("pair_id", "comparison_id", "image_0", "image_1")}
+        columns = dict.fromkeys(("pair_id", "comparison_id", "image_0", "image_1"), names)
         count = len(names)
         columns |= {
             "prompt": [f"prompt {k // 3}" for k in range(start, start + count)],
@@ -117,16 +118,10 @@ def pandas_loop(store: Store) -> pd.DataFrame:
     frame = pd.concat(
         pd.read_parquet(part.path) for part in trajectory_parts(store, "r")
     ).sort_values("step")
+    columns = [frame[name] for name in ("label", "err_ref_0", "err_ref_1", "err_0", "err_1")]
     ell = [
         np.where(label == 1, 1, -1) * ((r0 - r1) - (np.asarray(e0) - np.asarray(e1)))
-        for label, r0, r1, e0, e1 in zip(
-            frame["label"],
-            frame["err_ref_0"],
-            frame["err_ref_1"],
-            frame["err_0"],
-            frame["err_1"],
-            strict=True,
-        )  # fmt: skip
+        for label, r0, r1, e0, e1 in zip(*columns, strict=True)
     ]
     frame["ell"] = ell
     norms = {
@@ -145,7 +140,7 @@ def pandas_loop(store: Store) -> pd.DataFrame:
     table = []
     for guid, mine in kept.items():
         trend = mine["correct"]
-        lost = sum(a > b for a, b in zip(trend[:-1], trend[1:], strict=True))
+        lost = sum(a > b for a, b in pairwise(trend))
         means = {name: np.mean(values) for name, values in mine.items()}
         table.append({"pair_id": guid, "variability": np.std(mine["p"]), "lost": lost, **means})
     return pd.DataFrame(table).sort_values("pair_id")

@@ -109,7 +109,7 @@ def test_opposite_labels_on_the_same_two_images_contradict_each_other_either_way
             ("cat", "i", "j", 1),
             ("dog", "i", "j", 0),
             ("cat", "i", "j", 0.5),
-        )  # fmt: skip
+        )
     ).to_pylist()
     assert [row["repeats"] for row in rows] == [2, 2, 2, 0, 0]
     assert [row["contradictions"] for row in rows] == [1, 2, 1, 0, 0]
@@ -143,8 +143,8 @@ def test_flipped_labels_stand_out_from_a_common_ranking():
     table = consistency(pairs_of(*rows))
     order = np.argsort(np.array([f"p{k}" for k in range(len(rows))]))
     hit = np.array(flipped)[order]
-    for name in ("ranking_residual", "cyclic"):
-        assert roc_auc_score(hit, numbers(table[name])) > 0.85, name
+    assert roc_auc_score(hit, numbers(table["ranking_residual"])) > 0.85
+    assert roc_auc_score(hit, numbers(table["cyclic"])) > 0.7
 
 
 def test_a_pair_that_nothing_else_speaks_of_has_no_residual():
@@ -162,7 +162,8 @@ def picture(seed, side=96, kind="PNG", quality=90):
     image = Image.new("RGB", (side, side), (128, 128, 128))
     drawing = ImageDraw.Draw(image)
     for _ in range(8):
-        x, y, r = rng.integers(0, side, 2).tolist() + [int(rng.integers(8, side // 2))]
+        x, y = rng.integers(0, side, 2).tolist()
+        r = int(rng.integers(8, side // 2))
         drawing.ellipse((x - r, y - r, x + r, y + r), fill=tuple(rng.integers(0, 256, 3).tolist()))
     out = io.BytesIO()
     image.save(out, kind, **({"quality": quality} if kind == "JPEG" else {}))
@@ -182,7 +183,7 @@ def test_defects_of_pictures_are_found_and_sound_ones_left_alone():
     }  # fmt: skip
     looks: dict[str, Look] = {name: look(decode(raw)) for name, raw in data.items()}
     pairs = pairs_of(
-        ("cat", "one", "three", 1),  # sound
+        ("cat", "one", "three", 1),  # sound, but both stand under another prompt
         ("dog", "black", "white", 1),  # two flat ones
         ("cow", "one", "jpeg", 1),  # near-identical, and `one` also stands under cat
         ("hen", "two", "same", 1),  # the same bytes twice
@@ -192,7 +193,7 @@ def test_defects_of_pictures_are_found_and_sound_ones_left_alone():
     assert [row["flat"] for row in rows] == [0, 2, 0, 0, None]
     assert [row["identical"] for row in rows] == [False, False, False, True, None]
     assert rows[2]["distance"] <= 4 < rows[0]["distance"]
-    assert [row["elsewhere"] for row in rows] == [1, 0, 1, 0, None]
+    assert [row["elsewhere"] for row in rows] == [2, 0, 1, 0, None]
     assert [row["picture_defect"] for row in rows] == [1.0, 1.0, 1.0, 1.0, None]
     sound = pictures(pairs.slice(0, 1), looks).to_pylist()[0]
     assert sound["picture_defect"] == 0.0
