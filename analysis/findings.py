@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from analysis.arrays import Floats, numbers
+from analysis.cartography_files import write_dynamics, write_metrics
 from analysis.compute import Evidence, Found, compute, metrics_of, sampled
 from analysis.detection import Detection
 from analysis.detectors.mixture import NoiseRate
@@ -153,20 +155,48 @@ def digest_run(
     StoreError in a sentence where the run, its models or its rows are missing.
     """
     about = run_about(store, run)
-    metric, models = metric_of(about), tuple(_models(about, run))
+    metric = metric_of(about)
     wanted = metrics_of(metric) if metrics is None else metrics
+    stream = stream_run(store, run, facts, about)
+    own = next((name for name, other in wanted.items() if other == metric), None)
+    found = digest(stream.chunks(), wanted, own=own, beta=_beta(about))
+    found.excluded = dict(+stream.excluded)
+    return found, about
+
+
+def stream_run(store: Store, run: str, facts: pa.Table, about: dict[str, Any]) -> Stream:
+    """A run's rows, to be walked once, under the labels of `facts`."""
+    models = tuple(_models(about, run))
     label = numbers(facts["label"])
-    stream = Stream(
+    return Stream(
         parts=trajectory_parts(store, run),
         models=models,
         pair_ids=np.asarray(facts["pair_id"].to_pylist(), np.str_),
         sign=np.select([label == 1, label == 0], [1, -1], np.nan).astype(np.float32),
         train_timesteps=_timesteps(about),
     )
-    own = next((name for name, other in wanted.items() if other == metric), None)
-    found = digest(stream.chunks(), wanted, own=own, beta=_beta(about))
-    found.excluded = dict(+stream.excluded)
-    return found, about
+
+
+def write_cartography(found: Analysis, folder: str | Path) -> list[Path]:
+    """A run as training dynamics and cartography's metrics, jsonl files in a folder.
+
+    InputError where the run names no beta (its logits are unknown) or nothing can be written.
+    """
+    if found.digest.beta is None:
+        raise InputError(
+            f"run.json of run {found.run!r} names no objective.beta, so the logits that training "
+            'saw are unknown; add "objective": {"beta": ...} to write training dynamics.'
+        )
+    stream = stream_run(found.store, found.run, pair_facts(found.store, found.labels), found.about)
+    try:
+        files = write_dynamics(stream.chunks(), folder, beta=found.digest.beta)
+        metrics = write_metrics(found.tables["cartography"], Path(folder) / "td_metrics.jsonl")
+    except OSError as problem:
+        raise InputError(
+            f"Training dynamics could not be written to {folder} ({problem.strerror}); name a "
+            "folder you may write."
+        ) from problem
+    return [*files, metrics]
 
 
 def analyze_run(

@@ -40,7 +40,9 @@ def read_ballots(path: str | Path) -> pa.Table:
     """
     rows = read_rows(path, "pair_id", "voice", "choice")
     try:
-        choice = [None if row["choice"] in (None, "") else float(row["choice"]) for row in rows]
+        choice = [
+            None if row["choice"] in (None, "") else float(str(row["choice"])) for row in rows
+        ]
     except (TypeError, ValueError) as problem:
         raise InputError(
             f"{path} holds a choice that is no number ({problem}); write 1 (image_0), 0 (image_1), "

@@ -148,7 +148,8 @@ def _histogram(x: Floats, weight: Floats) -> Floats:
     """(_GRID,) weights of x over its own root mean square, between -_REACH and _REACH."""
     size = np.sqrt((weight * x * x).sum() / weight.sum())
     place = ((x / size + _REACH) * (_GRID / (2 * _REACH))).astype(np.int64)
-    return np.bincount(np.clip(place, 0, _GRID - 1), weight, _GRID)
+    found: Floats = np.bincount(np.clip(place, 0, _GRID - 1), weight, _GRID).astype(np.float64)
+    return found
 
 
 def _likeliest(count: Floats) -> tuple[Floats, Floats]:

@@ -103,19 +103,19 @@ def ell_by_timestep_figure(table: pa.Table) -> go.Figure:
 def noise_rate_figure(rates: dict[str, Interval]) -> go.Figure:
     """Noise rates with their 95 % intervals, first on top: estimated, planted, of a group."""
     known = [(name, found) for name, found in rates.items() if found.value is not None][::-1]
-    value = [found.value for _, found in known]
+    ends = [(f.value if f.low is None else f.low, f.value, f.high) for _, f in known]
+    low, value, high = np.array(ends, float).reshape(-1, 3).T
+    high = np.where(np.isnan(high), value, high)
     figure = go.Figure(
         go.Scatter(
-            x=value,
+            x=value.tolist(),
             y=[name for name, _ in known],
             mode="markers",
             marker={"color": BLUE, "size": 10},
             error_x={
                 "type": "data",
-                "array": [(f.high if f.high is not None else f.value) - f.value for _, f in known],
-                "arrayminus": [
-                    f.value - (f.low if f.low is not None else f.value) for _, f in known
-                ],
+                "array": (high - value).tolist(),
+                "arrayminus": (value - low).tolist(),
                 **WHISKER,
             },
             hovertemplate="%{y}: %{x:.1%}<extra></extra>",

@@ -60,7 +60,8 @@ def annotators_figure(table: pa.Table, habit: Habit = "mean_u", *, most: int = 2
         )
     )
     if len(known):
-        total = float(np.nansum(plain * votes) / max(np.nansum(votes * ~np.isnan(plain)), 1))
+        counted = np.where(np.isnan(plain), 0.0, votes)
+        total = float(np.nan_to_num(plain) @ counted) / max(float(counted.sum()), 1.0)
         figure.add_vline(x=total, line={"dash": "dash", "width": 1.5, "color": INK})
     figure.update_xaxes(title=WORDS[habit])
     figure.update_yaxes(showgrid=False, automargin=True, ticklabelstandoff=8)

@@ -22,6 +22,9 @@ def analyze(
     figures: Annotated[
         str, typer.Option(help="Folder for every figure as PNG and SVG (needs Chromium).")
     ] = "",
+    dynamics: Annotated[
+        str, typer.Option(help="Folder for dataset cartography's jsonl files.")
+    ] = "",
     pictures: Annotated[
         bool, typer.Option("--pictures", help="Open every picture for defects, however many.")
     ] = False,
@@ -59,6 +62,11 @@ def analyze(
 
             status.update("drawing the figures")
             save_figures(all_figures(found), figures)
+        if dynamics:
+            from analysis.findings import write_cartography
+
+            status.update("writing the training dynamics")
+            write_cartography(found, dynamics)
     for note in found.notes:
         console.print(f"Note: {note}", markup=False)
     if found.detections:

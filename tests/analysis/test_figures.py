@@ -225,7 +225,7 @@ def test_a_figure_is_saved_as_png_and_svg_without_a_window(tmp_path):
 
 def test_without_a_browser_saving_is_a_sentence(tmp_path, monkeypatch):
     monkeypatch.setenv("BROWSER_PATH", str(tmp_path / "no-browser"))
-    with pytest.raises(InputError, match="needs Chrome or Chromium.*apt-get install chromium"):
+    with pytest.raises(InputError, match=r"needs Chrome or Chromium.*apt-get install chromium"):
         save_figures({"f": flip_shares_figure(flip_shares_table())}, tmp_path)
     with pytest.raises(InputError, match="png or svg, not 'pdf'"):
         save_figures({}, tmp_path, ["pdf"])
