@@ -48,11 +48,11 @@ class Stream:
         find = _Finder(self.pair_ids)
         used = 0
         shared = _shared_steps(self.parts)
-        for frame in _ahead(_by_step(self.parts, self.columns, self.rows)):
-            found = self._chunk(frame, find, shared)
-            if found is not None:
-                used += len(found.pair)
-                yield found
+        frames = _by_step(self.parts, self.columns, self.rows)
+        made = (self._chunk(frame, find, shared) for frame in frames)
+        for found in _ahead(found for found in made if found is not None):
+            used += len(found.pair)
+            yield found
         if not used:
             total = sum(part.rows for part in self.parts)
             raise StoreError(nothing_left(total, self.excluded))
@@ -200,10 +200,10 @@ def _shared_steps(parts: Sequence[Part]) -> list[tuple[int, int]]:
     return shared
 
 
-def _ahead(frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-    """The same frames, the next one read while this one is worked on."""
+def _ahead(chunks: Iterator[Trajectory]) -> Iterator[Trajectory]:
+    """The same chunks, the next one made while this one is worked on."""
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, frames, None)
-        while (frame := coming.result()) is not None:
-            coming = pool.submit(next, frames, None)
-            yield frame
+        coming = pool.submit(next, chunks, None)
+        while (found := coming.result()) is not None:
+            coming = pool.submit(next, chunks, None)
+            yield found

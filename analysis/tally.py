@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from analysis.arrays import Floats, Ints
-from analysis.trajectories import PARTS, WINDOWS, Trajectory
+from analysis.trajectories import PARTS, WINDOWS, Groups, Trajectory
 
 
 @dataclass(frozen=True)
@@ -32,40 +32,60 @@ class Tally:
 
 @dataclass(frozen=True)
 class Tallies:
-    """The tallies of K row values, side by side: a chunk's rows are gathered once for all."""
+    """The tallies of K row values."""
 
     names: tuple[str, ...]
     totals: Floats
-    """(P, PARTS, K) float64."""
+    """(K, P, PARTS) float64."""
     counts: Ints
-    """(P, PARTS, K) uint16."""
+    """(K, P, PARTS) uint16."""
 
     @classmethod
     def zeros(cls, pairs: int, names: Sequence[str]) -> "Tallies":
         """Nothing added yet."""
-        shape = (pairs, PARTS, len(names))
+        shape = (len(names), pairs, PARTS)
         return cls(tuple(names), np.zeros(shape), np.zeros(shape, np.uint16))
 
     def add(self, chunk: Trajectory, values: Mapping[str, npt.NDArray]) -> None:
-        """Add (N,) values of a chunk's rows under every name; NaN values are left out."""
-        groups, width = chunk.groups, len(self.names)
-        rows = np.empty((len(chunk.pair), width), np.float32)
+        """Add (N,) values of a chunk's rows under every name; NaN values are left out.
+
+        Groups ascend by pair, so sums are walked through in order and only a chunk's own rows, a
+        few megabytes, are reached at random.
+        """
+        turns = _turns(chunk.groups)
+        sizes = chunk.groups.sizes.astype(np.uint16)
         for place, name in enumerate(self.names):
-            rows[:, place] = values[name]
-        known = ~np.isnan(rows)
-        rows[~known] = 0
-        totals = self.totals.reshape(-1, width)
-        counts = self.counts.reshape(-1, width)
-        # The nth row of every group at once: a pair has few rows in a chunk.
-        for nth in range(int(groups.sizes.max(initial=0))):
-            more = groups.sizes > nth
-            mine = groups.order[groups.starts[more] + nth]
-            totals[groups.places[more]] += rows[mine]
-            counts[groups.places[more]] += known[mine]
+            total, count = self.totals[place].reshape(-1), self.counts[place].reshape(-1)
+            mine = values[name]
+            known = ~np.isnan(mine)
+            whole = bool(known.all())
+            if whole:
+                count[chunk.groups.places] += sizes
+            elif known.any():
+                mine = np.where(known, mine, mine.dtype.type(0))
+            else:
+                continue
+            for places, rows in turns:
+                total[places] += mine[rows]
+                if not whole:
+                    count[places] += known[rows]
 
     def __getitem__(self, name: str) -> Tally:
         place = self.names.index(name)
-        return Tally(self.totals[:, :, place], self.counts[:, :, place])
+        return Tally(self.totals[place], self.counts[place])
+
+
+def _turns(groups: Groups) -> list[tuple[Ints, Ints]]:
+    """The first row of every group, then the second of those that have one ...: places, rows."""
+    turns = []
+    places, starts, sizes = groups.places, groups.starts, groups.sizes
+    nth = 0
+    while len(places):
+        turns.append((places, groups.order[starts + nth]))
+        nth += 1
+        more = sizes > nth
+        places, starts, sizes = places[more], starts[more], sizes[more]
+    return turns
 
 
 @dataclass
@@ -139,12 +159,14 @@ class BinSums:
 
     def _weighted(self, window: str, mean: Floats, by: Floats) -> tuple[Floats, Ints]:
         known = np.isfinite(by)
-        factor = np.where(known, 1 / np.where(known, by, 1), 0)
-        shift = np.where(known, mean * factor, 0)
+        # float32 like the sums: a product of other types would copy them first.
+        factor = np.where(known, 1 / np.where(known, by, 1), 0).astype(np.float32)
+        shift = np.where(known, mean * factor, 0).astype(np.float32)
         total = np.zeros(self.sums.shape[1])
         count = np.zeros(self.sums.shape[1], np.int64)
         for part in WINDOWS[window]:
-            total += self.sums[part] @ factor - self.counts[part] @ shift
-            count += (self.counts[part] @ known.astype(np.float32)).astype(np.int64)
+            seen = self.counts[part].astype(np.float32)
+            total += self.sums[part] @ factor - seen @ shift
+            count += (seen @ known.astype(np.float32)).astype(np.int64)
         with np.errstate(invalid="ignore", divide="ignore"):
             return total / np.where(count > 0, count, np.nan), count

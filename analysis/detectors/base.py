@@ -58,11 +58,17 @@ def by_window(digest: Digest, window: str, scored: Scored) -> pa.Table:
         column("visits", pa.int32(), "visits in the window; 0: the scores are null"),
     ]
     arrays = [digest.pair_ids[met], digest.counted(window)[met].astype(np.int32)]
-    for suffix, chosen in [("", window), *((f"_{name}", name) for name in windows_of(digest))]:
-        for name, (values, meaning) in scored.items():
+    listed = windows_of(digest)
+    found = {
+        (name, chosen): values(chosen)[met].astype(np.float64)
+        for chosen in dict.fromkeys([window, *listed])
+        for name, (values, _) in scored.items()
+    }
+    for suffix, chosen in [("", window), *((f"_{name}", name) for name in listed)]:
+        for name, (_, meaning) in scored.items():
             words = f"{meaning}; {_words(chosen)}"
             fields.append(column(f"{name}{suffix}", pa.float64(), words))
-            arrays.append(values(chosen)[met].astype(np.float64))
+            arrays.append(found[name, chosen])
     return as_table(pa.schema(fields), arrays)
 
 

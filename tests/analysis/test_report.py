@@ -410,3 +410,35 @@ def test_mistakes_on_the_command_line_are_sentences(make_store, tmp_path, argume
     assert isinstance(result.exception, OutvotedError)
     assert words in str(result.exception)
     assert not Path(tmp_path / "x.html").exists()
+
+
+def test_training_dynamics_are_written_where_the_logits_are_known(make_store, tmp_path):
+    store = make_store(run=True)
+    arguments = [str(store.root), "--run", "r", "--out", str(tmp_path / "x.html"), "--top", "0"]
+    refused = invoke(*arguments, "--dynamics", str(tmp_path / "td"))
+    assert "names no objective.beta" in str(refused.exception)
+    update_run(store, "r", objective={"name": "adaptive_dpo", "beta": 1000})
+    result = invoke(*arguments, "--dynamics", str(tmp_path / "td"))
+    assert result.exit_code == 0, result.output
+    files = sorted(path.name for path in (tmp_path / "td").iterdir())
+    assert files == [*(f"dynamics_epoch_{k}.jsonl" for k in range(6)), "td_metrics.jsonl"]
+    assert len((tmp_path / "td" / "dynamics_epoch_5.jsonl").read_text().splitlines()) == 40
+
+
+def test_the_page_reads_the_dataset_and_shows_its_figures(analyzed):
+    body = outside_scripts(render(analyzed, top=1))
+    for words in (
+        "What kind of dataset is this?",
+        "This run reads the dataset as",
+        "more like a matter of taste",
+        "Pictures: ",
+        'id="figure-map"',
+        'id="figure-roc"',
+        'id="figure-annotators"',
+        'id="figure-suspect"',
+        'id="figure-calibration"',
+    ):
+        assert words in body, words
+    about = json.loads((analyzed.store.findings("r") / "dataset.json").read_text())
+    assert about["profile"]["kind"] in ("conflicting", "balanced", "over-simple")
+    assert about["krippendorff_alpha"] is None  # one vote a comparison
