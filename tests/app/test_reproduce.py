@@ -143,7 +143,7 @@ def test_no_held_out_pair_is_ever_trained_on(tmp_path: Path, scale: Scale) -> No
     table = read_pairs(store, ["pair_id", "split"]).to_pylist()
     aside = {row["pair_id"] for row in table if row["split"] == HELD_OUT}
     name = Cell(DPO, 0.2, 0).name
-    trained = read_trajectory(store, name, ["pair_id"])["pair_id"].to_pylist()
+    trained = read_trajectory(store, name, ["pair_id"], kind="train")["pair_id"].to_pylist()
     probed = read_trajectory(store, name, ["pair_id"], kind="probe")["pair_id"].to_pylist()
     assert len(aside) == 20
     assert set(probed) == aside

@@ -65,8 +65,11 @@ def read_trajectory(
     *,
     label_set: str = ORIGINAL,
     pairs: Sequence[str] | None = None,
+    kind: str | None = None,
 ) -> pa.Table:
     """The columns asked for of a run's rows, of some pairs, and the labels they fall under now.
+
+    `kind` train or probe; both without one.
 
     Adds `set_label` (the pair's label in `label_set`) and `known` (false where the store has no
     such pair). Without `pairs` every row is read: for small runs only. StoreError where the run is
@@ -83,7 +86,9 @@ def read_trajectory(
         table = fetch(
             con,
             f"SELECT {wanted}, l.label AS set_label, l.pair_id IS NOT NULL AS known "
-            f"FROM trajectory t {among} LEFT JOIN labelled l ON t.pair_id = l.pair_id",
+            f"FROM trajectory t {among} LEFT JOIN labelled l ON t.pair_id = l.pair_id "
+            "WHERE t.kind = coalesce(?, t.kind)",
+            kind,
         )
     if table.num_rows == 0 and pairs is None:
         raise StoreError(_no_rows(store, run))
