@@ -21,6 +21,7 @@ from toolkit.store.verdicts import Entry, Journal, publish
 from training.data import load_pairs, published
 from training.loop import train
 from training.recipe import Recipe
+from training.resume import read_log
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -231,3 +232,61 @@ def test_a_loss_that_is_not_a_number_stops_the_run_with_its_rows_kept(
     with pytest.raises(TrainingError, match="The loss became"):
         train(wild)
     assert len(rows_of(store)) >= 20
+
+
+def test_figures_go_to_tensorboard_and_samples_to_the_run(
+    make_store: StoreFactory, recipe_for: MakeRecipe
+) -> None:
+    from PIL import Image
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    store = make_store()
+    samples = {"prompts": ["a square", "a number"], "every": 4, "steps": 2, "guidance": 2.0}
+    train(recipe_for(store, steps=4, log_every=2, tensorboard=True, samples=samples))
+    events = EventAccumulator(str(store.run("r") / "metrics" / "tensorboard"))
+    events.Reload()
+    assert [point.step for point in events.Scalars("train/loss")] == [2, 4]
+    logged = read_log(store.run("r"), "scalars.jsonl")
+    shown = [point.value for point in events.Scalars("train/loss")]
+    assert shown == pytest.approx([entry["loss"] for entry in logged])
+    steps = sorted(path.name for path in (store.run("r") / "samples").iterdir())
+    assert steps == ["step-000000", "step-000004"]
+    first, last = (store.run("r") / "samples" / step / "01.png" for step in steps)
+    assert Image.open(first).size == (16, 16)
+    assert first.read_bytes() != last.read_bytes()
+
+
+def test_a_policy_that_gets_no_gradient_is_noticed(
+    make_store: StoreFactory, recipe_for: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.optim.AdamW, "step", lambda *_args, **_more: None)
+    with pytest.raises(TrainingError, match="After 8 steps no trainable tensor has changed"):
+        train(recipe_for(make_store()))
+
+
+def test_stored_weights_stand_instead_of_the_live_ones_or_multiply_them(
+    make_store: StoreFactory, recipe_for: MakeRecipe
+) -> None:
+    from toolkit.store.runs import start_run, write_findings
+
+    store = make_store(pairs=10)
+    ids = load_pairs(store, labels="original", split="train").pair_id.tolist()
+    start_run(store, "old", {"models": ["policy"], "labels": "original"}, "")
+    table = pa.table({"pair_id": ids[:4], "weight": [0.0, 0.5, 2.0, None]})
+    write_findings(store, "old", "trust", table, {})
+    weights = {"run": "old", "finding": "trust"}
+    metric = {"preset": "running", "rms_min_count": 2}
+    for mode in ("instead", "times"):
+        train(recipe_for(store, run=mode, metric=metric, weights={**weights, "mode": mode}))
+    last = {
+        mode: {row["pair_id"]: row for row in rows_of(store, mode) if row["step"] == 7}
+        for mode in ("instead", "times")
+    }
+    assert [last["instead"][k]["weight"] for k in ids[:3]] == [0.0, 0.5, 2.0]
+    assert last["instead"][ids[0]]["loss"] == 0
+    assert last["instead"][ids[4]]["weight"] < 1
+    for spot, factor in ((1, 0.5), (2, 2.0)):
+        row = last["times"][ids[spot]]
+        assert row["weight"] == pytest.approx(factor / (1 + 10 * row["minority"]), rel=1e-5)
+    with pytest.raises(RecipeError, match="has no column 'gone'; it has pair_id, weight"):
+        train(recipe_for(store, weights={**weights, "column": "gone"}))
