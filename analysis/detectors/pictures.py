@@ -12,8 +12,8 @@ from analysis.detectors.base import Detector
 from toolkit.images import Decoded
 from toolkit.schema import column
 
-FLAT = 2.0
-"""Standard deviation of grey values, 0 to 255, below which a picture shows nothing."""
+FLAT = 4.0
+"""Spread of a picture's colours, 0 to 255, below which it shows nothing."""
 NEAR = 4
 """Bits of 64 by which the perceptual hashes of two near-identical pictures differ at most."""
 
@@ -47,7 +47,8 @@ class Look:
     phash: int
     """64-bit perceptual hash."""
     spread: float
-    """Standard deviation of its grey values, 0 to 255."""
+    """Standard deviation of its values, 0 to 255, mean of red, green and blue: grey alone would
+    call a red shape on an equally bright ground flat."""
 
 
 def look(decoded: Decoded) -> Look:
@@ -55,8 +56,10 @@ def look(decoded: Decoded) -> Look:
     grey = decoded.picture.convert("L")
     bits = imagehash.phash(grey).hash.ravel()
     packed = int.from_bytes(np.packbits(bits).tobytes(), "big")
-    small = grey.resize((64, 64), Image.Resampling.BOX) if max(grey.size) > 64 else grey
-    return Look(decoded.content_hash, packed, float(np.asarray(small, np.float64).std()))
+    colour = decoded.picture.convert("RGB")
+    small = colour.resize((64, 64), Image.Resampling.BOX) if max(colour.size) > 64 else colour
+    spread = np.asarray(small, np.float64).reshape(-1, 3).std(axis=0).mean()
+    return Look(decoded.content_hash, packed, float(spread))
 
 
 def pictures(pairs: pa.Table, looks: Mapping[str, Look]) -> pa.Table:

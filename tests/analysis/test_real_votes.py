@@ -14,7 +14,7 @@ from analysis.arrays import numbers
 from analysis.detectors.agreement import agreement
 from analysis.detectors.annotators import annotators, overlap
 from analysis.detectors.consistency import consistency
-from analysis.detectors.pictures import look, pictures
+from analysis.detectors.pictures import FLAT, look, pictures
 from toolkit.images import decode
 from toolkit.pairs import make_comparison_id
 
@@ -128,7 +128,7 @@ def test_flat_pictures_and_one_picture_under_two_prompts_are_found_untold():
         looks[row["name"]] = look(decode(data))
     names = ("pair_id", "prompt", "image_0", "image_1")
     table = pictures(pa.table(dict(zip(names, zip(*pairs, strict=True), strict=True))), looks)
-    flat = {name for name, seen in looks.items() if seen.spread < 2.0}
+    flat = {name for name, seen in looks.items() if seen.spread < FLAT}
     assert 5 <= len(flat) <= 30
     for name in flat:  # told by an independent look at the pixels
         pixels = np.asarray(decode((AGIQA / "images" / name).read_bytes()).picture, float)

@@ -12,7 +12,7 @@ from analysis.arrays import numbers
 from analysis.detectors.agreement import agreement, ballots_of_scores, majority
 from analysis.detectors.annotators import annotator_minority, annotators, overlap
 from analysis.detectors.consistency import consistency
-from analysis.detectors.pictures import Look, look, pictures
+from analysis.detectors.pictures import FLAT, Look, look, pictures
 from toolkit.errors import InputError
 from toolkit.images import decode
 from toolkit.pairs import make_comparison_id
@@ -197,6 +197,15 @@ def test_defects_of_pictures_are_found_and_sound_ones_left_alone():
     assert [row["picture_defect"] for row in rows] == [1.0, 1.0, 1.0, 1.0, None]
     sound = pictures(pairs.slice(0, 1), looks).to_pylist()[0]
     assert sound["picture_defect"] == 0.0
+
+
+def test_a_shape_as_bright_as_its_ground_is_not_flat():
+    image = Image.new("RGB", (64, 64), (150, 80, 80))
+    ImageDraw.Draw(image).ellipse((20, 20, 44, 44), fill=(40, 130, 100))
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    assert np.asarray(image.convert("L")).std() < 3
+    assert look(decode(out.getvalue())).spread > FLAT
 
 
 def votes_of(*rows):
