@@ -24,7 +24,7 @@ def demo(
 ) -> None:
     """Draw a world, flip a fifth of its labels, train, find them again, export; open the desk.
 
-    A step whose result is there already is not done again, so an interrupted demo goes on.
+    A step whose result is there already is not done again: an interrupted demo goes on.
     """
     from rich.console import Console
 
@@ -72,17 +72,14 @@ def _draw(place: Path, pairs: int, seed: int, console: Any) -> "Store":
 def _train(store: "Store", steps: int | None, seed: int, console: Any) -> None:
     from toolkit.store.runs import run_about
     from training import recipe as recipes
-    from training.loop import train
+    from training.loop import resume, train
 
     if (store.run(RUN) / "run.json").exists():
         if run_about(store, RUN).get("finished"):
             console.print(f"run {RUN} is there already")
             return
-        kept = store.folder("interrupted")
-        kept.mkdir(exist_ok=True)
-        aside = kept / f"{RUN}-{len(list(kept.iterdir()))}"
-        store.run(RUN).rename(aside)
-        console.print(f"the run that was interrupted is kept in {aside}; beginning again")
+        resume(store, RUN, steps=steps, console=console)
+        return
     recipe = recipes.load_recipe(
         Path(recipes.__file__).parent / "recipes" / "miniworld.yaml",
         store=str(store.root),

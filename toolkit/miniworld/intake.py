@@ -1,6 +1,6 @@
 """The mini world into a store, its truth beside it and never in it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from toolkit.ingest import SourceImage, SourceRow, Summary, ingest_rows
-from toolkit.miniworld.world import STANDARD, World, build, oracle
+from toolkit.miniworld.world import STANDARD, TRUTH_SCHEMA, World, each, oracle
 from toolkit.parts import write_whole
 from toolkit.store import Store
 from toolkit.store.labels import write_label_set
@@ -31,22 +31,24 @@ def ingest_world(
 
     `progress` hears how many more pairs are in. Drawing the same world again changes nothing.
     """
-    built = build(world, pairs, seed)
-    rows = (
-        SourceRow(
-            prompt=record.prompt,
-            image_0=SourceImage(record.image_0_uid, record.image_0),
-            image_1=SourceImage(record.image_1_uid, record.image_1),
-            label=float(record.label),
-            split=split,
-            annotator=record.annotator,
-            extra={"model_0": record.model_0, "model_1": record.model_1},
-            distinguishing=(record.annotator,),
-        )
-        for record in built.pairs
-    )
-    summary = ingest_rows(store, SOURCE, rows, progress=progress)
-    write_whole(truth, built.truth)
+    known: list[dict[str, object]] = []
+
+    def rows() -> Iterator[SourceRow]:
+        for record, row in each(world, pairs, seed):
+            known.append(row)
+            yield SourceRow(
+                prompt=record.prompt,
+                image_0=SourceImage(record.image_0_uid, record.image_0),
+                image_1=SourceImage(record.image_1_uid, record.image_1),
+                label=float(record.label),
+                split=split,
+                annotator=record.annotator,
+                extra={"model_0": record.model_0, "model_1": record.model_1},
+                distinguishing=(record.annotator,),
+            )
+
+    summary = ingest_rows(store, SOURCE, rows(), progress=progress)
+    write_whole(truth, pa.Table.from_pylist(known, schema=TRUTH_SCHEMA))
     return summary
 
 

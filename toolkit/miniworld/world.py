@@ -8,7 +8,7 @@ import hashlib
 import io
 import itertools
 from bisect import bisect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
@@ -128,9 +128,17 @@ the same in the taste of the annotator; `kind` is correct, erroneous or subjecti
 
 def build(world: World = STANDARD, pairs: int = 2000, seed: int = 0) -> BuiltWorld:
     """Build the first `pairs` pairs of a seed; pair k is the same whatever their number."""
-    built = [_pair(world, seed, index) for index in range(pairs)]
+    built = list(each(world, pairs, seed))
     truth = pa.Table.from_pylist([row for _, row in built], schema=TRUTH_SCHEMA)
     return BuiltWorld(world, seed, tuple(record for record, _ in built), truth)
+
+
+def each(
+    world: World = STANDARD, pairs: int = 2000, seed: int = 0
+) -> Iterator[tuple[PairRecord, dict[str, object]]]:
+    """The pairs of `build` one by one as they are drawn, each with its row of the truth."""
+    for index in range(pairs):
+        yield _pair(world, seed, index)
 
 
 def comparison(world: World, seed: int, index: int) -> Comparison:
