@@ -31,9 +31,10 @@ class LiveMetric:
         here = torch.zeros(1, device=device)
         self.running = RunningScale.zeros(here, self._models, metric)
         earlier = metric.window - 1 if metric.preset == "history" else 0
-        self.earlier = torch.full((earlier, pairs if earlier else 0), torch.nan, device=device)
-        """(window - 1, N): scaled ell of a pair's earlier visits, newest first, as under label 1:
-        held by image slot, since a verdict may turn the label between two visits."""
+        self.earlier = torch.full((earlier, pairs + 1 if earlier else 0), torch.nan, device=device)
+        """(window - 1, N + 1): scaled ell of a pair's earlier visits, newest first, as under label 1:
+        held by image slot, since a verdict may turn the label between two visits. The last
+        column is nobody's."""
         self._sums = (self.running.squares.clone(), self.running.counts.clone())
         self._seen: list[tuple[Tensor, Tensor]] = []
 
@@ -67,9 +68,16 @@ class LiveMetric:
         self.running.update(squares, counts, self.metric)
         self._sums = (torch.zeros_like(squares), torch.zeros_like(counts))
         for pair, scaled in self._seen:
-            pair, scaled = accelerator.gather(pair), accelerator.gather(scaled)
-            self.earlier[:, pair] = torch.cat([scaled[None], self.earlier[:-1, pair]])
+            self._remember(accelerator.gather(pair), accelerator.gather(scaled))
         self._seen = []
+
+    def _remember(self, pair: Tensor, scaled: Tensor) -> None:
+        """Push visits, (B,) each, in their order; a pair may come twice where two epochs meet."""
+        nobody = self.earlier.shape[1] - 1
+        before = (pair[:, None] == pair[None, :]).tril(-1).sum(1)
+        for turn in range(-(-len(pair) // nobody) + 1):  # a pair comes at most so often
+            spot = torch.where(before == turn, pair, nobody)
+            self.earlier[:, spot] = torch.cat([scaled[None], self.earlier[:-1, spot]])
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint must hold for the metric to go on unchanged."""

@@ -86,3 +86,30 @@ def test_history_reads_the_pairs_own_earlier_visits() -> None:
     assert state.measure(
         torch.tensor([[1.0]]), torch.tensor([3]), t, torch.ones(1)
     ).scores.stability.isnan()
+
+
+def test_a_pair_met_twice_in_a_step_leaves_two_visits() -> None:
+    """As where one epoch ends and the next begins; and not more where data are fewer than pairs."""
+    metric = Metric("history", rho=1.0, rms_min_count=1, timestep_bins=1, rms_decay=0.0, window=4)
+    state, t = live(metric, models=1, pairs=3), torch.zeros(1, dtype=torch.int64)
+    state.measure(torch.tensor([[1.0]]), torch.tensor([1]), t, torch.ones(1))
+    state.end_step(OneProcess())
+    ell, pairs = torch.tensor([[2.0, 3.0, 4.0, 5.0]]), torch.tensor([1, 0, 1, 1])
+    state.measure(ell, pairs, t.repeat(4), torch.ones(4))
+    state.end_step(OneProcess())
+    earlier = state.earlier[:, :3].nan_to_num(0.0)
+    torch.testing.assert_close(earlier[:, 1], torch.tensor([5.0, 4.0, 2.0]))
+    torch.testing.assert_close(earlier[:, 0], torch.tensor([3.0, 0.0, 0.0]))
+    assert (earlier[:, 2] == 0).all()
+
+
+def test_a_turned_label_turns_the_earlier_visits_too() -> None:
+    metric = Metric("history", rho=1.0, rms_min_count=1, timestep_bins=1, rms_decay=0.0, window=2)
+    state, pair, t = live(metric, models=1, pairs=1), torch.tensor([0]), torch.tensor([0])
+    for _ in range(2):
+        state.measure(torch.tensor([[2.0]]), pair, t, torch.ones(1))
+        state.end_step(OneProcess())
+    same = state.measure(torch.tensor([[2.0]]), pair, t, torch.ones(1)).scores
+    turned = state.measure(torch.tensor([[-2.0]]), pair, t, torch.zeros(1)).scores
+    torch.testing.assert_close(turned.confidence, 1 - same.confidence)
+    torch.testing.assert_close(turned.stability, same.stability)
