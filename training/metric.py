@@ -32,9 +32,9 @@ class LiveMetric:
         self.running = RunningScale.zeros(here, self._models, metric)
         earlier = metric.window - 1 if metric.preset == "history" else 0
         self.earlier = torch.full((earlier, pairs + 1 if earlier else 0), torch.nan, device=device)
-        """(window - 1, N + 1): scaled ell of a pair's earlier visits, newest first, as under label 1:
-        held by image slot, since a verdict may turn the label between two visits. The last
-        column is nobody's."""
+        """(window - 1, N + 1): scaled ell of a pair's earlier visits, newest first, as if image_0
+        were chosen, since a verdict may turn the label between two visits. The last column is
+        nobody's."""
         self._sums = (self.running.squares.clone(), self.running.counts.clone())
         self._seen: list[tuple[Tensor, Tensor]] = []
 

@@ -42,6 +42,29 @@ def majority(
     _told(majority_set(open_store(store), name, base=base, min_votes=min_votes), base)
 
 
+@app.command("outvote")
+def outvote(
+    store: StoreArgument,
+    ballots: Annotated[
+        str, typer.Option(help="Further voices: a Parquet or CSV file with pair_id, voice, choice.")
+    ],
+    name: Annotated[str, typer.Option(help="Name of the new set.")] = "outvoted",
+    base: Annotated[str, typer.Option(help="The label set that votes along.")] = "original",
+) -> None:
+    """The majority of the label and further voices, such as scorers."""
+    from app.cli.extras import needs
+
+    with needs("analyze"):
+        from analysis.voting import vote_in_store
+    from analysis.known import read_ballots
+    from toolkit.store import open_store
+
+    changed, heard = vote_in_store(
+        open_store(store), read_ballots(ballots), name=name, base=base, source=ballots
+    )
+    typer.echo(f"Label set {name}: {changed} labels outvoted of {heard} pairs with further voices.")
+
+
 @app.command("curated")
 def curated(
     store: StoreArgument,

@@ -40,13 +40,11 @@ def registered() -> typer.Typer:
         reproduce,
         resume,
         train,
-        vote,
     )
 
     app.add_typer(ingest.app, name="ingest")
     app.add_typer(labels.app, name="labels")
     app.command("flip")(flip.flip)
-    app.command("vote")(vote.vote)
     app.command("plan")(plan.plan)
     app.command("train")(train.train)
     app.command("resume")(resume.resume)

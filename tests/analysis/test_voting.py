@@ -50,6 +50,8 @@ def test_the_command_says_how_many_labels_were_outvoted(make_store, tmp_path):
     path = tmp_path / "ballots.csv"
     lines = [f"{row['pair_id']},{v},{1 - row['label']}\n" for row in rows[:3] for v in "ab"]
     path.write_text("pair_id,voice,choice\n" + "".join(lines))
-    result = CliRunner().invoke(registered(), ["vote", str(store.root), "--ballots", str(path)])
+    result = CliRunner().invoke(
+        registered(), ["labels", "outvote", str(store.root), "--ballots", str(path)]
+    )
     assert result.exit_code == 0, result.output
-    assert "Label set majority: 3 labels outvoted of 3 pairs" in result.output
+    assert "Label set outvoted: 3 labels outvoted of 3 pairs" in result.output
