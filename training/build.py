@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from toolkit.errors import RecipeError
+from toolkit.errors import RecipeError, TrainingError
 from toolkit.store import Store
 from training.cache import folder_hash, image_ingredients, text_ingredients
 from training.data import Pairs
@@ -20,6 +20,12 @@ from training.step import Learner
 
 def build_learner(recipe: Recipe, models: Models, pairs: Pairs, accelerator: Any) -> Learner:
     """The policy on its device, its reference and footprints, optimiser, metric and objective."""
+    kind = accelerator.distributed_type.value
+    if kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM", "TP"):
+        raise TrainingError(
+            f"accelerate was set up for {kind}, which splits the network that reference and "
+            "footprints are read through; launch with --multi_gpu (DDP) instead."
+        )
     prepare_trainable(models, recipe.backbone)
     for part in (models.unet, models.vae, *models.text_encoders):
         part.to(accelerator.device)

@@ -46,15 +46,34 @@ class Models:
 
 
 def resolve_path(path: str) -> Path:
-    """The folder behind `path`. TrainingError where it is no diffusers pipeline folder."""
+    """The folder behind `path`: a folder, miniature:NAME, or hub:OWNER/NAME.
+
+    TrainingError where it is no diffusers pipeline folder, or the hub cannot be reached.
+    """
     kind, _, name = path.partition(":")
+    if kind == "hub":
+        return _fetched(name)
     folder = MINIATURES / name if kind == "miniature" else Path(path)
     if not (folder / "model_index.json").is_file():
         raise TrainingError(
             f"The backbone {path} is no diffusers folder ({folder} has no model_index.json); name "
-            "a folder made by save_pretrained, or miniature:sd."
+            "a folder made by save_pretrained, miniature:sd, or hub:OWNER/NAME."
         )
     return folder
+
+
+def _fetched(repository: str) -> Path:
+    """The hub's copy of a pipeline on this machine, downloaded where it is not there yet."""
+    from huggingface_hub import snapshot_download
+
+    wanted = ["model_index.json", "*/*.json", "*/*.txt", "*/*.safetensors"]
+    try:
+        return Path(snapshot_download(repository, allow_patterns=wanted))
+    except Exception as problem:  # the hub's errors have no common ancestor
+        raise TrainingError(
+            f"hub:{repository} cannot be fetched ({str(problem).splitlines()[0]}); check the name "
+            "and the network, or name a local diffusers folder."
+        ) from problem
 
 
 def family_of(folder: Path) -> Family:

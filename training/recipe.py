@@ -38,7 +38,8 @@ class Lora(Section):
 
 
 class Backbone(Section):
-    """The model that is aligned: a local diffusers folder, or `miniature:sd` / `miniature:sdxl`."""
+    """The model that is aligned: a local diffusers folder, `miniature:sd`, `miniature:sdxl`,
+    or `hub:OWNER/NAME` where the machine has a network."""
 
     path: str
     train: Literal["lora", "full"] = "lora"

@@ -290,3 +290,25 @@ def test_stored_weights_stand_instead_of_the_live_ones_or_multiply_them(
         assert row["weight"] == pytest.approx(factor / (1 + 10 * row["minority"]), rel=1e-5)
     with pytest.raises(RecipeError, match="has no column 'gone'; it has pair_id, weight"):
         train(recipe_for(store, weights={**weights, "column": "gone"}))
+
+
+def test_a_network_that_accelerate_splits_is_refused(
+    make_store: StoreFactory, recipe_for: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from accelerate import Accelerator
+    from accelerate.utils import DistributedType
+
+    monkeypatch.setattr(Accelerator, "distributed_type", DistributedType.FSDP)
+    store = make_store()
+    with pytest.raises(TrainingError, match=r"set up for FSDP, .* launch with --multi_gpu"):
+        train(recipe_for(store))
+    assert store.runs() == []
+
+
+def test_a_backbone_that_the_hub_does_not_give_is_a_sentence(
+    make_store: StoreFactory, recipe_for: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    recipe = recipe_for(make_store(), backbone={"path": "hub:nobody/nothing-at-all"})
+    with pytest.raises(TrainingError, match="hub:nobody/nothing-at-all cannot be fetched"):
+        train(recipe)
