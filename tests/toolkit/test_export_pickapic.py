@@ -532,4 +532,4 @@ def test_the_command_needs_out_or_preview_and_a_known_format(tmp_path, store):
     _, _, problem = command(store.root)
     assert "--out is missing" in str(problem)
     _, _, problem = command(store.root, "--out", tmp_path / "o", "--format", "csv")
-    assert "There is no format 'csv'; --format is pickapic." in str(problem)
+    assert "There is no format 'csv'; --format is pickapic, " in str(problem)
