@@ -22,7 +22,7 @@ $(READY): requirements.txt pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 		{ echo "$(PYTHON) cannot make environments; on Debian or Ubuntu type: apt-get install python3-venv"; exit 1; }
 	@test -x "$(UV)" || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(UV) pip install --python $(BIN)/python --require-hashes --requirements requirements.txt
+	$(UV) pip install --python $(BIN)/python --compile-bytecode --require-hashes --requirements requirements.txt
 	$(UV) pip install --python $(BIN)/python --no-deps --editable .
 	@touch $(READY)
 
