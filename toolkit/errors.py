@@ -23,3 +23,7 @@ class RecipeError(OutvotedError):
 
 class TrainingError(OutvotedError):
     """A run cannot begin or cannot go on."""
+
+
+class BrokenLoss(TrainingError):
+    """A run's loss became 0, infinite or NaN: the method's doing, not the machine's."""

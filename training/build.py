@@ -68,6 +68,7 @@ def build_learner(recipe: Recipe, models: Models, pairs: Pairs, accelerator: Any
         optimiser,
         schedule,
         section.max_grad_norm,
+        section.grad_norm,
         recipe.seed,
     )
 

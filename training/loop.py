@@ -14,6 +14,7 @@ from toolkit.store import Store
 from toolkit.store.runs import run_about, start_run, update_run
 from toolkit.trajectory import Recorder
 from training.batches import Source, micro_batches
+from training.boards import Board, boards
 from training.build import about_models, build_learner, pairs_per_step, reference_errors
 from training.cache import Encoded
 from training.checkpoint import restore_checkpoint, save_checkpoint
@@ -161,14 +162,20 @@ def _session(
         held_out = Source(recipe, others, models, encoded, None)
     writer = Recorder(store.run(run), about_models(learner), rank=accelerator.process_index)
     recorder = RunRecorder(writer, pairs, known, micro=begin * recipe.accumulation)
-    log = Log(
-        store.run(run),
-        main=accelerator.is_main_process,
-        tensorboard=recipe.tensorboard,
-        console=console,
-    )
+    main = accelerator.is_main_process
+    shown = _boards(recipe, store.run(run)) if main else []
+    log = Log(store.run(run), main=main, boards=shown, console=console)
     return Session(
         recipe, store, run, models, learner, source, recorder, live, held_out, log, begin
+    )
+
+
+def _boards(recipe: Recipe, run: Path) -> list[Board]:
+    return boards(
+        run,
+        tensorboard=recipe.tensorboard,
+        wandb=recipe.wandb,
+        recipe=recipe.model_dump(mode="json"),
     )
 
 

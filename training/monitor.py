@@ -6,14 +6,16 @@ of held-out pairs.
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from toolkit.errors import TrainingError
+from toolkit.errors import BrokenLoss
 from toolkit.parts import write_text_whole
+from training.boards import Board
 from training.recorder import Seen
 
 BINS = 5
@@ -24,7 +26,7 @@ _GROWTH = 0.05
 
 
 def log_entry(step: int, seen: Seen, speed: float, timesteps: int, accelerator: Any) -> Any:
-    """Means over all ranks since the last log point. TrainingError on a loss of 0, inf or NaN.
+    """Means over all ranks since the last log point. BrokenLoss where it is 0, inf or NaN.
 
     `chosen_growth` and `rejected_growth` are the policy's error less the reference's, over the
     reference's error on the chosen image, and by equal parts of the noise schedule.
@@ -34,7 +36,7 @@ def log_entry(step: int, seen: Seen, speed: float, timesteps: int, accelerator: 
     chosen, rejected, reference = np.array(by_bin).reshape(3, BINS)
     mean = loss / rows
     if not math.isfinite(mean) or mean == 0:
-        raise TrainingError(
+        raise BrokenLoss(
             f"The loss became {mean:g} before step {step}; the rows and checkpoints up to there "
             "are kept. Lower the learning rate or beta and start again under another --run."
         )
@@ -70,14 +72,14 @@ def _share(part: float, whole: float) -> float | None:
 
 
 class Log:
-    """Writes the entries of one run, on the main process; and TensorBoard's, if asked for."""
+    """Writes the entries of one run, on the main process, and sends them to its boards."""
 
-    def __init__(self, run: Path, *, main: bool, tensorboard: bool, console: Any) -> None:
+    def __init__(self, run: Path, *, main: bool, boards: Sequence[Board], console: Any) -> None:
         self._folder = run / "metrics"
         self._console = console if main else None
         self._main = main
         self._warned = False
-        self._board = _board(self._folder / "tensorboard") if main and tensorboard else None
+        self._boards = boards
 
     def scalars(self, entry: dict[str, Any]) -> None:
         """Append a log point; warn once where the chosen images' own error grows."""
@@ -107,9 +109,9 @@ class Log:
             self._console.print(text)
 
     def close(self) -> None:
-        """End TensorBoard's writer."""
-        if self._board is not None:
-            self._board.close()
+        """End the boards."""
+        for board in self._boards:
+            board.close()
 
     def _write(self, name: str, entry: dict[str, Any], tag: str) -> None:
         if not self._main:
@@ -117,10 +119,10 @@ class Log:
         self._folder.mkdir(parents=True, exist_ok=True)
         with (self._folder / name).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(entry) + "\n")
-        if self._board is not None:
+        for board in self._boards:
             for key, value in entry.items():
                 if key != "step" and isinstance(value, float):
-                    self._board.add_scalar(f"{tag}/{key}", value, entry["step"])
+                    board.write(f"{tag}/{key}", value, entry["step"])
 
 
 def forget_after(run: Path, step: int) -> None:
@@ -129,17 +131,6 @@ def forget_after(run: Path, step: int) -> None:
         lines = path.read_text(encoding="utf-8").split("\n")[:-1]
         kept = [line for line in lines if json.loads(line)["step"] <= step]
         write_text_whole(path, "".join(line + "\n" for line in kept))
-
-
-def _board(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as problem:
-        raise TrainingError(
-            "The recipe says tensorboard: true, and tensorboard is not installed; type "
-            "`pip install tensorboard`, or take the line out."
-        ) from problem
-    return SummaryWriter(folder)
 
 
 def status(entry: dict[str, Any]) -> str:

@@ -35,7 +35,10 @@ class Plan:
     images: int
     prompts: int
     steps: int
+    processes: int
+    """Each on a device like the one that was tried."""
     pairs_per_step: int
+    """Over all processes."""
     numbers: int
     """Trainable numbers of the policy."""
     models: int
@@ -81,7 +84,12 @@ class Plan:
     def hours(self) -> float:
         """Steps and encoding."""
         stepping = self.steps * self.step_seconds
-        return (stepping + self.encoded_pairs * self.encode_seconds) / 3600
+        return (stepping + self.encoding_seconds) / 3600
+
+    @property
+    def encoding_seconds(self) -> float:
+        """Shared out over the processes."""
+        return self.encoded_pairs * self.encode_seconds / self.processes
 
     @property
     def trajectory_bytes(self) -> int:
@@ -95,11 +103,12 @@ class Plan:
         return (self.checkpoints * self.models + 3) * self.numbers * 4
 
 
-def plan(recipe: Recipe) -> Plan:
-    """Try two steps of a recipe and count the rest.
+def plan(recipe: Recipe, processes: int = 1) -> Plan:
+    """Try two steps of a recipe on one device and count the rest for `processes` like it.
 
-    RecipeError, StoreError or TrainingError as `train` would raise them; TrainingError where the
-    device has too little memory for the trial.
+    What they say to each other takes time that no trial of one process shows. RecipeError,
+    StoreError or TrainingError as `train` would raise them; TrainingError where the device has too
+    little memory for the trial.
     """
     from accelerate import Accelerator
 
@@ -119,7 +128,7 @@ def plan(recipe: Recipe) -> Plan:
             f"The trial step does not fit into the memory of {_device_name(accelerator)}; lower "
             "batch_size and raise accumulation, or set network.gradient_checkpointing: true."
         ) from problem
-    return _counted(recipe, models, pairs, learner, encode, step)
+    return _counted(recipe, models, pairs, learner, encode, step, processes)
 
 
 def _trial(recipe: Recipe, learner: Learner, stream: Any) -> tuple[float, float]:
@@ -144,11 +153,17 @@ def _now(device: torch.device) -> float:
 
 
 def _counted(
-    recipe: Recipe, models: Models, pairs: Pairs, learner: Learner, encode: float, step: float
+    recipe: Recipe,
+    models: Models,
+    pairs: Pairs,
+    learner: Learner,
+    encode: float,
+    step: float,
+    processes: int,
 ) -> Plan:
     images, prompts = needed(pairs)
     held = images * image_bytes(models, recipe.backbone.resolution) + prompts * prompt_bytes(models)
-    together = pairs_per_step(recipe, learner)
+    together = processes * pairs_per_step(recipe, learner)
     met = min(1.0, recipe.steps * together / len(pairs))
     device = learner.accelerator.device
     return Plan(
@@ -157,6 +172,7 @@ def _counted(
         images=images,
         prompts=prompts,
         steps=recipe.steps,
+        processes=processes,
         pairs_per_step=together,
         numbers=sum(p.numel() for p in trainable(learner.bare).values()),
         models=1 + len(learner.footprints),

@@ -147,6 +147,10 @@ class Optimiser(Section):
     beta1: Share = 0.9
     beta2: Share = 0.999
     max_grad_norm: PositiveFloat = 1.0
+    """A longer gradient is shortened to this norm."""
+    grad_norm: PositiveFloat | None = None
+    """Every gradient, long or short, is brought to this norm instead: objectives of different
+    slopes then compare step by step."""
 
 
 class Network(Section):
@@ -190,6 +194,8 @@ class Recipe(Section):
     held_out: HeldOut | None = None
     samples: Samples | None = None
     tensorboard: bool = False
+    wandb: str | None = None
+    """The project on Weights & Biases that the figures go to, where wandb is installed."""
     log_every: PositiveInt = 10
     checkpoint_every: PositiveInt = 500
 

@@ -4,14 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import (
-    DPMSolverMultistepScheduler,
-    StableDiffusionPipeline,
-    StableDiffusionXLPipeline,
-)
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 
 from training.models import Models
 from training.recipe import Samples
+from training.sampling import Sample, Sampling, draw
 
 
 @torch.no_grad()
@@ -20,36 +17,27 @@ def draw_samples(
 ) -> list[Path]:
     """Save one PNG a prompt under `folder`, 00.png and so on, and prompts.txt; their paths.
 
-    Prompt k starts from the noise of seed + k, whatever else is drawn.
+    A prompt starts from its own noise (`sampling.noise_of`), whatever else is drawn.
     """
-    pipeline = _pipeline(models, unet)
-    pipeline.set_progress_bar_config(disable=True)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "prompts.txt").write_text("\n".join(section.prompts) + "\n", encoding="utf-8")
+    wanted = [Sample(k, prompt, section.seed) for k, prompt in enumerate(section.prompts)]
+    how = Sampling("dpm", section.steps, section.guidance, resolution)
     written = []
-    for k, prompt in enumerate(section.prompts):
-        image = pipeline(
-            prompt,
-            generator=torch.Generator().manual_seed(section.seed + k),
-            num_inference_steps=section.steps,
-            guidance_scale=section.guidance,
-            height=resolution,
-            width=resolution,
-        ).images[0]
-        written.append(folder / f"{k:02d}.png")
-        image.save(written[-1])
+    for some, images in draw(_pipeline(models, unet), wanted, how, batch=1):
+        written.append(folder / f"{some[0].prompt_index:02d}.png")
+        images[0].save(written[-1])
     return written
 
 
 def _pipeline(models: Models, unet: Any) -> Any:
-    scheduler = DPMSolverMultistepScheduler.from_config(models.scheduler.config)
     if models.family == "sd":
         return StableDiffusionPipeline(
             vae=models.vae,
             text_encoder=models.text_encoders[0],
             tokenizer=models.tokenizers[0],
             unet=unet,
-            scheduler=scheduler,
+            scheduler=models.scheduler,
             safety_checker=None,
             feature_extractor=None,
             requires_safety_checker=False,
@@ -61,6 +49,6 @@ def _pipeline(models: Models, unet: Any) -> Any:
         tokenizer=models.tokenizers[0],
         tokenizer_2=models.tokenizers[1],
         unet=unet,
-        scheduler=scheduler,
+        scheduler=models.scheduler,
         add_watermarker=False,
     )

@@ -31,6 +31,8 @@ class Sampling(NamedTuple):
     sampler: str = "ddim"
     steps: int = 30
     guidance: float = 7.5
+    side: int | None = None
+    """Of the images, in pixels; None for the backbone's own."""
 
 
 def noise_of(prompt: str, seed: int) -> torch.Generator:
@@ -62,5 +64,7 @@ def draw(
             generator=[noise_of(sample.prompt, sample.seed) for sample in some],
             num_inference_steps=sampling.steps,
             guidance_scale=sampling.guidance,
+            height=sampling.side,
+            width=sampling.side,
         )
         yield some, list(made.images)

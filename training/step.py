@@ -7,6 +7,7 @@ its footprints). A pair's two images share one timestep and one noise.
 """
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -74,6 +75,7 @@ class Learner(NamedTuple):
     optimiser: torch.optim.Optimizer
     schedule: Any
     max_grad_norm: float
+    grad_norm: float | None
     seed: int
 
 
@@ -94,7 +96,7 @@ def train_step(
             row = judge(learner, batch, policy, aside, step)
             accelerator.backward(row.outcome.loss.mean() / count)
         rows.append(row)
-    accelerator.clip_grad_norm_(list(trainable(learner.unet).values()), learner.max_grad_norm)
+    bound_gradient(learner)
     learner.optimiser.step()
     learner.schedule.step()
     learner.optimiser.zero_grad(set_to_none=True)
@@ -103,6 +105,19 @@ def train_step(
         footprint.update(tensors)
     learner.metric.end_step(accelerator)
     return rows
+
+
+def bound_gradient(learner: Learner) -> None:
+    """Clip the gradient, or bring it to `grad_norm`; one of 0 stays as it is."""
+    tensors = list(trainable(learner.unet).values())
+    if learner.grad_norm is None:
+        learner.accelerator.clip_grad_norm_(tensors, learner.max_grad_norm)
+        return
+    norm = learner.accelerator.clip_grad_norm_(tensors, math.inf)
+    factor = torch.where(norm > 0, learner.grad_norm / norm, 1)
+    for tensor in tensors:
+        if tensor.grad is not None:
+            tensor.grad.mul_(factor.to(tensor.grad.device))
 
 
 def errors_of(unet: torch.nn.Module, batch: Batch, tensors: TensorSet | None = None) -> Tensor:

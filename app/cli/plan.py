@@ -13,6 +13,9 @@ def plan(
     store: Annotated[str | None, typer.Option(help="Overrides the recipe's store.")] = None,
     labels: Annotated[str | None, typer.Option(help="Overrides the recipe's label set.")] = None,
     steps: Annotated[int | None, typer.Option(help="Overrides the recipe's steps.")] = None,
+    processes: Annotated[
+        int, typer.Option(min=1, help="As many devices like this one, under accelerate launch.")
+    ] = 1,
 ) -> None:
     """Say memory, speed, hours and disk of a run, from two trial steps that write nothing."""
     from rich.console import Console
@@ -27,7 +30,7 @@ def plan(
     settings = load_recipe(recipe, store=store, labels=labels, steps=steps)
     console = Console(soft_wrap=True, highlight=False)
     with console.status("loading, then two trial steps"):
-        found = foresee(settings)
+        found = foresee(settings, processes)
     for line in said(settings, found.pairs_per_step):
         console.print(line, markup=False)
     for name, text in summary(found):
@@ -42,14 +45,13 @@ def summary(found: "Plan") -> list[tuple[str, str]]:
             f"{found.pairs:,} with {found.images:,} images and {found.prompts:,} prompts; "
             f"{found.visits:.1f} visits each over {found.steps:,} steps of {found.pairs_per_step}",
         ),
-        ("device", found.device),
+        ("device", found.device if found.processes == 1 else f"{found.processes} x {found.device}"),
         ("trains", f"{found.numbers:,} numbers, {found.models} models"),
-        ("memory", f"{size(found.peak_memory)} at most in the trial"),
+        ("memory", f"{size(found.peak_memory)} at most in the trial, on each device"),
         ("speed", f"{found.pairs_per_second:.3g} pairs a second, once they are encoded"),
         (
             "time",
-            f"{found.hours:.3g} hours, {found.encoded_pairs * found.encode_seconds / 3600:.2g} of "
-            "them encoding",
+            f"{found.hours:.3g} hours, {found.encoding_seconds / 3600:.2g} of them encoding",
         ),
         (
             "cache",

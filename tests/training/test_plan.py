@@ -25,6 +25,7 @@ def a_plan(**changes: float) -> Plan:
         images=150,
         prompts=40,
         steps=36,
+        processes=1,
         pairs_per_step=10,
         numbers=1000,
         models=3,
@@ -50,6 +51,16 @@ def test_hours_count_steps_and_what_must_be_encoded() -> None:
     assert a_plan(steps=5).encoded_pairs == 50  # not every pair is met
     assert a_plan().trajectory_bytes == 36_000
     assert a_plan().checkpoint_bytes == (2 * 3 + 3) * 4000
+
+
+def test_processes_share_the_encoding_and_take_more_pairs_a_step(
+    make_store: StoreFactory, recipe_for: MakeRecipe
+) -> None:
+    assert a_plan(processes=5).hours == pytest.approx((72 + 10) / 3600)
+    recipe = recipe_for(make_store(), run=None)
+    one, four = plan(recipe), plan(recipe, 4)
+    assert (four.rows, four.pairs_per_step) == (4 * one.rows, 4 * one.pairs_per_step)
+    assert four.checkpoint_bytes == one.checkpoint_bytes
 
 
 def test_a_plan_counts_what_is_there_and_writes_nothing(
