@@ -25,7 +25,7 @@ from analysis.judging import RESAMPLES
 from analysis.tables import (
     between,
 )
-from analysis.trajectories import SPANS
+from analysis.trajectories import window_words
 from analysis.words import (
     detector_names,
     extra_words,
@@ -219,13 +219,13 @@ def _pairs(analysis: Analysis, top: int) -> list[dict[str, Any]]:
 
 
 def _settings(analysis: Analysis) -> list[tuple[str, str]]:
-    start, end = SPANS.get(analysis.window, (0.0, 1.0))
     said = {
         "store": str(analysis.store.root),
         "run": analysis.run,
         "label set": analysis.labels,
         "models": ", ".join(analysis.digest.models),
-        "window": f"{analysis.window}: {start:.0%} to {end:.0%} of {analysis.digest.steps:,} steps",
+        "window": f"{analysis.window}: {window_words(analysis.window)}",
+        "steps": f"{analysis.digest.steps:,}",
         **{name: str(value) for name, value in asdict(analysis.metric).items()},
     }
     return list(said.items())

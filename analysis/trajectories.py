@@ -43,15 +43,35 @@ WINDOWS: dict[str, tuple[int, ...]] = {
     "late": (1, 2),
     "last": (2,),
     "probe": (3,),
+    "both": (1, 2, 3),
 }
-"""The parts that a mean is taken over."""
+"""The parts that a mean is taken over; `both`: late visits, and probes whenever they were made."""
 
-SPANS = {"all": (0.0, 1.0), "early": (0.0, 0.3), "late": (0.3, 1.0), "last": (0.7, 1.0)}
-"""The share of the run's steps that a window covers; probes lie anywhere."""
+WITH_PROBES = ("probe", "both")
+"""The windows that only a run with probes has."""
+
+SPANS = {
+    "all": (0.0, 1.0),
+    "early": (0.0, 0.3),
+    "late": (0.3, 1.0),
+    "last": (0.7, 1.0),
+    "both": (0.3, 1.0),
+}
+"""The share of the run's steps that a window covers; probes lie anywhere, and `both` is `late`
+with them."""
 
 DEFAULT_WINDOW = "late"
 """The last 70 % of the steps: before them the policy has hardly left the reference, ell is noise
 around 0 and the footprints coincide."""
+
+
+def window_words(window: str) -> str:
+    """Which rows a window takes its means over."""
+    if window == "probe":
+        return "over probes (fixed draws)"
+    start, end = SPANS[window]
+    probes = ", and over probes" if window in WITH_PROBES else ""
+    return f"over visits between {start:.0%} and {end:.0%} of the run's steps{probes}"
 
 
 @dataclass(frozen=True)

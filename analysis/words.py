@@ -5,7 +5,7 @@ import shlex
 import numpy as np
 
 from analysis.findings import Analysis
-from analysis.trajectories import SPANS
+from analysis.trajectories import window_words
 from toolkit.minority import PRESETS
 from toolkit.store.labels import label_set_recipe
 
@@ -135,14 +135,13 @@ def pairs_words(analysis: Analysis, top: int) -> str:
 
 def method_words(analysis: Analysis) -> str:
     """The equations in words."""
-    start, end = SPANS.get(analysis.window, (0.0, 1.0))
     return (
         "ell is the reference’s error on the chosen image less that on the rejected one, less the "
         "same difference of the trained model; above 0 the model agrees with the label. c is 1 "
         "less the mean over models of sigmoid(rho ell); s is the spread of ell over models; "
-        f"u = s c. Each is computed for every visit and averaged over the visits between "
-        f"{start:.0%} and {end:.0%} of the run’s steps: earlier the model has hardly left its "
-        "reference. A pair without a visit there has no score."
+        f"u = s c. Each is computed for every visit and averaged {window_words(analysis.window)}; "
+        "at the start of a run the model has hardly left its reference. A pair without a visit "
+        "there has no score."
     )
 
 

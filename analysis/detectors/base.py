@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from analysis.arrays import Floats, as_table
 from analysis.digest import Digest
-from analysis.trajectories import SPANS, WINDOWS
+from analysis.trajectories import WINDOWS, WITH_PROBES, window_words
 from toolkit.schema import column
 
 Need = Literal["trajectory", "labels", "votes", "scores", "annotators", "prompts", "images", "fold"]
@@ -43,8 +43,9 @@ Scored = Mapping[str, tuple[Callable[[str], Floats], str]]
 
 
 def windows_of(digest: Digest) -> list[str]:
-    """The windows that a run has rows for: `probe` only where it recorded any."""
-    return [name for name in WINDOWS if name != "probe" or digest.counted("probe").any()]
+    """The windows that a run has rows for: those with probes only where it recorded any."""
+    probed = digest.counted("probe").any()
+    return [name for name in WINDOWS if name not in WITH_PROBES or probed]
 
 
 def by_window(digest: Digest, window: str, scored: Scored) -> pa.Table:
@@ -66,7 +67,7 @@ def by_window(digest: Digest, window: str, scored: Scored) -> pa.Table:
     }
     for suffix, chosen in [("", window), *((f"_{name}", name) for name in listed)]:
         for name, (_, meaning) in scored.items():
-            words = f"{meaning}; {_words(chosen)}"
+            words = f"{meaning}; {window_words(chosen)}"
             fields.append(column(f"{name}{suffix}", pa.float64(), words))
             arrays.append(found[name, chosen])
     return as_table(pa.schema(fields), arrays)
@@ -77,7 +78,7 @@ def forms(detectors: Mapping[str, Detector]) -> dict[str, Detector]:
     found = dict(detectors)
     for name, detector in detectors.items():
         for window in WINDOWS:
-            text = f"{detector.formula}; {_words(window)}"
+            text = f"{detector.formula}; {window_words(window)}"
             found[f"{name}_{window}"] = Detector(
                 **{
                     **vars(detector),
@@ -87,10 +88,3 @@ def forms(detectors: Mapping[str, Detector]) -> dict[str, Detector]:
                 }
             )
     return found
-
-
-def _words(window: str) -> str:
-    if window == "probe":
-        return "over probes (fixed draws)"
-    start, end = SPANS[window]
-    return f"over visits between {start:.0%} and {end:.0%} of the run's steps"

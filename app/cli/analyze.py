@@ -29,7 +29,10 @@ def analyze(
         bool, typer.Option("--pictures", help="Open every picture for defects, however many.")
     ] = False,
     window: Annotated[
-        str, typer.Option(help="Part of the run: all, early, late (last 70 %), last (30 %), probe.")
+        str,
+        typer.Option(
+            help="Part of the run: all, early, late (last 70 %), last (30 %), probe, both."
+        ),
     ] = "late",
 ) -> None:
     """Score every pair a run met, say how well planted flips are found, and write a report."""

@@ -22,7 +22,7 @@ def detect(
         str, typer.Option(help="Further voices: a file with pair_id, voice, choice.")
     ] = "",
     folds: Annotated[str, typer.Option(help="Runs that held pairs out, by commas.")] = "",
-    window: Annotated[str, typer.Option(help="all, early, late, last or probe.")] = "late",
+    window: Annotated[str, typer.Option(help="all, early, late, last, probe or both.")] = "late",
     windows: Annotated[bool, typer.Option("--windows", help="Judge every window.")] = False,
     recipe: Annotated[
         str, typer.Option(help="Self-check: plant flips, train this recipe, and judge that run.")

@@ -78,7 +78,21 @@ def test_every_score_of_a_window_is_that_of_its_visits():
             numbers(c[f"confidence_{name}"]), 1 - sigmoid(15 * mine).mean(0), rtol=1e-4, atol=1e-6
         )
     assert table["variability"].equals(table["variability_late"])
-    assert "variability_probe" not in table.column_names
+    assert not {"variability_probe", "variability_both"} & set(table.column_names)
+
+
+def test_both_is_the_late_visits_and_the_probes_together():
+    rng = np.random.default_rng(2)
+    visits, probes = rng.normal(size=(2, 6)), rng.normal(size=(3, 6))
+    ids = [f"pair-{k}" for k in range(6)]
+    probed = trajectory_of(probes, ids=ids, kind="probe", step=[1, 1, 1])
+    found = merged(trajectory_of(visits, ids=ids), probed, ids)
+    table = trajectory_ell(digest_of(found), "both")
+    late = np.vstack([visits[1:], probes])  # of two steps the first is early
+    expected = -((late - late.mean()) / late.std(ddof=1)).mean(0)
+    np.testing.assert_allclose(numbers(table["trajectory_ell"]), expected, rtol=1e-4, atol=1e-6)
+    assert table["visits"].to_pylist() == [4] * 6
+    assert table["trajectory_ell_both"].equals(table["trajectory_ell"])
 
 
 def test_first_ell_sees_only_visits_before_the_pair_was_trained_on():
