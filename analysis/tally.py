@@ -12,7 +12,7 @@ from analysis.trajectories import PARTS, WINDOWS, Groups, Trajectory
 
 @dataclass(frozen=True)
 class Tally:
-    """Sums and numbers of one row value, (P, PARTS) each."""
+    """Sums and numbers of one row value, (PARTS, P) each."""
 
     total: Floats
     count: Ints
@@ -23,11 +23,11 @@ class Tally:
         It is not filled from another window: early and late values are not on one scale.
         """
         with np.errstate(invalid="ignore"):
-            return self.total[:, WINDOWS[window]].sum(axis=1) / self.counted(window)
+            return self.total[list(WINDOWS[window])].sum(axis=0) / self.counted(window)
 
     def counted(self, window: str) -> Ints:
         """(P,) how many values went into the mean."""
-        return self.count[:, WINDOWS[window]].sum(axis=1)
+        return self.count[list(WINDOWS[window])].sum(axis=0)
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class Tallies:
 
     names: tuple[str, ...]
     totals: Floats
-    """(K, P, PARTS) float64."""
+    """(K, PARTS, P) float64: a chunk lies in one or two parts, so few of them are touched."""
     counts: Ints
-    """(K, P, PARTS) uint16."""
+    """(K, PARTS, P) uint16."""
 
     @classmethod
     def zeros(cls, pairs: int, names: Sequence[str]) -> "Tallies":
         """Nothing added yet."""
-        shape = (len(names), pairs, PARTS)
+        shape = (len(names), PARTS, pairs)
         return cls(tuple(names), np.zeros(shape), np.zeros(shape, np.uint16))
 
     def add(self, chunk: Trajectory, values: Mapping[str, npt.NDArray]) -> None:
@@ -52,7 +52,9 @@ class Tallies:
         Groups ascend by pair, so sums are walked through in order and only a chunk's own rows, a
         few megabytes, are reached at random.
         """
-        turns = _turns(chunk.groups)
+        pair, part = np.divmod(chunk.groups.places, PARTS)
+        spots = part * self.totals.shape[2] + pair
+        turns = _turns(chunk.groups, spots)
         sizes = chunk.groups.sizes.astype(np.uint16)
         for place, name in enumerate(self.names):
             total, count = self.totals[place].reshape(-1), self.counts[place].reshape(-1)
@@ -60,31 +62,31 @@ class Tallies:
             known = ~np.isnan(mine)
             whole = bool(known.all())
             if whole:
-                count[chunk.groups.places] += sizes
+                count[spots] += sizes
             elif known.any():
                 mine = np.where(known, mine, mine.dtype.type(0))
             else:
                 continue
-            for places, rows in turns:
-                total[places] += mine[rows]
+            for here, rows in turns:
+                total[here] += mine[rows]
                 if not whole:
-                    count[places] += known[rows]
+                    count[here] += known[rows]
 
     def __getitem__(self, name: str) -> Tally:
         place = self.names.index(name)
         return Tally(self.totals[place], self.counts[place])
 
 
-def _turns(groups: Groups) -> list[tuple[Ints, Ints]]:
-    """The first row of every group, then the second of those that have one ...: places, rows."""
+def _turns(groups: Groups, spots: Ints) -> list[tuple[Ints, Ints]]:
+    """The first row of every group, then the second of those that have one ...: spots, rows."""
     turns = []
-    places, starts, sizes = groups.places, groups.starts, groups.sizes
+    starts, sizes = groups.starts, groups.sizes
     nth = 0
-    while len(places):
-        turns.append((places, groups.order[starts + nth]))
+    while len(spots):
+        turns.append((spots, groups.order[starts + nth]))
         nth += 1
         more = sizes > nth
-        places, starts, sizes = places[more], starts[more], sizes[more]
+        spots, starts, sizes = spots[more], starts[more], sizes[more]
     return turns
 
 

@@ -72,7 +72,7 @@ def sigmoid(x: Array) -> Array:
     """1 / (1 + exp(-x)), from the stable side of zero."""
     xp = array_namespace(x)
     small = xp.exp(-xp.abs(x))
-    return xp.where(x >= 0, 1 / (1 + small), small / (1 + small))
+    return xp.where(x >= 0, xp.ones_like(small), small) / (1 + small)
 
 
 def _known(x: Array) -> tuple[Array, Array, Any]:

@@ -173,7 +173,7 @@ def test_probes_do_not_move_the_running_scale():
     for name in ("paper", "released", "running"):
         held = f"{name}.confidence"
         sums = [
-            dict(zip(t.pair_ids, digest([t], METRICS).tallies[held].total.sum(axis=1), strict=True))
+            dict(zip(t.pair_ids, digest([t], METRICS).tallies[held].total.sum(axis=0), strict=True))
             for t in (until, before)
         ]
         there = [sums[0][pair] - sums[1].get(pair, 0.0) for pair in both.pair_ids[probed]]
