@@ -17,10 +17,10 @@ def fill(recipe: Recipe, *, console: Any = None) -> tuple[int, int]:
 
     The size is announced first. A kill loses at most the part that was being gathered.
     """
-    from accelerate import PartialState
+    from accelerate import Accelerator
 
     store = store_of(recipe)
-    state = PartialState()
+    state = Accelerator()  # PartialState alone would overlook several processes on CPUs
     rulings = published(store) if recipe.verdicts else None
     pairs = load_pairs(store, labels=recipe.labels, split=recipe.split, rulings=rulings)
     models = load_models(recipe.backbone.path)
@@ -29,6 +29,7 @@ def fill(recipe: Recipe, *, console: Any = None) -> tuple[int, int]:
     encoded = Encoded(store, models, recipe.backbone.resolution, memory_gb=0, disk=True)
     images = encoded.missing_images([*pairs.image_0, *pairs.image_1])
     prompts = encoded.missing_prompts([*pairs.prompt, ""])
+    state.wait_for_everyone()  # all deal out the same list, before anyone shortens it
     quiet = console is None or not state.is_main_process
     if not quiet:
         console.print(announced(models, recipe.backbone.resolution, len(images), len(prompts)))
