@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ class Session:
     log: Log
     begin: int
     """Steps that are done already."""
+    known: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict)
+    """The reference's errors on held-out pairs (`training.probe`)."""
 
     @property
     def main(self) -> bool:
@@ -315,6 +317,7 @@ def _measure(session: Session, done: int) -> None:
             seed=aside.seed,
             step=done,
             number=-(-done // aside.every),
+            reference=session.known,
         )
         session.log.held_out(done, accuracy(ell), len(members))
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from training.batches import Source, probe_batch
 from training.noising import generator
@@ -33,8 +34,12 @@ def probe(
     seed: int,
     step: int,
     number: int,
+    reference: dict[tuple[int, int], Tensor] | None = None,
 ) -> np.ndarray:
     """Measure this rank's share of `members` under `draws` draws and record the rows.
+
+    `reference` keeps the reference's errors from one measuring to the next, (2, B) by first place
+    and draw: draws are fixed, so they are the same while members and their labels are.
 
     Returns the policy's ell of every member, averaged over the draws, (len(members),) float64,
     the same on every rank.
@@ -51,11 +56,15 @@ def probe(
         for draw in range(draws):
             indices = [members[place] for place in some]
             batch = probe_batch(source, indices, draw, seed=seed, strata=draws)
+            if reference is not None and (start, draw) in reference:
+                batch = batch._replace(reference=reference[start, draw])
             with accelerator.autocast():
                 policy = errors_of(learner.bare, batch)
-            reference, *footprints = errors_aside(learner, batch)
-            errors = torch.stack([reference, policy, *footprints])
-            ell = (reference[0] - reference[1]) - (policy[0] - policy[1])
+            before, *footprints = errors_aside(learner, batch)
+            if reference is not None:
+                reference[start, draw] = before
+            errors = torch.stack([before, policy, *footprints])
+            ell = (before[0] - before[1]) - (policy[0] - policy[1])
             total[some] += ell.double() / draws
             recorder.probe(step, number, source.pairs, batch, errors.cpu().numpy())
     learner.bare.train(was_training)

@@ -9,11 +9,12 @@ from tests.factories import StoreFactory
 from toolkit.errors import TrainingError
 from toolkit.parts import parts
 from toolkit.store import Store
-from training.loop import train
+from training.loop import Session, train
 from training.probe import accuracy, probe_members
 from training.probing import probe_run
 from training.recipe import Recipe
 from training.resume import read_log
+from training.step import errors_of
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -71,6 +72,28 @@ def test_held_out_pairs_are_measured_and_never_trained_on(
         mean[row["pair_id"]] += slots if row["label"] == 1 else -slots
     assert entries[1]["accuracy"] == np.mean([ell > 0 for ell in mean.values()])
     assert entries[1]["low"] < entries[1]["accuracy"] < entries[1]["high"]
+
+
+def test_the_reference_is_asked_once_about_a_held_out_pair_and_its_errors_stay_to_the_bit(
+    make_store: StoreFactory, recipe_for: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, held_out = make_store(pairs=30, held_out=10), {"every": 2, "draws": 2}
+    ask = {"steps": 4, "batch_size": 5, "held_out": held_out, "footprints": [0.9]}
+    asked = []
+
+    def seen(*given: object) -> object:
+        asked.append(len(given) > 2)  # with tensors of its own: the reference or a footprint
+        return errors_of(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("training.step.errors_of", seen)
+    train(recipe_for(store, **ask))
+    # 4 steps and 2 measurings of 2 batches x 2 draws by the footprint, the reference the first time
+    assert sum(asked) == 2 * 4 + 2 * 4 + 4
+    rows = probes(store)
+    assert fixed(rows, 2) == fixed(rows, 4)
+    monkeypatch.setattr(Session, "known", property(lambda _: None, lambda *_: None), raising=False)
+    train(recipe_for(store, **ask, run="anew"))
+    assert list(map(repr, probes(store, "anew"))) == list(map(repr, rows))
 
 
 def test_wilsons_interval_is_the_published_one() -> None:
