@@ -23,6 +23,9 @@ def reproduce(
     seeds: Annotated[
         list[int] | None, typer.Option("--seed", help="Only these seeds; may repeat.")
     ] = None,
+    methods: Annotated[
+        list[str] | None, typer.Option("--method", help="Only these rows; may repeat.")
+    ] = None,
     backbone: Annotated[str, typer.Option(help="What is aligned.")] = "miniature:sd",
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps a cell.")] = 1000,
     pairs: Annotated[int, typer.Option(min=10, help="Drawn pairs to train on.")] = 2000,
@@ -48,7 +51,7 @@ def reproduce(
         device=device_of(device),
     )
     console = Console(soft_wrap=True, highlight=False)
-    page = run_table(table, Path(out), scale, cells, rates, seeds, console)
+    page = run_table(table, Path(out), scale, cells, rates, seeds, methods, console)
     console.print(f"Table: {page.resolve()}", markup=False)
 
 
@@ -59,6 +62,7 @@ def run_table(
     limit: int | None,
     rates: list[float] | None,
     seeds: list[int] | None,
+    methods: list[str] | None,
     console: Any,
 ) -> Path:
     """Make at most `limit` missing cells of a table; its page, which is written after each."""
@@ -70,17 +74,25 @@ def run_table(
     if name not in TABLES:
         raise InputError(f"There is no table {name!r}; choose {', '.join(TABLES)}.")
     table = TABLES[name]
+    choices = [
+        choice.name
+        for row in table.methods
+        if row.name in (methods or ())
+        for choice in row.choices
+    ]
     wanted = [
         cell
         for cell in cells_of(table)
         if (not rates or cell.rate in rates)
         and (not seeds or cell.seed in seeds or cell.seed == TUNING_SEED)
+        and (not methods or cell.method.name in methods or cell.method.name in choices)
     ]
     if not wanted:
         known = ", ".join(f"{rate:g}" for rate in table.rates)
         raise InputError(
-            f"Table {name} has no cell of that rate and seed (rates {known}; seeds "
-            f"{', '.join(map(str, table.seeds))}); ask for one of these."
+            f"Table {name} has no cell of that rate, seed and method (rates {known}; seeds "
+            f"{', '.join(map(str, table.seeds))}; methods "
+            f"{', '.join(row.name for row in table.methods)}); ask for one of these."
         )
     check_scale(out, scale)
     store = world(out, scale)

@@ -58,7 +58,7 @@ def scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scale:
 
 
 def make(out: Path, scale: Scale, limit: int | None = None) -> str:
-    page = run_table("small", out, scale, limit, None, None, Console(quiet=True))
+    page = run_table("small", out, scale, limit, None, None, None, Console(quiet=True))
     return page.read_text()
 
 
@@ -164,9 +164,20 @@ def test_a_disk_that_is_full_is_not_a_methods_failure(
     assert not (tmp_path / "tables" / "cells").exists()
 
 
+def test_only_the_rows_that_were_asked_for_are_made(tmp_path: Path, scale: Scale) -> None:
+    out, quiet = tmp_path / "tables", Console(quiet=True)
+    page = run_table("small", out, scale, None, None, None, ["poly"], quiet)
+    assert "1 of 3 cells are there" in page.read_text()
+    made = {path.stem for path in (out / "cells").iterdir()}
+    assert len(made) == 3  # both choices on the tuning seed, and the row
+    assert not any(name.startswith(("diffusion_dpo", "broken")) for name in made)
+    with pytest.raises(InputError, match="methods diffusion_dpo, poly, broken"):
+        run_table("small", out, scale, None, None, None, ["dpo"], quiet)
+
+
 def test_what_is_not_in_the_table_is_refused(tmp_path: Path, scale: Scale) -> None:
     result = CliRunner().invoke(registered(), ["reproduce", "4", "--out", str(tmp_path / "t")])
     assert isinstance(result.exception, InputError)
     assert "choose 1, 2, 3, 8, 5, 6, 7, G" in str(result.exception)
     with pytest.raises(InputError, match=r"rates 0.2; seeds 0"):
-        run_table("small", tmp_path / "t", scale, None, [0.5], None, Console(quiet=True))
+        run_table("small", tmp_path / "t", scale, None, [0.5], None, None, Console(quiet=True))
