@@ -10,17 +10,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import streamlit as st
 
+from app.desk import state
 from app.desk.ledger import Ledger
+from toolkit.errors import InputError, OutvotedError
 from toolkit.parts import parts
-from toolkit.store import Store, connect, open_store
+from toolkit.store import Store, connect, listing, open_store
 from toolkit.store import desk as queries
-from toolkit.store.desk import Bins, View
+from toolkit.store.desk import Bins
 from toolkit.store.labels import label_sets, planted_flips
+from toolkit.store.listing import Column
 from toolkit.store.query import Connection, add_labels
 from toolkit.store.runs import findings, read_findings, run_about
 from toolkit.store.verdicts import verdict_of
+from toolkit.store.view import View
 
 _VIEWS_KEPT = 8
 _TRAJECTORY_BYTES = 2_000_000_000
@@ -29,21 +34,29 @@ _TRAJECTORY_BYTES = 2_000_000_000
 
 @dataclass
 class Desk:
-    """A run's queue, ready to be asked."""
+    """A run's queue, or without a run every pair, ready to be asked."""
 
     store: Store
     run: str
+    """Empty: the store has no run with a finding yet."""
     label_set: str
     con: Connection
     ledger: Ledger
+    columns: dict[str, Column]
+    """What a view can name."""
+    pairs: int
     bins: Bins
     has_trajectory: bool
     _synced: int = 0
-    _views: "OrderedDict[View, None]" = field(default_factory=OrderedDict)
+    _moved: int = 0
+    _views: "OrderedDict[View, int]" = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def cursor(self, view: View | None = None) -> Connection:
-        """A cursor that sees every verdict so far, and the view's numbers."""
+        """A cursor that sees every verdict so far, and the view's numbers.
+
+        InputError (one sentence) where the view names what is not there.
+        """
         cursor = self.con.cursor()
         with self._lock:
             self._sync(cursor)
@@ -53,25 +66,109 @@ class Desk:
 
     def _sync(self, cursor: Connection) -> None:
         changed = self.ledger.changed[self._synced :]
+        if not changed:
+            return
         pairs = list(dict.fromkeys(changed))
         labels = queries.labels_of(cursor, pairs)
-        rows: list[tuple[str, str | None, str | None]] = []
-        for pair_id in pairs:
-            outcome = self.ledger.outcome(pair_id)
-            choice = outcome["choice"] if outcome else None
-            verdict = verdict_of(choice, labels.get(pair_id)) if choice else None
-            rows.append((pair_id, choice, verdict))
-        queries.set_judged(cursor, rows)
+        outcomes = self.ledger.outcomes_of(pairs)
+        rows = [_judged(pair_id, outcomes.get(pair_id), labels) for pair_id in pairs]
+        queries.set_judged(cursor, pa.Table.from_pylist(rows, schema=queries.JUDGED))
         self._synced += len(changed)
+        self._moved += 1
 
     def _number(self, cursor: Connection, view: View) -> None:
-        queries.make_view(cursor, view)
-        self._views[view] = None
+        if self._views.get(view) != self._moved and listing.moves(view):
+            listing.drop_view(cursor, view)
+        listing.make_view(cursor, self.columns, view)
+        self._views[view] = self._moved
         self._views.move_to_end(view)
         while len(self._views) > _VIEWS_KEPT:
             old = self._views.popitem(last=False)[0]
             if old.table not in {kept.table for kept in self._views}:
-                queries.drop_view(cursor, old)
+                listing.drop_view(cursor, old)
+
+
+def _judged(
+    pair_id: str, outcome: dict[str, Any] | None, labels: dict[str, float | None]
+) -> dict[str, Any]:
+    """A row of JUDGED."""
+    if outcome is None:
+        return {"pair_id": pair_id, "curators": 0, "differ": False}
+    verdict = verdict_of(outcome["choice"], labels.get(pair_id))
+    told = {name: outcome[name] for name in ("choice", "curators", "differ")}
+    return {"pair_id": pair_id, "verdict": verdict, **told}
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """A page of a view's pairs."""
+
+    pair_ids: list[str]
+    first: int
+    """Place in the view of the first, counted from 1; 0 on an empty page."""
+    count: int
+    """Pairs in the view."""
+    before: int | None
+    """Position to go back from (`back=True`); None on the first page."""
+    after: int | None
+    """Position to go on from; None on the last page."""
+
+
+def page(desk: Desk, view: View, after: int = 0, size: int = 48, *, back: bool = False) -> Pairs:
+    """The next `size` pairs of the view past a position, or, with `back`, those before it.
+
+    Found by key, so the last page costs what the first does. InputError where the view names what
+    is not there.
+    """
+    cursor = desk.cursor(view)
+    rows = listing.rows_of_page(cursor, view, after, size, back=back)
+    count = listing.count(cursor, view)
+    if not rows:
+        return Pairs([], 0, count, None, None)
+    (start, head), (end, tail) = rows[0], rows[-1]
+    first, last = listing.place(cursor, view, head), listing.place(cursor, view, tail)
+    return Pairs(
+        [pair_id for _, pair_id in rows],
+        first or 0,
+        count,
+        start if (first or 0) > 1 else None,
+        end if (last or 0) < count else None,
+    )
+
+
+def cards(desk: Desk, pair_ids: list[str]) -> list[dict[str, Any]]:
+    """What is to be said of many pairs at once, in the order asked; see `queries.cards`."""
+    return queries.cards(desk.cursor(), pair_ids)
+
+
+def current(store: Store, settings: state.Settings) -> tuple[Desk, View]:
+    """The desk and the view that the session is at.
+
+    A view that names what is not there becomes the default one, and the page tells it.
+    """
+    view = state.view()
+    try:
+        found = desk(store, _run(store, settings, view), settings.journal)
+        listing.check_view(found.columns, view)
+    except OutvotedError as problem:
+        if view == View():
+            raise
+        state.refuse(str(problem))
+        view = state.view()
+        found = desk(store, _run(store, settings, view), settings.journal)
+    return found, view
+
+
+def _run(store: Store, settings: state.Settings, view: View) -> str:
+    """The run that is meant: the view's, the one asked for, the newest with a finding, or none."""
+    ready = runs_with_queue(store)
+    asked = view.run or settings.run
+    if asked and asked not in ready:
+        raise InputError(
+            f"Run {asked!r} has no finding {queries.FINDING!r} here (runs that have one: "
+            f"{', '.join(ready) or 'none'}); type `outvoted analyze {store.root} --run {asked}`."
+        )
+    return asked or next(iter(ready), "")
 
 
 @st.cache_resource(show_spinner=False, max_entries=4)
@@ -81,7 +178,7 @@ def ledger(root: Path, journal: Path) -> Ledger:
 
 
 def desk(store: Store, run: str, journal: Path) -> Desk:
-    """The queue of a run. StoreError where the run or its finding is absent."""
+    """The queue of a run, or with "" of all pairs. StoreError where its finding is absent."""
     known = ledger(store.root, journal)
     known.refresh()
     return _desk(store.root, run, journal, _stamp(store, run))
@@ -91,26 +188,32 @@ def desk(store: Store, run: str, journal: Path) -> Desk:
 def _desk(root: Path, run: str, journal: Path, stamp: tuple[Any, ...]) -> Desk:  # noqa: ARG001
     store = open_store(root)
     con = connect(store)
-    queries.make_queue(con, store, run)
-    files = store.run(run).glob("trajectory/rank-*/part-*.parquet")
-    size = sum(file.stat().st_size for file in files)
+    pairs = queries.make_queue(con, store, run)
+    size = sum(file.stat().st_size for file in _trajectory(store, run))
+    label_set = queries.label_set_of(store, run)
     return Desk(
         store=store,
         run=run,
-        label_set=queries.label_set_of(store, run),
+        label_set=label_set,
         con=con,
         ledger=ledger(root, journal),
+        columns=listing.columns_of(con, store, run, label_set),
+        pairs=pairs,
         bins=queries.histogram(con),
         has_trajectory=0 < size < _TRAJECTORY_BYTES,
     )
 
 
+def _trajectory(store: Store, run: str) -> list[Path]:
+    return list(store.run(run).glob("trajectory/rank-*/part-*.parquet")) if run else []
+
+
 def _stamp(store: Store, run: str) -> tuple[Any, ...]:
     """Changes when anything changes that a Desk was made from."""
-    finding = store.findings(run) / f"{queries.FINDING}.parquet"
-    changed = finding.stat().st_mtime_ns if finding.exists() else 0
+    found = store.findings(run).glob("*.parquet") if run else ()
+    changed = tuple(sorted((file.name, file.stat().st_mtime_ns) for file in found))
     names = [file.name for table in ("pairs", "votes") for file in parts(store.folder(table))]
-    return (changed, tuple(names), len(list(store.run(run).glob("trajectory/rank-*/part-*"))))
+    return (changed, tuple(names), len(_trajectory(store, run)))
 
 
 def runs_with_queue(store: Store) -> list[str]:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
@@ -10,9 +11,11 @@ import streamlit as st
 
 from app.desk import state
 from app.desk.components import notice
+from app.desk.components.text import literal
 from toolkit.errors import OutvotedError
 from toolkit.palette import Ground
 from toolkit.store import Store, open_store
+from toolkit.store.view import View
 
 
 def ground() -> Ground:
@@ -52,12 +55,43 @@ def _sentence(problem: Exception) -> str:
     )
 
 
-def page(draw: Callable[[Store, state.Settings, Ground], None]) -> Callable[[], None]:
-    """A page for st.navigation from a view's `draw`."""
+@dataclass(frozen=True)
+class Page:
+    """A page of the desk, as main.py's list declares it."""
 
-    def drawn() -> None:
+    name: str
+    """Its address below the server's."""
+    title: str
+    icon: str
+    draw: Callable[[Store, state.Settings, Ground], None]
+    with_pair: bool = False
+    """Whether its address names the pair on screen."""
+
+
+def drawn(page: Page) -> Callable[[], None]:
+    """The page for st.navigation: the view comes from the address and goes back into it."""
+
+    def whole() -> None:
         with sentences():
+            state.adopt(page.name)
             settings = state.settings()
-            draw(open_store(settings.store), settings, ground())
+            page.draw(open_store(settings.store), settings, ground())
+            state.announce(page.name, with_pair=page.with_pair)
 
-    return drawn
+    return whole
+
+
+def page_link(
+    page: str, label: str, view: View | None = None, pair: str | None = None, icon: str = ""
+) -> None:
+    """A link to another page of the desk, at a view (the session's where none is given), a pair."""
+    known = st.session_state.get("pages", {})
+    if page in known:
+        st.page_link(
+            known[page],
+            label=notice.escaped(label),
+            icon=icon or None,
+            query_params=state.query(view, pair),
+        )
+    else:
+        st.html(f'<a href="{literal(state.link(page, view, pair))}">{literal(label)}</a>')

@@ -19,7 +19,7 @@ from toolkit.errors import OutvotedError
 from toolkit.parts import parts
 from toolkit.schema import conform
 from toolkit.store import Store
-from toolkit.store.verdicts import VERDICTS, Entry, Journal, publish, resolve_rows
+from toolkit.store.verdicts import VERDICTS, Entry, Journal, publish, resolve_rows, standing_rows
 
 _QUIET_SECONDS = 1.5
 """A verdict is published once no other followed it for so long ..."""
@@ -111,10 +111,25 @@ class Ledger:
 
     def outcome(self, pair_id: str) -> dict[str, Any] | None:
         """The pair's resolved verdict (schema RESOLVED), or None while it is open."""
+        return self.outcomes_of([pair_id]).get(pair_id)
+
+    def outcomes_of(self, pair_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """The resolved verdicts of those of the pairs that have one."""
+        with self._lock:
+            rows = [row for name in pair_ids for row in self._rows.get(name, {}).values()]
+        return {row["pair_id"]: row for row in resolve_rows(rows).to_pylist()}
+
+    def standing(self, pair_id: str) -> dict[str, dict[str, Any]]:
+        """Each curator's verdict on the pair that stands: curator -> row of VERDICTS."""
         with self._lock:
             rows = list(self._rows.get(pair_id, {}).values())
-        found = resolve_rows(rows).to_pylist()
-        return found[0] if found else None
+        return standing_rows(rows).get(pair_id, {})
+
+    def history(self, pair_id: str) -> list[dict[str, Any]]:
+        """Every row of VERDICTS on the pair, undone ones and undos too, oldest first."""
+        with self._lock:
+            rows = list(self._rows.get(pair_id, {}).values())
+        return sorted(rows, key=lambda row: (row["time"], row["sequence"]))
 
     def outcomes(self) -> list[dict[str, Any]]:
         """Every pair's resolved verdict."""

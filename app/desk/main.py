@@ -23,6 +23,12 @@ _ICON = (
     'fill="{0}"/><circle cx="23" cy="11" r="6" fill="{0}"/><circle cx="16" cy="23" r="4.7" '
     'fill="none" stroke="{1}" stroke-width="2.6"/></svg>'
 )
+PAGES = (
+    frame.Page("queue", "Queue", ":material/view_carousel:", queue.draw),
+    frame.Page("overview", "Overview", ":material/grid_view:", overview.draw),
+)
+"""The menu, in its order: a new page is an import and a line."""
+
 # A key that is held down repeats itself, and would judge pair after pair unseen.
 _KEYS = """<script>
 if (!window.outvotedKeys) {
@@ -49,22 +55,18 @@ def main() -> None:
     st.html(_HERE / "style.css")
     st.html(f"<style>:root {{ --accent: {accent(side)}; }}</style>")
     st.logo(_MARK.format(accent(side), ink(side), ORANGE), size="large")
-    pages = [
-        st.Page(
-            frame.page(queue.draw),
-            title="Queue",
-            icon=":material/view_carousel:",
-            url_path="queue",
-            default=True,
-        ),
-        st.Page(
-            frame.page(overview.draw),
-            title="Overview",
-            icon=":material/grid_view:",
-            url_path="overview",
-        ),
-    ]
-    st.navigation(pages).run()
+    pages = {
+        page.name: st.Page(
+            frame.drawn(page),
+            title=page.title,
+            icon=page.icon,
+            url_path=page.name,
+            default=page.name == state.HOME,
+        )
+        for page in PAGES
+    }
+    st.session_state["pages"] = pages
+    st.navigation(list(pages.values()), position="top").run()
     with st.sidebar:
         st.html(_KEYS, unsafe_allow_javascript=True)
 

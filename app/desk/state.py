@@ -1,7 +1,8 @@
-"""What a session remembers: the settings it was started with, the filter, the pair on screen.
+"""What a session remembers: the settings it was started with, the view, the pair on screen.
 
-Widgets write into st.session_state under the names below; the rest of the desk reads `view()` and
-calls the actions. An action is a widget's callback: it runs before the page is drawn again.
+The view is one value, here and in the page's address: `view()` reads it, `show()` changes it, and
+a widget's callback is where that is done (it runs before the page is drawn again). `adopt` and
+`announce` keep the address in step; `link` makes one.
 """
 
 import json
@@ -9,26 +10,25 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import streamlit as st
 
 from toolkit.errors import InputError
-from toolkit.store.desk import ORDERS, Bins, View
+from toolkit.store.view import View, view_from_query, view_to_query
 
 SETTINGS = "OUTVOTED_DESK"
 """Environment variable through which `outvoted app` hands over its options, as JSON."""
 
+HOME = "queue"
+"""The page that opens at the bare address."""
+
 DEFAULTS: dict[str, Any] = {
-    "run": "",
-    "text": "",
-    "range": None,
-    "slider": (0, None),
-    "only_open": False,
-    "order": ORDERS[0],
-    "descending": True,
+    "view": View(),
     "pair_id": None,
     "problem": "",
     "news": "",
+    "announced": None,
     "chart": 0,
 }
 
@@ -55,48 +55,30 @@ def settings() -> Settings:
 
 
 def keep() -> None:
-    """Set defaults, and hold on to what widgets of another page wrote.
-
-    Streamlit forgets a widget's value once a run does not draw it; assigning it keeps it.
-    """
+    """Set defaults."""
     for name, default in DEFAULTS.items():
-        st.session_state[name] = st.session_state.get(name, default)
+        st.session_state.setdefault(name, default)
 
 
-def view(bins: Bins) -> View:
-    """The filter and order that the session asks for."""
-    asked = st.session_state
-    low, high = asked["range"] or (0, len(bins.counts))
-    return View(
-        text=asked["text"].strip(),
-        lowest=bins.edge(low) if low > 0 else None,
-        highest=bins.edge(high) if high < len(bins.counts) else None,
-        only_open=asked["only_open"],
-        order=asked["order"],
-        descending=asked["descending"],
-    )
+def view() -> View:
+    """The view that the session is at: which pairs, in which order."""
+    found: View = st.session_state["view"]
+    return found
 
 
-def set_range(low: int, high: int) -> None:
-    """Show only the pairs between two edges of the histogram's bins."""
-    st.session_state["range"] = (low, high)
-    # A slider keeps what it was made with: only one of another name begins elsewhere.
-    st.session_state["slider"] = (st.session_state["slider"][0] + 1, (low, high))
-    st.session_state["pair_id"] = None
-
-
-def clear_filter(bins: int) -> None:
-    """Show every pair again."""
-    set_range(0, bins)
-    st.session_state["text"] = ""
-    st.session_state["only_open"] = False
-    # The chart's bar stays picked in the browser until it is another chart.
+def show(view: View, pair_id: str | None = None) -> None:
+    """Go to a view, at one pair of it or at its beginning."""
+    st.session_state["view"] = view
+    st.session_state["pair_id"] = pair_id
+    # A bar stays picked in the browser until its chart is another one.
     st.session_state["chart"] += 1
+    go_to(pair_id)
 
 
-def filtered() -> None:
-    """A filter widget changed: begin at the top of the new view."""
-    st.session_state["pair_id"] = None
+def refuse(sentence: str) -> None:
+    """Go back to the default view, and have the page say why."""
+    show(View())
+    st.session_state["problem"] = sentence
 
 
 def go_to(pair_id: str | None) -> None:
@@ -104,3 +86,50 @@ def go_to(pair_id: str | None) -> None:
     if pair_id is not None:
         st.session_state["pair_id"] = pair_id
     st.session_state["problem"] = st.session_state["news"] = ""
+
+
+def query(view: View | None = None, pair: str | None = None) -> dict[str, str]:
+    """The parameters of a link to a view (the session's where none is given) and a pair."""
+    at = st.session_state["view"] if view is None else view
+    return view_to_query(at) | ({"pair": pair} if pair else {})
+
+
+def link(page: str, view: View | None = None, pair: str | None = None) -> str:
+    """The address of a page of the desk at a view (the session's where none is given), a pair."""
+    parameters = urlencode(query(view, pair))
+    return f"/{'' if page == HOME else page}{'?' if parameters else ''}{parameters}"
+
+
+def open_page(page: str, view: View | None = None, pair: str | None = None) -> None:
+    """Go to another page of the desk, in the same session. For a page's body, not a callback."""
+    st.switch_page(st.session_state["pages"][page], query_params=query(view, pair))
+
+
+def adopt(page: str) -> None:
+    """Take in the view and pair of the address, if it is not one that the desk wrote itself.
+
+    A bad address gives the default view and a sentence. Another page that is opened from the
+    menu has a bare address, and keeps the session's view.
+    """
+    asked = st.query_params.to_dict()
+    announced = st.session_state["announced"]
+    if announced is not None and (
+        announced == (page, asked) or (not asked and announced[0] != page)
+    ):
+        return
+    try:
+        found = view_from_query(asked)
+    except InputError as problem:
+        refuse(str(problem))
+        return
+    pair = asked.get("pair")
+    if found != view() or pair not in (None, st.session_state["pair_id"]):
+        show(found, pair)
+
+
+def announce(page: str, *, with_pair: bool = False) -> None:
+    """Write the view (and, for a page about one pair, the pair) into the address."""
+    told = query(pair=st.session_state["pair_id"] if with_pair else None)
+    if st.query_params.to_dict() != told:
+        st.query_params.from_dict(told)
+    st.session_state["announced"] = (page, told)

@@ -16,6 +16,7 @@ from toolkit.parts import parts, write_part
 from toolkit.store import Store, create_store
 from toolkit.store.runs import read_findings, update_run, write_findings
 from toolkit.store.verdicts import Journal
+from toolkit.store.view import View
 
 MAIN = Path(__file__).parents[2] / "app" / "desk" / "main.py"
 
@@ -23,7 +24,7 @@ PAGE = """
 from app.desk import frame, state
 from app.desk.views import {0}
 state.keep()
-frame.page({0}.draw)()
+frame.drawn(frame.Page("{0}", "{0}", "", {0}.draw))()
 """
 
 
@@ -31,7 +32,7 @@ frame.page({0}.draw)()
 def open_desk(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Opens the desk on a store, as `outvoted app` would."""
 
-    def opened(store: Store, run: str = "", page: str = "") -> AppTest:
+    def opened(store: Store, run: str = "", page: str = "", query: Any = ()) -> AppTest:
         settings = {
             "store": str(store.root),
             "run": run,
@@ -39,9 +40,11 @@ def open_desk(monkeypatch: pytest.MonkeyPatch) -> Any:
             "curator": "anna",
         }
         monkeypatch.setenv("OUTVOTED_DESK", json.dumps(settings))
-        if page:
-            return AppTest.from_string(PAGE.format(page), default_timeout=30).run()
-        return AppTest.from_file(str(MAIN), default_timeout=30).run()
+        app = AppTest.from_string(PAGE.format(page)) if page else AppTest.from_file(str(MAIN))
+        app.default_timeout = 30
+        for name, value in dict(query).items():
+            app.query_params[name] = value
+        return app.run()
 
     return opened
 
@@ -99,6 +102,34 @@ def labels(store: Store) -> list[dict[str, Any]]:
     from toolkit.store.query import effective_labels
 
     return list(effective_labels(store, "flip20").to_pylist())
+
+
+def test_a_link_opens_its_view_and_its_pair(make_store: StoreFactory, open_desk: Any) -> None:
+    store = judgeable(make_store)
+    third = by_minority(store)[2]
+    app = open_desk(store, query={"text": "a square", "way": "down", "pair": third})
+    assert app.session_state["view"] == View(text="a square")
+    assert app.session_state["pair_id"] == third
+    assert app.session_state["announced"] == ("queue", {"text": "a square"})
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ({"state": "done"}, "state=done"),
+        ({"order": "beauty"}, "no column of numbers 'beauty'"),
+        ({"where": "minority >"}, "is no comparison"),
+        ({"run": "nobody"}, "Run 'nobody' has no finding"),
+    ],
+)
+def test_a_bad_link_is_a_sentence_above_the_default_view(
+    make_store: StoreFactory, open_desk: Any, query: dict[str, str], words: str
+) -> None:
+    app = open_desk(judgeable(make_store), query=query)
+    assert not app.exception
+    assert app.session_state["view"] == View()
+    assert words in shown(app).replace("\\", "")
+    assert "1 of 40" in shown(app)
 
 
 def test_undo_walks_back_pair_by_pair(make_store: StoreFactory, open_desk: Any) -> None:

@@ -1,18 +1,18 @@
-"""The desk's queries: the queue of a run's finding, views of it, and what one pair's card needs.
+"""The desk's queries: the queue of a run's finding, and what one pair's card needs.
 
 Every function takes a connection of `toolkit.store.connect` (or a cursor of it). `make_queue` fills
-two tables once; views are numbered copies of pair_ids, so that a page, a place or a neighbour is
-found by key, without an OFFSET and without more than a page of rows in memory.
+its tables once; views of the queue are in `toolkit.store.listing`.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from toolkit.pairs import short_hash
+import pyarrow as pa
+
+from toolkit.schema import column
 from toolkit.store.labels import ORIGINAL
 from toolkit.store.layout import Store
-from toolkit.store.query import Connection, add_labels, add_trajectory, fetch, literal, quoted
+from toolkit.store.query import Connection, add_labels, add_trajectory, fetch, quoted
 from toolkit.store.runs import findings_about, read_findings, run_about
 
 FINDING = "minority"
@@ -22,38 +22,29 @@ Order = Literal["minority", "confidence", "stability"]
 ORDERS: tuple[Order, ...] = ("minority", "confidence", "stability")
 SYMBOLS: dict[Order, str] = {"minority": "u", "confidence": "c", "stability": "s"}
 
-_EMPTY_JUDGED = "CREATE OR REPLACE TABLE judged (pair_id VARCHAR, choice VARCHAR, verdict VARCHAR)"
+JUDGED = pa.schema(
+    [
+        column("pair_id", pa.string(), "the pair"),
+        column("choice", pa.string(), "what stands between the curators; null: nothing does"),
+        column("verdict", pa.string(), "the choice held against the label on screen"),
+        column("curators", pa.int32(), "curators with a standing verdict"),
+        column("differ", pa.bool_(), "not all of them chose the same"),
+    ]
+)
+_EMPTY_JUDGED = (
+    "CREATE OR REPLACE TABLE judged (pair_id VARCHAR, choice VARCHAR, verdict VARCHAR,"
+    " curators INTEGER, differ BOOLEAN)"
+)
 
 _BY_PAIR = (
     "CREATE OR REPLACE TABLE facts AS SELECT p.pair_id, p.prompt, p.image_0, p.image_1, p.source,"
-    " l.label, l.original_label, q.visits, q.confidence, q.stability, q.minority FROM pairs p"
-    " JOIN labelled l USING (pair_id) LEFT JOIN queue q USING (pair_id)",
+    " l.label, l.original_label FROM pairs p JOIN labelled l USING (pair_id)",
     "CREATE OR REPLACE TABLE ballots AS SELECT pair_id, annotator, choice, time FROM votes",
-    "CREATE OR REPLACE TABLE gaps AS SELECT pair_id, visit,"
-    " avg((err_ref_0 - err_ref_1) - (err_0[1] - err_1[1])) AS gap FROM trajectory"
-    " WHERE kind = 'train' GROUP BY pair_id, visit",
+    "CREATE OR REPLACE VIEW tally AS SELECT pair_id, count(b.pair_id) AS votes FROM queue"
+    " LEFT JOIN ballots b USING (pair_id) GROUP BY pair_id",
 )
 """What one pair's card asks for, in memory: a look-up passes over ids, and opens no part. Some 250
-bytes a pair and 40 a visit; put in order, it would be found no faster and open far slower."""
-
-
-@dataclass(frozen=True)
-class View:
-    """Which pairs of the queue, in which order; u from `lowest` on and below `highest`."""
-
-    text: str = ""
-    lowest: float | None = None
-    highest: float | None = None
-    only_open: bool = False
-    """Only pairs without verdict."""
-    order: Order = "minority"
-    descending: bool = True
-
-    @property
-    def table(self) -> str:
-        """Name of the table that numbers the view's pairs, whether open or not."""
-        parts = (self.text, self.lowest, self.highest, self.order, self.descending)
-        return "view_" + short_hash(*map(repr, parts))
+bytes a pair; put in order, it would be found no faster and open far slower."""
 
 
 @dataclass(frozen=True)
@@ -75,122 +66,76 @@ class Bins:
 
 def label_set_of(store: Store, run: str) -> str:
     """The label set a run's finding was computed under; the run's own where it does not say."""
+    if not run:
+        return ORIGINAL
     named = findings_about(store, run, FINDING).get("labels") or run_about(store, run).get("labels")
     return str(named or ORIGINAL)
 
 
-def make_queue(con: Connection, store: Store, run: str) -> int:
+def make_queue(con: Connection, store: Store, run: str = "") -> int:
     """Fill `queue` (pair_id, visits, scores), `facts`, `ballots` and `gaps`.
 
-    Returns how many pairs the queue holds: those of the finding that the store still has.
-    StoreError where the run or its finding is absent.
+    Returns how many pairs the queue holds: those of the finding that the store still has; without
+    a run every pair, in the order of their ids, with null scores. StoreError where the run or its
+    finding is absent.
     """
-    con.register("__finding", read_findings(store, run, FINDING))
-    con.execute(
-        "CREATE OR REPLACE TABLE queue AS SELECT f.pair_id, f.visits,"
-        " f.confidence::DOUBLE AS confidence, f.stability::DOUBLE AS stability,"
-        " CASE WHEN isnan(f.minority) THEN NULL ELSE f.minority::DOUBLE END AS minority"
-        " FROM __finding f SEMI JOIN pairs USING (pair_id)"
-        " ORDER BY minority DESC NULLS LAST, pair_id"  # pages by key pass over whole blocks
-    )
-    con.unregister("__finding")
+    if run:
+        con.register("__finding", read_findings(store, run, FINDING))
+        con.execute(
+            "CREATE OR REPLACE TABLE queue AS SELECT f.pair_id, f.visits,"
+            f" {', '.join(f'{_score(name)} AS {name}' for name in ORDERS)}"
+            " FROM __finding f SEMI JOIN pairs USING (pair_id)"
+            " ORDER BY minority DESC NULLS LAST, pair_id"  # pages by key pass over whole blocks
+        )
+        con.unregister("__finding")
+    else:
+        nothing = ", ".join(f"NULL::DOUBLE AS {name}" for name in ORDERS)
+        con.execute(
+            f"CREATE OR REPLACE TABLE queue AS SELECT pair_id, NULL::INTEGER AS visits, {nothing}"
+            " FROM pairs ORDER BY pair_id"
+        )
     con.execute(_EMPTY_JUDGED)
     add_labels(con, store, label_set_of(store, run))
-    add_trajectory(con, store, run)
     for statement in _BY_PAIR:
         con.execute(statement)
+    _make_gaps(con, store, run)
     return _one(con, "SELECT count(*) FROM queue")
 
 
-def make_view(con: Connection, view: View) -> None:
-    """Number the view's pairs (position 1, 2, ...) unless that was done before."""
-    conditions, values = ["true"], []
-    source = "queue"
-    if view.text:
-        source = "queue JOIN (SELECT pair_id, prompt FROM facts) USING (pair_id)"
-        conditions.append("contains(lower(prompt), lower(?))")
-        values.append(view.text)
-    if view.lowest is not None:
-        conditions.append(f"minority >= {view.lowest!r}")
-    if view.highest is not None:
-        conditions.append(f"minority < {view.highest!r}")
-    way = "DESC" if view.descending else "ASC"
-    con.execute(
-        f"CREATE TABLE IF NOT EXISTS {quoted(view.table)} AS SELECT row_number() OVER (ORDER BY "
-        f"{quoted(view.order)} {way} NULLS LAST, pair_id) AS position, pair_id "
-        f"FROM {source} WHERE {' AND '.join(conditions)}",
-        values,
-    )
+def _score(name: str) -> str:
+    return f"CASE WHEN NOT isnan(f.{name}) THEN f.{name}::DOUBLE END"
 
 
-def drop_view(con: Connection, view: View) -> None:
-    """Forget a view's numbers."""
-    con.execute(f"DROP TABLE IF EXISTS {quoted(view.table)}")
+def _make_gaps(con: Connection, store: Store, run: str) -> None:
+    """`gaps`: per pair and visit the policy's ell for label 1, and the band over all its models.
 
-
-def set_judged(con: Connection, outcomes: Iterable[tuple[str, str | None, str | None]]) -> None:
-    """Bring `judged` up to date: (pair_id, choice, verdict); without a choice the pair is open."""
-    rows = list(outcomes)
-    if not rows:
-        return
-    con.execute("BEGIN")
-    con.executemany("DELETE FROM judged WHERE pair_id = ?", [[row[0]] for row in rows])
-    standing = [list(row) for row in rows if row[1] is not None]
-    if standing:
-        con.executemany("INSERT INTO judged VALUES (?, ?, ?)", standing)
-    con.execute("COMMIT")
-
-
-def _open_only(view: View) -> str:
-    return " ANTI JOIN judged USING (pair_id)" if view.only_open else ""
-
-
-def count(con: Connection, view: View) -> int:
-    """Pairs in the view."""
-    return _one(con, f"SELECT count(*) FROM {quoted(view.table)}{_open_only(view)}")
-
-
-def count_all(con: Connection, view: View) -> int:
-    """Pairs numbered by the view's table, open or not."""
-    return _one(con, f"SELECT count(*) FROM {quoted(view.table)}")
-
-
-def count_judged(con: Connection, view: View) -> int:
-    """Pairs numbered by the view's table (open or not) that have a verdict."""
-    return _one(con, f"SELECT count(*) FROM {quoted(view.table)} SEMI JOIN judged USING (pair_id)")
-
-
-def position(con: Connection, view: View, pair_id: str) -> int | None:
-    """The pair's number in the view's table, or None where the view leaves it out."""
-    sql = f"SELECT position FROM {quoted(view.table)} WHERE pair_id = ?"
-    return _first(con, sql, [pair_id])
-
-
-def place(con: Connection, view: View, pair_id: str) -> int | None:
-    """Which pair of the view it is, counted from 1; None where the view leaves it out."""
-    at = position(con, view, pair_id)
-    if at is None or not view.only_open:
-        return at
-    if _one(con, f"SELECT count(*) FROM judged WHERE pair_id = {literal(pair_id)}"):
-        return None
-    table = quoted(view.table)
-    return 1 + _one(con, f"SELECT count(*) FROM {table}{_open_only(view)} WHERE position < {at}")
-
-
-def neighbour(
-    con: Connection, view: View, after: int, *, back: bool = False, open_only: bool = False
-) -> str | None:
-    """The nearest pair of the view past (or before) a position; None at the end.
-
-    `open_only`: the nearest without a verdict, even where the view shows judged pairs too.
+    Some 60 bytes a visit.
     """
-    narrowed = " ANTI JOIN judged USING (pair_id)" if open_only else _open_only(view)
-    sign, way = ("<", "DESC") if back else (">", "ASC")
-    sql = (
-        f"SELECT pair_id FROM {quoted(view.table)}{narrowed} WHERE position {sign} ? "
-        f"ORDER BY position {way} LIMIT 1"
+    if run:
+        add_trajectory(con, store, run)
+    models = range(1, 1 + len(run_about(store, run).get("models") or [1])) if run else ()
+    apart = [f"err_0[{m}] - err_1[{m}]" for m in models] or ["NULL::DOUBLE"]
+    reference = "(err_ref_0 - err_ref_1)" if run else "NULL::DOUBLE"
+    con.execute(
+        "CREATE OR REPLACE TABLE gaps AS SELECT pair_id, visit,"
+        f" avg({reference} - ({apart[0]})) AS gap,"
+        f" avg({reference} - greatest({', '.join(apart)})) AS low,"
+        f" avg({reference} - least({', '.join(apart)})) AS high FROM"
+        f" {'trajectory' if run else '(SELECT pair_id, 0 AS visit, NULL AS kind FROM queue)'}"
+        " WHERE kind = 'train' GROUP BY pair_id, visit"
     )
-    return _first(con, sql, [after])
+
+
+def set_judged(con: Connection, outcomes: pa.Table) -> None:
+    """Bring `judged` up to date: a row of JUDGED a pair; without a choice the pair is open."""
+    if not outcomes.num_rows:
+        return
+    con.register("__outcomes", outcomes)
+    con.execute("BEGIN")
+    con.execute("DELETE FROM judged WHERE pair_id IN (SELECT pair_id FROM __outcomes)")
+    con.execute("INSERT INTO judged SELECT * FROM __outcomes WHERE choice IS NOT NULL")
+    con.execute("COMMIT")
+    con.unregister("__outcomes")
 
 
 def histogram(con: Connection, number: int = 40) -> Bins:
@@ -215,31 +160,71 @@ def card(con: Connection, pair_id: str) -> dict[str, Any] | None:
     """One pair as the desk shows it, with its scores, label, rank and votes; None if absent.
 
     Keys: pair_id, prompt, image_0, image_1, source, label, original_label, visits, confidence,
-    stability, minority, lower (share of the queue with a smaller u, null where u is), votes
-    (annotator, choice), verdict (keep, flip ... or None).
+    stability, minority, lower (score -> share of the queue with a smaller one, null where it is
+    not known), votes (annotator, choice), verdict (keep, flip ... or None), curators and differ.
     """
-    rows = fetch(con, "SELECT * FROM facts WHERE pair_id = ? LIMIT 1", pair_id).to_pylist()
-    if not rows:
+    found = cards(con, [pair_id])
+    if not found:
         return None
-    lower = None
-    if (u := rows[0]["minority"]) is not None:
-        share = "SELECT count(*) FILTER (minority < ?) / count(minority) FROM queue"
-        lower = float(con.execute(share, [u]).fetchall()[0][0])
+    pair = found[0]
     sql = "SELECT annotator, choice FROM ballots WHERE pair_id = ? ORDER BY time NULLS LAST LIMIT 9"
-    judged = "SELECT any_value(verdict) FROM judged WHERE pair_id = ?"
-    told = {"lower": lower, "verdict": _first(con, judged, [pair_id])}
-    return {**rows[0], **told, "votes": fetch(con, sql, pair_id).to_pylist()}
+    return {
+        **pair,
+        "lower": {name: _lower(con, name, pair[name]) for name in ORDERS},
+        "votes": fetch(con, sql, pair_id).to_pylist(),
+    }
 
 
-def ell_by_visit(con: Connection, pair_id: str, label: float | None) -> list[tuple[int, float]]:
-    """(visit, mean ell of the policy over the visit's draws) in sight of `label`; [] for a tie."""
+def _lower(con: Connection, name: Order, value: float | None) -> float | None:
+    if value is None:
+        return None
+    share = f"SELECT count(*) FILTER ({name} < ?) / count({name}) FROM queue"
+    return float(con.execute(share, [value]).fetchall()[0][0])
+
+
+def cards(con: Connection, pair_ids: list[str]) -> list[dict[str, Any]]:
+    """Many pairs in the order asked, those that are absent left out.
+
+    Keys as of `card`, without lower and votes.
+    """
+    rows = fetch(
+        con,
+        "SELECT f.*, q.visits, q.confidence, q.stability, q.minority, j.verdict,"
+        " coalesce(j.curators, 0) AS curators, coalesce(j.differ, false) AS differ FROM"
+        " (SELECT * FROM facts WHERE pair_id IN (SELECT unnest(?))) f"
+        " LEFT JOIN (SELECT * FROM queue WHERE pair_id IN (SELECT unnest(?))) q USING (pair_id)"
+        " LEFT JOIN judged j USING (pair_id)",
+        pair_ids,
+        pair_ids,
+    ).to_pylist()
+    by_id = {row["pair_id"]: row for row in rows}
+    return [by_id[pair_id] for pair_id in pair_ids if pair_id in by_id]
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A pair's ell at one visit: the policy's, and the band over the policy and its footprints."""
+
+    visit: int
+    ell: float
+    low: float
+    high: float
+
+
+def ell_by_visit(con: Connection, pair_id: str, label: float | None) -> list[Visit]:
+    """Mean ell over each visit's draws in sight of `label`; [] for a tie."""
     if label not in (0.0, 1.0):
         return []
     rows = con.execute(
-        "SELECT visit, gap FROM gaps WHERE pair_id = ? ORDER BY visit", [pair_id]
+        "SELECT visit, gap, low, high FROM gaps WHERE pair_id = ? AND gap IS NOT NULL"
+        " ORDER BY visit",
+        [pair_id],
     ).fetchall()
     sign = 1.0 if label == 1.0 else -1.0
-    return [(int(visit), sign * float(ell)) for visit, ell in rows if ell is not None]
+    return [
+        Visit(int(visit), sign * gap, *sorted((sign * low, sign * high)))
+        for visit, gap, low, high in rows
+    ]
 
 
 def labels_of(con: Connection, pair_ids: list[str]) -> dict[str, float | None]:

@@ -55,6 +55,7 @@ RESOLVED = pa.schema(
         column("verdict_id", pa.string(), "the newest row that agrees with the outcome"),
         column("curators", pa.int32(), "how many curators have a standing verdict"),
         column("split", pa.bool_(), "no choice has a majority; then choice is unsure"),
+        column("differ", pa.bool_(), "the curators' standing verdicts are not all the same"),
     ]
 )
 
@@ -259,13 +260,19 @@ def resolve(store: Store) -> pa.Table:
 
 def resolve_rows(rows: list[dict[str, Any]]) -> pa.Table:
     """`resolve` over rows of VERDICTS, from parts, a journal, or both (duplicates do no harm)."""
+    standing = standing_rows(rows)
+    outcomes = [_outcome(pair, list(by.values())) for pair, by in sorted(standing.items())]
+    return pa.Table.from_pylist(outcomes, schema=RESOLVED)
+
+
+def standing_rows(rows: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
+    """The verdicts that stand, of rows of VERDICTS: pair_id -> curator -> row."""
     undone = {row["undoes"] for row in rows if row["choice"] == "undo"}
     standing: dict[str, dict[str, dict[str, Any]]] = {}
     for row in _in_order(rows):
         if row["choice"] != "undo" and row["verdict_id"] not in undone:
             standing.setdefault(row["pair_id"], {})[row["curator"]] = row
-    outcomes = [_outcome(pair, list(by.values())) for pair, by in sorted(standing.items())]
-    return pa.Table.from_pylist(outcomes, schema=RESOLVED)
+    return standing
 
 
 def _in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -294,4 +301,5 @@ def _outcome(pair_id: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
         "verdict_id": max(agreeing, key=lambda row: (row["time"], row["sequence"]))["verdict_id"],
         "curators": len(rows),
         "split": split,
+        "differ": len({row["choice"] for row in rows}) > 1,
     }

@@ -1,6 +1,5 @@
 """The prompt, the two images side by side, and the chips below them."""
 
-import base64
 from typing import Any
 
 import streamlit as st
@@ -8,6 +7,7 @@ import streamlit as st
 from app.desk.components.spark import sparkline
 from app.desk.components.text import literal, number, share
 from app.desk.pictures import Picture
+from toolkit.store.desk import Visit
 
 _LONG_PROMPT = 150
 _SMALL_SIDE = 128
@@ -52,15 +52,14 @@ def _shown(slot: str, picture: Picture) -> str:
             f'<div class="desk-missing"><b>{slot} cannot be shown</b>{literal(picture.problem)}; '
             "a verdict can be given all the same.</div>"
         )
-    source = f"data:{picture.mime};base64,{base64.b64encode(picture.data).decode()}"
     small = max(picture.width, picture.height) <= _SMALL_SIDE
     how = f' class="pixel" style="--tall: {picture.height}px"' if small else ""
-    return f'<img src="{source}" alt="{slot} of the pair"{how}>'
+    return f'<img src="{picture.source}" alt="{slot} of the pair"{how}>'
 
 
-def chips(pair: dict[str, Any], ells: list[tuple[int, float]], ground: str, accent: str) -> None:
+def chips(pair: dict[str, Any], ells: list[Visit], ground: str, accent: str) -> None:
     """Scores, visits, annotators and the standing verdict of a pair; `pair` as of `desk.card`."""
-    lower = pair["lower"]
+    lower = pair["lower"]["minority"]
     rank = f"higher than {share(lower)} of pairs" if lower is not None else "not known"
     shown = [
         _chip("u", number(pair["minority"]), rank, "minority: s times c"),

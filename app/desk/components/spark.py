@@ -3,12 +3,14 @@
 import base64
 
 from toolkit.palette import Ground, hairline, muted
+from toolkit.store.desk import Visit
 
 _WIDE, _TALL, _EDGE = 190.0, 34.0, 4.0
 
 
-def sparkline(points: list[tuple[int, float]], ground: str, accent: str) -> str:
+def sparkline(visits: list[Visit], ground: str, accent: str) -> str:
     """A data address of an SVG, or "" for no points. The line across is ell = 0."""
+    points = [(one.visit, one.ell) for one in visits]
     if not points:
         return ""
     side: Ground = "dark" if ground == "dark" else "light"

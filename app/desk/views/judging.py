@@ -12,9 +12,10 @@ from app.desk.data import Desk
 from app.desk.pictures import picture
 from toolkit.palette import Ground, accent
 from toolkit.store import desk as queries
-from toolkit.store.desk import View
+from toolkit.store import listing
 from toolkit.store.query import Connection
 from toolkit.store.verdicts import Choice, Entry, Verdict, choice_of
+from toolkit.store.view import View
 
 _KEYS: tuple[tuple[Verdict, str], ...] = (
     ("keep", "K"),
@@ -33,13 +34,13 @@ def pair(desk: Desk, settings: state.Settings, ground: Ground) -> None:
 
 
 def _drawn(desk: Desk, settings: state.Settings, ground: Ground) -> None:
-    view = state.view(desk.bins)
+    view = state.view()
     cursor = desk.cursor(view)
-    pairs = queries.count(cursor, view)
+    pairs = listing.count(cursor, view)
     pair_id = st.session_state["pair_id"] or _first(cursor, view)
     st.session_state["pair_id"] = pair_id
-    place = queries.place(cursor, view, pair_id) if pair_id else None
-    judged, of = queries.count_judged(cursor, view), queries.count_all(cursor, view)
+    place = listing.place(cursor, view, pair_id) if pair_id else None
+    judged, of = listing.count_judged(cursor, view), listing.count_all(cursor, view)
     strip.status(place, pairs, judged, of, desk.ledger.saved(settings.curator))
     for problem in (st.session_state["problem"], desk.ledger.problem):
         if problem:
@@ -58,15 +59,15 @@ def _drawn(desk: Desk, settings: state.Settings, ground: Ground) -> None:
 
 
 def _first(cursor: Connection, view: View) -> str | None:
-    fresh = queries.neighbour(cursor, view, 0, open_only=True)
-    return fresh or queries.neighbour(cursor, view, 0)
+    fresh = listing.neighbour(cursor, view, 0, open_only=True)
+    return fresh or listing.neighbour(cursor, view, 0)
 
 
 def _card(desk: Desk, cursor: Connection, pair: dict[str, Any], ground: Ground) -> None:
     card.prompt(pair["prompt"])
     shown = picture(desk.store, pair["image_0"]), picture(desk.store, pair["image_1"])
     card.images(shown, pair["label"])
-    ells: list[tuple[int, float]] = []
+    ells: list[queries.Visit] = []
     if desk.has_trajectory:
         ells = queries.ell_by_visit(cursor, pair["pair_id"], pair["label"])
     card.chips(pair, ells, ground, accent(ground))
@@ -126,12 +127,12 @@ def _record(
     entry = Entry(pair["pair_id"], settings.curator, choice, desk.label_set, shown=shown)
     desk.ledger.record([entry])
     cursor = desk.cursor(view)
-    at = queries.position(cursor, view, pair["pair_id"]) or 0
-    onward = queries.neighbour(cursor, view, at, open_only=True)
-    onward = onward or queries.neighbour(cursor, view, 0, open_only=True)
+    at = listing.position(cursor, view, pair["pair_id"]) or 0
+    onward = listing.neighbour(cursor, view, at, open_only=True)
+    onward = onward or listing.neighbour(cursor, view, 0, open_only=True)
     state.go_to(onward)
     if onward is None:
-        if view.only_open:
+        if view.state == "open":
             st.session_state["pair_id"] = None
         st.session_state["news"] = "Every pair of this view has a verdict."
 
@@ -146,8 +147,8 @@ def _undo(desk: Desk, settings: state.Settings) -> None:
 
 def _move(desk: Desk, view: View, pair_id: str, back: bool) -> None:
     cursor = desk.cursor(view)
-    at = queries.position(cursor, view, pair_id) or 0
-    onward = queries.neighbour(cursor, view, at, back=back)
+    at = listing.position(cursor, view, pair_id) or 0
+    onward = listing.neighbour(cursor, view, at, back=back)
     state.go_to(onward)
     if onward is None:
         st.session_state["news"] = "This is the first pair." if back else "This is the last pair."

@@ -1,0 +1,170 @@
+"""Views numbered over a queue: what passes, in which order, by hand; pages skip and repeat none."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from tests.factories import StoreFactory
+from toolkit.errors import InputError
+from toolkit.store import Store, connect, listing
+from toolkit.store.desk import JUDGED, make_queue, set_judged
+from toolkit.store.listing import Column
+from toolkit.store.query import Connection, fetch, read_pairs
+from toolkit.store.runs import start_run, write_findings
+from toolkit.store.view import View
+
+
+class Listed:
+    """20 pairs p0 ... p19 by id: u = .05 k, c = .5, and a finding `other` with score 19 - k."""
+
+    def __init__(self, con: Connection, ids: list[str], columns: dict[str, Column]) -> None:
+        self.con, self.ids, self.columns = con, ids, columns
+
+    def numbers(self, view: View) -> list[int]:
+        """The numbers k of the view's pairs, in order."""
+        listing.make_view(self.con, self.columns, view)
+        return [self.ids.index(pair) for pair in listing.ids(self.con, view)]
+
+    def judge(self, verdicts: dict[int, str], differ: tuple[int, ...] = ()) -> None:
+        rows = [
+            {
+                "pair_id": self.ids[k],
+                "choice": "drop",
+                "verdict": verdict,
+                "curators": 2 if k in differ else 1,
+                "differ": k in differ,
+            }
+            for k, verdict in verdicts.items()
+        ]
+        set_judged(self.con, pa.Table.from_pylist(rows, schema=JUDGED))
+
+
+@pytest.fixture
+def listed(make_store: StoreFactory) -> Iterator[Listed]:
+    store: Store = make_store(pairs=20)
+    ids = sorted(read_pairs(store, ["pair_id"])[0].to_pylist())
+    start_run(store, "r", {"models": ["policy"], "labels": "original"}, "")
+    u = [k / 20 for k in range(20)]
+    half = np.full(20, 0.5)
+    scores = {"visits": np.arange(20, dtype=np.int32), "confidence": half, "stability": half}
+    write_findings(store, "r", "minority", pa.table({"pair_id": ids, **scores, "minority": u}), {})
+    other = [float("nan") if k == 3 else 19.0 - k for k in range(20)]
+    write_findings(store, "r", "other", pa.table({"pair_id": ids[::-1], "score": other[::-1]}), {})
+    foreign = pa.table({"pair_id": ids, "score": u})
+    write_findings(store, "r", "foreign", foreign, {"labels": "flip20"})
+    with connect(store) as con:
+        make_queue(con, store, "r")
+        yield Listed(con, ids, listing.columns_of(con, store, "r", "original"))
+
+
+def test_the_highest_u_comes_first_and_every_pair_is_there(listed: Listed) -> None:
+    assert listed.numbers(View()) == list(range(19, -1, -1))
+    assert listed.numbers(View(descending=False)) == list(range(20))
+
+
+def test_any_findings_column_orders_and_unknown_ones_come_last(listed: Listed) -> None:
+    expected = [0, 1, 2, *range(4, 20), 3]
+    assert listed.numbers(View(order="other.score")) == expected
+    assert listed.numbers(View(order="other.score", descending=False))[-1] == 3
+
+
+def test_ranges_hold_their_lower_end_and_not_their_upper(listed: Listed) -> None:
+    view = View(descending=False).with_range("minority", 0.2, 0.4)
+    assert listed.numbers(view) == [4, 5, 6, 7]
+    assert listed.numbers(view.with_range("other.score", 14, None)) == [4, 5]
+
+
+def test_a_condition_names_findings_and_pairs(listed: Listed) -> None:
+    view = View(where="other.score < 3 and visits != 18 and votes = 1", descending=False)
+    assert listed.numbers(view) == [17, 19]
+    assert listed.numbers(View(where='source = "elsewhere"')) == []
+
+
+def test_words_of_the_prompt_and_the_annotator_narrow(listed: Listed) -> None:
+    prompts = dict(fetch(listed.con, "SELECT pair_id, prompt FROM facts").to_pydict().items())
+    wanted = {i for i, p in zip(prompts["pair_id"], prompts["prompt"], strict=True) if "r 3" in p}
+    found = listed.numbers(View(text="NUMBER 3"))
+    assert {listed.ids[k] for k in found} == wanted
+    assert len(found) == 4
+    assert len(listed.numbers(View(annotator="annotator-2"))) == 4
+
+
+@pytest.mark.parametrize("size", [1, 7, 50])
+def test_pages_by_key_give_every_pair_once_forwards_and_backwards(
+    listed: Listed, size: int
+) -> None:
+    listed.judge({4: "keep", 9: "flip", 19: "drop"})
+    for state in ("any", "open", "judged"):
+        view = View(state=state)
+        expected = [listed.ids[k] for k in listed.numbers(view)]
+        seen: list[str] = []
+        at = 0
+        while rows := listing.rows_of_page(listed.con, view, at, size):
+            seen += [pair for _, pair in rows]
+            at = rows[-1][0]
+        assert seen == expected
+        back: list[str] = []
+        at = 10**9
+        while rows := listing.rows_of_page(listed.con, view, at, size, back=True):
+            back = [pair for _, pair in rows] + back
+            at = rows[0][0]
+        assert back == expected
+
+
+def test_states_of_verdict_narrow_the_same_numbers(listed: Listed) -> None:
+    listed.judge({4: "keep", 9: "flip", 19: "unsure"}, differ=(19,))
+    states: dict[str, Any] = {
+        "judged": [19, 9, 4],
+        "keep": [4],
+        "flip": [9],
+        "unsure": [19],
+        "differ": [19],
+        "tie": [],
+    }
+    for state, expected in states.items():
+        assert listed.numbers(View(state=state)) == expected, state
+    assert len(listed.numbers(View(state="open"))) == 17
+    assert listing.place(listed.con, View(state="judged"), listed.ids[9]) == 2
+    assert listing.place(listed.con, View(state="open"), listed.ids[9]) is None
+    assert listing.neighbour(listed.con, View(), 0, open_only=True) == listed.ids[18]
+
+
+def test_a_view_that_names_a_verdict_moves_with_it(listed: Listed) -> None:
+    view = View(where='verdict = "keep"')
+    assert listing.moves(view)
+    assert not listing.moves(View(where="minority > 0.5"))
+    assert listed.numbers(view) == []
+    listed.judge({4: "keep"})
+    listing.drop_view(listed.con, view)
+    assert listed.numbers(view) == [4]
+
+
+@pytest.mark.parametrize(
+    ("view", "words"),
+    [
+        (View(order="beauty"), "no column of numbers 'beauty'"),
+        (View(order="prompt"), "no column of numbers 'prompt'"),
+        (View(order="foreign.score"), "no column of numbers"),
+        (View().with_range("beauty", 1, 2), "no column of numbers 'beauty'"),
+        (View(where="beauty > 1"), "names the column 'beauty'"),
+        (View(where="minority >"), "is no comparison"),
+    ],
+)
+def test_a_view_of_what_is_not_there_is_a_sentence(listed: Listed, view: View, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        listing.make_view(listed.con, listed.columns, view)
+
+
+def test_without_a_run_every_pair_is_listed_by_its_id(make_store: StoreFactory) -> None:
+    store = make_store(pairs=8)
+    with connect(store) as con:
+        assert make_queue(con, store) == 8
+        columns = listing.columns_of(con, store, "", "original")
+        listing.make_view(con, columns, View())
+        expected = sorted(read_pairs(store, ["pair_id"])[0].to_pylist())
+        assert listing.ids(con, View()) == expected
+        listing.make_view(con, columns, View(where="label = 1"))
+        assert 0 < listing.count(con, View(where="label = 1")) < 8
