@@ -6,7 +6,8 @@ a cursor of it. It is made anew when the store's files change.
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from app.desk import state
 from app.desk.ledger import Ledger
 from toolkit.errors import InputError, OutvotedError
 from toolkit.parts import parts
-from toolkit.store import Store, connect, listing, open_store
+from toolkit.store import Store, connect, histograms, listing, open_store
 from toolkit.store import desk as queries
 from toolkit.store.desk import Bins
 from toolkit.store.labels import label_sets, planted_flips
@@ -28,6 +29,7 @@ from toolkit.store.verdicts import verdict_of
 from toolkit.store.view import View
 
 _VIEWS_KEPT = 8
+_SPREADS_KEPT = 64
 _TRAJECTORY_BYTES = 2_000_000_000
 """Above this size a pair's trajectory is not searched while somebody waits for the next pair."""
 
@@ -45,12 +47,15 @@ class Desk:
     columns: dict[str, Column]
     """What a view can name."""
     pairs: int
-    bins: Bins
     has_trajectory: bool
+    whole: dict[str, Bins] = field(default_factory=dict)
+    """Columns that were counted over all pairs."""
+    parts: "OrderedDict[tuple[View, str, int], Bins]" = field(default_factory=OrderedDict)
+    moved: int = 0
+    """Grows with every verdict that this desk took in."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
     _synced: int = 0
-    _moved: int = 0
     _views: "OrderedDict[View, int]" = field(default_factory=OrderedDict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def cursor(self, view: View | None = None) -> Connection:
         """A cursor that sees every verdict so far, and the view's numbers.
@@ -58,7 +63,7 @@ class Desk:
         InputError (one sentence) where the view names what is not there.
         """
         cursor = self.con.cursor()
-        with self._lock:
+        with self.lock:
             self._sync(cursor)
             if view is not None:
                 self._number(cursor, view)
@@ -74,13 +79,13 @@ class Desk:
         rows = [_judged(pair_id, outcomes.get(pair_id), labels) for pair_id in pairs]
         queries.set_judged(cursor, pa.Table.from_pylist(rows, schema=queries.JUDGED))
         self._synced += len(changed)
-        self._moved += 1
+        self.moved += 1
 
     def _number(self, cursor: Connection, view: View) -> None:
-        if self._views.get(view) != self._moved and listing.moves(view):
+        if self._views.get(view) != self.moved and listing.moves(view):
             listing.drop_view(cursor, view)
         listing.make_view(cursor, self.columns, view)
-        self._views[view] = self._moved
+        self._views[view] = self.moved
         self._views.move_to_end(view)
         while len(self._views) > _VIEWS_KEPT:
             old = self._views.popitem(last=False)[0]
@@ -134,6 +139,38 @@ def page(desk: Desk, view: View, after: int = 0, size: int = 48, *, back: bool =
         start if (first or 0) > 1 else None,
         end if (last or 0) < count else None,
     )
+
+
+def spread(desk: Desk, view: View, column: str) -> tuple[Bins, Bins]:
+    """A column over all pairs, and over the view's in the same bins (its own bounds left aside).
+
+    InputError where the view or the column names what is not there.
+    """
+    cursor = desk.cursor(view)
+    with desk.lock:
+        if column not in desk.whole:
+            listing.check_view(desk.columns, View(order=column))
+            desk.whole[column] = histograms.spread(cursor, desk.columns, column)
+        whole = desk.whole[column]
+        free = replace(view.with_range(column, None, None), state="any", descending=True)
+        if free == View(run=view.run, order=view.order):
+            return whole, whole
+        key = (free, column, desk.moved if listing.moves(free) else 0)
+        if key not in desk.parts:
+            desk.parts[key] = histograms.spread_of(cursor, desk.columns, free, column, whole)
+        while len(desk.parts) > _SPREADS_KEPT:
+            desk.parts.popitem(last=False)
+        return whole, desk.parts[key]
+
+
+def more_of(desk: Desk, pair_id: str, wanted: Sequence[str]) -> dict[str, Any]:
+    """Further columns of one pair, those that are not there left out."""
+    there = [name for name in wanted if name in desk.columns]
+    if not there:
+        return {}
+    with desk.lock:
+        rows = listing.values_of(desk.con.cursor(), desk.columns, there, [pair_id])
+    return rows[0] if rows else {}
 
 
 def cards(desk: Desk, pair_ids: list[str]) -> list[dict[str, Any]]:
@@ -199,7 +236,6 @@ def _desk(root: Path, run: str, journal: Path, stamp: tuple[Any, ...]) -> Desk: 
         ledger=ledger(root, journal),
         columns=listing.columns_of(con, store, run, label_set),
         pairs=pairs,
-        bins=queries.histogram(con),
         has_trajectory=0 < size < _TRAJECTORY_BYTES,
     )
 

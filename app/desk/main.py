@@ -29,17 +29,7 @@ PAGES = (
 )
 """The menu, in its order: a new page is an import and a line."""
 
-# A key that is held down repeats itself, and would judge pair after pair unseen.
-_KEYS = """<script>
-if (!window.outvotedKeys) {
-  window.outvotedKeys = true;
-  const typing = (at) => at.closest && at.closest("input, textarea, [contenteditable]");
-  window.addEventListener("keydown", (event) => {
-    if (event.repeat && /^[a-z0-9]$/i.test(event.key) && !typing(event.target))
-      event.stopImmediatePropagation();
-  }, true);
-}
-</script><span hidden></span>"""
+_SCRIPT = (_HERE / "keys.js").read_text(encoding="utf-8")
 
 
 def main() -> None:
@@ -68,7 +58,7 @@ def main() -> None:
     st.session_state["pages"] = pages
     st.navigation(list(pages.values()), position="top").run()
     with st.sidebar:
-        st.html(_KEYS, unsafe_allow_javascript=True)
+        st.html(f"<script>{_SCRIPT}</script><span hidden></span>", unsafe_allow_javascript=True)
 
 
 main()

@@ -4,11 +4,13 @@ Every function takes a connection of `toolkit.store.connect` (or a cursor of it)
 its tables once; views of the queue are in `toolkit.store.listing`.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import pyarrow as pa
 
+from toolkit.pairs import SOURCE_PREFIX
 from toolkit.schema import column
 from toolkit.store.labels import ORIGINAL
 from toolkit.store.layout import Store
@@ -37,25 +39,23 @@ _EMPTY_JUDGED = (
 )
 
 _BY_PAIR = (
-    "CREATE OR REPLACE TABLE facts AS SELECT p.pair_id, p.prompt, p.image_0, p.image_1, p.source,"
-    " l.label, l.original_label FROM pairs p JOIN labelled l USING (pair_id)",
     "CREATE OR REPLACE TABLE ballots AS SELECT pair_id, annotator, choice, time FROM votes",
     "CREATE OR REPLACE VIEW tally AS SELECT pair_id, count(b.pair_id) AS votes FROM queue"
     " LEFT JOIN ballots b USING (pair_id) GROUP BY pair_id",
 )
-"""What one pair's card asks for, in memory: a look-up passes over ids, and opens no part. Some 250
-bytes a pair; put in order, it would be found no faster and open far slower."""
+_UNSAFE = re.compile(r"nsfw|unsafe", re.IGNORECASE)
+"""Names of a source's columns that mark a pair as not fit for every eye."""
 
 
 @dataclass(frozen=True)
 class Bins:
-    """A histogram of u: equal bins from `lowest` to `highest`, the last one closed."""
+    """A histogram: equal bins from `lowest` to `highest`, the last one closed."""
 
     lowest: float
     highest: float
     counts: tuple[int, ...]
     unknown: int
-    """Pairs whose u is not known (fewer visits than the metric needs)."""
+    """Pairs without a value, such as a u of fewer visits than the metric needs."""
 
     def edge(self, number: int) -> float:
         """Lower edge of bin `number`; `highest` for the number behind the last bin."""
@@ -96,6 +96,7 @@ def make_queue(con: Connection, store: Store, run: str = "") -> int:
         )
     con.execute(_EMPTY_JUDGED)
     add_labels(con, store, label_set_of(store, run))
+    con.execute(f"CREATE OR REPLACE TABLE facts AS {_facts(con)}")
     for statement in _BY_PAIR:
         con.execute(statement)
     _make_gaps(con, store, run)
@@ -104,6 +105,39 @@ def make_queue(con: Connection, store: Store, run: str = "") -> int:
 
 def _score(name: str) -> str:
     return f"CASE WHEN NOT isnan(f.{name}) THEN f.{name}::DOUBLE END"
+
+
+def _facts(con: Connection) -> str:
+    """A SELECT of what one pair's card asks for; in memory, a look-up passes over ids alone.
+
+    Some 250 bytes a pair; put in order, it would be found no faster and open far slower.
+    """
+    own = fetch(con, "SELECT * FROM pairs LIMIT 0").schema
+    models = [
+        f"{f'p.{SOURCE_PREFIX}{name}' if SOURCE_PREFIX + name in own.names else 'NULL'}::VARCHAR"
+        f" AS {name}"
+        for name in ("model_0", "model_1")
+    ]
+    marks = [_unsafe(field) for field in own if _UNSAFE.search(field.name)]
+    return (
+        "SELECT p.pair_id, p.prompt, p.image_0, p.image_1, p.source, l.label, l.original_label,"
+        f" {', '.join(models)}, {' OR '.join(filter(None, marks)) or 'false'} AS unsafe"
+        " FROM pairs p JOIN labelled l USING (pair_id)"
+    )
+
+
+def _unsafe(field: pa.Field) -> str:
+    """Whether the source's column says so: true, more than half, or any word but a denial."""
+    name, test = f"p.{quoted(field.name)}", pa.types
+    if test.is_boolean(field.type):
+        said = name
+    elif test.is_integer(field.type) or test.is_floating(field.type):
+        said = f"{name} > 0.5 AND {name} < 1e30"  # a NaN is the largest number here
+    elif test.is_string(field.type) or test.is_large_string(field.type):
+        said = f"lower({name}) NOT IN ('', '0', 'no', 'false', 'none', 'safe', 'sfw')"
+    else:
+        return ""
+    return f"coalesce({said}, false)"
 
 
 def _make_gaps(con: Connection, store: Store, run: str) -> None:
@@ -136,24 +170,6 @@ def set_judged(con: Connection, outcomes: pa.Table) -> None:
     con.execute("INSERT INTO judged SELECT * FROM __outcomes WHERE choice IS NOT NULL")
     con.execute("COMMIT")
     con.unregister("__outcomes")
-
-
-def histogram(con: Connection, number: int = 40) -> Bins:
-    """u of the whole queue in `number` equal bins."""
-    sql = "SELECT min(minority), max(minority), count(*) - count(minority) FROM queue"
-    least, most, unknown = con.execute(sql).fetchall()[0]
-    if least is None:
-        return Bins(0.0, 1.0, (0,) * number, int(unknown))
-    low, high = min(0.0, least), most if most > min(0.0, least) else min(0.0, least) + 1.0
-    rows = con.execute(
-        "SELECT least(floor((minority - $low) / ($high - $low) * $n)::INTEGER, $n - 1) AS bin,"
-        " count(*) FROM queue WHERE minority IS NOT NULL GROUP BY bin",
-        {"low": low, "high": high, "n": number},
-    ).fetchall()
-    counts = [0] * number
-    for bin_number, pairs in rows:
-        counts[bin_number] = int(pairs)
-    return Bins(low, high, tuple(counts), int(unknown))
 
 
 def card(con: Connection, pair_id: str) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ verdicts moves under a view; it is asked of the table `judged` each time.
 Over the tables that `toolkit.store.desk.make_queue` fills.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,15 @@ def chosen(
         values.append(view.annotator)
     source = relation(con, [columns[name] for name in wanted])
     return f"SELECT * FROM ({source}) WHERE {' AND '.join(conditions)}", values
+
+
+def values_of(
+    con: Connection, columns: dict[str, Column], wanted: Sequence[str], pair_ids: Sequence[str]
+) -> list[dict[str, Any]]:
+    """These columns of a few pairs, with their pair_id, in no order."""
+    among = f"SELECT * FROM ({relation(con, [columns[name] for name in wanted])})"
+    rows = fetch(con, f"{among} WHERE pair_id IN (SELECT unnest(?))", list(pair_ids))
+    return list(rows.to_pylist())
 
 
 def relation(con: Connection, wanted: list[Column]) -> str:

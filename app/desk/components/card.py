@@ -1,13 +1,12 @@
-"""The prompt, the two images side by side, and the chips below them."""
+"""The prompt and the two images side by side."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
 
-from app.desk.components.spark import sparkline
-from app.desk.components.text import literal, number, share
+from app.desk.components.text import literal
 from app.desk.pictures import Picture
-from toolkit.store.desk import Visit
 
 _LONG_PROMPT = 150
 _SMALL_SIDE = 128
@@ -30,20 +29,41 @@ def marks(label: float | None) -> tuple[str, str]:
     return ("tie", "tie") if label == 0.5 else ("no label", "no label")
 
 
-def images(pictures: tuple[Picture, Picture], label: float | None) -> None:
-    """Both images on equal mounts; the label's choice has a frame and the word `chosen`."""
-    cards = zip(("image_0", "image_1"), pictures, marks(label), strict=True)
-    body = "".join(_card(slot, picture, word) for slot, picture, word in cards)
+def images(
+    pictures: tuple[Picture, Picture],
+    sides: tuple[str, str],
+    pair: Mapping[str, Any],
+    *,
+    blind: bool = False,
+    blurred: bool = False,
+) -> None:
+    """Both images on equal mounts, `sides` from left to right.
+
+    The label's choice has a frame and the word `chosen`; blind, neither has, nor a name.
+    """
+    marked = dict(zip(("image_0", "image_1"), marks(pair["label"]), strict=True))
+    body = ""
+    for place, side, picture in zip(("left", "right"), sides, pictures, strict=True):
+        if blind:
+            body += _card(place, "", "", picture, blurred=blurred)
+        else:
+            maker = str(pair.get(side.replace("image", "model")) or "")
+            body += _card(side, maker, marked[side], picture, blurred=blurred)
     st.html(f'<div class="desk-pair">{body}</div>')
 
 
-def _card(slot: str, picture: Picture, word: str) -> str:
+def _card(slot: str, maker: str, word: str, picture: Picture, *, blurred: bool) -> str:
     kind = word if word in ("chosen", "tie") else "plain"
+    hidden = " blurred" if blurred else ""
     return (
-        f'<figure class="desk-card {kind}"><figcaption><span class="slot">{slot}</span>'
-        f'<span class="word">{word}</span></figcaption>'
-        f'<div class="desk-mount">{_shown(slot, picture)}</div></figure>'
+        f'<figure class="desk-card {kind}{hidden}"><figcaption><span class="slot">{slot}</span>'
+        f'<span class="maker">{literal(maker)}</span><span class="word">{word}</span></figcaption>'
+        f'<div class="desk-mount">{_shown(slot, picture)}{_CURTAIN if blurred else ""}</div>'
+        "</figure>"
     )
+
+
+_CURTAIN = '<span class="desk-curtain">The source marks this pair as unsafe; X uncovers it.</span>'
 
 
 def _shown(slot: str, picture: Picture) -> str:
@@ -57,37 +77,11 @@ def _shown(slot: str, picture: Picture) -> str:
     return f'<img src="{picture.source}" alt="{slot} of the pair"{how}>'
 
 
-def chips(pair: dict[str, Any], ells: list[Visit], ground: str, accent: str) -> None:
-    """Scores, visits, annotators and the standing verdict of a pair; `pair` as of `desk.card`."""
-    lower = pair["lower"]["minority"]
-    rank = f"higher than {share(lower)} of pairs" if lower is not None else "not known"
-    shown = [
-        _chip("u", number(pair["minority"]), rank, "minority: s times c"),
-        _chip("c", number(pair["confidence"]), "", "confidence: large where the model doubts it"),
-        _chip("s", number(pair["stability"]), "", "stability: large where the models disagree"),
-        _chip("visits", str(pair["visits"] if pair["visits"] is not None else "–")),
-    ]
-    names = [vote["annotator"] for vote in pair["votes"] if vote["annotator"]]
-    if names:
-        word = "annotator" if len(names) == 1 else "annotators"
-        shown.append(_chip(word, ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")))
-    if pair["verdict"]:
-        shown.append(_chip("verdict", pair["verdict"], given=True))
-    spark = sparkline(ells, ground, accent)
-    if spark:
-        about = f"{len(ells)} visits" if len(ells) != 1 else "1 visit"
-        title = "above the line the model agrees with the label"
-        shown.append(
-            f'<span class="desk-spark" title="{title}"><span class="desk-quiet">ell over {about}'
-            f'</span><img src="{spark}" alt="ell by visit; {title}"></span>'
-        )
-    st.html(f'<div class="desk-chips">{"".join(shown)}</div>')
-
-
-def _chip(name: str, value: str, more: str = "", title: str = "", *, given: bool = False) -> str:
-    kind = "desk-chip given" if given else "desk-chip"
-    tail = f"<i>{literal(more)}</i>" if more else ""
-    return (
-        f'<span class="{kind}" title="{literal(title)}"><i>{name}</i>'
-        f"<b>{literal(value)}</b>{tail}</span>"
+def zoomed(pictures: Sequence[tuple[str, Picture]]) -> None:
+    """Images in their own size, names and all; a click goes from the whole to its pixels."""
+    body = "".join(
+        f"<figure><figcaption>{name} · {picture.width} x {picture.height}</figcaption>"
+        f'<div class="desk-own">{_shown(name, picture)}</div></figure>'
+        for name, picture in pictures
     )
+    st.html(f'<div class="desk-zoom">{body}</div>')

@@ -1,8 +1,13 @@
 """The page Queue: the most suspicious pairs one by one, each answered with a verdict."""
 
+import streamlit as st
+
 from app.desk import data, state
-from app.desk.views import judging, start
+from app.desk.components import notice
+from app.desk.components.text import literal
+from app.desk.views import filters, judging, start
 from toolkit.palette import Ground
+from toolkit.parts import parts
 from toolkit.store import Store
 
 
@@ -15,4 +20,17 @@ def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
     if not desk.pairs:
         start.draw(store, data.overview(store))
         return
+    filters.draw(desk, settings, ground)
+    if not parts(store.folder("images")):
+        command = f"outvoted ingest KIND PATH --store {notice.path(store.root)}"
+        notice.news(
+            f"The store holds no images; type `{command}` to bring them in. Verdicts can be given "
+            "all the same."
+        )
+    if not desk.run:
+        missing = next(need for need in start.needs(store, data.overview(store)) if not need.there)
+        st.html(
+            '<p class="desk-quiet desk-tight">No run has scored these pairs yet, so they stand in '
+            f"the order of their ids. Next: <code>{literal(missing.command)}</code></p>"
+        )
     judging.pair(desk, settings, ground)
