@@ -1,5 +1,7 @@
 """`outvoted app`: open the curator's desk in the browser."""
 
+import errno
+import hashlib
 import json
 import os
 import signal
@@ -18,6 +20,8 @@ import typer
 from toolkit.errors import InputError, OutvotedError
 
 _HOST = "127.0.0.1"
+_EVERYWHERE = ("0.0.0.0", "::", "")
+_SHORTEST_TOKEN = 8
 _DEFAULT_PORT = 8501
 _START_SECONDS = 60
 
@@ -27,8 +31,21 @@ def desk(
     run: Annotated[str, typer.Option(help="The run to look at; the newest if left out.")] = "",
     port: Annotated[
         int,
-        typer.Option(help="Port on 127.0.0.1; the next free one if taken.", show_default="8501"),
+        typer.Option(help="Port; the next free one if taken.", show_default="8501"),
     ] = 0,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; any but this machine's needs a token.")
+    ] = _HOST,
+    token: Annotated[
+        str,
+        typer.Option(
+            "--token",
+            "--password",
+            envvar="OUTVOTED_TOKEN",
+            help="What a curator must type to get in.",
+            show_envvar=True,
+        ),
+    ] = "",
     journal: Annotated[
         str, typer.Option(help="File of the verdict journal; STORE/verdicts.sqlite if left out.")
     ] = "",
@@ -38,20 +55,23 @@ def desk(
     ] = False,
 ) -> None:
     """Open the curator's desk: look at suspicious pairs and give verdicts. Ctrl-C ends it."""
+    _check_access(host, token)
     settings = _settings(store, run, journal, curator)
-    port = _free_port(port)
+    if token:
+        settings["token"] = hashlib.sha256(token.encode()).hexdigest()
+    port = _free_port(port, host)
     # SIGTERM must end the server too, as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     server = subprocess.Popen(
-        [sys.executable, "-P", "-m", "app.desk.serve", str(port)],
+        [sys.executable, "-P", "-m", "app.desk.serve", str(port), host],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
-        env={**os.environ, "OUTVOTED_DESK": json.dumps(settings), "PYTHONSAFEPATH": "1"},
+        env={**_environment(), "OUTVOTED_DESK": json.dumps(settings)},
     )
-    address = f"http://{_HOST}:{port}"
+    address = f"http://{_HOST if host in _EVERYWHERE else host}:{port}"
     try:
         _wait_until_open(server, address)
-        print(f"The desk is open at {address} (store {store})", flush=True)
+        print(f"The desk is open at {address} (store {store}); {_reach(host)}", flush=True)
         if not no_browser:
             typer.launch(address)
         server.wait()
@@ -59,6 +79,36 @@ def desk(
         print("The desk is closed; every verdict is in the journal.", flush=True)
     finally:
         _end(server)
+
+
+def _check_access(host: str, token: str) -> None:
+    """InputError where the desk would be open to other machines without a token worth the name."""
+    if host not in (_HOST, "localhost") and not token:
+        raise InputError(
+            f"--host {host} opens the desk to other machines, so it needs a token: add --token "
+            "WORDS or set OUTVOTED_TOKEN; or leave --host out, and only this machine reaches it."
+        )
+    if token and len(token) < _SHORTEST_TOKEN:
+        raise InputError(
+            f"A token has at least {_SHORTEST_TOKEN} characters, and this one has {len(token)}; "
+            'take one nobody guesses, such as what `python3 -c "import secrets; '
+            'print(secrets.token_urlsafe())"` prints.'
+        )
+
+
+def _environment() -> dict[str, str]:
+    """The server's environment: no folder of the current directory on its path, and no token."""
+    kept = {name: value for name, value in os.environ.items() if name != "OUTVOTED_TOKEN"}
+    return {**kept, "PYTHONSAFEPATH": "1"}
+
+
+def _reach(host: str) -> str:
+    """Who can open the desk."""
+    if host in (_HOST, "localhost"):
+        return "only this machine reaches it"
+    return (
+        "other machines reach it, and whoever knows the token is let in (the line is not encrypted)"
+    )
 
 
 def _settings(store: str, run: str, journal: str, curator: str) -> dict[str, str]:
@@ -88,31 +138,45 @@ def _settings(store: str, run: str, journal: str, curator: str) -> dict[str, str
     return {"store": str(root), "run": run, "journal": str(path), "curator": curator}
 
 
-def _free_port(wanted: int) -> int:
+def _free_port(wanted: int, host: str = _HOST) -> int:
     """The port asked for, or the first free one from the default on. InputError if it is taken."""
     if not 0 <= wanted <= 65535:
         raise InputError(f"A port lies between 1 and 65535, not {wanted}; leave --port out.")
     if wanted:
-        if not _free(wanted):
+        if not _free(wanted, host):
             raise InputError(
                 f"Port {wanted} is taken; name another with --port, or leave --port out and the "
                 "next free one is used."
             )
         return wanted
     for port in range(_DEFAULT_PORT, _DEFAULT_PORT + 100):
-        if _free(port):
+        if _free(port, host):
             return port
     raise InputError(
         f"Ports {_DEFAULT_PORT} to {_DEFAULT_PORT + 99} are all taken; name a free one with --port."
     )
 
 
-def _free(port: int) -> bool:
-    with socket.socket() as probe:
+def _free(port: int, host: str = _HOST) -> bool:
+    """Whether the port can be had. InputError where the host is no address of this machine."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as problem:
+        raise InputError(
+            f"--host {host} is no address ({problem.strerror}); name one of this machine, such as "
+            "0.0.0.0 for all of them."
+        ) from problem
+    family, kind, protocol, _, place = found[0]
+    with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((_HOST, port))
-        except OSError:
+            probe.bind(place)
+        except OSError as problem:
+            if problem.errno == errno.EADDRNOTAVAIL:
+                raise InputError(
+                    f"--host {host} is no address of this machine; name one that is, such as "
+                    "0.0.0.0 for all of them."
+                ) from problem
             return False
         return True
 

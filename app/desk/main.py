@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.desk import frame, state
+from app.desk import access, frame, state
 from app.desk.views import overview, queue
 from toolkit.palette import ORANGE, accent, ink
 
@@ -45,6 +45,11 @@ def main() -> None:
     st.html(_HERE / "style.css")
     st.html(f"<style>:root {{ --accent: {accent(side)}; }}</style>")
     st.logo(_MARK.format(accent(side), ink(side), ORANGE), size="large")
+    with frame.sentences():
+        settings = state.settings()
+        if not access.admitted(settings):
+            access.door(settings)
+            return
     pages = {
         page.name: st.Page(
             frame.drawn(page),

@@ -1,4 +1,4 @@
-"""Start the desk's server: `python -P -m app.desk.serve PORT`, settings in OUTVOTED_DESK.
+"""Start the desk's server: `python -P -m app.desk.serve PORT [HOST]`, settings in OUTVOTED_DESK.
 
 The command `outvoted app` starts this as a process of its own, so that the command itself needs
 no Streamlit, and with -P, so that no folder of the current directory (toolkit, app ...) stands in
@@ -12,17 +12,18 @@ import threading
 from pathlib import Path
 
 HERE = Path(__file__).parent
+LOCAL = "127.0.0.1"
 
 
-def options(port: int) -> list[str]:
-    """Streamlit's options for the desk: local only, silent to the outside, own theme."""
+def options(port: int, host: str = LOCAL) -> list[str]:
+    """Streamlit's options for the desk: local unless told, silent to the outside, own theme."""
     chosen = {
-        "server.address": "127.0.0.1",
+        "server.address": host,
         "server.port": port,
         "server.headless": "true",
         "server.fileWatcherType": "none",
         "server.runOnSave": "false",
-        "browser.serverAddress": "127.0.0.1",
+        "server.enableStaticServing": "false",
         "browser.gatherUsageStats": "false",
         # Else a bare string or value in main.py is written onto the page.
         "runner.magicEnabled": "false",
@@ -33,9 +34,14 @@ def options(port: int) -> list[str]:
         "logger.hideWelcomeMessage": "true",
         "theme.base": str(HERE / "theme.toml"),
     }
+    lines = [f"--{name}={value}" for name, value in chosen.items()]
+    if host != LOCAL:
+        # By what name others reach this machine is not known; they are kept out by the token,
+        # which no cookie holds that a page elsewhere could borrow.
+        return [*lines, "--server.enableCORS=false", "--server.enableXsrfProtection=false"]
     # A page elsewhere whose name is made to mean 127.0.0.1 must not reach the curator's images.
-    hosts = [f"--server.allowedHosts={host}" for host in ("127.0.0.1", "localhost")]
-    return [*(f"--{name}={value}" for name, value in chosen.items()), *hosts]
+    names = [f"--server.allowedHosts={name}" for name in (LOCAL, "localhost")]
+    return [*lines, f"--browser.serverAddress={LOCAL}", *names]
 
 
 def _end_with_the_command() -> None:
@@ -49,8 +55,8 @@ def main() -> None:
     from streamlit.web.cli import main as streamlit
 
     threading.Thread(target=_end_with_the_command, daemon=True).start()
-    port = int(sys.argv[1])
-    streamlit(["run", str(HERE / "main.py"), *options(port)], prog_name="outvoted app")
+    given = options(int(sys.argv[1]), *sys.argv[2:3])
+    streamlit(["run", str(HERE / "main.py"), *given], prog_name="outvoted app")
 
 
 if __name__ == "__main__":

@@ -41,6 +41,8 @@ class Settings:
     run: str
     journal: Path
     curator: str
+    token: str = ""
+    """SHA-256 of the token that a session must know; empty where none is asked for."""
 
 
 def settings() -> Settings:
@@ -50,7 +52,11 @@ def settings() -> Settings:
         raise InputError("The desk does not know its store; start it with `outvoted app STORE`.")
     given = json.loads(text)
     return Settings(
-        Path(given["store"]), given.get("run", ""), Path(given["journal"]), given["curator"]
+        store=Path(given["store"]),
+        run=given.get("run", ""),
+        journal=Path(given["journal"]),
+        curator=st.session_state.get("curator") or given["curator"],
+        token=given.get("token", ""),
     )
 
 

@@ -1,5 +1,6 @@
 """`outvoted app` as a process: the address, the port, a hostile current directory, its end."""
 
+import http.client
 import socket
 import subprocess
 import sys
@@ -32,8 +33,8 @@ def test_it_opens_in_a_folder_whose_folders_are_named_like_ours(
         (here / name / "__init__.py").write_text("raise SystemExit('the wrong package')\n")
     port = free_port()
     with serving(store.root, "--port", str(port), cwd=here) as server:
-        expected = f"The desk is open at http://127.0.0.1:{port} (store {store.root})"
-        assert server.line == expected
+        expected = f"The desk is open at http://127.0.0.1:{port} (store {store.root}); "
+        assert server.line == expected + "only this machine reaches it"
         assert health(server.address) == b"ok"
         assert server.interrupt() == 0
         assert "Traceback" not in server.errors()
@@ -75,6 +76,9 @@ def test_a_port_that_was_asked_for_and_is_taken_is_a_sentence() -> None:
         (["{store}", "--run", "nine"], "has no run 'nine'"),
         (["{store}", "--port", "99999"], "A port lies between"),
         (["{store}", "--journal", "{store}/store.json/j.sqlite"], "--journal"),
+        (["{store}", "--host", "0.0.0.0"], "needs a token"),
+        (["{store}", "--host", "0.0.0.0", "--token", "short"], "at least 8 characters"),
+        (["{store}", "--host", "no.such.name.invalid", "--token", "long enough"], "no address"),
     ],
 )
 def test_a_mistake_is_one_sentence(
@@ -94,3 +98,45 @@ def test_a_mistake_is_one_sentence(
 def test_the_command_needs_no_streamlit() -> None:
     program = "import sys, app.cli.desk; sys.exit('streamlit' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0
+
+
+def test_no_file_of_the_machine_can_be_asked_for(make_store: StoreFactory) -> None:
+    """Every path that leads out of the page's own files gives the page, or nothing."""
+    store = judgeable(make_store)
+    secret = store.folder("secret.txt")
+    secret.write_text("nobody may read this")
+    ways = [
+        "/../../../../../..",
+        "/static/../../..",
+        "/media/..",
+        "/app/static/..",
+        "/component/..",
+    ]
+    ways += ["/%2e%2e/%2e%2e/%2e%2e/%2e%2e/%2e%2e", "/_stcore/..", "/static/%2e%2e%2f%2e%2e%2f"]
+    with serving(store.root, "--port", str(free_port())) as server:
+        host, port = server.address.removeprefix("http://").split(":")
+        for way in ways:
+            asked = http.client.HTTPConnection(host, int(port), timeout=10)
+            asked.request("GET", f"{way}{secret}")  # as it is: no client tidies the path up
+            assert b"nobody may read" not in asked.getresponse().read(), way
+            asked.close()
+
+
+def test_an_open_desk_says_who_reaches_it_and_keeps_the_token_to_itself(
+    make_store: StoreFactory,
+) -> None:
+    options = ("--host", "0.0.0.0", "--token", "open sesame")
+    with serving(make_store().root, "--port", str(free_port()), *options) as server:
+        assert "whoever knows the token" in server.line
+        assert health(server.address) == b"ok"
+        found = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/environ") if mine(path)]
+        servers = [text for text in found if b"OUTVOTED_DESK=" in text]
+        assert servers
+        assert not any(b"open sesame" in text for text in servers)
+
+
+def mine(path: Path) -> bool:
+    try:
+        return bool(path.read_bytes())
+    except OSError:
+        return False
