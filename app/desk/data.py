@@ -20,9 +20,9 @@ from toolkit.errors import InputError, OutvotedError
 from toolkit.parts import parts
 from toolkit.store import Store, connect, histograms, listing, open_store
 from toolkit.store import desk as queries
+from toolkit.store.columns import Column, columns_of, values_of
 from toolkit.store.desk import Bins
 from toolkit.store.labels import label_sets, planted_flips
-from toolkit.store.listing import Column
 from toolkit.store.query import Connection, add_labels
 from toolkit.store.runs import findings, read_findings, run_about
 from toolkit.store.verdicts import verdict_of
@@ -84,6 +84,7 @@ class Desk:
     def _number(self, cursor: Connection, view: View) -> None:
         if self._views.get(view) != self.moved and listing.moves(view):
             listing.drop_view(cursor, view)
+            listing.drop_pool(cursor, self.columns, view)
         listing.make_view(cursor, self.columns, view)
         self._views[view] = self.moved
         self._views.move_to_end(view)
@@ -91,6 +92,9 @@ class Desk:
             old = self._views.popitem(last=False)[0]
             if old.table not in {kept.table for kept in self._views}:
                 listing.drop_view(cursor, old)
+            pools = {listing.pool_of(self.columns, kept) for kept in self._views}
+            if listing.pool_of(self.columns, old) not in pools:
+                listing.drop_pool(cursor, self.columns, old)
 
 
 def _judged(
@@ -169,7 +173,7 @@ def more_of(desk: Desk, pair_id: str, wanted: Sequence[str]) -> dict[str, Any]:
     if not there:
         return {}
     with desk.lock:
-        rows = listing.values_of(desk.con.cursor(), desk.columns, there, [pair_id])
+        rows = values_of(desk.con.cursor(), desk.columns, there, [pair_id])
     return rows[0] if rows else {}
 
 
@@ -234,7 +238,7 @@ def _desk(root: Path, run: str, journal: Path, stamp: tuple[Any, ...]) -> Desk: 
         label_set=label_set,
         con=con,
         ledger=ledger(root, journal),
-        columns=listing.columns_of(con, store, run, label_set),
+        columns=columns_of(con, store, run, label_set),
         pairs=pairs,
         has_trajectory=0 < size < _TRAJECTORY_BYTES,
     )

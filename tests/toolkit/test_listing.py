@@ -10,8 +10,8 @@ import pytest
 from tests.factories import StoreFactory
 from toolkit.errors import InputError
 from toolkit.store import Store, connect, listing
+from toolkit.store.columns import Column, columns_of
 from toolkit.store.desk import JUDGED, make_queue, set_judged
-from toolkit.store.listing import Column
 from toolkit.store.query import Connection, fetch, read_pairs
 from toolkit.store.runs import start_run, write_findings
 from toolkit.store.view import View
@@ -53,11 +53,13 @@ def listed(make_store: StoreFactory) -> Iterator[Listed]:
     write_findings(store, "r", "minority", pa.table({"pair_id": ids, **scores, "minority": u}), {})
     other = [float("nan") if k == 3 else 19.0 - k for k in range(20)]
     write_findings(store, "r", "other", pa.table({"pair_id": ids[::-1], "score": other[::-1]}), {})
+    aligned = pa.table({"pair_id": ids, "score": pa.array([*u[:19], None])})
+    write_findings(store, "r", "aligned", aligned, {})
     foreign = pa.table({"pair_id": ids, "score": u})
     write_findings(store, "r", "foreign", foreign, {"labels": "flip20"})
     with connect(store) as con:
         make_queue(con, store, "r")
-        yield Listed(con, ids, listing.columns_of(con, store, "r", "original"))
+        yield Listed(con, ids, columns_of(con, store, "r", "original"))
 
 
 def test_the_highest_u_comes_first_and_every_pair_is_there(listed: Listed) -> None:
@@ -69,6 +71,12 @@ def test_any_findings_column_orders_and_unknown_ones_come_last(listed: Listed) -
     expected = [0, 1, 2, *range(4, 20), 3]
     assert listed.numbers(View(order="other.score")) == expected
     assert listed.numbers(View(order="other.score", descending=False))[-1] == 3
+
+
+def test_a_finding_in_the_same_order_says_the_same(listed: Listed) -> None:
+    assert listed.numbers(View(order="aligned.score")) == [*range(18, -1, -1), 19]
+    view = View(descending=False).with_range("aligned.score", 0.2, 0.4)
+    assert listed.numbers(view) == [4, 5, 6, 7]
 
 
 def test_ranges_hold_their_lower_end_and_not_their_upper(listed: Listed) -> None:
@@ -139,6 +147,7 @@ def test_a_view_that_names_a_verdict_moves_with_it(listed: Listed) -> None:
     assert listed.numbers(view) == []
     listed.judge({4: "keep"})
     listing.drop_view(listed.con, view)
+    listing.drop_pool(listed.con, listed.columns, view)
     assert listed.numbers(view) == [4]
 
 
@@ -162,7 +171,7 @@ def test_without_a_run_every_pair_is_listed_by_its_id(make_store: StoreFactory) 
     store = make_store(pairs=8)
     with connect(store) as con:
         assert make_queue(con, store) == 8
-        columns = listing.columns_of(con, store, "", "original")
+        columns = columns_of(con, store, "", "original")
         listing.make_view(con, columns, View())
         expected = sorted(read_pairs(store, ["pair_id"])[0].to_pylist())
         assert listing.ids(con, View()) == expected

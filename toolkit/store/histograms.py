@@ -1,7 +1,7 @@
 """How a column of numbers is spread over the queue, and over a view of it."""
 
+from toolkit.store.columns import Column, chosen, relation
 from toolkit.store.desk import Bins
-from toolkit.store.listing import Column, chosen, relation
 from toolkit.store.query import Connection, quoted
 from toolkit.store.view import View
 

@@ -1,4 +1,4 @@
-"""Views of the queue in SQL: what they can name, their pairs numbered, and a page of them by key.
+"""Views of the queue in SQL: their pairs numbered, and a page of them by key.
 
 A view's pairs are numbered once (position 1, 2, ...), so that a page, a place or a neighbour is
 found by key, without an OFFSET and without more than a page of rows in memory. The state of the
@@ -7,75 +7,21 @@ verdicts moves under a view; it is asked of the table `judged` each time.
 Over the tables that `toolkit.store.desk.make_queue` fills.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from toolkit.errors import InputError
-from toolkit.filters import Kind, names, parse
-from toolkit.pairs import SOURCE_PREFIX
-from toolkit.store.filters import kinds_of, to_sql
-from toolkit.store.layout import Store
+from toolkit.filters import names, parse
+from toolkit.store.columns import (
+    Column,
+    pool,
+    pool_of,
+    within,
+)
 from toolkit.store.query import Connection, fetch, literal, quoted
-from toolkit.store.runs import findings, findings_about
-from toolkit.store.view import STATES, View
+from toolkit.store.view import MINORITY, STATES, View
 
 MOVING = ("verdict", "curators", "differ")
 """Columns that change while curators work."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """Something a view can name: a condition's word, an order or a range."""
-
-    name: str
-    kind: Kind
-    source: str
-    """The table it is a column of: queue, facts, pairs, judged, tally, or `finding NAME`."""
-    field: pa.Field
-    """Name and type in the source."""
-    path: Path | None = None
-    """Where a finding lies."""
-
-
-def columns_of(con: Connection, store: Store, run: str, label_set: str) -> dict[str, Column]:
-    """Everything that a view of the run can name, by name.
-
-    The finding minority's own columns and the pairs' own (also without src_) stand under their
-    names, those of every finding of the run under FINDING.COLUMN; findings that were computed
-    under other labels are left out.
-    """
-    found: dict[str, Column] = {}
-    for source in ("queue", "facts", "judged", "tally", "pairs"):
-        schema = fetch(con, f"SELECT * FROM {source} LIMIT 0").schema
-        for name, kind in kinds_of(schema).items():
-            found.setdefault(name, Column(name, kind, source, schema.field(name)))
-    for name, column in list(found.items()):
-        bare = name.removeprefix(SOURCE_PREFIX)
-        found.setdefault(bare, Column(bare, column.kind, column.source, column.field))
-    for hidden in ("pair_id", "choice", "comparison_id"):
-        found.pop(hidden, None)
-    for finding in findings(store, run) if run else []:
-        if findings_about(store, run, finding).get("labels", label_set) == label_set:
-            found |= _finding_columns(store, run, finding)
-    return found
-
-
-def _finding_columns(store: Store, run: str, finding: str) -> dict[str, Column]:
-    path = store.findings(run) / f"{finding}.parquet"
-    schema = pq.read_schema(path)
-    if "pair_id" not in schema.names:
-        return {}
-    named = {f"{finding}.{name}": (name, kind) for name, kind in kinds_of(schema).items()}
-    return {
-        full: Column(full, kind, f"finding {full}", schema.field(name), path)
-        for full, (name, kind) in named.items()
-        if name != "pair_id"
-    }
 
 
 def check_view(columns: dict[str, Column], view: View) -> None:
@@ -102,11 +48,15 @@ def moves(view: View) -> bool:
 def make_view(con: Connection, columns: dict[str, Column], view: View) -> None:
     """Number the view's pairs unless that was done before. InputError as of `check_view`."""
     check_view(columns, view)
-    sql, values = chosen(con, columns, view)
-    way = "DESC" if view.descending else "ASC"
+    source = pool(con, columns, view)
+    bounds, values = within(view)
+    order = f"{quoted(view.order)} {'DESC' if view.descending else 'ASC'} NULLS LAST, pair_id"
+    number = f"row_number() OVER (ORDER BY {order})"
+    if source == "queue" and view.descending and view.order == MINORITY and not values:
+        number = "1 + rowid"  # the queue lies in this order
     con.execute(
-        f"CREATE TABLE IF NOT EXISTS {quoted(view.table)} AS SELECT row_number() OVER (ORDER BY "
-        f"{quoted(view.order)} {way} NULLS LAST, pair_id) AS position, pair_id FROM ({sql})",
+        f"CREATE TABLE IF NOT EXISTS {quoted(view.table)} AS SELECT {number} AS position, pair_id"
+        f" FROM {quoted(source)} WHERE {bounds}",
         values,
     )
 
@@ -116,81 +66,10 @@ def drop_view(con: Connection, view: View) -> None:
     con.execute(f"DROP TABLE IF EXISTS {quoted(view.table)}")
 
 
-def chosen(
-    con: Connection, columns: dict[str, Column], view: View, *more: str
-) -> tuple[str, list[Any]]:
-    """A SELECT of the view's pairs, whatever their verdict: pair_id, its order, and `more`."""
-    conditions: list[str] = ["true"]
-    values: list[Any] = []
-    wanted = dict.fromkeys([view.order, *more])
-    if view.where.strip():
-        wanted |= dict.fromkeys(names(view.where, "The condition"))
-    if view.text:
-        wanted["prompt"] = None
-        conditions.append("contains(lower(prompt), lower(?))")
-        values.append(view.text)
-    for one in view.ranges:
-        wanted[one.column] = None
-        for sign, bound in ((">=", one.lowest), ("<", one.highest)):
-            if bound is not None:
-                conditions.append(f"{quoted(one.column)} {sign} ?")
-                values.append(bound)
-    if view.where.strip():
-        kinds = {name: column.kind for name, column in columns.items()}
-        schema = pa.schema([c.field.with_name(name) for name, c in columns.items()])
-        sql, given = to_sql(parse(view.where, kinds, "The condition"), schema)
-        conditions.append(f"({sql})")
-        values += given
-    if view.model:
-        made = [name for name in ("model_0", "model_1") if name in columns]
-        wanted |= dict.fromkeys(made)
-        conditions.append(f"? IN ({', '.join(map(quoted, made)) or 'NULL'})")
-        values.append(view.model)
-    if view.annotator:
-        conditions.append("pair_id IN (SELECT pair_id FROM ballots WHERE annotator = ?)")
-        values.append(view.annotator)
-    source = relation(con, [columns[name] for name in wanted])
-    return f"SELECT * FROM ({source}) WHERE {' AND '.join(conditions)}", values
-
-
-def values_of(
-    con: Connection, columns: dict[str, Column], wanted: Sequence[str], pair_ids: Sequence[str]
-) -> list[dict[str, Any]]:
-    """These columns of a few pairs, with their pair_id, in no order."""
-    among = f"SELECT * FROM ({relation(con, [columns[name] for name in wanted])})"
-    rows = fetch(con, f"{among} WHERE pair_id IN (SELECT unnest(?))", list(pair_ids))
-    return list(rows.to_pylist())
-
-
-def relation(con: Connection, wanted: list[Column]) -> str:
-    """A SELECT of pair_id and these columns under their own names, a row a pair of the queue."""
-    shown, joined = ["q.pair_id"], dict.fromkeys(c.source for c in wanted if c.source != "queue")
-    alias = {"queue": "q"} | {source: f"t{k}" for k, source in enumerate(joined)}
-    for column in wanted:
-        shown.append(f"{alias[column.source]}.{quoted(column.field.name)} AS {quoted(column.name)}")
-    for column in wanted:
-        if column.path:
-            _read_finding(con, column)
-    joins = "".join(f" LEFT JOIN {quoted(name)} {alias[name]} USING (pair_id)" for name in joined)
-    return f"SELECT {', '.join(shown)} FROM queue q{joins}"
-
-
-def _read_finding(con: Connection, column: Column) -> None:
-    """A finding's column as a table in memory, read when it is first named; a NaN is a null."""
-    name, score = quoted(column.source), quoted(column.field.name)
-    if con.execute(
-        "SELECT 1 FROM duckdb_tables() WHERE table_name = ?", [column.source]
-    ).fetchall():
-        return
-    # Not through DuckDB's own reader: it takes isnan() for false where a part's smallest and
-    # largest values, which leave NaN out, are no NaN.
-    con.register("__finding", pq.read_table(column.path, columns=["pair_id", column.field.name]))
-    shown = f"CASE WHEN NOT isnan({score}) THEN {score} END AS {score}"
-    con.execute(
-        f"CREATE TABLE IF NOT EXISTS {name} AS SELECT pair_id, "
-        f"{shown if pa.types.is_floating(column.field.type) else score} FROM __finding"
-    )
-    con.unregister("__finding")
+def drop_pool(con: Connection, columns: dict[str, Column], view: View) -> None:
+    """Forget which pairs passed the view's conditions."""
+    if (name := pool_of(columns, view)) != "queue":
+        con.execute(f"DROP TABLE IF EXISTS {quoted(name)}")
 
 
 def _narrowed(state: str) -> str:

@@ -15,6 +15,7 @@ from app.desk.components import histogram, notice
 from app.desk.components.text import literal, number
 from app.desk.data import Desk
 from toolkit.palette import Ground
+from toolkit.store.columns import VOICES
 from toolkit.store.desk import ORDERS, SYMBOLS, Bins
 from toolkit.store.view import STATES, View
 
@@ -24,8 +25,6 @@ _STATES: dict[str, str] = {
     "judged": "with a verdict",
     "differ": "curators differ",
 }
-
-_VOICES = "agreement.against_share"
 
 
 def draw(desk: Desk, settings: state.Settings, ground: Ground) -> None:
@@ -37,7 +36,7 @@ def draw(desk: Desk, settings: state.Settings, ground: Ground) -> None:
         _field("Prompt contains", "text", view)
         if desk.run:
             _clickable(desk, view, ground)
-            for column in ("confidence", "stability", _VOICES):
+            for column in ("confidence", "stability", VOICES):
                 if column in desk.columns:
                     _drawn(desk, view, column, ground)
         _choice("Show", "state", list(STATES), view, lambda kind: _STATES.get(kind, kind))
@@ -146,7 +145,7 @@ def _drawn(desk: Desk, view: View, column: str, ground: Ground) -> None:
     """A column's small histogram, and the range below it."""
     whole, shown = data.spread(desk, view, column)
     within = _within(whole, shown, view, column)
-    word = "voices against the label" if column == _VOICES else _word(column)
+    word = "voices against the label" if column == VOICES else _word(column)
     st.html(
         f'<div class="desk-small"><span class="desk-quiet">{literal(word)}</span><img '
         f'src="{histogram.drawing(whole, within, ground)}" alt="histogram of {literal(word)}">'

@@ -1,0 +1,209 @@
+"""What a view of the queue can name, and which pairs pass its conditions.
+
+Over the tables that `toolkit.store.desk.make_queue` fills.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from toolkit.filters import Kind, names, parse
+from toolkit.pairs import SOURCE_PREFIX, short_hash
+from toolkit.store.filters import kinds_of, to_sql
+from toolkit.store.layout import Store
+from toolkit.store.query import Connection, fetch, quoted
+from toolkit.store.runs import findings, findings_about
+from toolkit.store.view import MINORITY, View
+
+VOICES = "agreement.against_share"
+_ALWAYS = (MINORITY, "confidence", "stability")
+"""Columns of every pool: those whose histograms stand beside the view."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """Something a view can name: a condition's word, an order or a range."""
+
+    name: str
+    kind: Kind
+    source: str
+    """The table it is a column of: queue, facts, pairs, judged, tally, or `finding NAME`."""
+    field: pa.Field
+    """Name and type in the source."""
+    path: Path | None = None
+    """Where a finding lies."""
+
+
+def columns_of(con: Connection, store: Store, run: str, label_set: str) -> dict[str, Column]:
+    """Everything that a view of the run can name, by name.
+
+    The finding minority's own columns and the pairs' own (also without src_) stand under their
+    names, those of every finding of the run under FINDING.COLUMN; findings that were computed
+    under other labels are left out.
+    """
+    found: dict[str, Column] = {}
+    for source in ("queue", "facts", "judged", "tally", "pairs"):
+        schema = fetch(con, f"SELECT * FROM {source} LIMIT 0").schema
+        for name, kind in kinds_of(schema).items():
+            found.setdefault(name, Column(name, kind, source, schema.field(name)))
+    for name, column in list(found.items()):
+        bare = name.removeprefix(SOURCE_PREFIX)
+        found.setdefault(bare, Column(bare, column.kind, column.source, column.field))
+    for hidden in ("pair_id", "row", "choice", "comparison_id"):
+        found.pop(hidden, None)
+    for finding in findings(store, run) if run else []:
+        if findings_about(store, run, finding).get("labels", label_set) == label_set:
+            found |= _finding_columns(store, run, finding)
+    return found
+
+
+def _finding_columns(store: Store, run: str, finding: str) -> dict[str, Column]:
+    path = store.findings(run) / f"{finding}.parquet"
+    schema = pq.read_schema(path)
+    if "pair_id" not in schema.names:
+        return {}
+    named = {f"{finding}.{name}": (name, kind) for name, kind in kinds_of(schema).items()}
+    return {
+        full: Column(full, kind, f"finding {full}", schema.field(name), path)
+        for full, (name, kind) in named.items()
+        if name != "pair_id"
+    }
+
+
+def pool(con: Connection, columns: dict[str, Column], view: View) -> str:
+    """A table of the pairs that pass the view's conditions, whatever its ranges and verdicts.
+
+    With pair_id, the scores, the order and the columns of the ranges; made once, so that a dragged
+    range asks no text again.
+    """
+    name = pool_of(columns, view)
+    if name != "queue":
+        sql, values = _passing(con, columns, view, _held(columns, view))
+        con.execute(f"CREATE TABLE IF NOT EXISTS {quoted(name)} AS {sql}", values)
+    return name
+
+
+def pool_of(columns: dict[str, Column], view: View) -> str:
+    """The name of the view's pool; the queue itself where that says it all."""
+    held = _held(columns, view)
+    asked = (view.where.strip(), view.text, view.model, view.annotator)
+    if not any(asked) and all(columns[name].source == "queue" for name in held):
+        return "queue"
+    return "pool_" + short_hash(repr((asked, sorted(held))))
+
+
+def _held(columns: dict[str, Column], view: View) -> list[str]:
+    ranged = (one.column for one in view.ranges)
+    voices = [VOICES] if VOICES in columns else []
+    return list(dict.fromkeys([*_ALWAYS, *voices, view.order, *ranged]))
+
+
+def within(view: View) -> tuple[str, list[Any]]:
+    """The view's ranges as a WHERE clause and its parameters."""
+    conditions: list[str] = ["true"]
+    values: list[Any] = []
+    for one in view.ranges:
+        for sign, bound in ((">=", one.lowest), ("<", one.highest)):
+            if bound is not None:
+                conditions.append(f"{quoted(one.column)} {sign} ?")
+                values.append(bound)
+    return " AND ".join(conditions), values
+
+
+def chosen(
+    con: Connection, columns: dict[str, Column], view: View, *more: str
+) -> tuple[str, list[Any]]:
+    """A SELECT of the view's pairs, whatever their verdict: pair_id, its order, and `more`."""
+    if set(more) <= set(_held(columns, view)):
+        bounds, values = within(view)
+        return f"SELECT * FROM {quoted(pool(con, columns, view))} WHERE {bounds}", values
+    sql, values = _passing(con, columns, view, [*_held(columns, view), *more])
+    bounds, ends = within(view)
+    return f"SELECT * FROM ({sql}) WHERE {bounds}", [*values, *ends]
+
+
+def _passing(
+    con: Connection, columns: dict[str, Column], view: View, held: Sequence[str]
+) -> tuple[str, list[Any]]:
+    conditions: list[str] = ["true"]
+    values: list[Any] = []
+    wanted = dict.fromkeys(held)
+    if view.text:
+        wanted["prompt"] = None
+        conditions.append("contains(lower(prompt), lower(?))")
+        values.append(view.text)
+    if view.where.strip():
+        wanted |= dict.fromkeys(names(view.where, "The condition"))
+        kinds = {name: column.kind for name, column in columns.items()}
+        schema = pa.schema([c.field.with_name(name) for name, c in columns.items()])
+        sql, given = to_sql(parse(view.where, kinds, "The condition"), schema)
+        conditions.append(f"({sql})")
+        values += given
+    if view.model:
+        made = [name for name in ("model_0", "model_1") if name in columns]
+        wanted |= dict.fromkeys(made)
+        conditions.append(f"? IN ({', '.join(map(quoted, made)) or 'NULL'})")
+        values.append(view.model)
+    if view.annotator:
+        conditions.append("pair_id IN (SELECT pair_id FROM ballots WHERE annotator = ?)")
+        values.append(view.annotator)
+    source = relation(con, [columns[name] for name in wanted])
+    shown = ", ".join(map(quoted, dict.fromkeys(["pair_id", *held])))
+    return f"SELECT {shown} FROM ({source}) WHERE {' AND '.join(conditions)}", values
+
+
+def values_of(
+    con: Connection, columns: dict[str, Column], wanted: Sequence[str], pair_ids: Sequence[str]
+) -> list[dict[str, Any]]:
+    """These columns of a few pairs, with their pair_id, in no order."""
+    among = f"SELECT * FROM ({relation(con, [columns[name] for name in wanted])})"
+    rows = fetch(con, f"{among} WHERE pair_id IN (SELECT unnest(?))", list(pair_ids))
+    return list(rows.to_pylist())
+
+
+def relation(con: Connection, wanted: list[Column]) -> str:
+    """A SELECT of pair_id and these columns under their own names, a row a pair of the queue."""
+    shown, joined = ["q.pair_id"], dict.fromkeys(c.source for c in wanted if c.source != "queue")
+    alias = {"queue": "q"} | {source: f"t{k}" for k, source in enumerate(joined)}
+    for column in wanted:
+        shown.append(f"{alias[column.source]}.{quoted(column.field.name)} AS {quoted(column.name)}")
+    for column in wanted:
+        if column.path:
+            _read_finding(con, column)
+    by_row = {column.source for column in wanted if column.path}
+    joins = ""
+    for name in joined:
+        key = "row" if name in by_row else "pair_id"
+        joins += f" LEFT JOIN {quoted(name)} {alias[name]} ON {alias[name]}.{key} = q.{key}"
+    return f"SELECT {', '.join(shown)} FROM queue q{joins}"
+
+
+def _read_finding(con: Connection, column: Column) -> None:
+    """A finding's column as a table in memory, read when it is first named; a NaN is a null."""
+    name, score = quoted(column.source), quoted(column.field.name)
+    if con.execute(
+        "SELECT 1 FROM duckdb_tables() WHERE table_name = ?", [column.source]
+    ).fetchall():
+        return
+    # Not through DuckDB's own reader: it takes isnan() for false where a part's smallest and
+    # largest values, which leave NaN out, are no NaN.
+    read = pq.read_table(column.path, columns=["pair_id", column.field.name])
+    main = column.path.with_name(f"{MINORITY}.parquet")
+    row, source = "q.row", "__finding f JOIN queue q USING (pair_id)"
+    if pq.read_table(main, columns=["pair_id"])[0].equals(read["pair_id"]):
+        # As analyze writes them: row by row the same pairs, which numbers join far faster.
+        place = pa.array(np.arange(read.num_rows, dtype=np.int32))
+        read = read.drop_columns("pair_id").append_column("row", place)
+        row, source = "f.row", "__finding f"
+    con.register("__finding", read)
+    shown = f"CASE WHEN NOT isnan(f.{score}) THEN f.{score} END AS {score}"
+    con.execute(
+        f"CREATE TABLE IF NOT EXISTS {name} AS SELECT {row} AS row, "
+        f"{shown if pa.types.is_floating(column.field.type) else f'f.{score}'} FROM {source}"
+    )
+    con.unregister("__finding")
