@@ -20,11 +20,11 @@ from toolkit.errors import InputError, OutvotedError
 from toolkit.parts import parts
 from toolkit.store import Store, connect, histograms, listing, open_store
 from toolkit.store import desk as queries
-from toolkit.store.columns import Column, columns_of, values_of
+from toolkit.store.columns import Column, columns_of, pool_of, values_of
 from toolkit.store.desk import Bins
 from toolkit.store.labels import label_sets, planted_flips
 from toolkit.store.query import Connection, add_labels
-from toolkit.store.runs import findings, read_findings, run_about
+from toolkit.store.runs import findings, findings_about, read_findings, run_about
 from toolkit.store.verdicts import verdict_of
 from toolkit.store.view import View
 
@@ -92,8 +92,8 @@ class Desk:
             old = self._views.popitem(last=False)[0]
             if old.table not in {kept.table for kept in self._views}:
                 listing.drop_view(cursor, old)
-            pools = {listing.pool_of(self.columns, kept) for kept in self._views}
-            if listing.pool_of(self.columns, old) not in pools:
+            pools = {pool_of(self.columns, kept) for kept in self._views}
+            if pool_of(self.columns, old) not in pools:
                 listing.drop_pool(cursor, self.columns, old)
 
 
@@ -301,6 +301,29 @@ def verdict_counts(store: Store, journal: Path, label_set: str) -> dict[str, int
     for pair_id, choice in choices.items():
         counts[verdict_of(choice, labels.get(pair_id))] += 1
     return counts
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The estimated share of wrong labels, with its 95 % interval; None where it cannot be told."""
+
+    rate: float | None
+    low: float | None
+    high: float | None
+    margin: float
+    """Of a right label, in units of its usual size."""
+    spread: float
+
+
+def noise(store: Store, run: str) -> Noise | None:
+    """What the run's analysis said of the noise rate; None where it said nothing."""
+    found = findings_about(store, run, "dataset").get("noise") if run else None
+    if not found:
+        return None
+    rate = found.get("rate") or {}
+    return Noise(
+        rate.get("value"), rate.get("low"), rate.get("high"), found["margin"], found["spread"]
+    )
 
 
 def flipped_ratio(store: Store, run: str) -> Any:

@@ -62,7 +62,7 @@ def main() -> None:
     }
     st.session_state["pages"] = pages
     st.navigation(list(pages.values()), position="top").run()
-    with st.sidebar:
+    with st.container(key="script"):
         st.html(f"<script>{_SCRIPT}</script><span hidden></span>", unsafe_allow_javascript=True)
 
 

@@ -10,12 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app.desk.views.answers import turned_for
 from tests.app.desk_stores import add_finding, judgeable
 from tests.factories import StoreFactory
-from toolkit.parts import parts, write_part
+from toolkit.parts import parts, write_part, write_whole
 from toolkit.store import Store, create_store
+from toolkit.store.query import effective_labels
 from toolkit.store.runs import read_findings, update_run, write_findings
-from toolkit.store.verdicts import Journal
+from toolkit.store.verdicts import Entry, Journal, choice_of, publish
 from toolkit.store.view import View
 
 MAIN = Path(__file__).parents[2] / "app" / "desk" / "main.py"
@@ -163,14 +165,27 @@ def test_verdicts_are_published_within_seconds(make_store: StoreFactory, open_de
 def test_filters_narrow_the_view(make_store: StoreFactory, open_desk: Any) -> None:
     store = judgeable(make_store)
     app = open_desk(store)
-    app.text_input(key="text").set_value("NUMBER 3").run()
+    app.text_input(key="filter-text").set_value("NUMBER 3").run()
     assert "1 of 4<" in shown(app)
-    app.text_input(key="text").set_value("").run()
-    slider = app.select_slider[0]
-    slider.set_value((0, 5)).run()
-    low = sum(u <= 5 / 40 * 0.9999 * top for u, top in minorities(store))
+    app.text_input(key="filter-text").set_value("").run()
+    app.select_slider[0].set_value((0, 4)).run()
+    low = sum(u < 4 / 32 * top for u, top in minorities(store))
+    assert 0 < low < 40
     assert f"1 of {low}<" in shown(app)
     app = press_key(app, "clear-filter")
+    assert "1 of 40" in shown(app)
+    app.text_input(key="filter-where").set_value("label = 1").run()
+    ones = sum(row["label"] == 1 for row in labels(store))
+    assert f"1 of {ones}<" in shown(app)
+
+
+def test_a_mistaken_condition_is_a_sentence_and_the_pairs_stay(
+    make_store: StoreFactory, open_desk: Any
+) -> None:
+    app = open_desk(judgeable(make_store))
+    app.text_input(key="filter-where").set_value("beauty > 1").run()
+    assert not app.exception
+    assert "names the column" in shown(app)
     assert "1 of 40" in shown(app)
 
 
@@ -183,15 +198,162 @@ def press_key(app: AppTest, key: str) -> AppTest:
     return app.button(key=key).click().run()
 
 
+def test_a_saved_view_is_found_again(make_store: StoreFactory, open_desk: Any) -> None:
+    store = judgeable(make_store)
+    app = open_desk(store, query={"text": "number 3"})
+    app.text_input(key="view-name").set_value("threes").run()
+    app = press(app, "Save this view")
+    file = store.folder("verdicts_views.json")
+    assert json.loads(file.read_text()) == {"threes": {"text": "number 3"}}
+    assert "threes" in [link.proto.label for link in open_desk(store).get("page_link")]
+
+
+def test_a_broken_file_of_views_is_a_sentence(make_store: StoreFactory, open_desk: Any) -> None:
+    store = judgeable(make_store)
+    store.folder("verdicts_views.json").write_text("[1]")
+    app = open_desk(store)
+    assert not app.exception
+    assert "cannot be read" in shown(app)
+
+
 def test_only_pairs_without_verdict_shrinks_as_verdicts_land(
     make_store: StoreFactory, open_desk: Any
 ) -> None:
     store = judgeable(make_store)
     app = open_desk(store)
-    app.toggle(key="only_open").set_value(True).run()
+    app.selectbox(key="filter-state").set_value("open").run()
     app = press(press(app, "Keep"), "Keep")
     assert "1 of 38" in shown(app)
     assert "2 of 40 with a verdict" in shown(app)
+
+
+def test_fifty_verdicts_can_be_taken_back(make_store: StoreFactory, open_desk: Any) -> None:
+    store = judgeable(make_store, pairs=52)
+    app = open_desk(store)
+    order = by_minority(store)
+    for pair_id in order[:50]:
+        assert app.session_state["pair_id"] == pair_id
+        app = press(app, "Drop")
+    for pair_id in order[:50][::-1]:
+        app = press(app, "Undo")
+        assert app.session_state["pair_id"] == pair_id
+    assert "0 verdicts" in shown(app)
+
+
+def test_swapped_sides_are_recorded_and_mean_the_same_images(
+    make_store: StoreFactory, open_desk: Any
+) -> None:
+    store = judgeable(make_store)
+    before = shown(open_desk(store))
+    app = press(open_desk(store), "Swap")
+    assert before.index(">image_0<") < before.index(">image_1<")
+    assert shown(app).index(">image_1<") < shown(app).index(">image_0<")
+    press(app, "Keep")
+    (row,) = journalled(store)
+    label = {r["pair_id"]: r["label"] for r in labels(store)}[row["pair_id"]]
+    assert row["choice"] == ("image_0" if label == 1.0 else "image_1")
+    assert json.loads(row["shown"])["sides"] == ["image_1", "image_0"]
+
+
+def test_blind_hides_what_would_anchor_and_the_verdict_follows(
+    make_store: StoreFactory, open_desk: Any
+) -> None:
+    store = judgeable(make_store)
+    app = press(open_desk(store), "Blind")
+    for word in ("chosen", "rejected", "image_0", "percentile", "annotator-"):
+        assert word not in body(app), word
+    words = [button.label for button in app.button]
+    assert not {"Keep", "Flip", "Drop"} & set(words)
+    for word in ("Left", "Right", "Left", "Right"):
+        app = press(app, word)
+    for row, word in zip(journalled(store), ("Left", "Right") * 2, strict=True):
+        seen = json.loads(row["shown"])
+        assert seen["blind"]
+        assert "label" not in seen
+        assert row["choice"] == seen["sides"][0 if word == "Left" else 1]
+        turned = turned_for("anna", row["pair_id"])
+        assert seen["sides"] == (["image_1", "image_0"] if turned else ["image_0", "image_1"])
+    app = press(app, "End blind")
+    assert "chosen" in body(app)
+
+
+def body(app: AppTest) -> str:
+    """What the page says of the pair, without style sheets."""
+    return "\n".join(e.proto.body for e in app.get("html") if "<style" not in e.proto.body)
+
+
+def test_blind_sides_are_turned_for_half_the_pairs_and_otherwise_for_others() -> None:
+    pairs = [f"p{k:011d}" for k in range(2000)]
+    anna = [turned_for("anna", pair) for pair in pairs]
+    ben = [turned_for("ben", pair) for pair in pairs]
+    assert anna == [turned_for("anna", pair) for pair in pairs]
+    assert 900 < sum(anna) < 1100  # 4.5 standard deviations
+    assert 900 < sum(a == b for a, b in zip(anna, ben, strict=True)) < 1100
+
+
+def test_note_and_reasons_go_with_the_verdict(make_store: StoreFactory, open_desk: Any) -> None:
+    store = judgeable(make_store)
+    app = open_desk(store)
+    pair_id = app.session_state["pair_id"]
+    app.text_input(key=f"note-{pair_id}").set_value(" two left hands ").run()
+    app.button_group(key=f"reasons-{pair_id}").set_value(["both bad"]).run()
+    app = press(press(app, "Drop"), "Back")
+    (row,) = journalled(store)
+    assert (row["note"], row["reasons"]) == ("two left hands", ["both bad"])
+    assert app.text_input(key=f"note-{pair_id}").value == "two left hands"
+
+
+def test_curators_see_each_other_and_where_they_differ(
+    make_store: StoreFactory, open_desk: Any
+) -> None:
+    store = judgeable(make_store)
+    first, second = by_minority(store)[:2]
+    label = {r["pair_id"]: r["label"] for r in labels(store)}
+    journal = Journal(store.folder("other.sqlite"))  # ben's desk on another machine
+    choice = choice_of("flip", label[first])
+    journal.record([Entry(first, "ben", choice), Entry(second, "ben", "drop")])
+    publish(store, journal)
+    journal.close()
+    app = open_desk(store, query={"pair": first})
+    assert "<i>ben</i><b>flip</b>" in body(app)
+    app = press(press(app, "Keep"), "Back")
+    app = press(app, "Back") if app.session_state["pair_id"] != first else app
+    assert "curators differ" in body(app)
+    app.selectbox(key="filter-state").set_value("differ").run()
+    assert "1 of 1<" in shown(app)
+    assert app.session_state["pair_id"] == first
+
+
+def test_a_pair_that_its_source_marks_is_blurred_until_uncovered(
+    make_store: StoreFactory, open_desk: Any
+) -> None:
+    store = judgeable(make_store, pairs=4)
+    (part,) = parts(store.folder("pairs"))
+    table = pq.read_table(part)
+    write_whole(part, table.append_column("src_nsfw", pa.array([True] * 4)))
+    app = open_desk(store)
+    assert body(app).count(" blurred") == 2
+    app = press(app, "Uncover")
+    assert " blurred" not in body(app)
+    app = press(app, "Next")
+    assert body(app).count(" blurred") == 2
+    app.toggle(key="blur").set_value(False).run()
+    assert " blurred" not in body(app)
+
+
+def test_without_a_run_pairs_are_judged_in_plain_order(
+    make_store: StoreFactory, open_desk: Any
+) -> None:
+    store = make_store()
+    app = open_desk(store)
+    assert not app.exception
+    assert "outvoted train" in body(app)
+    assert "1 of 40" in shown(app)
+    pairs = sorted(row["pair_id"] for row in effective_labels(store).to_pylist())
+    assert app.session_state["pair_id"] == pairs[0]
+    app = press(app, "Flip")
+    assert app.session_state["pair_id"] == pairs[1]
+    assert journalled(store)[0]["label_set"] == "original"
 
 
 def test_a_judged_pair_shows_its_verdict(make_store: StoreFactory, open_desk: Any) -> None:
@@ -203,14 +365,14 @@ def test_a_judged_pair_shows_its_verdict(make_store: StoreFactory, open_desk: An
 def test_the_smallest_come_first_when_asked(make_store: StoreFactory, open_desk: Any) -> None:
     store = judgeable(make_store)
     app = open_desk(store)
-    app.toggle(key="descending").set_value(False).run()
+    app.toggle(key="filter-descending").set_value(False).run()
     assert app.session_state["pair_id"] == by_minority(store)[-1]
 
 
 def test_when_all_are_judged_the_page_says_so(make_store: StoreFactory, open_desk: Any) -> None:
     store = judgeable(make_store, pairs=4)
     app = open_desk(store)
-    app.toggle(key="only_open").set_value(True).run()
+    app.selectbox(key="filter-state").set_value("open").run()
     for _ in range(4):
         app = press(app, "Keep")
     assert not app.exception
@@ -245,7 +407,7 @@ def test_a_tie_label_offers_the_images_instead_of_keep_and_flip(
     app = open_desk(store)
     words = [button.label for button in app.button]
     assert "Keep" not in words
-    press(app, "image_1")
+    press(app, "Right")
     assert journalled(store)[0]["choice"] == "image_1"
 
 
@@ -260,9 +422,8 @@ def test_an_empty_store_says_what_to_type(tmp_path: Path, open_desk: Any) -> Non
 def test_a_store_without_run_or_finding_says_what_to_type(
     make_store: StoreFactory, open_desk: Any
 ) -> None:
-    assert "outvoted train" in shown(open_desk(make_store()))
     store = make_store(run=True, name="second")
-    assert f"outvoted analyze {store.root} --run r" in shown(open_desk(store))
+    assert f"outvoted analyze {store.root} --run r" in body(open_desk(store))
     assert f"outvoted analyze {store.root} --run r" in shown(open_desk(store, run="r"))
 
 
@@ -342,10 +503,10 @@ def test_the_newest_run_comes_first_and_another_can_be_chosen(
     update_run(store, "r", started="2020-01-01T00:00:00+00:00")
     add_finding(store, "later")
     app = open_desk(store)
-    assert app.selectbox(key="run").options == ["later", "r"]
-    assert "run later" in shown(app)
-    app.selectbox(key="run").set_value("r").run()
-    assert "run r<" in shown(app)
+    assert app.selectbox(key="filter-run").options == ["later", "r"]
+    assert app.selectbox(key="filter-run").value == "later"
+    app.selectbox(key="filter-run").set_value("r").run()
+    assert app.session_state["view"] == View(run="r")
     assert app.session_state["pair_id"] == by_minority(store)[0]
 
 
@@ -372,14 +533,14 @@ def test_pairs_of_unknown_u_come_last_and_say_so(make_store: StoreFactory, open_
 def test_a_surprise_in_a_callback_is_a_sentence(
     make_store: StoreFactory, open_desk: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from toolkit.store import desk as queries
+    from toolkit.store import listing
 
     def breaks(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("division by zero")
 
     store = judgeable(make_store)
     app = open_desk(store)
-    monkeypatch.setattr(queries, "position", breaks)
+    monkeypatch.setattr(listing, "neighbour", breaks)
     app = press(app, "Next")
     assert not app.exception
     assert "could not do this" in shown(app)

@@ -174,7 +174,7 @@ def relation(con: Connection, wanted: list[Column]) -> str:
         shown.append(f"{alias[column.source]}.{quoted(column.field.name)} AS {quoted(column.name)}")
     for column in wanted:
         if column.path:
-            _read_finding(con, column)
+            _read_finding(con, column, column.path)
     by_row = {column.source for column in wanted if column.path}
     joins = ""
     for name in joined:
@@ -183,7 +183,7 @@ def relation(con: Connection, wanted: list[Column]) -> str:
     return f"SELECT {', '.join(shown)} FROM queue q{joins}"
 
 
-def _read_finding(con: Connection, column: Column) -> None:
+def _read_finding(con: Connection, column: Column, path: Path) -> None:
     """A finding's column as a table in memory, read when it is first named; a NaN is a null."""
     name, score = quoted(column.source), quoted(column.field.name)
     if con.execute(
@@ -192,8 +192,8 @@ def _read_finding(con: Connection, column: Column) -> None:
         return
     # Not through DuckDB's own reader: it takes isnan() for false where a part's smallest and
     # largest values, which leave NaN out, are no NaN.
-    read = pq.read_table(column.path, columns=["pair_id", column.field.name])
-    main = column.path.with_name(f"{MINORITY}.parquet")
+    read = pq.read_table(path, columns=["pair_id", column.field.name])
+    main = path.with_name(f"{MINORITY}.parquet")
     row, source = "q.row", "__finding f JOIN queue q USING (pair_id)"
     if pq.read_table(main, columns=["pair_id"])[0].equals(read["pair_id"]):
         # As analyze writes them: row by row the same pairs, which numbers join far faster.

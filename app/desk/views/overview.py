@@ -2,15 +2,17 @@
 
 import streamlit as st
 
-from app.desk import data, state
-from app.desk.components import notice
+from app.desk import data, frame, state
+from app.desk.components import histogram, notice
 from app.desk.components.figures import on_ground
 from app.desk.components.text import literal
+from app.desk.data import Desk
 from app.desk.views import start
 from toolkit.palette import VERDICT_COLOURS, Ground
 from toolkit.store import Store
 from toolkit.store.desk import FINDING, label_set_of
 from toolkit.store.labels import ORIGINAL
+from toolkit.store.view import View
 
 
 def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
@@ -19,33 +21,77 @@ def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
     run = settings.run or next(iter(data.runs_with_queue(store)), "")
     labels = label_set_of(store, run) if run else ORIGINAL
     verdicts = data.verdict_counts(store, settings.journal, labels)
-    st.title("Overview")
-    st.html(f'<p class="desk-quiet">{literal(str(store.root))}</p>')
-    _counts(found, sum(verdicts.values()))
+    st.title(store.root.name)
+    st.html(f'<p class="desk-quiet desk-tight">{literal(str(store.root))}</p>')
+    _counts(found, sum(verdicts.values()), data.noise(store, run))
     if found.unfinished:
         _unfinished(found)
     left, right = st.columns([3, 2], gap="large")
     with left:
+        if run and run in data.runs_with_queue(store):
+            _spread(data.desk(store, run, settings.journal), ground)
         _planted(store, run, ground)
         _runs(found)
     with right:
-        _decided(verdicts, labels)
-        _quarantine(found)
         _next(store, found, verdicts)
+        _decided(verdicts, labels, found.totals["pairs"])
+        _quarantine(found)
 
 
-def _counts(found: data.Overview, judged: int) -> None:
+def _counts(found: data.Overview, judged: int, noise: data.Noise | None) -> None:
     numbers = {
-        "pairs": found.totals["pairs"],
-        "images": found.totals["images"],
-        "label sets": len(found.label_sets),
-        "runs": len(found.runs),
-        "findings": sum(map(len, found.findings.values())),
-        "pairs with a verdict": judged,
-        "quarantined": found.totals["quarantine"],
+        "pairs": f"{found.totals['pairs']:,}",
+        "images": f"{found.totals['images']:,}",
+        "label sets": f"{len(found.label_sets):,}",
+        "runs": f"{len(found.runs):,}",
+        "pairs with a verdict": f"{judged:,}",
+        "quarantined": f"{found.totals['quarantine']:,}",
     }
-    for place, (word, number) in zip(st.columns(len(numbers)), numbers.items(), strict=True):
-        place.metric(word, f"{number:,}", border=True)
+    with st.container(horizontal=True, key="counts"):
+        for word, number in numbers.items():
+            st.metric(word, number, border=True)
+        if noise is not None:
+            value, about = _noise_words(noise)
+            st.metric("estimated wrong labels", value, border=True, help=about)
+
+
+def _noise_words(noise: data.Noise) -> tuple[str, str]:
+    """The estimate with its interval, and how it came about."""
+    how = (
+        "The margins read as a mixture of right and reversed labels. A right label's margin is "
+        f"{noise.margin:.2f} times its usual size, its spread {noise.spread:.2f}: the smaller the "
+        "first beside the second, the less an estimate means."
+    )
+    if noise.rate is None:
+        return "cannot be told", f"Right and reversed labels form one heap here. {how}"
+    if noise.low is None or noise.high is None:
+        return f"{noise.rate:.0%}", how
+    return f"{noise.rate:.0%} ({noise.low:.0%} to {noise.high:.0%})", f"95 % interval. {how}"
+
+
+def _spread(desk: Desk, ground: Ground) -> None:
+    """u of every pair; a click on a bar opens its pairs in the Queue."""
+    whole, _ = data.spread(desk, View(run=desk.run), "minority")
+    st.subheader("u of every pair")
+    event = st.plotly_chart(
+        histogram.clickable("u", whole, whole, ground, height=190, ticks=8),
+        key=f"spread-{st.session_state['chart']}",
+        on_select="rerun",
+        selection_mode="points",
+        config={"displayModeBar": False, "doubleClick": False},
+        alt="Histogram of u; a click on a bar opens its pairs in the Queue",
+    )
+    unknown = f" {whole.unknown:,} pairs have no u yet." if whole.unknown else ""
+    st.html(
+        f'<p class="desk-quiet">run {literal(desk.run)}: the further right, the more the model '
+        f"sides against the label. A click on a bar opens its pairs in the Queue.{unknown}</p>"
+    )
+    number = histogram.picked_bin(event)
+    if number is not None:
+        bounds = (whole.edge(number), whole.edge(number + 1))
+        last = number + 1 == len(whole.counts)
+        view = View(run=desk.run).with_range("minority", bounds[0], None if last else bounds[1])
+        state.open_page(state.HOME, view)
 
 
 def _unfinished(found: data.Overview) -> None:
@@ -93,9 +139,15 @@ def _named(names: list[str]) -> str:
     return ", ".join(names) or "none yet"
 
 
-def _decided(verdicts: dict[str, int], labels: str) -> None:
-    st.subheader("Verdicts")
-    most = max(verdicts.values()) or 1
+def _decided(verdicts: dict[str, int], labels: str, pairs: int) -> None:
+    st.subheader("Curation")
+    judged, most = sum(verdicts.values()), max(verdicts.values()) or 1
+    done = judged / pairs if pairs else 0.0
+    st.html(
+        f'<div class="desk-row"><span class="desk-place">{judged:,} of {pairs:,} pairs</span>'
+        f'<span class="desk-quiet">{done:.1%} with a verdict</span></div>'
+        f'<div class="desk-bar"><span style="width: {100 * done:.2f}%"></span></div>'
+    )
     rows = "".join(
         f'<div class="desk-tally"><span>{kind}</span><span class="desk-bar"><span style="width: '
         f'{100 * count / most:.1f}%; background: {VERDICT_COLOURS[kind]}"></span></span>'
@@ -123,7 +175,9 @@ def _next(store: Store, found: data.Overview, verdicts: dict[str, int]) -> None:
         st.text(missing[0].text)
         notice.command(missing[0].command)
     if ready and not sum(verdicts.values()):
-        st.text("Open the Queue and judge the pairs with the largest u.")
+        frame.page_link(
+            state.HOME, "Judge the pairs with the largest u", icon=":material/arrow_forward:"
+        )
     elif sum(verdicts.values()):
         st.text("Take the data out, with the verdicts applied:")
         notice.command(f"outvoted export {notice.path(store.root)} --out FOLDER")
