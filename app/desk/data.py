@@ -23,7 +23,7 @@ from toolkit.store import desk as queries
 from toolkit.store.columns import Column, columns_of, pool_of, values_of
 from toolkit.store.desk import Bins
 from toolkit.store.labels import label_sets, planted_flips
-from toolkit.store.query import Connection, add_labels
+from toolkit.store.query import Connection, add_labels, labels_in
 from toolkit.store.runs import findings, findings_about, read_findings, run_about
 from toolkit.store.verdicts import verdict_of
 from toolkit.store.view import View
@@ -296,7 +296,7 @@ def verdict_counts(store: Store, journal: Path, label_set: str) -> dict[str, int
     choices = {row["pair_id"]: row["choice"] for row in known.outcomes()}
     with connect(store) as con:
         add_labels(con, store, label_set)
-        labels = queries.labels_of(con, list(choices))
+        labels = labels_in(con, list(choices))
     counts = dict.fromkeys(("keep", "flip", "tie", "drop", "unsure"), 0)
     for pair_id, choice in choices.items():
         counts[verdict_of(choice, labels.get(pair_id))] += 1

@@ -130,22 +130,122 @@ def test_a_key_held_down_gives_one_verdict(make_store: StoreFactory, page: Any) 
         assert [row["pair_id"] for row in rows(store)] == [first]
 
 
-def test_a_click_on_a_bar_filters_and_the_chip_clears(make_store: StoreFactory, page: Any) -> None:
+def test_a_click_on_a_bar_filters_the_link_says_so_and_the_chip_clears(
+    make_store: StoreFactory, page: Any
+) -> None:
     store = judgeable(make_store)
     with serving(store.root, "--port", str(free_port())) as server:
         page.goto(server.address)
         ready(page)
-        bars = page.locator(".st-key-u-0 .barlayer path")
+        bars = page.locator(".st-key-u-0 .barlayer .trace:last-child path")
         bars.first.wait_for()
-        bars.first.click(position={"x": 4, "y": 4}, force=True)
+        bars.first.click(position={"x": 2, "y": 2}, force=True)
         chip = page.locator(".st-key-clear-filter button").first
         chip.wait_for()
-        ready(page)
-        assert "of 40 " not in page.inner_text(".desk-place") + " "
+        narrowed = ready(page)
+        place = page.inner_text(".desk-place")
+        assert "of 40" not in place
+        link = page.url
+        assert "range=minority" in link
         chip.click()
         chip.wait_for(state="detached")
         ready(page)
         assert page.inner_text(".desk-place") == "1 of 40"
+        page.goto(link)  # a saved link, in a session of its own
+        page.locator(".st-key-clear-filter button").first.wait_for()
+        assert ready(page) == narrowed
+        assert page.inner_text(".desk-place") == place
+        no_traceback(page)
+
+
+def test_swapping_and_blind_work_change_what_is_seen_and_no_verdict(
+    make_store: StoreFactory, page: Any
+) -> None:
+    store = judgeable(make_store)
+    with serving(store.root, "--port", str(free_port()), "--curator", "anna") as server:
+        page.goto(server.address)
+        first = ready(page)
+        sources = "() => [...document.querySelectorAll('.desk-mount img')].map((i) => i.src)"
+        left, right = page.evaluate(sources)
+        page.keyboard.press("s")
+        page.wait_for_function(f"(src) => ({sources})()[0] === src", arg=right)
+        assert page.evaluate(sources) == [right, left]
+        page.keyboard.press("s")
+        page.wait_for_function(f"(src) => ({sources})()[0] === src", arg=left)
+        ready(page)
+        page.keyboard.press("b")
+        page.wait_for_selector("text=drawn by lot")
+        ready(page)
+        assert "chosen" not in page.inner_text(".st-key-pair")
+        seen = page.evaluate(sources)
+        page.keyboard.press("1")
+        ready(page, other_than=first)
+        (row,) = rows(store)
+        assert row["choice"] == ("image_0" if seen[0] == left else "image_1")
+        no_traceback(page)
+
+
+def test_an_image_opens_in_its_own_size_and_escape_leads_back(
+    make_store: StoreFactory, page: Any
+) -> None:
+    store = judgeable(make_store)
+    with serving(store.root, "--port", str(free_port())) as server:
+        page.goto(server.address)
+        ready(page)
+        page.locator(".desk-mount img").first.click()
+        page.wait_for_selector(".desk-zoom img")
+        assert page.locator(".desk-zoom img").count() == 2
+        page.locator(".desk-own").first.click()
+        page.wait_for_selector(".desk-own.actual")
+        page.keyboard.press("Escape")
+        page.wait_for_selector(".desk-zoom", state="detached")
+        no_traceback(page)
+
+
+def test_every_control_has_a_name_and_is_reached_by_tab(
+    make_store: StoreFactory, page: Any
+) -> None:
+    store = judgeable(make_store)
+    with serving(store.root, "--port", str(free_port())) as server:
+        for path in ("", "/overview"):
+            page.goto(server.address + path)
+            page.wait_for_selector("#desk-ready, .st-key-counts", state="attached")
+            settled(page)
+            page.wait_for_timeout(500)
+            assert page.evaluate(NAMELESS) == [], path
+            assert page.evaluate(UNREACHED) == [], path
+        page.goto("about:blank")
+
+
+NAMELESS = """() => [...document.querySelectorAll(
+    "button, a[href], input, textarea, select, img, [role=slider], [role=button]")]
+  .filter((one) => one.offsetParent !== null && !one.closest("[aria-hidden=true]"))
+  .filter((one) => !(one.getAttribute("aria-label") || one.getAttribute("alt") || one.title
+    || (one.labels && one.labels.length) || one.getAttribute("aria-labelledby")
+    || one.innerText?.trim()))
+  .map((one) => one.outerHTML.slice(0, 160))"""
+
+UNREACHED = """() => [...document.querySelectorAll("button, a[href], input, [role=slider]")]
+  .filter((one) => one.offsetParent !== null && !one.disabled)
+  .filter((one) => one.tabIndex < 0 && !one.closest("[tabindex='0']")
+    && !one.closest("[role=radiogroup], [data-testid=stButtonGroup], label"))
+  .map((one) => one.outerHTML.slice(0, 160))"""
+
+
+def test_a_desk_with_a_token_asks_at_the_door(make_store: StoreFactory, page: Any) -> None:
+    store = judgeable(make_store)
+    options = ("--port", str(free_port()), "--token", "open sesame")
+    with serving(store.root, *options) as server:
+        page.goto(server.address)
+        page.wait_for_selector("text=The desk is locked")
+        assert "a square" not in page.content()
+        page.get_by_label("Your name").fill("anna")
+        page.get_by_label("Token").fill("open sesame")
+        page.keyboard.press("Enter")
+        ready(page)
+        page.keyboard.press("d")
+        ready(page, other_than=order(store)[0])
+        assert [row["curator"] for row in rows(store)] == ["anna"]
         no_traceback(page)
 
 
@@ -154,7 +254,7 @@ def test_letters_typed_into_a_filter_are_no_verdicts(make_store: StoreFactory, p
     with serving(store.root, "--port", str(free_port())) as server:
         page.goto(server.address)
         ready(page)
-        box = page.locator(".st-key-text input")
+        box = page.locator(".st-key-filter-text input")
         box.click()
         page.keyboard.type("ftdu")
         page.keyboard.press("Enter")
@@ -195,6 +295,7 @@ def test_empty_and_broken_stores_open_with_a_sentence(
     stores = {
         "outvoted ingest KIND": create_store(tmp_path / "empty"),
         "outvoted analyze": make_store(run=True, name="unanalysed"),
+        "outvoted train": make_store(name="unrun"),
         "cannot be shown": judgeable(make_store, name="broken", broken=True),
     }
     for words, store in stores.items():

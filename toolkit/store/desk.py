@@ -98,6 +98,8 @@ def make_queue(con: Connection, store: Store, run: str = "") -> int:
             f" NULL::INTEGER AS visits, {nothing}"
             " FROM pairs ORDER BY pair_id"
         )
+    counts = ", ".join(f"count({name}) AS {name}" for name in ORDERS)
+    con.execute(f"CREATE OR REPLACE TABLE known AS SELECT {counts} FROM queue")
     con.execute(_EMPTY_JUDGED)
     add_labels(con, store, label_set_of(store, run))
     con.execute(f"CREATE OR REPLACE TABLE facts AS {_facts(con)}")
@@ -193,16 +195,15 @@ def card(con: Connection, pair_id: str) -> dict[str, Any] | None:
 
 
 def _lower(con: Connection, pair: dict[str, Any]) -> dict[str, float | None]:
-    """Per score the share of the queue below the pair's."""
-    shares = ", ".join(
-        f"count(*) FILTER ({name} < ?) / nullif(count({name}), 0) AS {name}" for name in ORDERS
-    )
-    values = [pair[name] for name in ORDERS]
-    found = con.execute(f"SELECT {shares} FROM queue", values).fetchall()[0]
-    return {
-        name: None if pair[name] is None else float(share)
-        for name, share in zip(ORDERS, found, strict=True)
-    }
+    """Per score the share of the known ones in the queue below the pair's."""
+    known = con.execute(f"SELECT {', '.join(ORDERS)} FROM known").fetchall()[0]
+    found: dict[str, float | None] = {}
+    for name, of in zip(ORDERS, known, strict=True):
+        found[name] = None
+        if pair[name] is not None:
+            sql = f"SELECT count(*) FROM queue WHERE {name} < ?"
+            found[name] = int(_first(con, sql, [pair[name]])) / of
+    return found
 
 
 def cards(con: Connection, pair_ids: list[str]) -> list[dict[str, Any]]:
@@ -256,7 +257,10 @@ def ell_by_visit(con: Connection, pair_id: str, label: float | None) -> list[Vis
 
 def labels_of(con: Connection, pair_ids: list[str]) -> dict[str, float | None]:
     """Labels under the queue's label set."""
-    sql = "SELECT pair_id, label FROM labelled WHERE pair_id IN (SELECT unnest(?))"
+    if len(pair_ids) == 1:
+        sql = "SELECT pair_id, label FROM facts WHERE pair_id = ?"
+        return dict(con.execute(sql, pair_ids).fetchall())
+    sql = "SELECT pair_id, label FROM facts WHERE pair_id IN (SELECT unnest(?))"
     return dict(con.execute(sql, [pair_ids]).fetchall()) if pair_ids else {}
 
 

@@ -107,9 +107,12 @@ def position(con: Connection, view: View, pair_id: str) -> int | None:
     return _first(con, sql, [pair_id])
 
 
-def place(con: Connection, view: View, pair_id: str) -> int | None:
-    """Which pair of the view it is, counted from 1; None where the view leaves it out."""
-    at = position(con, view, pair_id)
+def place(con: Connection, view: View, pair_id: str, at: int | None = None) -> int | None:
+    """Which pair of the view it is, counted from 1; None where the view leaves it out.
+
+    `at`: its position, where that is known.
+    """
+    at = position(con, view, pair_id) if at is None else at
     if at is None or view.state == "any":
         return at
     if not _one(con, f"SELECT count(*) FROM {_numbers(view)} WHERE position = {at}"):

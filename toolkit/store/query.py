@@ -74,6 +74,12 @@ def add_labels(con: Connection, store: Store, label_set: str = ORIGINAL) -> None
     )
 
 
+def labels_in(con: Connection, pair_ids: list[str]) -> dict[str, float | None]:
+    """Labels of some pairs under the view `labelled`."""
+    sql = "SELECT pair_id, label FROM labelled WHERE pair_id IN (SELECT unnest(?))"
+    return dict(con.execute(sql, [pair_ids]).fetchall()) if pair_ids else {}
+
+
 def add_trajectory(con: Connection, store: Store, run: str) -> None:
     """Make view `trajectory` over a run's rows. StoreError where the run is not there."""
     folder = store.run(run)

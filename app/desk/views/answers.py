@@ -57,17 +57,21 @@ def word_of(choice: str, label: float | None) -> str:
     return verdict_of(choice, label)
 
 
-def row(desk: Desk, settings: state.Settings, view: View, pair: dict[str, Any], look: Look) -> None:
+def row(
+    desk: Desk, settings: state.Settings, view: View, pair: dict[str, Any], look: Look, at: int
+) -> None:
     """The buttons, then the reasons and ways of looking."""
     name, own = pair["pair_id"], desk.ledger.standing(pair["pair_id"]).get(settings.curator)
     with st.container(horizontal=True, key="verdicts", gap="small"):
-        _button("Back", "Left", name, _move, desk, view, name, True, kind="tertiary")
+        _button("Back", "Left", name, _move, desk, view, at, True, kind="tertiary")
         for word, key, choice in _answers(pair["label"], look):
             given = own is not None and own["choice"] == choice and not look.blind
             kind = "primary" if given else "secondary"
-            _button(word, key, name, _record, desk, settings, view, pair, look, choice, kind=kind)
+            _button(
+                word, key, name, _record, desk, settings, view, pair, look, at, choice, kind=kind
+            )
         _button("Undo", "Z", name, _undo, settings, kind="tertiary")
-        _button("Next", "Right", name, _move, desk, view, name, False, kind="tertiary")
+        _button("Next", "Right", name, _move, desk, view, at, False, kind="tertiary")
     with st.container(horizontal=True, key="aside", gap="small", vertical_alignment="center"):
         st.pills(
             "Reasons",
@@ -148,12 +152,11 @@ def _record(
     view: View,
     pair: dict[str, Any],
     look: Look,
+    at: int,
     choice: Choice,
 ) -> None:
     """Save a verdict and go on to the next pair without one; on failure the pair stays."""
-    name = pair["pair_id"]
-    cursor = desk.cursor(view)
-    at = listing.position(cursor, view, name) or 0
+    name, cursor = pair["pair_id"], desk.cursor(view)
     entry = Entry(
         name,
         settings.curator,
@@ -202,9 +205,8 @@ def _undo(settings: state.Settings) -> None:
         st.session_state["news"] = "You have no verdict to take back."
 
 
-def _move(desk: Desk, view: View, pair_id: str, back: bool) -> None:
+def _move(desk: Desk, view: View, at: int, back: bool) -> None:
     cursor = desk.cursor(view)
-    at = listing.position(cursor, view, pair_id) or 0
     onward = listing.neighbour(cursor, view, at, back=back)
     state.go_to(onward)
     if onward is None:

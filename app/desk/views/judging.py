@@ -33,7 +33,8 @@ def _drawn(desk: Desk, settings: state.Settings, ground: Ground) -> None:
     pairs = listing.count(cursor, view)
     pair_id = st.session_state["pair_id"] or _first(cursor, view)
     st.session_state["pair_id"] = pair_id
-    _strip(desk, settings, view, cursor, pairs)
+    at = listing.position(cursor, view, pair_id) if pair_id else None
+    _strip(desk, settings, view, cursor, at, pairs)
     for problem in (st.session_state["problem"], desk.ledger.problem):
         if problem:
             notice.sentence(problem)
@@ -44,8 +45,8 @@ def _drawn(desk: Desk, settings: state.Settings, ground: Ground) -> None:
     else:
         look = answers.look(settings, seen)
         _card(desk, settings, cursor, seen, look, ground)
-        answers.row(desk, settings, view, seen, look)
-        _prepare_next(desk, cursor, view, seen["pair_id"])
+        answers.row(desk, settings, view, seen, look, at or 0)
+        _prepare_next(desk, cursor, view, at or 0)
     if st.session_state["news"]:
         st.toast(notice.plain(st.session_state["news"]))
         st.session_state["news"] = ""
@@ -54,10 +55,15 @@ def _drawn(desk: Desk, settings: state.Settings, ground: Ground) -> None:
 
 
 def _strip(
-    desk: Desk, settings: state.Settings, view: View, cursor: Connection, pairs: int
+    desk: Desk,
+    settings: state.Settings,
+    view: View,
+    cursor: Connection,
+    at: int | None,
+    pairs: int,
 ) -> None:
     pair_id = st.session_state["pair_id"]
-    place = listing.place(cursor, view, pair_id) if pair_id else None
+    place = listing.place(cursor, view, pair_id, at) if at is not None else None
     judged, of = listing.count_judged(cursor, view), listing.count_all(cursor, view)
     strip.status(place, pairs, judged, of, desk.ledger.saved(settings.curator))
     if shown := filters.words(view):
@@ -105,9 +111,8 @@ def _card(
     chips.all_of(pair, voices, others, settings.curator, visits, ground, accent(ground))
 
 
-def _prepare_next(desk: Desk, cursor: Connection, view: View, pair_id: str) -> None:
+def _prepare_next(desk: Desk, cursor: Connection, view: View, at: int) -> None:
     """Decode the images of the pair that a verdict would bring."""
-    at = listing.position(cursor, view, pair_id) or 0
     onward = listing.neighbour(cursor, view, at, open_only=True)
     for coming in queries.cards(cursor, [onward]) if onward else []:
         pictures.prefetch(desk.store, [coming["image_0"], coming["image_1"]])
