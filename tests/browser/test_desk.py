@@ -222,13 +222,13 @@ NAMELESS = """() => [...document.querySelectorAll(
   .filter((one) => one.offsetParent !== null && !one.closest("[aria-hidden=true]"))
   .filter((one) => !(one.getAttribute("aria-label") || one.getAttribute("alt") || one.title
     || (one.labels && one.labels.length) || one.getAttribute("aria-labelledby")
-    || one.innerText?.trim()))
+    || one.textContent.trim()))
   .map((one) => one.outerHTML.slice(0, 160))"""
 
 UNREACHED = """() => [...document.querySelectorAll("button, a[href], input, [role=slider]")]
-  .filter((one) => one.offsetParent !== null && !one.disabled)
+  .filter((one) => one.offsetParent !== null && !one.disabled && one.type !== "file")
   .filter((one) => one.tabIndex < 0 && !one.closest("[tabindex='0']")
-    && !one.closest("[role=radiogroup], [data-testid=stButtonGroup], label"))
+    && !one.closest("[role=radiogroup], [data-testid=stButtonGroup], label, [inert]"))
   .map((one) => one.outerHTML.slice(0, 160))"""
 
 
