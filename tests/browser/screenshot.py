@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.browser.desk import absent, browsing, free_port, ready, serving, settled
 
-LARGEST = 400_000
+LARGEST = 200_000
 """Bytes; above it the picture goes down to 256 colours, which a page of flat colours survives."""
 
 
