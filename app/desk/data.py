@@ -1,111 +1,33 @@
-"""Cached reads for the pages; no widgets. The SQL is in toolkit.store.desk.
+"""Cached reads for the pages; no widgets. The SQL is in toolkit.store.
 
-A Desk is one DuckDB connection with the queue of one run, shared by every session; each call takes
-a cursor of it. It is made anew when the store's files change.
+A Desk is made anew when the store's files change.
 """
 
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import streamlit as st
 
 from app.desk import state
 from app.desk.ledger import Ledger
+from app.desk.shared import Desk as Desk
 from toolkit.errors import InputError, OutvotedError
 from toolkit.parts import parts
 from toolkit.store import Store, connect, histograms, listing, open_store
 from toolkit.store import desk as queries
-from toolkit.store.columns import Column, columns_of, pool_of, values_of
+from toolkit.store.columns import columns_of, values_of
 from toolkit.store.desk import Bins
 from toolkit.store.labels import label_sets, planted_flips
-from toolkit.store.query import Connection, add_labels, labels_in
+from toolkit.store.query import add_labels, labels_in
 from toolkit.store.runs import findings, findings_about, read_findings, run_about
 from toolkit.store.verdicts import verdict_of
 from toolkit.store.view import View
 
-_VIEWS_KEPT = 8
 _SPREADS_KEPT = 64
 _TRAJECTORY_BYTES = 2_000_000_000
 """Above this size a pair's trajectory is not searched while somebody waits for the next pair."""
-
-
-@dataclass
-class Desk:
-    """A run's queue, or without a run every pair, ready to be asked."""
-
-    store: Store
-    run: str
-    """Empty: the store has no run with a finding yet."""
-    label_set: str
-    con: Connection
-    ledger: Ledger
-    columns: dict[str, Column]
-    """What a view can name."""
-    pairs: int
-    has_trajectory: bool
-    whole: dict[str, Bins] = field(default_factory=dict)
-    """Columns that were counted over all pairs."""
-    parts: "OrderedDict[tuple[View, str, int], Bins]" = field(default_factory=OrderedDict)
-    moved: int = 0
-    """Grows with every verdict that this desk took in."""
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    _synced: int = 0
-    _views: "OrderedDict[View, int]" = field(default_factory=OrderedDict)
-
-    def cursor(self, view: View | None = None) -> Connection:
-        """A cursor that sees every verdict so far, and the view's numbers.
-
-        InputError (one sentence) where the view names what is not there.
-        """
-        cursor = self.con.cursor()
-        with self.lock:
-            self._sync(cursor)
-            if view is not None:
-                self._number(cursor, view)
-        return cursor
-
-    def _sync(self, cursor: Connection) -> None:
-        changed = self.ledger.changed[self._synced :]
-        if not changed:
-            return
-        pairs = list(dict.fromkeys(changed))
-        labels = queries.labels_of(cursor, pairs)
-        outcomes = self.ledger.outcomes_of(pairs)
-        rows = [_judged(pair_id, outcomes.get(pair_id), labels) for pair_id in pairs]
-        queries.set_judged(cursor, pa.Table.from_pylist(rows, schema=queries.JUDGED))
-        self._synced += len(changed)
-        self.moved += 1
-
-    def _number(self, cursor: Connection, view: View) -> None:
-        if self._views.get(view) != self.moved and listing.moves(view):
-            listing.drop_view(cursor, view)
-            listing.drop_pool(cursor, self.columns, view)
-        listing.make_view(cursor, self.columns, view)
-        self._views[view] = self.moved
-        self._views.move_to_end(view)
-        while len(self._views) > _VIEWS_KEPT:
-            old = self._views.popitem(last=False)[0]
-            if old.table not in {kept.table for kept in self._views}:
-                listing.drop_view(cursor, old)
-            pools = {pool_of(self.columns, kept) for kept in self._views}
-            if pool_of(self.columns, old) not in pools:
-                listing.drop_pool(cursor, self.columns, old)
-
-
-def _judged(
-    pair_id: str, outcome: dict[str, Any] | None, labels: dict[str, float | None]
-) -> dict[str, Any]:
-    """A row of JUDGED."""
-    if outcome is None:
-        return {"pair_id": pair_id, "curators": 0, "differ": False}
-    verdict = verdict_of(outcome["choice"], labels.get(pair_id))
-    told = {name: outcome[name] for name in ("choice", "curators", "differ")}
-    return {"pair_id": pair_id, "verdict": verdict, **told}
 
 
 @dataclass(frozen=True)
