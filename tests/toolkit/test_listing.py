@@ -12,6 +12,7 @@ from toolkit.errors import InputError
 from toolkit.store import Store, connect, listing
 from toolkit.store.columns import Column, columns_of
 from toolkit.store.desk import JUDGED, make_queue, set_judged
+from toolkit.store.histograms import spread, spread_of
 from toolkit.store.query import Connection, fetch, read_pairs
 from toolkit.store.runs import start_run, write_findings
 from toolkit.store.view import View
@@ -165,6 +166,27 @@ def test_a_view_that_names_a_verdict_moves_with_it(listed: Listed) -> None:
 def test_a_view_of_what_is_not_there_is_a_sentence(listed: Listed, view: View, words: str) -> None:
     with pytest.raises(InputError, match=words):
         listing.make_view(listed.con, listed.columns, view)
+
+
+def test_a_histogram_counts_every_pair_and_a_views_pairs_in_the_same_bins(
+    listed: Listed,
+) -> None:
+    whole = spread(listed.con, listed.columns, "minority", 4)  # u = 0, .05 ... .95
+    assert (whole.lowest, whole.highest, whole.unknown) == (0.0, 0.95, 0)
+    assert whole.counts == (5, 5, 5, 5)
+    view = View(where="visits >= 3").with_range("other.score", 5, None)  # k = 4 ... 14
+    shown = spread_of(listed.con, listed.columns, view, "minority", whole)
+    assert shown.counts == (1, 5, 5, 0)
+    bounded = view.with_range("minority", 0.5, None)  # its own bounds leave the bars beside
+    assert spread_of(listed.con, listed.columns, bounded, "minority", whole) == shown
+
+
+def test_a_column_without_values_has_empty_bins(make_store: StoreFactory) -> None:
+    store = make_store(pairs=8)
+    with connect(store) as con:
+        make_queue(con, store)
+        bins = spread(con, columns_of(con, store, "", "original"), "minority", 4)
+    assert (bins.counts, bins.unknown) == ((0, 0, 0, 0), 8)
 
 
 def test_without_a_run_every_pair_is_listed_by_its_id(make_store: StoreFactory) -> None:
