@@ -1,0 +1,313 @@
+"""The page Pair: everything about one pair, at an address of its own (?pair=ID)."""
+
+import json
+from datetime import datetime
+from typing import Any
+
+import streamlit as st
+
+from app.desk import data, frame, state
+from app.desk.components import card, notice, page, tables, verdict_row
+from app.desk.components.figures import on_ground
+from app.desk.components.text import literal, number, share
+from app.desk.ledger import Ledger
+from app.desk.pictures import picture
+from app.desk.reads import pair as reads
+from app.desk.reads import shelf
+from app.desk.reads.pair import Facts
+from toolkit.palette import VERDICT_COLOURS, Ground
+from toolkit.store import Store, one_pair
+from toolkit.store.one_pair import Value
+from toolkit.store.verdicts import Choice, Entry, verdict_of
+
+
+def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
+    """The whole page, or the sentence that says which pair to name."""
+    page.look()
+    runs = reads.runs_of(store)
+    run = shelf.run_of(store, settings.run)
+    if not settings.run and len(runs) > 1:
+        at = runs.index(run) if run in runs else 0
+        run = st.sidebar.selectbox("Run", runs, index=at, key="pair-run")
+    pair_id = _asked(store)
+    facts = reads.facts(store, run, pair_id) if pair_id else None
+    if facts is None or pair_id is None:
+        _absent(store, pair_id)
+        return
+    st.query_params["pair"] = pair_id
+    known = data.ledger(store.root, settings.journal)
+    known.refresh()
+    _head(facts)
+    left, right = st.columns([5, 4], gap="large")
+    with left, st.container(key="pair-cards"):
+        card.images(
+            (picture(store, facts.pair["image_0"]), picture(store, facts.pair["image_1"])),
+            facts.label,
+        )
+    with right:
+        _verdict(known, settings, run, facts)
+    if run is None:
+        notice.news(
+            "No run has met this pair yet, so there is no trajectory and no score; type "
+            f"`outvoted train RECIPE --store {notice.path(store.root)}`."
+        )
+    else:
+        _trajectory(store, run, facts, ground)
+        _findings(store, run, facts)
+    _people(facts)
+    _row(facts)
+
+
+def _asked(store: Store) -> str | None:
+    """The pair of the address, else the one that another page left on screen, else the first."""
+    named = st.query_params.get("pair")
+    if named is not None:
+        return str(named)
+    return st.session_state.get("pair_id") or one_pair.first_pair(shelf.cursor(store))
+
+
+def _absent(store: Store, pair_id: str | None) -> None:
+    st.title("Pair")
+    if pair_id is None:
+        notice.news(
+            "The store holds no pairs yet; type `outvoted ingest KIND PATH --store "
+            f"{notice.path(store.root)}` to bring some in."
+        )
+        return
+    notice.news(
+        f"The store has no pair {pair_id!r}; open one from the Queue, or type its id below."
+    )
+    _other_pair("")
+
+
+def _other_pair(pair_id: str) -> None:
+    def changed() -> None:
+        st.query_params["pair"] = st.session_state[name].strip()
+
+    name = f"pair-asked-{pair_id}"
+    st.text_input(
+        "Open another pair by its id", value=pair_id, key=name, on_change=changed, max_chars=200
+    )
+
+
+def _head(facts: Facts) -> None:
+    pair = facts.pair
+    st.html(
+        f'<h1 class="desk-title" dir="auto">{literal(pair["prompt"]) or "(no prompt)"}</h1>'
+        f'<p class="desk-quiet">pair <code>{literal(pair["pair_id"])}</code> · split '
+        f"{literal(str(pair['split']))} · source {literal(str(pair['source']))} · label set "
+        f"{literal(facts.label_set)}</p>"
+    )
+
+
+def _verdict(known: Ledger, settings: state.Settings, run: str | None, facts: Facts) -> None:
+    """What stands, the buttons, and every row that led there."""
+    pair_id, label = facts.pair["pair_id"], facts.label
+    st.subheader("Verdict")
+    if problem := st.session_state.get("problem") or known.problem:
+        notice.sentence(problem)
+    history = known.history(pair_id)
+    outcome = known.outcome(pair_id)
+    st.html(_standing(outcome, label))
+    st.text_input(
+        "Note", key=f"pair-note-{pair_id}", placeholder="a note that goes with your next verdict"
+    )
+    verdict_row.row(pair_id, verdict_row.answers(label), _give, known, settings, run, facts)
+    mine = _newest(history, settings.curator)
+    st.button(
+        "Take back my verdict",
+        key=f"back-{pair_id}",
+        disabled=mine is None,
+        shortcut="Z",
+        on_click=frame.told(_take_back),
+        args=(known, settings, mine),
+    )
+    if history:
+        heads = ("time", "curator", "choice", "reasons", "note", "seen")
+        tables.table(heads, [_told(row, history) for row in history], name="Verdict history")
+    else:
+        st.html('<p class="desk-quiet">Nobody has judged this pair yet.</p>')
+    _other_pair(pair_id)
+
+
+def _standing(outcome: dict[str, Any] | None, label: float | None) -> str:
+    if outcome is None:
+        return '<p class="desk-quiet">open: no verdict stands</p>'
+    verdict = verdict_of(outcome["choice"], label)
+    people = outcome["curators"]
+    who = "1 curator" if people == 1 else f"{people} curators"
+    split = ", who differ" if outcome["split"] else ""
+    return (
+        f'<p><span class="desk-chip"><span class="desk-dot" style="background: '
+        f'{VERDICT_COLOURS[verdict]}"></span><b>{verdict}</b><i>{who}{split}</i></span></p>'
+    )
+
+
+def _told(row: dict[str, Any], history: list[dict[str, Any]]) -> list[str]:
+    undone = {other["undoes"] for other in history if other["choice"] == "undo"}
+    choice = row["choice"] + (" (taken back)" if row["verdict_id"] in undone else "")
+    shown = row["shown"]
+    seen = json.loads(shown) if isinstance(shown, str) and shown else dict(shown or {})
+    blind = "blind" if seen.get("blind") else "with label"
+    where = f"{seen['page']}, {blind}" if seen.get("page") else blind
+    return [
+        f"{_clock(row['time'])}", row["curator"], choice, ", ".join(row["reasons"] or []),
+        row["note"] or "", "" if row["choice"] == "undo" else where,
+    ]  # fmt: skip
+
+
+def _clock(when: datetime) -> str:
+    return f"{when.astimezone():%d %b %H:%M:%S}"
+
+
+def _newest(history: list[dict[str, Any]], curator: str) -> str | None:
+    """verdict_id of the curator's newest standing verdict on the pair."""
+    undone = {row["undoes"] for row in history if row["choice"] == "undo"}
+    mine = [
+        row["verdict_id"]
+        for row in history
+        if row["curator"] == curator and row["choice"] != "undo" and row["verdict_id"] not in undone
+    ]
+    return mine[-1] if mine else None
+
+
+def _give(
+    known: Ledger, settings: state.Settings, run: str | None, facts: Facts, choice: Choice
+) -> None:
+    pair_id = facts.pair["pair_id"]
+    note = str(st.session_state.get(f"pair-note-{pair_id}", "")).strip()
+    shown = {"page": "pair", "run": run, "label": facts.label, "blind": False}
+    entry = Entry(pair_id, settings.curator, choice, facts.label_set, note=note, shown=shown)
+    known.record([entry])
+    st.session_state[f"pair-note-{pair_id}"] = ""
+    st.session_state["problem"] = ""
+
+
+def _take_back(known: Ledger, settings: state.Settings, verdict_id: str | None) -> None:
+    pair_id = str(st.query_params["pair"])
+    known.record([Entry(pair_id, settings.curator, "undo", undoes=verdict_id)])
+    st.session_state["problem"] = ""
+
+
+def _trajectory(store: Store, run: str, facts: Facts, ground: Ground) -> None:
+    """The pair's ell with its band and probes, and the errors behind it."""
+    st.subheader("Trajectory")
+    if one_pair.trajectory_bytes(store, run) > reads.WAITING_BYTES and not st.button(
+        "Search the trajectory for this pair", key=f"search-{facts.pair['pair_id']}"
+    ):
+        st.html('<p class="desk-quiet">The run\'s record is large; a search may take a minute.</p>')
+        return
+    drawn = reads.drawn(store, run, facts.label_set, facts.label, facts.pair["pair_id"])
+    if drawn is None:
+        st.html(
+            '<p class="desk-quiet">The pair states no preference under label set '
+            f"{literal(facts.label_set)}, so its ell has no sign.</p>"
+        )
+        return
+    if not drawn.ell.num_rows:
+        st.html(f'<p class="desk-quiet">Run {literal(run)} has not met this pair.</p>')
+        return
+    from analysis.figures.errors import pair_errors_figure
+    from analysis.figures.pairs import pair_trajectory_figure
+
+    st.html(
+        f'<p class="desk-quiet">run {literal(run)}: {drawn.visits} visits, {drawn.probes} probes '
+        "under fixed draws (diamonds). Above 0 the model agrees with the label; the band spans the "
+        "policy and its footprints. ell is the gap between the two errors on the right.</p>"
+    )
+    left, right = st.columns(2, gap="large")
+    figures = (
+        (left, pair_trajectory_figure(drawn.ell), "ell of the pair by step, with its band"),
+        (right, pair_errors_figure(drawn.errors), "errors on the chosen and the rejected image"),
+    )
+    for place, figure, alt in figures:
+        place.plotly_chart(
+            on_ground(figure, ground, height=300),
+            theme=None,
+            config={"displayModeBar": False},
+            alt=alt,
+        )
+
+
+def _findings(store: Store, run: str, facts: Facts) -> None:
+    """The main score of every finding, then all of its columns."""
+    found = reads.values(store, run, facts.pair["pair_id"])
+    st.subheader("Findings")
+    if not found:
+        notice.news(
+            f"Run {run} has no findings on this pair; type `outvoted analyze "
+            f"{notice.path(store.root)} --run {run}`."
+        )
+        return
+    plain = [value for value in found if _first_rank(value)]
+    rows = [
+        [
+            value.finding,
+            value.column,
+            _said(value.value),
+            "" if value.lower is None else f"higher than {share(value.lower)}",
+        ]
+        for value in plain
+    ]
+    half = (len(rows) + 1) // 2
+    for place, some in zip(st.columns(2, gap="large"), (rows[:half], rows[half:]), strict=True):
+        with place:
+            tables.table(("finding", "column", "value", "rank"), some, name="Findings")
+    with st.expander("Other presets, parts of the run, and what is not known"):
+        heads = ("finding", "column", "value")
+        others = [[v.finding, v.column, _said(v.value)] for v in found if v not in plain]
+        tables.table(heads, others, name="Findings of the second rank")
+
+
+_WINDOWS = ("_all", "_early", "_late", "_last", "_probe")
+
+
+def _first_rank(value: Value) -> bool:
+    """Known, over the finding's own window, and of the run's own metric."""
+    other_preset = value.finding.startswith("minority_")
+    return not (value.value is None or other_preset or value.column.endswith(_WINDOWS))
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float) or value is None:
+        return number(value)
+    return str(value)
+
+
+def _people(facts: Facts) -> None:
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.subheader("Labels and votes")
+        rows = [[name, _label(label), "label set"] for name, label in facts.labels.items()]
+        rows += [
+            [
+                vote["annotator"] or "(unnamed)",
+                _label(vote["choice"]),
+                "vote" if vote["pair_id"] == facts.pair["pair_id"] else "vote, same two images",
+            ]
+            for vote in facts.votes
+        ]
+        tables.table(("who", "prefers", "kind"), rows, name="Labels and votes")
+    with right:
+        st.subheader("Other pairs of this prompt")
+        if not facts.siblings:
+            st.html('<p class="desk-quiet">None.</p>')
+        for other in facts.siblings:
+            same = " · same two images" if other["same_images"] else ""
+            st.html(
+                f'<a class="desk-link" target="_self" href="?pair={literal(other["pair_id"])}">'
+                f'{literal(other["pair_id"])}</a> <span class="desk-quiet">label '
+                f"{_label(other['label'])}{same}</span>"
+            )
+
+
+def _label(label: float | None) -> str:
+    return {1.0: "image_0", 0.0: "image_1", 0.5: "tie"}.get(label, "nobody said")  # type: ignore[arg-type]
+
+
+def _row(facts: Facts) -> None:
+    with st.expander("The pair's row, as its source gave it"):
+        rows = [[name, "" if value is None else str(value)] for name, value in facts.pair.items()]
+        tables.table(("column", "value"), rows, name="The pair's row")

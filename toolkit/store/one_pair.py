@@ -1,0 +1,129 @@
+"""Everything a store holds about one pair, looked up by its id.
+
+Each function reads the parts it needs and no more; with a million pairs a look-up passes once over
+a column of ids. Functions that take a connection take one of `toolkit.store.connect`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from toolkit.store.labels import label_set_path, label_sets
+from toolkit.store.layout import Store
+from toolkit.store.query import Connection, connect, fetch, parquet, quoted
+from toolkit.store.runs import findings
+
+
+@dataclass(frozen=True)
+class Value:
+    """One number, text or flag that a finding holds about a pair."""
+
+    run: str
+    finding: str
+    column: str
+    value: Any
+    lower: float | None
+    """Share of the finding's pairs whose value is smaller; None for a text, a flag or a null."""
+
+
+def pair_row(con: Connection, pair_id: str) -> dict[str, Any] | None:
+    """Every column of the pair as its source gave it; None where the store has no such pair."""
+    rows = fetch(con, "SELECT * FROM pairs WHERE pair_id = ? LIMIT 1", pair_id).to_pylist()
+    return dict(rows[0]) if rows else None
+
+
+def first_pair(con: Connection) -> str | None:
+    """The smallest pair_id; None in an empty store."""
+    found = con.execute("SELECT min(pair_id) FROM pairs").fetchall()
+    return found[0][0] if found else None
+
+
+def labels_of_pair(store: Store, pair: dict[str, Any]) -> dict[str, float | None]:
+    """The pair's label in every label set, `original` first. `pair`: of `pair_row`."""
+    found: dict[str, float | None] = {}
+    with connect(store) as con:
+        for name in label_sets(store):
+            found[name] = pair["label"]
+            if name == "original":
+                continue
+            overlay = parquet([label_set_path(store, name)])
+            sql = f"SELECT label FROM {overlay} WHERE pair_id = ?"
+            for (label,) in con.execute(sql, [pair["pair_id"]]).fetchall():
+                found[name] = label
+    return found
+
+
+def votes_on(con: Connection, pair: dict[str, Any]) -> list[dict[str, Any]]:
+    """Votes on the pair, and on others of the same prompt and images, turned to its order.
+
+    Keys: annotator, choice (1, 0 or .5 for this pair's image_0), time, pair_id. At most 200.
+    """
+    sql = (
+        "SELECT v.annotator, CASE WHEN p.image_0 = ? OR v.choice IS NULL THEN v.choice"
+        " ELSE 1 - v.choice END AS choice, v.time, v.pair_id FROM votes v"
+        " JOIN pairs p USING (pair_id) WHERE p.comparison_id = ?"
+        " ORDER BY v.pair_id <> ?, v.time NULLS LAST, v.annotator LIMIT 200"
+    )
+    keys = (pair["image_0"], pair["comparison_id"], pair["pair_id"])
+    return list(fetch(con, sql, *keys).to_pylist())
+
+
+def siblings(con: Connection, pair: dict[str, Any], limit: int = 12) -> list[dict[str, Any]]:
+    """Other pairs of the same prompt: pair_id, label, same_images."""
+    sql = (
+        "SELECT pair_id, label, comparison_id = ? AS same_images FROM pairs"
+        f" WHERE prompt = ? AND pair_id <> ? ORDER BY same_images DESC, pair_id LIMIT {limit}"
+    )
+    keys = (pair["comparison_id"], pair["prompt"], pair["pair_id"])
+    return list(fetch(con, sql, *keys).to_pylist())
+
+
+def findings_on(store: Store, run: str, pair_id: str) -> list[Value]:
+    """What every finding of a run says about the pair, in the order of findings and columns."""
+    found: list[Value] = []
+    with connect(store) as con:
+        for name in findings(store, run):
+            file = store.findings(run) / f"{name}.parquet"
+            schema = pq.read_schema(file)
+            if "pair_id" in schema.names:
+                found += _values(con, run, name, parquet([file]), schema, pair_id)
+    return found
+
+
+def _values(
+    con: Connection, run: str, name: str, table: str, schema: pa.Schema, pair_id: str
+) -> list[Value]:
+    rows = fetch(con, f"SELECT * FROM {table} WHERE pair_id = ? LIMIT 1", pair_id).to_pylist()
+    if not rows:
+        return []
+    row = {column: value for column, value in rows[0].items() if column != "pair_id"}
+    ranked = [column for column in row if _is_score(schema, column) and _known(row[column])]
+    lower: dict[str, float] = {}
+    if ranked:
+        shares = ", ".join(
+            f"count(*) FILTER ({quoted(c)} < {row[c]!r} AND NOT isnan({quoted(c)}::DOUBLE)) /"
+            f" count(*) FILTER (NOT isnan({quoted(c)}::DOUBLE))"
+            for c in ranked
+        )
+        values = con.execute(f"SELECT {shares} FROM {table}").fetchall()[0]
+        lower = dict(zip(ranked, map(float, values), strict=True))
+    return [
+        Value(run, name, column, value if _known(value) else None, lower.get(column))
+        for column, value in row.items()
+    ]
+
+
+def _is_score(schema: pa.Schema, column: str) -> bool:
+    return bool(pa.types.is_floating(schema.field(column).type))
+
+
+def _known(value: Any) -> bool:
+    return value is not None and not (isinstance(value, float) and value != value)
+
+
+def trajectory_bytes(store: Store, run: str) -> int:
+    """Size of a run's trajectory on disk."""
+    files = store.run(run).glob("trajectory/rank-*/part-*.parquet")
+    return sum(file.stat().st_size for file in files)
