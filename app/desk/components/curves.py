@@ -106,10 +106,13 @@ def _mean(parts: list[tuple[int, float]]) -> float | None:
 
 def _dressed(figure: go.Figure, title: str, form: str) -> go.Figure:
     look(figure, height=260)
-    figure.update_layout(margin={"l": 64, "r": 16, "t": 30, "b": 40}, uirevision="kept")
+    figure.update_layout(
+        margin={"l": 48, "r": 16, "t": 62, "b": 40},
+        uirevision="kept",
+        title={"text": title, "font": {"size": 14}, "x": 0, "xref": "paper", "y": 0.97},
+    )
     figure.update_xaxes(title="optimiser step", rangemode="tozero")
-    percent = form.endswith("%")
-    figure.update_yaxes(title=title, tickformat=".0%" if percent else None, exponentformat="power")
+    figure.update_yaxes(tickformat=form if form.endswith("%") else None, exponentformat="power")
     return figure
 
 

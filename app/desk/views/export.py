@@ -1,0 +1,222 @@
+"""The page Export: a policy, what it would do, and the set written in the background."""
+
+from datetime import datetime
+from typing import Any
+
+import streamlit as st
+
+from app.desk import data, exporting, frame, state
+from app.desk.components import notice, page, tables
+from app.desk.components.text import literal, share
+from app.desk.exporting import Job
+from app.desk.reads import export as reads
+from app.desk.reads import shelf
+from app.desk.reads.export import Preview
+from toolkit.errors import OutvotedError
+from toolkit.export import FORMATS, Policy
+from toolkit.export.policy import check
+from toolkit.palette import Ground
+from toolkit.store import Store
+from toolkit.store.labels import label_sets
+from toolkit.store.runs import findings
+
+_OWN = "the finding's own"
+_NONE = "no run"
+
+
+def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
+    """The whole page, or what the store lacks."""
+    del ground
+    page.head("Export", "A filtered, corrected or reweighted copy of the pairs, as trainers read.")
+    if not shelf.stamp(store):
+        notice.news("The store holds no pairs, so there is nothing to export. Type first:")
+        notice.command(f"outvoted ingest KIND PATH --store {notice.path(store.root)}")
+        return
+    known = data.ledger(store.root, settings.journal)
+    left, right = st.columns([5, 4], gap="large")
+    with left:
+        policy, form, name = _form(store, settings)
+    with right:
+        try:
+            check(policy)
+            found = reads.preview(store, policy)
+        except OutvotedError as problem:
+            notice.sentence(str(problem))
+            found = None
+        if found is not None:
+            _counts(found)
+        st.subheader("The same in a terminal")
+        out = exporting.folder(store) / (name.strip() or "NAME")
+        notice.command(exporting.command(store, out, policy, form))
+
+        def write() -> None:
+            known.publish()  # an export reads published verdicts: the last ones too
+            reads.jobs().start(store, name, policy, form)
+            st.session_state["problem"] = ""
+
+        st.button(
+            "Write the export",
+            type="primary",
+            disabled=found is None or not found.counts["after"]["pairs"],
+            on_click=frame.told(write),
+            key="export-write",
+        )
+        if told := st.session_state.get("problem"):
+            notice.sentence(told)
+        going = [job for job in reads.jobs().all() if not job.ended]
+        st.fragment(_progress, run_every=1 if going else None)(store, len(going))
+    if found is not None:
+        _balance(found)
+    _written(store)
+
+
+def _form(store: Store, settings: state.Settings) -> tuple[Policy, str, str]:
+    """The widgets, and the policy they state."""
+    top = st.columns([2, 2])
+    name = top[0].text_input(
+        "Name of the export", value="curated", key="export-name", max_chars=100,
+        help=f"A new folder of this name is made in {notice.escaped(str(exporting.folder(store)))}",
+    )  # fmt: skip
+    form = top[1].selectbox("Format", list(FORMATS), key="export-format")
+    row = st.columns(3)
+    runs = [_NONE, *store.runs()]
+    first = shelf.run_of(store, settings.run)
+    at = runs.index(first) if first in runs and findings(store, str(first)) else 0
+    run = row[0].selectbox("Scores of run", runs, index=at, key="export-run")
+    names = [] if run == _NONE else [f for f in findings(store, run) if f != "annotators"]
+    best = names.index("minority") if "minority" in names else 0
+    finding = row[1].selectbox("Finding that ranks", names or ["minority"], index=best,
+                               disabled=not names, key="export-finding")  # fmt: skip
+    labels = row[2].selectbox("Labels", [_OWN, *label_sets(store)], key="export-labels")
+    where = st.text_input(
+        "Only pairs where", key="export-where", placeholder='split = "train" and votes > 1',
+        max_chars=2000,
+    )  # fmt: skip
+    pair = st.columns(2)
+    drop = pair[0].text_area("Drop where (a condition a line)", key="export-drop", height=80,
+                             placeholder="minority > 0.9 and verdict is null")  # fmt: skip
+    flip = pair[1].text_area("Flip where (a condition a line)", key="export-flip", height=80)
+    scored = run != _NONE
+    row = st.columns(2)
+    drop_top = row[0].number_input("Drop the top, % of the pairs with a score", 0.0, 100.0, 0.0,
+                                   0.5, key="export-drop-top", disabled=not scored)  # fmt: skip
+    flip_top = row[1].number_input("Flip the top, %", 0.0, 100.0, 0.0, 0.5,
+                                   key="export-flip-top", disabled=not scored)  # fmt: skip
+    row = st.columns(2, vertical_alignment="bottom")
+    reweight = row[0].toggle("Reweight by 1 / (1 + k1 u)", key="export-reweight",
+                             disabled=not scored)  # fmt: skip
+    k1 = row[1].number_input("k1", 0.0, 1000.0, 10.0, key="export-k1", disabled=not reweight)
+    weight = st.text_input("Or weight by a column", key="export-weight",
+                           placeholder="1 - calibrated.probability", max_chars=200)  # fmt: skip
+    policy = Policy(
+        labels=None if labels == _OWN else labels,
+        run=run if scored else None,
+        finding=finding if scored else "minority",
+        where=where.strip() or None,
+        drop=_lines(drop),
+        flip=_lines(flip),
+        drop_top=round(drop_top / 100, 6) if scored else 0.0,
+        flip_top=round(flip_top / 100, 6) if scored else 0.0,
+        reweight=reweight and scored,
+        k1=k1 if reweight and scored else 10.0,
+        weight=weight.strip() or None,
+        **_switches(),
+    )
+    return policy, str(form), name
+
+
+def _switches() -> dict[str, bool]:
+    row = st.columns(2)
+    return {
+        "verdicts": row[0].toggle("Apply verdicts", True, key="export-verdicts"),
+        "images": row[1].toggle("With the images", True, key="export-images"),
+        "keep_ties": row[0].toggle("Keep ties", False, key="export-ties"),
+        "keep_unlabelled": row[1].toggle("Keep unlabelled", False, key="export-unlabelled"),
+        "pseudonyms": row[0].toggle("Pseudonyms for people", True, key="export-pseudonyms"),
+    }
+
+
+def _lines(text: str) -> tuple[str, ...]:
+    return tuple(line.strip() for line in text.splitlines() if line.strip())
+
+
+def _counts(found: Preview) -> None:
+    """Pairs before and after, and every reason."""
+    before, after = found.counts["before"], found.counts["after"]
+    st.subheader("What it would do")
+    rows = [[word, f"{before[word]:,}", f"{after[word]:,}"] for word in before]
+    tables.table(("", "before", "after"), rows, name="Pairs before and after")
+    acts = "".join(
+        f'<span class="desk-chip"><i>{word}</i><b>{found.counts[word]:,}</b></span>'
+        for word in ("flipped", "tied", "dropped", "reweighted")
+    )
+    st.html(f'<div class="desk-wrap">{acts}</div>')
+    reasons = [[f"{pairs:,}", why] for why, pairs in found.counts["reasons"].items()]
+    if reasons:
+        with st.expander(f"Why ({len(reasons)} reasons)"):
+            tables.table(("pairs", "why"), reasons, name="Reasons")
+
+
+def _balance(found: Preview) -> None:
+    st.subheader("Balance")
+    prompts, models = found.balance["prompts"], found.balance["models"]
+    before, after = prompts["before"], prompts["after"]
+    left, right = st.columns([3, 4], gap="large")
+    with left:
+        rows = [
+            [name.replace("_", " "), f"{before[name]:,g}", f"{after[name]:,g}"] for name in before
+        ]
+        rows.append(["prompts lost", "", f"{prompts['lost']:,}"])
+        tables.table(("prompts", "before", "after"), rows, name="Prompts before and after")
+    with right:
+        shown = sorted(models["before"], key=lambda name: -models["before"][name]["pairs"])[:12]
+        rows = [
+            [name, *(_model(models[when].get(name)) for when in ("before", "after"))]
+            for name in shown
+        ]
+        if rows:
+            heads = ("model", "before: pairs, chosen", "after: pairs, chosen")
+            tables.table(heads, rows, name="Models before and after")
+        else:
+            st.html('<p class="desk-quiet">The source does not name the images\' models.</p>')
+
+
+def _model(facts: dict[str, Any] | None) -> str:
+    return "–" if facts is None else f"{facts['pairs']:,}, {share(facts['chosen_share'])}"
+
+
+def _progress(store: Store, going: int) -> None:
+    """The exports of this server; looks again each second while one is being written."""
+    del store
+    found = reads.jobs().all()
+    if sum(not job.ended for job in found) != going:
+        st.rerun()
+    for job in found[:4]:
+        _job(job)
+
+
+def _job(job: Job) -> None:
+    if not job.ended:
+        done = job.done / job.total if job.total else 0.0
+        rows = f"{job.done:,} of {job.total:,} rows" if job.total else "deciding about every pair"
+        st.progress(done, text=f"Writing {notice.escaped(job.name)}: {rows}")
+    elif job.problem:
+        notice.sentence(f"{job.name}: {job.problem}")
+    else:
+        st.html(
+            f'<p class="desk-done" role="status"><b>✓ {literal(job.name)} is written</b> '
+            f"<code>{literal(str(job.out))}</code><br>{literal(job.lines[0])}</p>"
+        )
+
+
+def _written(store: Store) -> None:
+    found = exporting.written(store)
+    if not found:
+        return
+    st.subheader("Exports")
+    rows = [
+        [row["name"], row["format"], f"{row['pairs']:,}",
+         f"{datetime.fromtimestamp(row['time']):%d %b %H:%M}", str(row["path"])]
+        for row in found[:20]
+    ]  # fmt: skip
+    tables.table(("name", "format", "pairs", "written", "path"), rows, name="Exports")
