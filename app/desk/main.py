@@ -8,7 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 from app.desk import access, frame, state
-from app.desk.views import overview, queue
+from app.desk.views import export, grid, overview, pair, queue, runs
 from toolkit.palette import ORANGE, accent, ink
 
 _HERE = Path(__file__).parent
@@ -25,7 +25,11 @@ _ICON = (
 )
 PAGES = (
     frame.Page("queue", "Queue", ":material/view_carousel:", queue.draw),
+    frame.Page("grid", "Grid", ":material/apps:", grid.draw),
+    frame.Page("pair", "Pair", ":material/compare:", pair.draw, with_pair=True),
     frame.Page("overview", "Overview", ":material/grid_view:", overview.draw),
+    frame.Page("runs", "Runs", ":material/monitoring:", runs.draw),
+    frame.Page("export", "Export", ":material/output:", export.draw),
 )
 """The menu, in its order: a new page is an import and a line."""
 

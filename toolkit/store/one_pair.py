@@ -85,10 +85,11 @@ def findings_on(store: Store, run: str, pair_id: str) -> list[Value]:
     found: list[Value] = []
     with connect(store) as con:
         for name in findings(store, run):
-            file = store.findings(run) / f"{name}.parquet"
-            schema = pq.read_schema(file)
-            if "pair_id" in schema.names:
-                found += _values(con, run, name, parquet([file]), schema, pair_id)
+            table = pq.read_table(store.findings(run) / f"{name}.parquet")
+            if "pair_id" in table.column_names:
+                # Not through DuckDB's own reader, which judges isnan() by a part's extremes.
+                con.register("finding", table)
+                found += _values(con, run, name, "finding", table.schema, pair_id)
     return found
 
 

@@ -8,14 +8,16 @@ import pyarrow as pa
 import streamlit as st
 import yaml
 
-from app.desk.pictures import Picture
+from app.desk.pictures import Picture, shrunk
 from app.desk.reads import shelf
 from toolkit.errors import InputError, StoreError
-from toolkit.images import decode
 from toolkit.store import Store, watching
 from toolkit.store.labels import ORIGINAL, planted_flips
 from toolkit.store.runs import run_about
 from toolkit.store.watching import Status, Watched
+
+_SIDE = 256
+"""Pixels of a sample at most, on the page."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,6 @@ def sample(store: Store, run: str, step: int, number: int) -> Picture:
     if data is None:
         return Picture(problem="not drawn yet")
     try:
-        shown = decode(data)
+        return shrunk(data, _SIDE)
     except InputError:
         return Picture(problem="still being written")
-    width, height = shown.picture.size
-    return Picture(data, "image/png", width, height)

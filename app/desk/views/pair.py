@@ -34,7 +34,7 @@ def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
     if facts is None or pair_id is None:
         _absent(store, pair_id)
         return
-    st.query_params["pair"] = pair_id
+    st.session_state["pair_id"] = pair_id
     known = data.ledger(store.root, settings.journal)
     known.refresh()
     _head(facts)
@@ -59,10 +59,7 @@ def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
 
 
 def _asked(store: Store) -> str | None:
-    """The pair of the address, else the one that another page left on screen, else the first."""
-    named = st.query_params.get("pair")
-    if named is not None:
-        return str(named)
+    """The pair of the address or that another page left on screen, else the first."""
     return st.session_state.get("pair_id") or one_pair.first_pair(shelf.cursor(store))
 
 
@@ -82,7 +79,7 @@ def _absent(store: Store, pair_id: str | None) -> None:
 
 def _other_pair(pair_id: str) -> None:
     def changed() -> None:
-        st.query_params["pair"] = st.session_state[name].strip()
+        state.go_to(st.session_state[name].strip() or None)
 
     name = f"pair-asked-{pair_id}"
     st.text_input(
@@ -184,7 +181,7 @@ def _give(
 
 
 def _take_back(known: Ledger, settings: state.Settings, verdict_id: str | None) -> None:
-    pair_id = str(st.query_params["pair"])
+    pair_id = str(st.session_state["pair_id"])
     known.record([Entry(pair_id, settings.curator, "undo", undoes=verdict_id)])
     st.session_state["problem"] = ""
 
@@ -296,11 +293,8 @@ def _people(facts: Facts) -> None:
             st.html('<p class="desk-quiet">None.</p>')
         for other in facts.siblings:
             same = " · same two images" if other["same_images"] else ""
-            st.html(
-                f'<a class="desk-link" target="_self" href="?pair={literal(other["pair_id"])}">'
-                f'{literal(other["pair_id"])}</a> <span class="desk-quiet">label '
-                f"{_label(other['label'])}{same}</span>"
-            )
+            words = f"{other['pair_id']}, label {_label(other['label'])}{same}"
+            frame.page_link("pair", words, pair=other["pair_id"])
 
 
 def _label(label: float | None) -> str:

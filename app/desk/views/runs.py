@@ -1,6 +1,5 @@
 """The page Runs: a training as it goes on, and runs held against each other."""
 
-import base64
 from collections.abc import Sequence
 
 import streamlit as st
@@ -205,6 +204,5 @@ def _image(store: Store, run: str, step: int, place: int, name: str) -> str:
     picture = reads.sample(store, run, step, place)
     if picture.problem:
         return f'<span class="desk-quiet">{literal(picture.problem)}</span>'
-    source = f"data:{picture.mime};base64,{base64.b64encode(picture.data).decode()}"
     small = ' class="pixel"' if max(picture.width, picture.height) <= 128 else ""
-    return f'<img src="{source}" alt="{literal(name)}"{small}>'
+    return f'<img src="{picture.source}" alt="{literal(name)}"{small}>'

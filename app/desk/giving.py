@@ -1,0 +1,101 @@
+"""Verdicts on many pairs at once: made into entries, saved as one, taken back as one."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.desk.data import Desk
+from toolkit.errors import InputError
+from toolkit.store import desk as queries
+from toolkit.store import listing
+from toolkit.store.batches import Action, newest_action
+from toolkit.store.verdicts import Entry, Verdict, choice_of
+from toolkit.store.view import View
+
+MOST = 100_000
+"""Pairs that one verdict may cover: more is seldom meant."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What became of one verdict on many pairs."""
+
+    verdict: Verdict
+    pairs: int
+    left: int
+    """Pairs that state no preference, which can be neither kept nor flipped."""
+
+    def sentence(self) -> str:
+        """As a person reads it."""
+        word = "pair" if self.pairs == 1 else "pairs"
+        said = f"{self.verdict} saved for {self.pairs:,} {word}"
+        if self.left:
+            said += f"; {self.left:,} without a preference were left as they were"
+        return said + "."
+
+
+def entries(
+    pair_ids: Sequence[str],
+    labels: Mapping[str, float | None],
+    verdict: Verdict,
+    curator: str,
+    label_set: str,
+    shown: Mapping[str, Any],
+) -> list[Entry]:
+    """One entry a pair that the verdict fits, all of one batch."""
+    batch = uuid.uuid4().hex
+    told = {**shown, "batch": batch, "blind": False}
+    return [
+        Entry(
+            pair_id,
+            curator,
+            choice_of(verdict, labels.get(pair_id)),
+            label_set,
+            shown=told | {"label": labels.get(pair_id)},
+        )
+        for pair_id in pair_ids
+        if verdict not in ("keep", "flip") or labels.get(pair_id) in (0.0, 1.0)
+    ]
+
+
+def give(
+    desk: Desk, pair_ids: Sequence[str], verdict: Verdict, curator: str, shown: Mapping[str, Any]
+) -> Given:
+    """Save a verdict for these pairs. StoreError where it is not on the disk."""
+    if len(pair_ids) > MOST:
+        raise InputError(
+            f"The view holds {len(pair_ids):,} pairs, and one verdict covers {MOST:,} at most; "
+            "narrow the filter first."
+        )
+    labels = queries.labels_of(desk.cursor(), list(pair_ids))
+    made = entries(pair_ids, labels, verdict, curator, desk.label_set, {"run": desk.run, **shown})
+    if not made:
+        raise InputError(
+            f"None of these pairs states a preference, so {verdict} fits none of them; choose tie, "
+            "drop or unsure."
+        )
+    desk.ledger.record(made)
+    return Given(verdict, len(made), len(pair_ids) - len(made))
+
+
+def give_view(desk: Desk, view: View, verdict: Verdict, curator: str) -> Given:
+    """The same for every pair of a view."""
+    pair_ids = listing.ids(desk.cursor(view), view)
+    return give(desk, pair_ids, verdict, curator, {"page": "grid", "whole_view": True})
+
+
+def newest(desk: Desk, curator: str) -> Action | None:
+    """What `take_back` would take back."""
+    return newest_action(desk.ledger.path, curator)
+
+
+def take_back(desk: Desk, curator: str) -> int:
+    """Undo the curator's newest action, one pair or a batch; how many verdicts it was."""
+    action = newest(desk, curator)
+    if action is None:
+        return 0
+    desk.ledger.record(
+        [Entry(pair_id, curator, "undo", undoes=verdict) for pair_id, verdict in action.rows]
+    )
+    return len(action.rows)
