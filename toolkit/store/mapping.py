@@ -1,0 +1,140 @@
+"""Two columns of numbers against each other: bins computed in SQL, single pairs where they are few.
+
+Over the tables that `toolkit.store.desk.make_queue` fills; a view says which pairs, whatever their
+verdict, as in `toolkit.store.listing.chosen`.
+"""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from toolkit.errors import InputError
+from toolkit.store import listing
+from toolkit.store.desk import Bins
+from toolkit.store.listing import Column
+from toolkit.store.query import Connection, fetch, quoted
+from toolkit.store.view import View
+
+DOTS = 4_000
+"""Pairs that are drawn one by one at most; more are drawn as bins."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A bin of the map that holds pairs."""
+
+    x: int
+    y: int
+    """Numbers of its bins."""
+    pairs: int
+    changed: int
+    """Of these, pairs whose label is not the source's."""
+    judged: int
+    """Of these, pairs with a verdict."""
+
+
+@dataclass(frozen=True)
+class Map:
+    """The pairs of a view by two columns."""
+
+    x: Bins
+    y: Bins
+    cells: tuple[Cell, ...]
+    """By x, then y; bins without a pair are left out."""
+    known: int
+    """Pairs with both values."""
+    missing: int
+    """Pairs of the view without one of them."""
+    dots: pa.Table | None
+    """pair_id, x, y, changed, verdict of every pair; None where they are more than DOTS."""
+
+
+def numbers_of(columns: dict[str, Column]) -> list[str]:
+    """The columns that an axis can be, scores before identities such as label."""
+    found = [name for name, column in columns.items() if column.kind == "number"]
+    plain = [n for n in found if not n.startswith("src_")]
+    return sorted(plain, key=lambda name: (name in ("label", "original_label"), "." in name))
+
+
+def draw_map(
+    con: Connection, columns: dict[str, Column], view: View, x: str, y: str, *, bins: int = 48
+) -> Map | None:
+    """The map of a view; None where no pair has both values.
+
+    InputError where x or y is no column of numbers, or they are the same.
+    """
+    for name in (x, y):
+        if name not in columns or columns[name].kind != "number":
+            raise InputError(f"There is no column of numbers {name!r} here; choose another axis.")
+    if x == y:
+        raise InputError("A map needs two different columns; choose another for one axis.")
+    sql, values = listing.chosen(con, columns, view, x, y)
+    con.execute(
+        f"CREATE OR REPLACE TEMP TABLE mapped AS SELECT pair_id, {quoted(x)}::DOUBLE AS x,"
+        f" {quoted(y)}::DOUBLE AS y FROM ({sql})",
+        values,
+    )
+    return _binned(con, bins)
+
+
+def _binned(con: Connection, bins: int) -> Map | None:
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE placed AS SELECT m.pair_id, m.x, m.y,"
+        " f.label IS DISTINCT FROM f.original_label AS changed, j.verdict FROM mapped m"
+        " JOIN facts f USING (pair_id) LEFT JOIN judged j USING (pair_id)"
+        " WHERE isfinite(m.x) AND isfinite(m.y)"
+    )
+    total = con.execute("SELECT count(*) FROM mapped").fetchall()[0][0]
+    ends = con.execute("SELECT count(*), min(x), max(x), min(y), max(y) FROM placed").fetchall()[0]
+    known, x_low, x_high, y_low, y_high = ends
+    if not known:
+        return None
+    x_high, y_high = _apart(x_low, x_high), _apart(y_low, y_high)
+    rows = con.execute(
+        f"SELECT {_bin('x', x_low, x_high, bins)} AS across, {_bin('y', y_low, y_high, bins)}"
+        " AS up, count(*), count(*) FILTER (changed), count(verdict) FROM placed"
+        " GROUP BY ALL ORDER BY ALL"
+    ).fetchall()
+    cells = tuple(Cell(*map(int, row)) for row in rows)
+    dots = fetch(con, "SELECT * FROM placed ORDER BY pair_id") if known <= DOTS else None
+    return Map(
+        x=_side(cells, "x", x_low, x_high, bins),
+        y=_side(cells, "y", y_low, y_high, bins),
+        cells=cells,
+        known=int(known),
+        missing=int(total - known),
+        dots=dots,
+    )
+
+
+def _apart(low: float, high: float) -> float:
+    return high if high > low else low + 1.0
+
+
+def _bin(name: str, low: float, high: float, bins: int) -> str:
+    at = f"floor(({name} - {low!r}::DOUBLE) / {high - low!r}::DOUBLE * {bins})"
+    return f"greatest(0, least({at}, {bins - 1}))::INTEGER"
+
+
+def _side(cells: tuple[Cell, ...], name: str, low: float, high: float, bins: int) -> Bins:
+    counts = [0] * bins
+    for cell in cells:
+        counts[cell.x if name == "x" else cell.y] += cell.pairs
+    return Bins(low, high, tuple(counts), 0)
+
+
+def boxed(
+    view: View,
+    sides: dict[str, tuple[float | None, float | None]],
+    drawn: dict[str, Bins],
+) -> View:
+    """The view narrowed to a box: column -> its ends, of which those past the data are none.
+
+    A range leaves its upper end out, so an end at the largest value is none either.
+    """
+    for name, (low, high) in sides.items():
+        bins = drawn[name]
+        lowest = low if low is not None and low > bins.lowest else None
+        highest = high if high is not None and high < bins.highest else None
+        view = view.with_range(name, lowest, highest)
+    return view
