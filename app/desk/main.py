@@ -8,7 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 from app.desk import access, frame, state
-from app.desk.views import export, grid, map, overview, pair, queue, runs
+from app.desk.views import audit, export, grid, map, overview, pair, prompts, queue, runs
 from toolkit.palette import ORANGE, accent, ink
 
 _HERE = Path(__file__).parent
@@ -28,6 +28,8 @@ PAGES = (
     frame.Page("grid", "Grid", ":material/apps:", grid.draw),
     frame.Page("pair", "Pair", ":material/compare:", pair.draw, with_pair=True),
     frame.Page("map", "Map", ":material/scatter_plot:", map.draw),
+    frame.Page("prompts", "Prompts", ":material/forum:", prompts.draw),
+    frame.Page("audit", "Audit", ":material/fact_check:", audit.draw),
     frame.Page("overview", "Overview", ":material/grid_view:", overview.draw),
     frame.Page("runs", "Runs", ":material/monitoring:", runs.draw),
     frame.Page("export", "Export", ":material/output:", export.draw),

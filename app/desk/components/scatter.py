@@ -32,7 +32,8 @@ def scatter(drawn: Map, x: Range, y: Range, ground: Ground) -> go.Figure:
         )  # fmt: skip
     figure.update_layout(
         template="none", height=470, margin={"l": 64, "r": 8, "t": 30, "b": 48}, dragmode="select",
-        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", font={"color": ink(ground), "family": "Source Sans, sans-serif"},
+        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)",
+        font={"color": ink(ground), "family": "Source Sans, sans-serif"},
         legend={"orientation": "h", "x": 0, "y": 1.0, "yanchor": "bottom"},
         clickmode="event+select",
         newselection={"line": {"color": accent(ground)}},

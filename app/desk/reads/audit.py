@@ -1,0 +1,33 @@
+"""What an audit's results are held against, read when somebody asks for them."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import streamlit as st
+
+from app.desk.reads import shelf
+from toolkit.store import Store
+from toolkit.store.runs import findings, findings_about, read_findings
+
+CALIBRATED = "calibrated"
+
+
+def probabilities(store: Store, run: str, label_set: str) -> dict[str, float]:
+    """pair_id -> calibrated probability of a flip; {} where the run has none under these labels."""
+    if CALIBRATED not in findings(store, run):
+        return {}
+    stamp = shelf.files_stamp(store.findings(run), f"{CALIBRATED}.*")
+    return _probabilities(store.root, run, label_set, stamp)
+
+
+@st.cache_data(show_spinner=False, max_entries=4)
+def _probabilities(root: Path, run: str, label_set: str, stamp: Any) -> dict[str, float]:  # noqa: ARG001
+    store = Store(root)
+    if findings_about(store, run, CALIBRATED).get("labels", label_set) != label_set:
+        return {}
+    table: pa.Table = read_findings(store, run, CALIBRATED)
+    if "probability" not in table.column_names:
+        return {}
+    pairs = zip(table["pair_id"].to_pylist(), table["probability"].to_pylist(), strict=True)
+    return {pair_id: value for pair_id, value in pairs if value is not None and value == value}

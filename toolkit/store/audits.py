@@ -1,0 +1,107 @@
+"""Audits: a sample of pairs drawn once and kept, so that it can be judged blind and gone on with.
+
+    STORE/audits/NAME.json      run, label set, seed, the two arms, the order of judging
+
+Both arms are drawn by hash, so that the same seed on the same finding draws the same pairs. Over
+the tables that `toolkit.store.desk.make_queue` fills.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from toolkit.errors import InputError, StoreError
+from toolkit.parts import write_text_whole
+from toolkit.store.layout import Store, check_name
+from toolkit.store.query import Connection
+
+ARMS = ("random", "top")
+
+
+@dataclass(frozen=True)
+class Audit:
+    """A kept sample."""
+
+    name: str
+    run: str
+    label_set: str
+    seed: int
+    share: float
+    """The top arm is drawn from this share of the pairs, those with the largest u."""
+    random: tuple[str, ...]
+    """pair_ids drawn from all pairs with a u and a preference."""
+    top: tuple[str, ...]
+    """pair_ids drawn from the top share; a pair may be in both arms."""
+    order: tuple[str, ...]
+    """Every pair once, in the order of judging, which tells nothing about its arm."""
+
+    def arms(self, pair_id: str) -> list[str]:
+        """The arms that a pair is in."""
+        return [arm for arm in ARMS if pair_id in getattr(self, arm)]
+
+
+def draw_audit(
+    con: Connection, run: str, label_set: str, *, size: int, share: float, seed: int
+) -> Audit:
+    """Draw `size` pairs an arm, or all there are. InputError where nothing can be drawn."""
+    if size < 1 or not 0 < share <= 1:
+        raise InputError("An audit needs one pair an arm at least, and a share above 0, up to 1.")
+    ranked = (
+        "SELECT pair_id, row_number() OVER (ORDER BY minority DESC, pair_id) AS rank,"
+        " count(*) OVER () AS of FROM queue JOIN facts USING (pair_id)"
+        " WHERE label IN (0, 1) AND minority IS NOT NULL"
+    )
+    arms = []
+    for arm in ARMS:
+        pool = "true" if arm == "random" else f"rank <= greatest({size}, ceil({share!r} * of))"
+        rows = con.execute(
+            f"SELECT pair_id FROM ({ranked}) WHERE {pool} ORDER BY md5(? || pair_id) LIMIT ?",
+            [f"{seed} {arm} ", size],
+        ).fetchall()
+        arms.append(tuple(sorted(str(row[0]) for row in rows)))
+    if not arms[0]:
+        raise InputError(
+            "No pair has both a u and a label that states a preference, so there is nothing to "
+            "audit; type `outvoted analyze STORE --run RUN` after a longer training."
+        )
+    mixed = con.execute(
+        "SELECT p FROM (SELECT unnest(?) AS p) ORDER BY md5(? || p)",
+        [sorted({*arms[0], *arms[1]}), f"{seed} order "],
+    ).fetchall()
+    name = f"{run}-{size}-{seed}"
+    order = tuple(str(row[0]) for row in mixed)
+    return Audit(name, run, label_set, seed, share, arms[0], arms[1], order)
+
+
+def keep_audit(store: Store, audit: Audit) -> Audit:
+    """Write the sample, unless one of its name is kept: that one stands, and is returned."""
+    path = _path(store, audit.name)
+    if path.exists():
+        return read_audit(store, audit.name)
+    write_text_whole(path, json.dumps(asdict(audit), indent=2) + "\n")
+    return audit
+
+
+def audits(store: Store) -> list[str]:
+    """Names of the kept samples, the newest first."""
+    found = sorted(store.folder("audits").glob("*.json"), key=lambda path: path.stat().st_mtime)
+    return [path.stem for path in found[::-1]]
+
+
+def read_audit(store: Store, name: str) -> Audit:
+    """A kept sample. StoreError where it is absent or broken."""
+    path = _path(store, name)
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+        lists: dict[str, Sequence[str]] = {k: tuple(held.pop(k)) for k in (*ARMS, "order")}
+        return Audit(**held, **lists)  # type: ignore[arg-type]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise StoreError(
+            f"The audit {path} cannot be read ({type(problem).__name__}); restore it from a copy, "
+            "or draw another sample."
+        ) from problem
+
+
+def _path(store: Store, name: str) -> Path:
+    return store.folder("audits") / f"{check_name(name, 'audit')}.json"
