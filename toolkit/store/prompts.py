@@ -37,8 +37,8 @@ def noisy_prompts(con: Connection, *, least: int = 2, limit: int = 50) -> list[d
     sql = (
         "WITH whole AS (SELECT avg(minority) AS mean FROM queue)"
         " SELECT f.prompt, count(*) AS pairs, count(q.minority) AS known,"
-        " avg(q.minority) AS mean_u, (coalesce(sum(q.minority), 0) + $prior * any_value(whole.mean))"
-        " / (count(q.minority) + $prior) AS shrunk_u, max(q.minority) AS largest_u,"
+        " avg(q.minority) AS mean_u,"
+        " (coalesce(sum(q.minority), 0) + $prior * any_value(whole.mean)) / (count(q.minority) + $prior) AS shrunk_u, max(q.minority) AS largest_u,"
         " count(*) FILTER (f.label IS DISTINCT FROM f.original_label) AS changed,"
         " count(j.verdict) AS judged"
         " FROM facts f JOIN queue q USING (pair_id) LEFT JOIN judged j USING (pair_id), whole"

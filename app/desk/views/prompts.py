@@ -91,9 +91,9 @@ def _bar(value: float | None, rows: list[dict[str, Any]]) -> str:
     if value is None:
         return "–"
     most = max(abs(row["shrunk_u"] or 0.0) for row in rows) or 1.0
+    share = 100 * abs(value) / most
     return (
-        f'<span class="desk-tiny"><span style="width: {100 * abs(value) / most:.0f}%"></span></span>'
-        f" {number(value)}"
+        f'<span class="desk-tiny"><span style="width: {share:.0f}%"></span></span> {number(value)}'
     )
 
 
