@@ -1,6 +1,8 @@
 """What the pages beside the Queue begin with."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -19,3 +21,23 @@ def head(title: str, quiet: str) -> None:
     look()
     st.title(title)
     st.html(f'<p class="desk-quiet">{literal(quiet)}</p>')
+
+
+def covered(pair: Mapping[str, Any]) -> bool:
+    """Whether the pair's images are blurred: a source marks it as unsafe, and nobody uncovered it.
+
+    `pair`: of `toolkit.store.desk.cards`.
+    """
+    if not st.session_state.get("blur", True) or not pair.get("unsafe"):
+        return False
+    return bool(st.session_state.get("uncovered") != pair["pair_id"])
+
+
+def uncover(pair_id: str) -> None:
+    """The button that shows a blurred pair."""
+
+    def uncovered() -> None:
+        st.session_state["uncovered"] = pair_id
+
+    st.button("Uncover", shortcut="X", type="tertiary", key=f"uncover-{pair_id}",
+              on_click=uncovered)  # fmt: skip

@@ -11,7 +11,7 @@ from app.desk.components import card, notice, page, tables, verdict_row, view_wo
 from app.desk.components.figures import on_ground
 from app.desk.components.text import literal
 from app.desk.data import Desk
-from app.desk.pictures import Picture, picture
+from app.desk.pictures import picture
 from app.desk.reads import audit as reads
 from app.desk.reads import shelf
 from toolkit.palette import BLUE, Ground
@@ -138,30 +138,16 @@ def _blind(desk: Desk, audit: Audit, settings: state.Settings, pair_id: str) -> 
     pair = next(iter(queries.cards(desk.cursor(), [pair_id])), None)
     if pair is None:
         notice.news(f"The store no longer has pair {pair_id}; answer unsure to go on.")
-        pair = {"prompt": "", "image_0": None, "image_1": None}
+        pair = {"pair_id": pair_id, "prompt": "", "image_0": None, "image_1": None, "label": None}
     turned = auditing.swapped(audit, settings.curator, pair_id)
     slots = ("image_1", "image_0") if turned else ("image_0", "image_1")
     card.prompt(pair["prompt"])
     shown = [picture(desk.store, pair[slot]) for slot in slots]
-    body = "".join(_side(*one) for one in zip(("left", "right"), shown, strict=True))
-    st.html(f'<div class="desk-pair">{body}</div>')
+    blurred = page.covered(pair)
+    card.images((shown[0], shown[1]), slots, pair, blind=True, blurred=blurred)
+    if blurred:
+        page.uncover(pair_id)
     verdict_row.row(pair_id, list(_SIDES), _answer, desk, audit, settings, pair_id, turned)
-
-
-def _side(side: str, shown: Picture) -> str:
-    if shown.problem:
-        inside = (
-            f'<div class="desk-missing"><b>the {side} image cannot be shown</b>'
-            f"{literal(shown.problem)}; an answer can be given all the same.</div>"
-        )
-    else:
-        small = max(shown.width, shown.height) <= 128
-        pixel = f' class="pixel" style="--tall: {shown.height}px"' if small else ""
-        inside = f'<img src="{shown.source}" alt="the {side} image"{pixel}>'
-    return (
-        f'<figure class="desk-card plain"><figcaption><span class="slot">{side}</span>'
-        f'</figcaption><div class="desk-mount">{inside}</div></figure>'
-    )
 
 
 def _answer(

@@ -10,6 +10,7 @@ from app.desk.components.card import marks
 from app.desk.components.text import literal, number
 from app.desk.data import Desk
 from app.desk.pictures import Picture, thumbnails
+from app.desk.views import filters
 from toolkit.palette import VERDICT_COLOURS, Ground
 from toolkit.store import Store
 from toolkit.store.verdicts import Verdict
@@ -24,7 +25,6 @@ _VERDICTS: tuple[Verdict, ...] = ("keep", "flip", "tie", "drop", "unsure")
 
 def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
     """The whole page, or the sentence of an empty store."""
-    del ground
     page.look()
     desk, view = data.current(store, settings)
     if not desk.pairs:
@@ -35,6 +35,7 @@ def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
     if st.session_state.get("grid-view") != view:
         st.session_state["grid-view"], st.session_state["grid-at"] = view, (0, False)
         st.session_state["grid-picked"] = frozenset()
+    filters.draw(desk, settings, ground)
     st.fragment(_body)(desk, settings, view)
 
 
@@ -67,8 +68,9 @@ def _head(desk: Desk, settings: state.Settings, view: View, found: data.Pairs) -
         st.html(
             f'<span class="desk-place">{found.first:,} to {last:,} of {found.count:,}</span>'
             f' <span class="desk-quiet">{literal(view_words.words(view))}</span>'
+            f'<br><span class="desk-quiet" id="desk-saved">{view_words.saved(saved)}</span>'
         )
-        frame.page_link("queue", "Queue and filters", icon=":material/view_carousel:")
+        frame.page_link("queue", "Judge in the Queue", icon=":material/view_carousel:")
         _turn("Previous", "Left", found.before, True)
         _turn("Next", "Right", found.after, False)
     with st.container(horizontal=True, vertical_alignment="center", key="grid-acts"):
@@ -96,9 +98,6 @@ def _head(desk: Desk, settings: state.Settings, view: View, found: data.Pairs) -
         )  # fmt: skip
         with st.popover(f"All {found.count:,} of this view", disabled=not found.count):
             _whole(desk, settings, view, found.count)
-        st.html(
-            f'<span class="desk-quiet desk-saved" id="desk-saved">{view_words.saved(saved)}</span>'
-        )
 
 
 def _turn(word: str, key: str, position: int | None, back: bool) -> None:
@@ -157,7 +156,7 @@ def _cells(desk: Desk, found: data.Pairs) -> None:
 def _cell(pair: dict[str, Any], images: tuple[Picture, Picture]) -> None:
     pair_id = pair["pair_id"]
     picked = pair_id in st.session_state["grid-picked"]
-    st.html(cell_markup(pair, images, picked=picked))
+    st.html(cell_markup(pair, images, picked=picked, blurred=page.covered(pair)))
     name = f"pick-{pair_id}-{st.session_state.get('grid-made', 0)}"
 
     def changed() -> None:
@@ -172,7 +171,11 @@ def _cell(pair: dict[str, Any], images: tuple[Picture, Picture]) -> None:
 
 
 def cell_markup(
-    pair: dict[str, Any], images: tuple[Picture, Picture], *, picked: bool = False
+    pair: dict[str, Any],
+    images: tuple[Picture, Picture],
+    *,
+    picked: bool = False,
+    blurred: bool = False,
 ) -> str:
     """A pair of the grid as HTML: both images, the label's choice framed, prompt, u, verdict."""
     cards = "".join(
@@ -186,7 +189,7 @@ def cell_markup(
             f'{VERDICT_COLOURS[pair["verdict"]]}"></span><b>{literal(pair["verdict"])}</b></span>'
         )
     prompt = literal(pair["prompt"]) or "(no prompt)"
-    kind = "desk-cell picked" if picked else "desk-cell"
+    kind = f"desk-cell{' picked' if picked else ''}{' blurred' if blurred else ''}"
     return (
         f'<div class="{kind}" data-pair="{literal(pair["pair_id"])}">'
         f'<div class="desk-twins">{cards}</div>'

@@ -8,6 +8,7 @@ from app.desk.components.scatter import Side
 from app.desk.components.text import literal
 from app.desk.data import Desk
 from app.desk.reads import shelf
+from app.desk.views import filters
 from toolkit.palette import Ground
 from toolkit.store import Store, listing, mapping
 from toolkit.store.mapping import Map
@@ -31,6 +32,7 @@ def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
     if not desk.run:
         _lacking(store, settings)
         return
+    filters.draw(desk, settings, ground)
     x, y = _axes(desk)
     bare = view.with_range(x, None, None).with_range(y, None, None)
     drawn = mapping.draw_map(desk.cursor(bare), desk.columns, bare, x, y)

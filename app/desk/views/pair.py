@@ -15,6 +15,7 @@ from app.desk.pictures import picture
 from app.desk.reads import pair as reads
 from app.desk.reads import shelf
 from app.desk.reads.pair import Facts
+from app.desk.views.answers import REASONS
 from toolkit.palette import VERDICT_COLOURS, Ground
 from toolkit.store import Store, one_pair
 from toolkit.store.one_pair import Value
@@ -40,10 +41,7 @@ def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
     _head(facts)
     left, right = st.columns([5, 4], gap="large")
     with left, st.container(key="pair-cards"):
-        card.images(
-            (picture(store, facts.pair["image_0"]), picture(store, facts.pair["image_1"])),
-            facts.label,
-        )
+        _images(store, settings, facts)
     with right:
         _verdict(known, settings, run, facts)
     if run is None:
@@ -87,6 +85,18 @@ def _other_pair(pair_id: str) -> None:
     )
 
 
+def _images(store: Store, settings: state.Settings, facts: Facts) -> None:
+    pair = {**facts.pair, "label": facts.label}
+    pair |= {name: pair.get(f"src_{name}") for name in ("model_0", "model_1")}
+    desk, _ = data.current(store, settings)
+    marked = data.cards(desk, [pair["pair_id"]])
+    blurred = bool(marked) and page.covered(marked[0])
+    shown = [picture(store, pair[slot]) for slot in ("image_0", "image_1")]
+    card.images((shown[0], shown[1]), ("image_0", "image_1"), pair, blurred=blurred)
+    if blurred:
+        page.uncover(pair["pair_id"])
+
+
 def _head(facts: Facts) -> None:
     pair = facts.pair
     st.html(
@@ -106,8 +116,12 @@ def _verdict(known: Ledger, settings: state.Settings, run: str | None, facts: Fa
     history = known.history(pair_id)
     outcome = known.outcome(pair_id)
     st.html(_standing(outcome, label))
+    st.pills("Reasons", REASONS, selection_mode="multi", key=f"pair-reasons-{pair_id}")
     st.text_input(
-        "Note", key=f"pair-note-{pair_id}", placeholder="a note that goes with your next verdict"
+        "Note",
+        key=f"pair-note-{pair_id}",
+        placeholder="a note that goes with your next verdict",
+        max_chars=500,
     )
     verdict_row.row(pair_id, verdict_row.answers(label), _give, known, settings, run, facts)
     mine = _newest(history, settings.curator)
@@ -173,10 +187,23 @@ def _give(
 ) -> None:
     pair_id = facts.pair["pair_id"]
     note = str(st.session_state.get(f"pair-note-{pair_id}", "")).strip()
+    reasons = tuple(st.session_state.get(f"pair-reasons-{pair_id}") or ())
     shown = {"page": "pair", "run": run, "label": facts.label, "blind": False}
-    entry = Entry(pair_id, settings.curator, choice, facts.label_set, note=note, shown=shown)
-    known.record([entry])
+    known.record(
+        [
+            Entry(
+                pair_id,
+                settings.curator,
+                choice,
+                facts.label_set,
+                reasons=reasons,
+                note=note,
+                shown=shown,
+            )
+        ]
+    )
     st.session_state[f"pair-note-{pair_id}"] = ""
+    st.session_state[f"pair-reasons-{pair_id}"] = []
     st.session_state["problem"] = ""
 
 
