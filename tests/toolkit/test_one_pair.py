@@ -1,0 +1,103 @@
+"""Everything about one pair: its labels, votes turned its way round, findings and their ranks."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from tests.factories import StoreFactory
+from toolkit.pairs import PAIRS, VOTES, make_comparison_id, make_pair_id
+from toolkit.parts import write_part
+from toolkit.store import Store, connect
+from toolkit.store.labels import planted_flips
+from toolkit.store.one_pair import (
+    findings_on,
+    first_pair,
+    labels_of_pair,
+    pair_row,
+    siblings,
+    votes_on,
+)
+from toolkit.store.runs import write_findings
+
+
+def other_way_round(store: Store, pair: dict) -> str:
+    """The same comparison once more, its images the other way round, with one vote for image_0."""
+    ids = [pair["image_1"], pair["image_0"]]
+    pair_id = make_pair_id("again", pair["prompt"], *ids, "berta")
+    row = {
+        **{name: pair.get(name) for name in PAIRS.names},
+        "pair_id": pair_id,
+        "image_0": ids[0],
+        "image_1": ids[1],
+        "label": 1.0,
+    }
+    assert make_comparison_id(pair["prompt"], *ids) == pair["comparison_id"]
+    write_part(store.folder("pairs"), pa.Table.from_pylist([row], schema=PAIRS))
+    vote = {"pair_id": pair_id, "annotator": "berta", "choice": 1.0}
+    write_part(store.folder("votes"), pa.Table.from_pylist([vote], schema=VOTES))
+    return pair_id
+
+
+def test_a_vote_on_the_same_images_the_other_way_round_is_turned(make_store: StoreFactory) -> None:
+    store = make_store(pairs=8)
+    with connect(store) as con:
+        pair = pair_row(con, first_pair(con) or "")
+    assert pair is not None
+    again = other_way_round(store, pair)
+    with connect(store) as con:
+        votes = votes_on(con, pair)
+        near = siblings(con, pair)
+    assert [(vote["annotator"], vote["choice"]) for vote in votes][1:] == [("berta", 0.0)]
+    assert votes[0]["choice"] == pair["label"]
+    assert near[0] == {"pair_id": again, "label": 1.0, "same_images": True}
+    assert all(not other["same_images"] for other in near[1:])
+
+
+def test_labels_of_every_set_are_told(make_store: StoreFactory) -> None:
+    store = make_store(pairs=40, run=True)
+    flipped = (planted_flips(store, "flip20") or [])[0]
+    with connect(store) as con:
+        pair = pair_row(con, flipped)
+    assert pair is not None
+    found = labels_of_pair(store, pair)
+    assert found == {"original": pair["label"], "flip20": 1 - pair["label"]}
+
+
+def test_ranks_leave_out_what_is_not_known(make_store: StoreFactory) -> None:
+    """Five values, one of them NaN and one null: of the three known, two are smaller than .3."""
+    store = make_store(pairs=5, run=True)
+    with connect(store) as con:
+        ids = [row[0] for row in con.execute("SELECT pair_id FROM pairs ORDER BY 1").fetchall()]
+    table = pa.table(
+        {
+            "pair_id": ids,
+            "score": pa.array([0.1, np.nan, 0.3, None, 0.2], pa.float64()),
+            "kind": ["a", "b", "c", "d", "e"],
+            "flag": [True, False, True, False, True],
+        }
+    )
+    write_findings(store, "r", "mine", table, {})
+    by_column = {value.column: value for value in findings_on(store, "r", ids[2])}
+    assert by_column["score"].value == 0.3
+    assert by_column["score"].lower == pytest.approx(2 / 3)
+    assert (by_column["kind"].value, by_column["kind"].lower) == ("c", None)
+    assert by_column["flag"].value is True
+    unknown = {value.column: value for value in findings_on(store, "r", ids[1])}
+    assert (unknown["score"].value, unknown["score"].lower) == (None, None)
+    assert findings_on(store, "r", "nobody") == []
+
+
+def test_findings_that_are_not_by_pair_are_passed_over(make_store: StoreFactory) -> None:
+    store = make_store(pairs=5, run=True)
+    write_findings(store, "r", "annotators", pa.table({"annotator": ["a"]}), {})
+    with connect(store) as con:
+        assert findings_on(store, "r", first_pair(con) or "") == []
+
+
+def test_an_empty_store_has_no_first_pair(make_store: StoreFactory) -> None:
+    store = make_store(pairs=3)
+    for part in store.folder("pairs").glob("*.parquet"):
+        part.unlink()
+    with connect(store) as con:
+        assert first_pair(con) is None
+        assert pair_row(con, "nobody") is None
