@@ -30,7 +30,7 @@ def place(store: Store, name: str) -> Path:
     name = name.strip()
     if not name:
         raise InputError("The export needs a name; type one, such as curated-1.")
-    out = folder(store) / check_name(name, "export")
+    out = folder(store) / check_name(name, "set")
     if out.exists():
         raise InputError(f"There is an export {name!r} already ({out}); choose another name.")
     return out

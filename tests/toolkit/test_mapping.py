@@ -89,7 +89,7 @@ def test_a_box_to_the_largest_value_keeps_it() -> None:
 def test_the_map_follows_the_view(make_store: StoreFactory) -> None:
     store = judgeable(make_store)
     con, columns = ready(store)
-    view = View(text="a square number 1")  # numbers 1 (pairs 4 to 7) and 10 does not exist
+    view = View(text="a square number 1")  # of numbers 0 to 9, four pairs each
     found = mapping.draw_map(con, columns, view, "stability", "confidence")
     assert found is not None
     assert found.known == 4

@@ -102,7 +102,7 @@ def test_ell_by_timestep_separates_planted_flips(make_store: StoreFactory) -> No
     assert found is not None
     rows = found.to_pylist()
     assert {row["pairs"] for row in rows} == {"label as it was", "label flipped"}
-    # 6 visits of 200 pairs in 120 steps; the last three tenths, from step 83 on, are 36 steps of 10.
+    # 6 visits of 200 pairs in 120 steps; from step 83.3 on, 36 steps of 10 pairs are left.
     assert sum(row["count"] for row in rows) == 360
     for row in rows:
         if row["count"] > 5:
