@@ -1,4 +1,4 @@
-"""The map: bins that hold every pair once, boxes that become views, dots only where they are few."""
+"""The map: bins hold every pair once, boxes become views, few pairs are dots, many are not."""
 
 import numpy as np
 import pyarrow as pa

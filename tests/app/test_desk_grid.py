@@ -1,0 +1,132 @@
+"""The page Grid: pages by key, one verdict for several or for the whole view, undone as one."""
+
+import pytest
+
+from app.desk import giving
+from tests.app.desk_pages import button, journalled, open_page, shown
+from tests.app.desk_stores import judgeable
+from tests.factories import StoreFactory
+from toolkit.errors import InputError
+from toolkit.store import Store
+from toolkit.store.query import effective_labels
+from toolkit.store.runs import read_findings
+from toolkit.store.verdicts import resolve_rows
+
+
+def by_u(store: Store) -> list[str]:
+    rows = read_findings(store, "r", "minority").to_pylist()
+    return [row["pair_id"] for row in sorted(rows, key=lambda row: -row["minority"])]
+
+
+def boxes(app) -> list[str]:
+    return [box.label.removeprefix("Select ") for box in app.checkbox if "Select " in box.label]
+
+
+def test_pages_go_on_and_back_by_key(
+    make_store: StoreFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = judgeable(make_store)
+    app = open_page(monkeypatch, store, "grid")
+    assert boxes(app) == by_u(store)[:24]
+    assert "1 to 24 of 40" in shown(app)
+    app = button(app, "Next").click().run()
+    assert boxes(app) == by_u(store)[24:]
+    assert "25 to 40 of 40" in shown(app)
+    assert button(app, "Next").disabled
+    app = button(app, "Previous").click().run()
+    assert boxes(app) == by_u(store)[:24]
+
+
+def test_one_verdict_for_the_selection_is_a_row_a_pair_and_undone_as_one(
+    make_store: StoreFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = judgeable(make_store)
+    first, second = by_u(store)[:2]
+    app = open_page(monkeypatch, store, "grid")
+    assert button(app, "Flip").disabled
+    for pair_id in (first, second):
+        next(box for box in app.checkbox if pair_id in box.label).check().run()
+    assert "2 selected" in shown(app)
+    app = button(app, "Flip").click().run()
+    rows = journalled(store)
+    labels = {r["pair_id"]: r["label"] for r in effective_labels(store, "flip20").to_pylist()}
+    assert {row["pair_id"] for row in rows} == {first, second}
+    for row in rows:
+        assert row["choice"] == ("image_1" if labels[row["pair_id"]] == 1 else "image_0")
+        assert row["shown"]["page"] == "grid"
+    assert rows[0]["shown"]["batch"] == rows[1]["shown"]["batch"]
+    assert "0 selected" in shown(app)
+    app = button(app, "Undo 2 verdicts").click().run()
+    rows = journalled(store)
+    assert [row["choice"] for row in rows[2:]] == ["undo", "undo"]
+    assert {row["undoes"] for row in rows[2:]} == {row["verdict_id"] for row in rows[:2]}
+    assert resolve_rows(rows).num_rows == 0
+    assert button(app, "Undo").disabled
+
+
+def test_the_whole_view_takes_one_verdict_after_a_count_and_a_confirmation(
+    make_store: StoreFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = judgeable(make_store)
+    app = open_page(monkeypatch, store, "grid", query={"text": "number 1"})
+    app.radio(key="grid-whole").set_value("drop").run()
+    save = button(app, "Save drop for 4 pairs")
+    assert save.disabled
+    sure = next(box for box in app.checkbox if box.label == "Yes, drop for all 4 pairs")
+    app = sure.check().run()
+    app = button(app, "Save drop for 4 pairs").click().run()
+    rows = journalled(store)
+    pairs = {row["pair_id"]: row["prompt"] for row in effective_pairs(store)}
+    assert {row["pair_id"] for row in rows} == {
+        pair for pair, prompt in pairs.items() if prompt == "a square number 1"
+    }
+    assert {row["choice"] for row in rows} == {"drop"}
+    assert button(app, "Undo 4 verdicts")
+
+
+def effective_pairs(store: Store) -> list[dict]:
+    from toolkit.store.query import read_pairs
+
+    return list(read_pairs(store, ["pair_id", "prompt"]).to_pylist())
+
+
+def test_select_page_and_none(make_store: StoreFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = open_page(monkeypatch, judgeable(make_store), "grid")
+    app = button(app, "Select page").click().run()
+    assert "24 selected" in shown(app)
+    assert all(box.value for box in app.checkbox if "Select " in box.label)
+    app = button(app, "Select none").click().run()
+    assert "0 selected" in shown(app)
+
+
+def test_keep_leaves_pairs_without_a_preference_as_they_were() -> None:
+    made = giving.entries(["a", "b", "c"], {"a": 1.0, "b": 0.5, "c": 0.0}, "keep", "anna", "s", {})
+    assert [(entry.pair_id, entry.choice) for entry in made] == [("a", "image_0"), ("c", "image_1")]
+    ties = giving.entries(["a", "b"], {"a": 1.0, "b": None}, "tie", "anna", "s", {})
+    assert [entry.choice for entry in ties] == ["tie", "tie"]
+    told = giving.Given("keep", 2, 1).sentence()
+    assert told == "keep saved for 2 pairs; 1 without a preference were left as they were."
+
+
+def test_where_no_pair_fits_nothing_is_saved(
+    make_store: StoreFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = judgeable(make_store, label=0.5)
+    app = open_page(monkeypatch, store, "grid")
+    app = button(app, "Select page").click().run()
+    app = button(app, "Keep").click().run()
+    assert "None of these pairs states a preference" in shown(app)
+    assert journalled(store) == []
+
+
+def test_more_pairs_than_one_verdict_covers_are_refused(
+    make_store: StoreFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from app.desk import data
+
+    store = judgeable(make_store)
+    monkeypatch.setattr(giving, "MOST", 3)
+    desk = data.desk(store, "r", store.folder("verdicts.sqlite"))
+    with pytest.raises(InputError, match="4 pairs, and one verdict covers 3"):
+        giving.give(desk, by_u(store)[:4], "drop", "anna", {})
+    assert journalled(store) == []

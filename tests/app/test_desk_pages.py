@@ -1,0 +1,118 @@
+"""Every page of the desk on every kind of store: it opens, and says what to do next."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.app.desk_pages import open_page, shown
+from tests.app.desk_stores import judgeable
+from tests.factories import StoreFactory
+from toolkit.store import Store, create_store
+
+PAGES = ("pair", "grid", "map", "prompts", "audit", "runs", "export")
+
+
+def whole(make: StoreFactory, _: Path) -> Store:
+    return judgeable(make)
+
+
+def empty(_: StoreFactory, folder: Path) -> Store:
+    return create_store(folder / "empty")
+
+
+def without_run(make: StoreFactory, _: Path) -> Store:
+    return make(pairs=8)
+
+
+def without_findings(make: StoreFactory, _: Path) -> Store:
+    return make(pairs=8, run=True)
+
+
+def without_images(make: StoreFactory, _: Path) -> Store:
+    store = judgeable(make, pairs=8)
+    shutil.rmtree(store.folder("images"))
+    return store
+
+
+def with_broken_images(make: StoreFactory, _: Path) -> Store:
+    return judgeable(make, pairs=8, broken=True)
+
+
+def without_labels(make: StoreFactory, _: Path) -> Store:
+    return judgeable(make, pairs=8, label=0.5)
+
+
+NEXT = {
+    empty: {
+        "pair": "outvoted ingest",
+        "grid": "outvoted ingest",
+        "map": "outvoted train",
+        "prompts": "outvoted ingest",
+        "audit": "outvoted train",
+        "runs": "outvoted train",
+        "export": "outvoted ingest",
+    },
+    without_run: {
+        "pair": "outvoted train",
+        "grid": "1 to 8 of 8",
+        "map": "outvoted train",
+        "prompts": "outvoted train",
+        "audit": "outvoted train",
+        "runs": "outvoted train",
+        "export": "outvoted export",
+    },
+    without_findings: {
+        "pair": "outvoted analyze",
+        "grid": "1 to 8 of 8",
+        "map": "outvoted analyze",
+        "prompts": "outvoted analyze",
+        "audit": "outvoted analyze",
+        "runs": "finished after",
+        "export": "outvoted export",
+    },
+    without_images: {"pair": "the store has no image", "grid": "the store has no image"},
+    with_broken_images: {"pair": "cannot be decoded", "grid": "cannot be decoded"},
+    without_labels: {"pair": "states no preference", "grid": "tie", "prompts": "a square number"},
+    whole: {"map": "40 pairs", "prompts": "a square number", "runs": "finished after"},
+}
+
+
+@pytest.mark.parametrize("kind", list(NEXT), ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_opens_on_every_store(
+    make_store: StoreFactory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind,
+    page: str,
+) -> None:
+    app = open_page(monkeypatch, kind(make_store, tmp_path), page)
+    assert not app.exception
+    assert not app.error, [error.value for error in app.error]
+    assert NEXT[kind].get(page, "") in shown(app)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_prompts_stand_on_the_page_as_they_are(
+    make_store: StoreFactory, monkeypatch: pytest.MonkeyPatch, page: str
+) -> None:
+    wild = "<script>alert(1)</script> **x** <img src=x onerror=alert(2)>"
+    store = judgeable(make_store, pairs=8, prompt=wild)
+    app = open_page(monkeypatch, store, page)
+    assert not app.exception
+    for body in (element.proto.body for element in app.get("html")):
+        assert "<script>" not in body
+        assert "<img src=x" not in body
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_control_has_a_name(
+    make_store: StoreFactory, monkeypatch: pytest.MonkeyPatch, page: str
+) -> None:
+    app = open_page(monkeypatch, judgeable(make_store, pairs=8), page)
+    kinds = ("button", "checkbox", "selectbox", "text_input", "toggle", "number_input", "radio",
+             "multiselect", "text_area")  # fmt: skip
+    found = [control for kind in kinds for control in getattr(app, kind)]
+    assert found
+    assert all(control.label.strip() for control in found)

@@ -1,0 +1,73 @@
+"""The page Pair: a link opens it, and a verdict can be given and taken back there."""
+
+import pytest
+
+from tests.app.desk_pages import button, journalled, open_page, shown
+from tests.app.desk_stores import judgeable
+from tests.factories import StoreFactory
+from toolkit.store.labels import planted_flips
+from toolkit.store.query import effective_labels
+from toolkit.store.verdicts import Entry, Journal
+
+
+def test_a_link_opens_its_pair_with_all_that_is_known_of_it(
+    make_store: StoreFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = judgeable(make_store)
+    flipped = (planted_flips(store, "flip20") or [])[0]
+    app = open_page(monkeypatch, store, "pair", query={"pair": flipped})
+    said = shown(app)
+    assert f"<code>{flipped}</code>" in said
+    assert "6 visits, 0 probes" in said
+    assert "minority" in said
+    assert "annotator-" in said
+    assert "flip20" in said
+    assert "a square number" in said
+
+
+def test_verdicts_are_given_and_taken_back_with_reasons_and_a_note(
+    make_store: StoreFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = judgeable(make_store)
+    pair_id = effective_labels(store)["pair_id"][3].as_py()
+    label = effective_labels(store, "flip20")["label"][3].as_py()
+    app = open_page(monkeypatch, store, "pair", query={"pair": pair_id})
+    app.text_input(key=f"pair-note-{pair_id}").set_value("both are squares").run()
+    app = button(app, "Flip").click().run()
+    (row,) = journalled(store)
+    assert (row["pair_id"], row["curator"], row["label_set"]) == (pair_id, "anna", "flip20")
+    assert row["choice"] == ("image_1" if label == 1 else "image_0")
+    assert row["note"] == "both are squares"
+    assert row["shown"]["page"] == "pair"
+    assert "both are squares" in shown(app)
+    assert app.text_input(key=f"pair-note-{pair_id}").value == ""
+    app = button(app, "Take back my verdict").click().run()
+    assert [row["choice"] for row in journalled(store)][1] == "undo"
+    assert "no verdict stands" in shown(app)
+    assert "(taken back)" in shown(app)
+    assert button(app, "Take back my verdict").disabled
+
+
+def test_the_history_names_every_curator(
+    make_store: StoreFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = judgeable(make_store)
+    pair_id = effective_labels(store)["pair_id"][0].as_py()
+    journal = Journal(store.folder("verdicts.sqlite"))
+    journal.record([Entry(pair_id, "berta", "tie"), Entry(pair_id, "carl", "drop")])
+    journal.close()
+    said = shown(open_page(monkeypatch, store, "pair", query={"pair": pair_id}))
+    assert "berta" in said
+    assert "carl" in said
+    assert "2 curators, who differ" in said
+
+
+def test_an_unknown_pair_is_a_sentence_and_a_field_for_another(
+    make_store: StoreFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = judgeable(make_store)
+    app = open_page(monkeypatch, store, "pair", query={"pair": "nobody"})
+    assert "The store has no pair 'nobody'" in shown(app)
+    there = effective_labels(store)["pair_id"][5].as_py()
+    app.text_input[0].set_value(there).run()
+    assert f"<code>{there}</code>" in shown(app)
