@@ -50,7 +50,7 @@ def button(app: AppTest, word: str) -> Any:
 def shown(app: AppTest) -> str:
     """Everything the page says, as one text without the signs that keep Markdown quiet."""
     kinds = (app.error, app.info, app.title, app.subheader, app.text, app.code, app.warning)
-    bodies = [element.proto.body for element in app.get("html")]
+    bodies = [body for e in app.get("html") if "<style" not in (body := e.proto.body)]
     said = "\n".join([*(str(e.value) for kind in kinds for e in kind), *bodies])
     return said.replace("\\", "")
 
