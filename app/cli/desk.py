@@ -49,6 +49,9 @@ def desk(
     journal: Annotated[
         str, typer.Option(help="File of the verdict journal; STORE/verdicts.sqlite if left out.")
     ] = "",
+    exports: Annotated[
+        str, typer.Option(help="Folder that exports go to; STORE/exports if left out.")
+    ] = "",
     curator: Annotated[str, typer.Option(help="Name your verdicts carry; your login name.")] = "",
     no_browser: Annotated[
         bool, typer.Option("--no-browser", help="Print the address, open no browser.")
@@ -57,6 +60,8 @@ def desk(
     """Open the curator's desk: look at suspicious pairs and give verdicts. Ctrl-C ends it."""
     _check_access(host, token)
     settings = _settings(store, run, journal, curator)
+    if exports:
+        settings["exports"] = str(Path(exports).resolve())
     if token:
         settings["token"] = hashlib.sha256(token.encode()).hexdigest()
     port = _free_port(port, host)

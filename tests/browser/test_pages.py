@@ -1,4 +1,4 @@
-"""The pages beside the Queue in a real Chromium: the menu, the grid, the map, an audit, an export."""
+"""The pages beside the Queue in a real Chromium: menu, grid, map, audit and export."""
 
 import json
 import time
@@ -53,7 +53,7 @@ def rows(store: Store) -> list[dict[str, Any]]:
 def go(page: Any, name: str) -> None:
     """Open a page from the menu, and wait until it is drawn."""
     page.get_by_role("link", name=name, exact=True).first.click()
-    page.wait_for_selector(MENU[name])
+    page.wait_for_selector(MENU[name], state="attached")
     settled(page)
 
 
@@ -71,7 +71,7 @@ def test_every_page_opens_from_the_menu_with_a_silent_console(
     store = judgeable(make_store)
     with serving(store.root, "--port", str(free_port())) as server:
         page.goto(server.address)
-        page.wait_for_selector("#desk-ready")
+        page.wait_for_selector("#desk-ready", state="attached")
         for name in MENU:
             go(page, name)
             assert page.query_selector('[data-testid="stException"]') is None, name
@@ -91,7 +91,7 @@ def test_the_grid_judges_several_by_keyboard_and_takes_them_back_as_one(
     store = judgeable(make_store)
     with serving(store.root, "--port", str(free_port()), "--curator", "anna") as server:
         page.goto(server.address)
-        page.wait_for_selector("#desk-ready")
+        page.wait_for_selector("#desk-ready", state="attached")
         go(page, "Grid")
         boxes = page.locator('[data-testid="stCheckbox"] label')
         for place in (0, 2):
@@ -116,7 +116,7 @@ def test_a_box_and_a_bar_on_the_map_become_the_view(make_store: StoreFactory, pa
     store = judgeable(make_store)
     with serving(store.root, "--port", str(free_port())) as server:
         page.goto(server.address)
-        page.wait_for_selector("#desk-ready")
+        page.wait_for_selector("#desk-ready", state="attached")
         go(page, "Map")
 
         def pairs() -> int:
@@ -133,7 +133,7 @@ def test_a_box_and_a_bar_on_the_map_become_the_view(make_store: StoreFactory, pa
         assert "range=" in page.url
         settled(page)
         page.get_by_role("link", name="See them in the Grid").click()
-        page.wait_for_selector("#grid-ready")
+        page.wait_for_selector("#grid-ready", state="attached")
         page.wait_for_selector(f'.desk-place:has-text("of {boxed}")')
         settled(page)
         go(page, "Map")
@@ -150,7 +150,7 @@ def test_an_audit_is_judged_blind_by_keyboard(make_store: StoreFactory, page: An
     store = judgeable(make_store)
     with serving(store.root, "--port", str(free_port()), "--curator", "anna") as server:
         page.goto(server.address)
-        page.wait_for_selector("#desk-ready")
+        page.wait_for_selector("#desk-ready", state="attached")
         go(page, "Audit")
         page.get_by_role("button", name="Draw the sample").click()
         for number, key in enumerate(("ArrowLeft", "t", "ArrowRight")):
@@ -171,7 +171,7 @@ def test_an_export_is_written_from_the_page_and_reads_back(
     options = ("--port", str(free_port()), "--exports", str(out))
     with serving(store.root, *options) as server:
         page.goto(server.address)
-        page.wait_for_selector("#desk-ready")
+        page.wait_for_selector("#desk-ready", state="attached")
         go(page, "Export")
         top = page.get_by_label("Drop the top, % of the pairs with a score")
         top.fill("25")

@@ -8,6 +8,7 @@ from tests.app.desk_stores import judgeable
 from tests.factories import StoreFactory
 from toolkit.errors import InputError
 from toolkit.store import Store, connect, listing, mapping
+from toolkit.store.columns import columns_of
 from toolkit.store.desk import Bins, make_queue
 from toolkit.store.labels import planted_flips
 from toolkit.store.runs import read_findings, write_findings
@@ -17,7 +18,7 @@ from toolkit.store.view import View
 def ready(store: Store):
     con = connect(store)
     make_queue(con, store, "r")
-    return con, listing.columns_of(con, store, "r", "flip20")
+    return con, columns_of(con, store, "r", "flip20")
 
 
 def with_corners(store: Store) -> list[str]:

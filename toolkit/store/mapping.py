@@ -1,7 +1,7 @@
 """Two columns of numbers against each other: bins computed in SQL, single pairs where they are few.
 
 Over the tables that `toolkit.store.desk.make_queue` fills; a view says which pairs, whatever their
-verdict, as in `toolkit.store.listing.chosen`.
+verdict, as in `toolkit.store.columns.chosen`.
 """
 
 from dataclasses import dataclass
@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from toolkit.errors import InputError
-from toolkit.store import listing
+from toolkit.store.columns import Column, chosen
 from toolkit.store.desk import Bins
-from toolkit.store.listing import Column
 from toolkit.store.query import Connection, fetch, quoted
 from toolkit.store.view import View
 
@@ -68,7 +67,7 @@ def draw_map(
             raise InputError(f"There is no column of numbers {name!r} here; choose another axis.")
     if x == y:
         raise InputError("A map needs two different columns; choose another for one axis.")
-    sql, values = listing.chosen(con, columns, view, x, y)
+    sql, values = chosen(con, columns, view, x, y)
     con.execute(
         f"CREATE OR REPLACE TEMP TABLE mapped AS SELECT pair_id, {quoted(x)}::DOUBLE AS x,"
         f" {quoted(y)}::DOUBLE AS y FROM ({sql})",
