@@ -1,5 +1,6 @@
 """The page Export: a policy, what it would do, and the set written in the background."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -32,100 +33,153 @@ def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
         notice.news("The store holds no pairs, so there is nothing to export. Type first:")
         notice.command(f"outvoted ingest KIND PATH --store {notice.path(store.root)}")
         return
-    known = data.ledger(store.root, settings.journal)
     left, right = st.columns([5, 4], gap="large")
     with left:
-        policy, form, name = _form(store, settings)
+        wanted = _form(store, settings)
     with right:
-        try:
-            check(policy)
-            found = reads.preview(store, policy)
-        except OutvotedError as problem:
-            notice.sentence(str(problem))
-            found = None
+        found = _looked(store, wanted.policy)
         if found is not None:
             _counts(found)
-        st.subheader("The same in a terminal")
-        out = exporting.folder(store) / (name.strip() or "NAME")
-        notice.command(exporting.command(store, out, policy, form))
-
-        def write() -> None:
-            known.publish()  # an export reads published verdicts: the last ones too
-            reads.jobs().start(store, name, policy, form)
-            st.session_state["problem"] = ""
-
-        st.button(
-            "Write the export",
-            type="primary",
-            disabled=found is None or not found.counts["after"]["pairs"],
-            on_click=frame.told(write),
-            key="export-write",
-        )
-        if told := st.session_state.get("problem"):
-            notice.sentence(told)
+        _write(store, settings, wanted, ready=bool(found and found.counts["after"]["pairs"]))
         going = [job for job in reads.jobs().all() if not job.ended]
-        st.fragment(_progress, run_every=1 if going else None)(store, len(going))
+        st.fragment(_progress, run_every=1 if going else None)(len(going))
     if found is not None:
         _balance(found)
     _written(store)
 
 
-def _form(store: Store, settings: state.Settings) -> tuple[Policy, str, str]:
-    """The widgets, and the policy they state."""
-    top = st.columns([2, 2])
-    name = top[0].text_input(
-        "Name of the export", value="curated", key="export-name", max_chars=100,
-        help=f"A new folder of this name is made in {notice.escaped(str(exporting.folder(store)))}",
-    )  # fmt: skip
-    form = top[1].selectbox("Format", list(FORMATS), key="export-format")
+@dataclass(frozen=True)
+class Wanted:
+    """What the form states."""
+
+    policy: Policy
+    form: str
+    name: str
+
+
+def _looked(store: Store, policy: Policy) -> Preview | None:
+    """What the policy would do; None, and a sentence, where it cannot be had."""
+    try:
+        check(policy)
+        return reads.preview(store, policy)
+    except OutvotedError as problem:
+        notice.sentence(str(problem))
+        return None
+
+
+def _write(store: Store, settings: state.Settings, wanted: Wanted, *, ready: bool) -> None:
+    """The command that does the same, and the button."""
+    st.subheader("The same in a terminal")
+    out = exporting.folder(store) / (wanted.name.strip() or "NAME")
+    notice.command(exporting.command(store, out, wanted.policy, wanted.form))
+
+    def write() -> None:
+        # An export reads published verdicts: the last ones too.
+        data.ledger(store.root, settings.journal).publish()
+        reads.jobs().start(store, wanted.name, wanted.policy, wanted.form)
+        st.session_state["problem"] = ""
+
+    st.button(
+        "Write the export",
+        type="primary",
+        disabled=not ready,
+        on_click=frame.told(write),
+        key="export-write",
+    )
+    if told := st.session_state["problem"]:
+        notice.sentence(told)
+
+
+def _form(store: Store, settings: state.Settings) -> Wanted:
+    """The widgets, and what they state."""
+    left, right = st.columns(2)
+    name = left.text_input(
+        "Name of the export",
+        value="curated",
+        key="export-name",
+        max_chars=100,
+        help=f"A new folder of this name in {notice.escaped(str(exporting.folder(store)))}",
+    )
+    form = right.selectbox("Format", list(FORMATS), key="export-format")
+    given = _scores(store, settings)
+    given |= _conditions()
+    given |= _shares(scored=given["run"] is not None)
+    given |= _switches()
+    return Wanted(Policy(**given), str(form), name)
+
+
+def _scores(store: Store, settings: state.Settings) -> dict[str, Any]:
+    """Whose scores and which labels."""
     row = st.columns(3)
     runs = [_NONE, *store.runs()]
     first = shelf.run_of(store, settings.run)
     at = runs.index(first) if first in runs and findings(store, str(first)) else 0
     run = row[0].selectbox("Scores of run", runs, index=at, key="export-run")
     names = [] if run == _NONE else [f for f in findings(store, run) if f != "annotators"]
-    best = names.index("minority") if "minority" in names else 0
-    finding = row[1].selectbox("Finding that ranks", names or ["minority"], index=best,
-                               disabled=not names, key="export-finding")  # fmt: skip
-    labels = row[2].selectbox("Labels", [_OWN, *label_sets(store)], key="export-labels")
-    where = st.text_input(
-        "Only pairs where", key="export-where", placeholder='split = "train" and votes > 1',
-        max_chars=2000,
-    )  # fmt: skip
-    pair = st.columns(2)
-    drop = pair[0].text_area("Drop where (a condition a line)", key="export-drop", height=80,
-                             placeholder="minority > 0.9 and verdict is null")  # fmt: skip
-    flip = pair[1].text_area("Flip where (a condition a line)", key="export-flip", height=80)
-    scored = run != _NONE
-    row = st.columns(2)
-    drop_top = row[0].number_input("Drop the top, % of the pairs with a score", 0.0, 100.0, 0.0,
-                                   0.5, key="export-drop-top", disabled=not scored)  # fmt: skip
-    flip_top = row[1].number_input("Flip the top, %", 0.0, 100.0, 0.0, 0.5,
-                                   key="export-flip-top", disabled=not scored)  # fmt: skip
-    row = st.columns(2, vertical_alignment="bottom")
-    reweight = row[0].toggle("Reweight by 1 / (1 + k1 u)", key="export-reweight",
-                             disabled=not scored)  # fmt: skip
-    k1 = row[1].number_input("k1", 0.0, 1000.0, 10.0, key="export-k1", disabled=not reweight)
-    weight = st.text_input("Or weight by a column", key="export-weight",
-                           placeholder="1 - calibrated.probability", max_chars=200)  # fmt: skip
-    policy = Policy(
-        labels=None if labels == _OWN else labels,
-        run=run if scored else None,
-        finding=finding if scored else "minority",
-        where=where.strip() or None,
-        drop=_lines(drop),
-        flip=_lines(flip),
-        drop_top=round(drop_top / 100, 6) if scored else 0.0,
-        flip_top=round(flip_top / 100, 6) if scored else 0.0,
-        reweight=reweight and scored,
-        k1=k1 if reweight and scored else 10.0,
-        weight=weight.strip() or None,
-        **_switches(),
+    finding = row[1].selectbox(
+        "Finding that ranks",
+        names or ["minority"],
+        index=names.index("minority") if "minority" in names else 0,
+        disabled=not names,
+        key="export-finding",
     )
-    return policy, str(form), name
+    labels = row[2].selectbox("Labels", [_OWN, *label_sets(store)], key="export-labels")
+    return {
+        "run": None if run == _NONE else run,
+        "finding": finding if run != _NONE else "minority",
+        "labels": None if labels == _OWN else labels,
+    }
 
 
-def _switches() -> dict[str, bool]:
+def _conditions() -> dict[str, Any]:
+    """Conditions in the language of filters."""
+    where = st.text_input(
+        "Only pairs where",
+        key="export-where",
+        placeholder='split = "train" and votes > 1',
+        max_chars=2000,
+    )
+    left, right = st.columns(2)
+    drop = left.text_area(
+        "Drop where (a condition a line)",
+        key="export-drop",
+        height=80,
+        placeholder="minority > 0.9 and verdict is null",
+    )
+    flip = right.text_area("Flip where (a condition a line)", key="export-flip", height=80)
+    return {"where": where.strip() or None, "drop": _lines(drop), "flip": _lines(flip)}
+
+
+def _shares(*, scored: bool) -> dict[str, Any]:
+    """What is done by score: the top dropped or flipped, and weights."""
+    left, right = st.columns(2, vertical_alignment="bottom")
+    whole = (0.0, 100.0, 0.0, 0.5)
+    drop = left.number_input(
+        "Drop the top, % of the pairs with a score",
+        *whole,
+        key="export-drop-top",
+        disabled=not scored,
+    )
+    flip = right.number_input("Flip the top, %", *whole, key="export-flip-top", disabled=not scored)
+    left, right = st.columns(2, vertical_alignment="bottom")
+    reweight = left.toggle("Reweight by 1 / (1 + k1 u)", key="export-reweight", disabled=not scored)
+    k1 = right.number_input("k1", 0.0, 1000.0, 10.0, key="export-k1", disabled=not reweight)
+    weight = st.text_input(
+        "Or weight by a column",
+        key="export-weight",
+        placeholder="1 - calibrated.probability",
+        max_chars=200,
+    )
+    return {
+        "drop_top": round(drop / 100, 6) if scored else 0.0,
+        "flip_top": round(flip / 100, 6) if scored else 0.0,
+        "reweight": bool(reweight and scored),
+        "k1": k1 if reweight and scored else 10.0,
+        "weight": weight.strip() or None,
+    }
+
+
+def _switches() -> dict[str, Any]:
     row = st.columns(2)
     return {
         "verdicts": row[0].toggle("Apply verdicts", True, key="export-verdicts"),
@@ -185,9 +239,8 @@ def _model(facts: dict[str, Any] | None) -> str:
     return "–" if facts is None else f"{facts['pairs']:,}, {share(facts['chosen_share'])}"
 
 
-def _progress(store: Store, going: int) -> None:
+def _progress(going: int) -> None:
     """The exports of this server; looks again each second while one is being written."""
-    del store
     found = reads.jobs().all()
     if sum(not job.ended for job in found) != going:
         st.rerun()

@@ -7,6 +7,7 @@ from app.desk.components import notice, page, scatter, view_words
 from app.desk.components.scatter import Side
 from app.desk.components.text import literal
 from app.desk.data import Desk
+from app.desk.reads import map as reads
 from app.desk.reads import shelf
 from app.desk.views import filters
 from toolkit.palette import Ground
@@ -35,7 +36,7 @@ def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
     filters.draw(desk, settings, ground)
     x, y = _axes(desk)
     bare = view.with_range(x, None, None).with_range(y, None, None)
-    drawn = mapping.draw_map(desk.cursor(bare), desk.columns, bare, x, y)
+    drawn = reads.drawn(desk, bare, x, y)
     if drawn is None:
         notice.news(f"No pair of this view has both {x} and {y}; choose other axes above.")
         return

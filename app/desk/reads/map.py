@@ -1,0 +1,21 @@
+"""The map of a view, drawn anew when the view, its axes or a verdict changed."""
+
+from typing import Any
+
+import streamlit as st
+
+from app.desk.data import Desk
+from toolkit.store import mapping
+from toolkit.store.mapping import Map
+from toolkit.store.view import View
+
+
+def drawn(desk: Desk, view: View, x: str, y: str) -> Map | None:
+    """Of `mapping.draw_map`; None where no pair has both values. InputError as of there."""
+    stamp = (str(desk.store.root), id(desk.con), len(desk.ledger.changed))
+    return _drawn(desk, view, x, y, stamp)
+
+
+@st.cache_data(show_spinner="Drawing the map ...", max_entries=16)
+def _drawn(_desk: Desk, view: View, x: str, y: str, stamp: Any) -> Map | None:  # noqa: ARG001
+    return mapping.draw_map(_desk.cursor(view), _desk.columns, view, x, y)
