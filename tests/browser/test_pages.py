@@ -78,7 +78,7 @@ def test_every_page_opens_from_the_menu_with_a_silent_console(
             assert page.query_selector('[data-testid="stAlertContentError"]') is None, name
             unnamed = page.evaluate(
                 "() => [...document.querySelectorAll('button, input, textarea, a[href]')].filter("
-                "e => e.offsetParent && !(e.innerText.trim() || e.getAttribute('aria-label') ||"
+                "e => e.offsetParent && !(e.textContent.trim() || e.getAttribute('aria-label') ||"
                 " e.getAttribute('title') || e.labels?.length || e.closest('label') ||"
                 " e.getAttribute('aria-labelledby'))).map(e => e.outerHTML.slice(0, 160))"
             )
