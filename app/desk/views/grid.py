@@ -20,6 +20,21 @@ SIZE = 24
 """Pairs on a page of the grid."""
 _ACROSS = 4
 _SIDE = 160
+# Streamlit's shortcuts pass over keys pressed in a field, and a box that was just ticked is one.
+_BOXES = """<script>
+if (!window.outvotedBoxes) {
+  window.outvotedBoxes = true;
+  window.addEventListener("keydown", (event) => {
+    const box = event.target.type === "checkbox";
+    if (!box || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (!/^[a-z]$/i.test(event.key)) return;
+    event.stopImmediatePropagation();
+    if (event.repeat) return;
+    const { key, code } = event;
+    document.body.dispatchEvent(new KeyboardEvent("keydown", { key, code, bubbles: true }));
+  }, true);
+}
+</script><span hidden></span>"""
 _VERDICTS: tuple[Verdict, ...] = ("keep", "flip", "tie", "drop", "unsure")
 
 
@@ -36,6 +51,8 @@ def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
         st.session_state["grid-view"], st.session_state["grid-at"] = view, (0, False)
         st.session_state["grid-picked"] = frozenset()
     filters.draw(desk, settings, ground)
+    with st.sidebar:
+        st.html(_BOXES, unsafe_allow_javascript=True)
     st.fragment(_body)(desk, settings, view)
 
 
