@@ -4,15 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UV := $(shell command -v uv 2>/dev/null || echo $(BIN)/uv)
-QUICK := not browser and not slow and not scorers and not gpu
+QUICK := not browser and not slow and not scorers and not s3 and not gpu
 
-.PHONY: help demo test test-browser test-slow lint format lock clean
+.PHONY: help demo test test-browser test-slow test-s3 lint format lock clean
 
 help:
 	@echo "make demo          walk the whole road on the mini world (about five minutes), then open the desk"
 	@echo "make test          run the tests"
 	@echo "make test-browser  drive the desk in a real Chromium (Debian: apt-get install chromium)"
 	@echo "make test-slow     what takes minutes or gigabytes"
+	@echo "make test-s3       a store in an object store, on a local S3 server"
 	@echo "make lint          style, types and the import contract"
 	@echo "make lock          resolve requirements.txt anew"
 
@@ -38,6 +39,14 @@ test-browser: $(READY)
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
+# moto lives in an environment of its own: it wants an older python-dateutil than ours.
+.venv-s3/bin/moto_server: $(READY)
+	$(UV) venv --quiet --python $(BIN)/python .venv-s3
+	$(UV) pip install --quiet --python .venv-s3/bin/python 'moto[server]>=5.2'
+
+test-s3: $(READY) .venv-s3/bin/moto_server
+	$(BIN)/python -m pytest -m s3
+
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -52,4 +61,4 @@ lock:
 	$(UV) pip compile pyproject.toml --all-extras --universal --generate-hashes --quiet --output-file requirements.txt
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-s3 .mypy_cache .ruff_cache .pytest_cache .hypothesis

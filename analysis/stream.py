@@ -16,6 +16,7 @@ from analysis import arrays
 from analysis.arrays import Floats
 from analysis.trajectories import COLUMNS, LOGGED, Trajectory, chunk, nothing_left
 from toolkit.errors import StoreError
+from toolkit.places import readable
 from toolkit.store.trajectories import Part
 
 CHUNK = 1_000_000
@@ -172,7 +173,7 @@ def _pieces(lane: list[Part], rows: int) -> list[list[Part]]:
 
 def _read(part: Part, columns: Sequence[str]) -> pl.DataFrame:
     try:
-        return pl.read_parquet(part.path, columns=list(columns), glob=False)
+        return pl.read_parquet(readable(part.path), columns=list(columns), glob=False)
     except (OSError, pl.exceptions.PolarsError) as problem:
         raise StoreError(
             f"{part.path} cannot be read as a part of a trajectory ({problem}); restore it from a "

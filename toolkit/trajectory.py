@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from toolkit.errors import StoreError, TrainingError
 from toolkit.parts import next_sequence, write_part
+from toolkit.places import place
 from toolkit.schema import column
 
 ERRORS = pa.list_(pa.float32())
@@ -106,7 +107,7 @@ class Recorder:
     def __init__(
         self, folder: Path, models: Sequence[str], *, rank: int = 0, part_rows: int = 50_000
     ) -> None:
-        self.folder = Path(folder) / "trajectory" / f"rank-{rank}"
+        self.folder = place(folder) / "trajectory" / f"rank-{rank}"
         self.models = list(models)
         self.rank = rank
         self._part_rows = part_rows

@@ -14,6 +14,7 @@ from PIL import Image
 
 from toolkit.errors import RecipeError, TrainingError
 from toolkit.pairs import PAIRS
+from toolkit.places import must_be_local
 from toolkit.store import Store, open_store
 from toolkit.store.query import effective_labels, read_pairs
 from toolkit.store.verdicts import PREFERENCE, resolve
@@ -161,10 +162,12 @@ def _counts(counts: dict[str, int]) -> str:
 
 
 def store_of(recipe: Recipe) -> Store:
-    """The recipe's store. RecipeError where it names none."""
+    """The recipe's store. RecipeError where it names none, InputError where it is not local."""
     if recipe.store is None:
         raise RecipeError("The recipe names no store; add `store: PATH`, or pass --store PATH.")
-    return open_store(recipe.store)
+    store = open_store(recipe.store)
+    must_be_local(store.root, "training, with its checkpoints and caches, needs")
+    return store
 
 
 def positions(seed: int, count: int, start: int = 0) -> Iterator[tuple[int, int]]:

@@ -47,7 +47,11 @@ def desk(
         ),
     ] = "",
     journal: Annotated[
-        str, typer.Option(help="File of the verdict journal; STORE/verdicts.sqlite if left out.")
+        str,
+        typer.Option(
+            help="File of the verdict journal; STORE/verdicts.sqlite if left out (for an object "
+            "store a file of your state folder)."
+        ),
     ] = "",
     exports: Annotated[
         str, typer.Option(help="Folder that exports go to; STORE/exports if left out.")
@@ -133,7 +137,7 @@ def _settings(store: str, run: str, journal: str, curator: str) -> dict[str, str
     opened = open_store(store)
     if run:
         run_about(opened, run)
-    path = Path(journal) if journal else opened.folder("verdicts.sqlite")
+    path = Path(journal) if journal else opened.journal()
     Journal(path).close()
     try:
         curator = curator or getpass.getuser()

@@ -15,6 +15,7 @@ def list_sets(store: StoreArgument) -> None:
     """Every set with its kind and how many labels differ from the source's."""
     import pyarrow.parquet as pq
 
+    from toolkit.places import readable
     from toolkit.store import open_store
     from toolkit.store.labels import ORIGINAL, label_set_path, label_set_recipe, label_sets
 
@@ -23,7 +24,7 @@ def list_sets(store: StoreArgument) -> None:
         if name == ORIGINAL:
             typer.echo(f"{name}: what the source said")
             continue
-        changed = pq.read_metadata(label_set_path(opened, name)).num_rows
+        changed = pq.read_metadata(readable(label_set_path(opened, name))).num_rows
         kind = label_set_recipe(opened, name).get("kind", "?")
         typer.echo(f"{name}: {kind}, {changed:,} labels unlike the source's")
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from toolkit.errors import OutvotedError
 from toolkit.parts import parts
+from toolkit.places import readable
 from toolkit.schema import conform
 from toolkit.store import Store
 from toolkit.store.verdicts import VERDICTS, Entry, Journal, publish, resolve_rows, standing_rows
@@ -74,7 +75,7 @@ class Ledger:
             for file in parts(self._store.folder("verdicts")):
                 if file.name not in self._seen:
                     self._seen.add(file.name)
-                    for row in conform(pq.read_table(file), VERDICTS).to_pylist():
+                    for row in conform(pq.read_table(readable(file)), VERDICTS).to_pylist():
                         self._take(row)
 
     def record(self, entries: Sequence[Entry]) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from toolkit.errors import InputError
+from toolkit.places import place
 from toolkit.store.view import View, view_from_query, view_to_query
 
 SETTINGS = "OUTVOTED_DESK"
@@ -52,7 +53,7 @@ def settings() -> Settings:
         raise InputError("The desk does not know its store; start it with `outvoted app STORE`.")
     given = json.loads(text)
     return Settings(
-        store=Path(given["store"]),
+        store=place(given["store"]),
         run=given.get("run", ""),
         journal=Path(given["journal"]),
         curator=st.session_state.get("curator") or given["curator"],

@@ -16,6 +16,7 @@ from toolkit.export import columns
 from toolkit.export.columns import source_column
 from toolkit.export.plan import Floats, Plan
 from toolkit.export.policy import Policy
+from toolkit.places import readable
 from toolkit.store import Store
 from toolkit.store.images import ImageReader
 from toolkit.store.pseudonyms import namer
@@ -38,7 +39,7 @@ def exported_tables(
     names = np.array(splits, np.str_)
     start = 0
     for file in plan.files:
-        with pq.ParquetFile(file) as opened:
+        with pq.ParquetFile(readable(file)) as opened:
             size = BATCH if policy.images else WIDE_BATCH
             for batch in opened.iter_batches(batch_size=size):
                 rows = np.arange(start, start + batch.num_rows)

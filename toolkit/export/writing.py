@@ -25,6 +25,7 @@ from toolkit.export.provenance import counts, curation
 from toolkit.export.rows import exported_tables
 from toolkit.export.shards import split_name
 from toolkit.parts import UNFINISHED, sync_folder
+from toolkit.places import is_local, place
 from toolkit.store import Store
 from toolkit.store.curation import absent_images
 
@@ -113,7 +114,11 @@ def export_set(
     policy contradicts itself, the format or leaves nothing, an image cannot be had, or the disk
     refuses; nothing is left at `out` then.
     """
-    out = Path(out)
+    out = place(out)
+    if not is_local(out):
+        raise InputError(
+            f"{out} is no folder of this machine; export to one with --out, then copy it there."
+        )
     if out.exists():
         raise InputError(f"{out} exists already; name a new folder with --out.")
     policy = _fitting(policy, form)

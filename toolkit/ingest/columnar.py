@@ -23,7 +23,8 @@ from toolkit.pairs import (
 )
 from toolkit.schema import conform
 from toolkit.store import Store
-from toolkit.store.intake import Holdings, adding, holdings, written
+from toolkit.store.intake import Holdings, holdings, written
+from toolkit.store.locks import adding
 from toolkit.store.pseudonyms import renamed
 
 PART_ROWS = 200_000

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from toolkit.errors import InputError
 from toolkit.pairs import missing_columns
+from toolkit.places import is_local, place, readable
 
 Kind = Literal["parquet", "arrow", "json", "csv"]
 KINDS: dict[str, Kind] = {
@@ -64,7 +65,7 @@ def find_tables(
     InputError (one sentence) on the first that is absent, empty, damaged or of another kind, and
     where all of them together hold no row.
     """
-    files = [found for path in paths for found in _files(Path(path), allowed, what)]
+    files = [found for path in paths for found in _files(place(path), allowed, what)]
     tables = tuple(_opened(path, kind, split) for path, kind, split in files)
     if not sum(table.rows for table in tables):
         raise InputError(f"{files[0][0]} holds no rows; name a {_kinds(allowed)} with pairs in it.")
@@ -233,11 +234,15 @@ def _unreadable(path: Path, kind: Kind) -> str:
 
 
 def _open_parquet(path: Path) -> tuple[pa.Schema, int]:
-    return pq.read_schema(path), pq.read_metadata(path).num_rows
+    return pq.read_schema(readable(path)), pq.read_metadata(readable(path)).num_rows
+
+
+def _mapped(path: Path) -> Any:
+    return pa.memory_map(str(path)) if is_local(path) else path.open("rb")
 
 
 def _open_arrow(path: Path) -> tuple[pa.Schema, int]:
-    with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as stream:
+    with _mapped(path) as source, pa.ipc.open_stream(source) as stream:
         return stream.schema, sum(batch.num_rows for batch in stream)
 
 
@@ -252,7 +257,7 @@ def _open_json(path: Path) -> tuple[pa.Schema, int]:
 
 
 def _csv(path: Path) -> csv.CSVStreamingReader:
-    return csv.open_csv(path, parse_options=csv.ParseOptions(newlines_in_values=True))
+    return csv.open_csv(readable(path), parse_options=csv.ParseOptions(newlines_in_values=True))
 
 
 def _open_csv(path: Path) -> tuple[pa.Schema, int]:
@@ -261,13 +266,13 @@ def _open_csv(path: Path) -> tuple[pa.Schema, int]:
 
 
 def _read_parquet(table: Table, names: list[str], size: int) -> Iterator[pa.RecordBatch]:
-    with pq.ParquetFile(table.path, pre_buffer=False) as opened:
+    with pq.ParquetFile(readable(table.path), pre_buffer=False) as opened:
         for group in range(opened.num_row_groups):  # damage in one group spares the others
             yield from opened.iter_batches(size, row_groups=[group], columns=names)
 
 
 def _read_arrow(table: Table, names: list[str], size: int) -> Iterator[pa.RecordBatch]:
-    with pa.memory_map(str(table.path)) as source, pa.ipc.open_stream(source) as stream:
+    with _mapped(table.path) as source, pa.ipc.open_stream(source) as stream:
         for batch in stream:
             for start in range(0, batch.num_rows, size):
                 yield batch.slice(start, size).select(names)

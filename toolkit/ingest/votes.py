@@ -16,7 +16,8 @@ from toolkit.ingest.rows import Summary, utc
 from toolkit.ingest.tables import Table, find_tables, need_columns, records
 from toolkit.pairs import QUARANTINE, VOTES
 from toolkit.store import Store
-from toolkit.store.intake import adding, held_quarantine, held_votes, written
+from toolkit.store.intake import held_quarantine, held_votes, written
+from toolkit.store.locks import adding
 from toolkit.store.query import read_pairs
 
 CHOICES: dict[object, float] = {

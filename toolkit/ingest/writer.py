@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import pyarrow as pa
@@ -18,9 +17,11 @@ from toolkit.images import content_hash, decode
 from toolkit.ingest.rows import Reference, SourceImage, SourceRow, Summary, Vote, fault, utc
 from toolkit.ingest.waiting import Row, Waiting
 from toolkit.pairs import QUARANTINE, SOURCE_PREFIX, make_comparison_id, make_pair_id
+from toolkit.places import place, why
 from toolkit.store import Store
 from toolkit.store.images import CellReader, image_row, thumbnail_row
-from toolkit.store.intake import adding, holdings
+from toolkit.store.intake import holdings
+from toolkit.store.locks import adding
 
 ImageMode = Literal["copy", "reference"]
 
@@ -139,8 +140,8 @@ class _Intake:
             if isinstance(image.data, Reference) and image.data.row is not None:
                 if image.uid in self._have.images:
                     continue
-                place = (Path(image.data.file), image.data.row, image.data.column or "")
-                sides[f"image_{slot}"] = replace(image, data=self._cells.read(*place) or b"")
+                cell = (place(image.data.file), image.data.row, image.data.column or "")
+                sides[f"image_{slot}"] = replace(image, data=self._cells.read(*cell) or b"")
         return replace(row, **sides) if sides else row
 
     def _decode(self, rows: Iterable[SourceRow]) -> Outcomes:
@@ -250,10 +251,10 @@ def _decoded(side: tuple[str, bytes | Reference | None]) -> _Decoded | str:
     image_id, data = side
     try:
         if isinstance(data, Reference):
-            data = Path(data.file).read_bytes()
+            data = place(data.file).read_bytes()
         decoded = decode(data)
     except InputError as problem:
         return str(problem)
     except OSError as problem:
-        return f"the image file cannot be read ({problem.strerror})"
+        return f"the image file cannot be read ({why(problem)})"
     return _Decoded(image_row(image_id, data or b"", decoded), thumbnail_row(image_id, decoded))

@@ -4,7 +4,6 @@ Nothing is deleted. `repair` moves a part that cannot be read (and what killed w
 STORE/aside/; ingesting the source again brings its rows back.
 """
 
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +16,8 @@ import pyarrow.parquet as pq
 
 from toolkit.images import content_hash
 from toolkit.pairs import IMAGES, PAIRS, QUARANTINE, THUMBNAILS, VOTES
-from toolkit.parts import parts, sync_folder
+from toolkit.parts import move, parts
+from toolkit.places import place, readable
 from toolkit.schema import conform
 from toolkit.store.labels import LABELS, label_sets
 from toolkit.store.layout import Store
@@ -91,11 +91,8 @@ def repair(store: Store, report: Report) -> list[Path]:
     folder = store.folder(ASIDE, time.strftime("%Y%m%d-%H%M%S"))
     for fault in report.faults:
         for file in fault.files:
-            target = folder / file.relative_to(store.root)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            os.rename(file, target)  # noqa: PTH104
-            sync_folder(target.parent)
-            sync_folder(file.parent)
+            target = folder / file.relative_to(store.root).as_posix()
+            move(file, target)
             moved.append(target)
     return moved
 
@@ -120,7 +117,7 @@ def _part_fault(file: Path, schema: pa.Schema | None, bytes_too: bool) -> Fault 
     elif "trajectory" in file.parts or file.parent.name == "verdicts":
         again = "restore it from a copy, or move it aside with --repair"
     try:
-        with pq.ParquetFile(file, page_checksum_verification=True) as opened:
+        with pq.ParquetFile(readable(file), page_checksum_verification=True) as opened:
             names = None if bytes_too else [n for n in opened.schema_arrow.names if n != "bytes"]
             for group in range(opened.num_row_groups):
                 table = opened.read_row_group(group, columns=names)
@@ -210,7 +207,7 @@ def _overlays(con: Connection, store: Store) -> Iterator[Fault]:
         files = sorted(store.run(run).glob("trajectory/rank-*/part-*.parquet"))
         places.append((f"the trajectory of run {run}", files))
         for file in sorted(store.findings(run).glob("*.parquet")):
-            if "pair_id" in pq.read_schema(file).names:
+            if "pair_id" in pq.read_schema(readable(file)).names:
                 places.append((f"finding {file.stem} of run {run}", [file]))
     places.append(("verdicts", parts(store.folder("verdicts"))))
     for what, files in places:
@@ -238,7 +235,7 @@ def _references(store: Store) -> Iterator[Fault]:
             "SELECT ref_file, max(ref_row) AS last, count(*) AS n FROM images"
             " WHERE ref_file IS NOT NULL GROUP BY ref_file ORDER BY ref_file",
         ).to_pylist()
-    gone = [row for row in rows if not Path(row["ref_file"]).exists()]
+    gone = [row for row in rows if not place(row["ref_file"]).exists()]
     if gone:
         yield Fault(
             f"{sum(row['n'] for row in gone):,} images lie in {len(gone):,} files that are not "
@@ -246,11 +243,11 @@ def _references(store: Store) -> Iterator[Fault]:
             "put the files back, or ingest the source anew with --images copy",
         )
     for row in rows:
-        path = Path(row["ref_file"])
+        path = place(row["ref_file"])
         if row in gone or row["last"] is None or path.suffix == ".arrow":
             continue
         try:
-            length = pq.read_metadata(path).num_rows
+            length = pq.read_metadata(readable(path)).num_rows
         except (pa.ArrowException, OSError):
             length = 0
         if length <= row["last"]:
@@ -261,7 +258,7 @@ def _references(store: Store) -> Iterator[Fault]:
 
 
 def _journal(store: Store) -> Iterator[Fault]:
-    path = store.folder("verdicts.sqlite")
+    path = store.journal()
     if not path.exists():
         return
     try:
@@ -280,7 +277,8 @@ def _counts(store: Store) -> dict[str, int]:
     found = {}
     for name in TABLES:
         try:
-            found[name] = sum(pq.read_metadata(f).num_rows for f in parts(store.folder(name)))
+            files = map(readable, parts(store.folder(name)))
+            found[name] = sum(pq.read_metadata(file).num_rows for file in files)
         except (pa.ArrowException, OSError):
             found[name] = -1
     return found | {"label sets": len(label_sets(store)), "runs": len(store.runs())}

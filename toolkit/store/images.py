@@ -18,6 +18,7 @@ from toolkit.errors import InputError
 from toolkit.images import Decoded, thumbnail
 from toolkit.pairs import IMAGES, THUMBNAILS
 from toolkit.parts import parts, write_part
+from toolkit.places import is_local, place, readable
 from toolkit.schema import conform
 from toolkit.store.layout import Store
 
@@ -70,7 +71,7 @@ class ImageReader:
     def __init__(self, store: Store, table: str = "images") -> None:
         self._files = parts(store.folder(table))
         self._cells = CellReader()
-        columns = [pq.read_table(file, columns=["image_id"])[0] for file in self._files]
+        columns = [pq.read_table(readable(file), columns=["image_id"])[0] for file in self._files]
         lengths = [len(column) for column in columns]
         ids = np.array([i.encode() for c in columns for i in c.to_pylist()] or [b""], dtype="S")
         self._order = np.argsort(ids, kind="stable")
@@ -102,7 +103,7 @@ class ImageReader:
         return self._files[file], position - int(self._starts[file])
 
     def _referenced(self, image_id: str, row: dict[str, Any]) -> bytes:
-        source = Path(row.get("ref_file") or "")
+        source = place(row.get("ref_file") or "")
         try:
             if row["ref_row"] is None:
                 return source.read_bytes()
@@ -162,8 +163,9 @@ class CellReader:
             if isinstance(closed, pq.ParquetFile):
                 closed.close()
         if path.suffix == ".arrow":
-            with pa.ipc.open_stream(pa.memory_map(str(path))) as stream:
+            source = pa.memory_map(str(path)) if is_local(path) else path.open("rb")
+            with pa.ipc.open_stream(source) as stream:
                 self._opened[path] = stream.read_all()
         else:
-            self._opened[path] = pq.ParquetFile(path)
+            self._opened[path] = pq.ParquetFile(readable(path))
         return self._opened[path]

@@ -1,8 +1,6 @@
-"""What a store holds already, asked before rows are added to it; and the lock while they are."""
+"""What a store holds already, asked before rows are added to it, and how they reach its parts."""
 
-import fcntl
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +8,7 @@ import pyarrow as pa
 
 from toolkit.errors import StoreError
 from toolkit.parts import write_part
+from toolkit.places import why
 from toolkit.store.images import REFERENCE_GROUP
 from toolkit.store.layout import Store
 from toolkit.store.query import connect, fetch
@@ -62,23 +61,6 @@ def held_quarantine(store: Store) -> set[tuple[str, int | None, str]]:
     return set(zip(*(column.to_pylist() for column in rows.columns), strict=True))
 
 
-@contextmanager
-def adding(store: Store) -> Iterator[None]:
-    """Hold the store for one ingest at a time: two could write the same pair twice.
-
-    StoreError where another ingest holds it. The lock ends with the process, however it ends.
-    """
-    with store.folder(".ingest.lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as problem:
-            raise StoreError(
-                f"Another ingest is writing to {store.root}; wait until it ends, then run this "
-                "command again."
-            ) from problem
-        yield
-
-
 def written(store: Store, tables: Mapping[str, pa.Table]) -> None:
     """Write a part of each table that has rows (images: references alone), in the order given.
 
@@ -96,6 +78,6 @@ def written(store: Store, tables: Mapping[str, pa.Table]) -> None:
 def unwritable(store: Store, problem: OSError) -> StoreError:
     """The sentence for a disk that is full or a folder that may not be written."""
     return StoreError(
-        f"The store {store.root} cannot be written ({problem.strerror}); what is in it is whole. "
+        f"The store {store.root} cannot be written ({why(problem)}); what is in it is whole. "
         "Free space or mend the folder, then run the same command again."
     )

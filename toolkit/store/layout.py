@@ -9,6 +9,7 @@ STORE/store.json        format version and when the store was made
 """
 
 import json
+import os
 import re
 import uuid
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from typing import Any
 
 from toolkit.errors import InputError, StoreError
 from toolkit.parts import unfinished, write_text_whole
+from toolkit.places import is_local, place, why
 
 FORMAT_VERSION = 2
 """1: the first; 2: store.json names the store. See `toolkit.store.migrations`."""
@@ -47,6 +49,13 @@ class Store:
         """Names of the runs, in order of their names."""
         return sorted(p.parent.name for p in self.folder("runs").glob("*/run.json"))
 
+    def journal(self) -> Path:
+        """Where the desk's journal lies unless it is told: always on this machine's own disk."""
+        if is_local(self.root):
+            return self.folder("verdicts.sqlite")
+        states = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+        return Path(states, "outvoted", described(self.root)["store_id"], "verdicts.sqlite")
+
     def unfinished(self) -> list[Path]:
         """Files that killed writers left; readers ignore them."""
         return list(unfinished(self.root))
@@ -64,16 +73,15 @@ def check_name(name: str, what: str) -> str:
 
 def create_store(path: str | Path) -> Store:
     """Make an empty store. StoreError where something already lies there."""
-    root = Path(path)
-    if (root / "store.json").exists():
-        raise StoreError(
-            f"{root} is a store already; add to it with the same command without --new, or name "
-            "another folder."
-        )
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise StoreError(f"{root} exists and is not a store; name an empty or a new folder.")
+    root = place(path)
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        if (root / "store.json").exists():
+            raise StoreError(
+                f"{root} is a store already; add to it with the same command without --new, or "
+                "name another folder."
+            )
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            raise StoreError(f"{root} exists and is not a store; name an empty or a new folder.")
         about = {
             "format": FORMAT_VERSION,
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -82,14 +90,14 @@ def create_store(path: str | Path) -> Store:
         write_text_whole(root / "store.json", json.dumps(about, indent=2) + "\n")
     except OSError as problem:
         raise StoreError(
-            f"No store could be made at {root} ({problem.strerror}); name a folder you may write."
+            f"No store could be made at {root} ({why(problem)}); name a folder you may write."
         ) from problem
     return Store(root)
 
 
 def open_store(path: str | Path) -> Store:
     """Open a store of this format version. StoreError says what lies there instead."""
-    root = Path(path)
+    root = place(path)
     found = described(root)["format"]
     if found != FORMAT_VERSION and found in range(1, FORMAT_VERSION):
         raise StoreError(
@@ -106,7 +114,14 @@ def open_store(path: str | Path) -> Store:
 
 def described(root: Path) -> dict[str, Any]:
     """What store.json says, `format` at the least. StoreError says what lies there instead."""
-    if not root.exists():
+    try:
+        there = root.exists()
+    except OSError as problem:  # an object store that does not answer
+        raise StoreError(
+            f"{root} cannot be reached ({why(problem)}); see that the address, the keys and the "
+            "region are right (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_DEFAULT_REGION)."
+        ) from problem
+    if not there:
         raise StoreError(
             f"There is no store at {root}; `outvoted ingest KIND PATH --store {root}` makes one."
         )
@@ -126,4 +141,11 @@ def described(root: Path) -> dict[str, Any]:
 
 def open_or_create(path: str | Path) -> Store:
     """Open the store at `path`, or make one where nothing lies yet."""
-    return open_store(path) if (Path(path) / "store.json").exists() else create_store(path)
+    return open_store(path) if _is_store(place(path)) else create_store(path)
+
+
+def _is_store(root: Path) -> bool:
+    try:
+        return (root / "store.json").exists()
+    except OSError:  # an object store that does not answer: whoever makes the store says so
+        return False

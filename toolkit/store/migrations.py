@@ -13,8 +13,9 @@ from typing import Any
 
 from toolkit.errors import StoreError
 from toolkit.parts import write_text_whole
-from toolkit.store.intake import adding
+from toolkit.places import place, why
 from toolkit.store.layout import FORMAT_VERSION, Store, described
+from toolkit.store.locks import adding
 
 About = dict[str, Any]
 
@@ -37,7 +38,7 @@ def migrate(
 
     StoreError where it is no store, newer than `to`, being written to, or where a step fails.
     """
-    root = Path(path)
+    root = place(path)
     about = described(root)
     if about["format"] > to:
         raise StoreError(
@@ -52,7 +53,7 @@ def migrate(
                 write_text_whole(root / "store.json", json.dumps(about, indent=2) + "\n")
             except OSError as problem:
                 raise StoreError(
-                    f"{root} could not be brought to format {number} ({problem.strerror}) and is "
+                    f"{root} could not be brought to format {number} ({why(problem)}) and is "
                     f"as it was, of format {number - 1}. Free space or mend the folder, then run "
                     "the same command again."
                 ) from problem

@@ -13,7 +13,9 @@ import pyarrow as pa
 from toolkit.errors import InputError, StoreError
 from toolkit.pairs import SOURCE_PREFIX
 from toolkit.parts import sync_folder
+from toolkit.places import is_local, put
 from toolkit.store.layout import Store
+from toolkit.store.locks import turn
 
 KEY_FILE = "pseudonyms.key"
 _KEY_BYTES = 32
@@ -28,7 +30,11 @@ def pseudonym(key: bytes, annotator: str) -> int:
 def store_key(store: Store) -> bytes:
     """The store's key, made on first use and readable by its owner only."""
     path = store.folder(KEY_FILE)
-    if not path.exists():
+    if not is_local(path):
+        with turn(store):  # there is no link that spares another process's key
+            if not path.exists():
+                put(path, secrets.token_bytes(_KEY_BYTES))
+    elif not path.exists():
         _make(path)
     key = path.read_bytes()
     if len(key) != _KEY_BYTES:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from toolkit import pairs as records
 from toolkit.errors import StoreError
 from toolkit.parts import parts
+from toolkit.places import filesystem_of, is_local
 from toolkit.store.labels import ORIGINAL, label_set_path
 from toolkit.store.layout import Store
 from toolkit.trajectory import TRAJECTORY
@@ -40,6 +41,8 @@ def connect(store: Store) -> Connection:
         }
     )
     con.execute("SET TimeZone = 'UTC'")
+    if not is_local(store.root):
+        con.register_filesystem(filesystem_of(store.root))
     for name, schema in _TABLES.items():
         add_view(con, name, parts(store.folder(name)), schema)
     return con

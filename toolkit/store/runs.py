@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from toolkit.errors import StoreError
 from toolkit.parts import write_text_whole, write_whole
+from toolkit.places import readable
 from toolkit.store.layout import Store, check_name
 
 
@@ -67,7 +68,7 @@ def read_findings(store: Store, run: str, name: str) -> pa.Table:
             f"Run {run!r} has no finding {name!r} (findings: {known}); "
             f"`outvoted analyze {store.root} --run {run}` computes them."
         )
-    return pq.read_table(path)
+    return pq.read_table(readable(path))
 
 
 def findings_about(store: Store, run: str, name: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from toolkit.errors import StoreError
+from toolkit.places import readable
 from toolkit.store.labels import ORIGINAL
 from toolkit.store.layout import Store
 from toolkit.store.query import add_labels, add_trajectory, connect, fetch, quoted
@@ -42,7 +43,7 @@ def trajectory_parts(store: Store, run: str) -> list[Part]:
 
 def _part(path: Path) -> Part:
     try:
-        about = pq.read_metadata(path)
+        about = pq.read_metadata(readable(path))
         place = about.schema.names.index("step")
     except (OSError, pa.ArrowInvalid, ValueError) as problem:
         raise StoreError(
@@ -51,7 +52,7 @@ def _part(path: Path) -> Part:
         ) from problem
     groups = [about.row_group(k).column(place).statistics for k in range(about.num_row_groups)]
     if about.num_rows and not all(group is not None and group.has_min_max for group in groups):
-        steps = pq.read_table(path, columns=["step"])["step"].to_numpy()
+        steps = pq.read_table(readable(path), columns=["step"])["step"].to_numpy()
         return Part(path, path.parent.name, about.num_rows, int(steps.min()), int(steps.max()))
     first = min((group.min for group in groups), default=0)
     last = max((group.max for group in groups), default=0)

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from toolkit.errors import InputError, StoreError
 from toolkit.parts import parts, write_part
+from toolkit.places import readable
 from toolkit.schema import column, conform
 from toolkit.store.layout import Store
 
@@ -237,7 +238,7 @@ def _last_published(store: Store, journal: str) -> int:
         if named:
             last = max(last, int(named[2])) if named[1] == journal else last
             continue
-        table = pq.read_table(file, columns=["journal", "sequence"])
+        table = pq.read_table(readable(file), columns=["journal", "sequence"])
         mine = table.filter(pc.equal(table["journal"], journal))
         last = max(last, pc.max(mine["sequence"]).as_py() or 0)
     return last
@@ -245,7 +246,7 @@ def _last_published(store: Store, journal: str) -> int:
 
 def _published(store: Store) -> pa.Table:
     files = parts(store.folder("verdicts"))
-    tables = [conform(pq.read_table(file), VERDICTS) for file in files]
+    tables = [conform(pq.read_table(readable(file)), VERDICTS) for file in files]
     return pa.concat_tables(tables) if tables else VERDICTS.empty_table()
 
 

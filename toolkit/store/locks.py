@@ -1,0 +1,104 @@
+"""Who may add to a store: one ingest, or the shards of one, which take turns to write.
+
+On a file system these are locks of the system's, which end with their process, however it ends. An
+object store has none: there a marker is put, and whoever then sees another's takes his own away
+and waits or gives up, so that two never hold it (listings of S3 are consistent). A killed process
+leaves its marker, and the sentence says how to remove it.
+"""
+
+import fcntl
+import json
+import os
+import random
+import socket
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from toolkit.errors import StoreError
+from toolkit.places import is_local, put
+from toolkit.store.layout import Store
+
+_PATIENCE = 600.0
+"""Seconds that a shard waits for its turn in an object store; a turn takes seconds."""
+
+
+@contextmanager
+def adding(store: Store, *, shard: bool = False) -> Iterator[None]:
+    """Hold the store for one ingest at a time, or for shards: two could write the same pair twice.
+
+    StoreError where another ingest holds it.
+    """
+    if is_local(store.root):
+        with store.folder(".ingest.lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, (fcntl.LOCK_SH if shard else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            except OSError as problem:
+                raise StoreError(
+                    f"Another ingest is writing to {store.root}; wait until it ends, then run this "
+                    "command again."
+                ) from problem
+            yield
+        return
+    mine = _marker(store, "shard" if shard else "whole")
+    try:
+        if other := _other(store, mine, ("whole",) if shard else ("whole", "shard")):
+            raise StoreError(_taken(store, other))
+        yield
+    finally:
+        mine.unlink(missing_ok=True)
+
+
+@contextmanager
+def turn(store: Store) -> Iterator[None]:
+    """Wait until no other shard writes, and keep the others waiting meanwhile."""
+    if is_local(store.root):
+        with store.folder(".ingest.turn").open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        return
+    deadline = time.monotonic() + _PATIENCE
+    while other := _other(store, mine := _marker(store, "turn"), ("turn",)):
+        mine.unlink(missing_ok=True)
+        if time.monotonic() > deadline:
+            raise StoreError(_taken(store, other))
+        time.sleep(random.uniform(0.05, 0.5))
+    try:
+        yield
+    finally:
+        mine.unlink(missing_ok=True)
+
+
+def _marker(store: Store, kind: str) -> Path:
+    path = store.folder(".ingest", f"{kind}-{uuid.uuid4().hex}.json")
+    began = datetime.now(UTC).isoformat(timespec="seconds")
+    about = {"host": socket.gethostname(), "process": os.getpid(), "began": began}
+    try:
+        put(path, json.dumps(about).encode())
+    except OSError as problem:
+        raise StoreError(
+            f"The store {store.root} cannot be written ({problem}); mend the rights or the "
+            "connection, then run the same command again."
+        ) from problem
+    return path
+
+
+def _other(store: Store, mine: Path, kinds: tuple[str, ...]) -> Path | None:
+    there = store.folder(".ingest").glob("*.json")
+    found = (p for p in there if p.name != mine.name and p.name.split("-")[0] in kinds)
+    return next(found, None)
+
+
+def _taken(store: Store, marker: Path) -> str:
+    try:
+        about = json.loads(marker.read_text())
+        who = f"process {about['process']} on {about['host']}, since {about['began']}"
+    except (OSError, ValueError, KeyError):
+        who = "it ended this moment"
+    return (
+        f"Another ingest is writing to {store.root} ({who}); wait until it ends, or, if it was "
+        f"killed, delete {marker}; then run this command again."
+    )
