@@ -13,6 +13,7 @@ from app.cli.ingesting import (
     NewOption,
     PathsArgument,
     PseudonymsOption,
+    ShardOption,
     SplitOption,
     StoreOption,
     take_in,
@@ -35,14 +36,16 @@ def pickapic(
     limit: LimitOption = None,
     split: SplitOption = None,
     pseudonyms: PseudonymsOption = False,
+    shard: ShardOption = None,
     new: NewOption = False,
 ) -> None:
     """Pick-a-Pic v1 or v2, with or without images."""
+    from toolkit.dealing import read_shard
     from toolkit.ingest.pickapic import ingest_pickapic, open_pickapic
     from toolkit.ingest.rows import check_split
 
     check_split(split)
-    source = open_pickapic(paths)
+    source = open_pickapic(paths, shard=read_shard(shard))
     take_in(
         store,
         new,
@@ -52,6 +55,7 @@ def pickapic(
         images=images.value,
         split=split,
         limit=limit,
+        shard=shard,
         pseudonyms=pseudonyms,
     )
 
@@ -65,14 +69,16 @@ def hpd(
     limit: LimitOption = None,
     split: SplitOption = None,
     pseudonyms: PseudonymsOption = False,
+    shard: ShardOption = None,
     new: NewOption = False,
 ) -> None:
     """HPDv2's train.json and test.json, or HPDv3's lists."""
+    from toolkit.dealing import read_shard
     from toolkit.ingest.hpd import ingest_hpd, open_hpd
     from toolkit.ingest.rows import check_split
 
     check_split(split)
-    source = open_hpd(paths, images_dir)
+    source = open_hpd(paths, images_dir, shard=read_shard(shard))
     take_in(
         store,
         new,
@@ -82,6 +88,7 @@ def hpd(
         images=images.value,
         split=split,
         limit=limit,
+        shard=shard,
         pseudonyms=pseudonyms,
     )
 
@@ -94,14 +101,16 @@ def imagereward(
     images: ImagesOption = Images.copy,
     limit: LimitOption = None,
     split: SplitOption = None,
+    shard: ShardOption = None,
     new: NewOption = False,
 ) -> None:
     """ImageReward's rankings, or ImageRewardDB's rows of images."""
+    from toolkit.dealing import read_shard
     from toolkit.ingest.imagereward import ingest_imagereward, open_imagereward
     from toolkit.ingest.rows import check_split
 
     check_split(split)
-    source = open_imagereward(paths, images_dir)
+    source = open_imagereward(paths, images_dir, shard=read_shard(shard))
     take_in(
         store,
         new,
@@ -111,6 +120,7 @@ def imagereward(
         images=images.value,
         split=split,
         limit=limit,
+        shard=shard,
     )
 
 
@@ -123,14 +133,16 @@ def image_preferences(
     limit: LimitOption = None,
     split: SplitOption = None,
     pseudonyms: PseudonymsOption = False,
+    shard: ShardOption = None,
     new: NewOption = False,
 ) -> None:
     """open-image-preferences: the annotators' answers, or the binarised form."""
+    from toolkit.dealing import read_shard
     from toolkit.ingest.image_preferences import ingest_image_preferences, open_image_preferences
     from toolkit.ingest.rows import check_split
 
     check_split(split)
-    source = open_image_preferences(paths, images_dir)
+    source = open_image_preferences(paths, images_dir, shard=read_shard(shard))
     take_in(
         store,
         new,
@@ -140,6 +152,7 @@ def image_preferences(
         images=images.value,
         split=split,
         limit=limit,
+        shard=shard,
         pseudonyms=pseudonyms,
     )
 
@@ -161,9 +174,11 @@ def ratings(
     ] = None,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "train",
     images: ImagesOption = Images.copy,
+    shard: ShardOption = None,
     new: NewOption = False,
 ) -> None:
     """A table of per-image scores: same-prompt pairs by their gap (source: mos)."""
+    from toolkit.dealing import read_shard
     from toolkit.ingest.ratings import Ratings, count_pairs, ingest_ratings, open_ratings
 
     source = open_ratings(
@@ -177,6 +192,15 @@ def ratings(
             min_gap,
             split,
             model_pattern,
-        )
+        ),
+        shard=read_shard(shard),
     )
-    take_in(store, new, count_pairs(source), ingest_ratings, source, images=images.value)
+    take_in(
+        store,
+        new,
+        count_pairs(source),
+        ingest_ratings,
+        source,
+        images=images.value,
+        shard=shard,
+    )

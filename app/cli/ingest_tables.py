@@ -13,6 +13,7 @@ from app.cli.ingesting import (
     NewOption,
     PathsArgument,
     PseudonymsOption,
+    ShardOption,
     SplitOption,
     StoreOption,
     take_in,
@@ -44,9 +45,11 @@ def chosen_rejected(
     limit: LimitOption = None,
     split: SplitOption = None,
     pseudonyms: PseudonymsOption = False,
+    shard: ShardOption = None,
     new: NewOption = False,
 ) -> None:
     """A table of prompt, chosen, rejected: Parquet, JSON, CSV, or a folder `datasets` saved."""
+    from toolkit.dealing import read_shard
     from toolkit.ingest.chosen_rejected import (
         Columns,
         ingest_chosen_rejected,
@@ -62,7 +65,7 @@ def chosen_rejected(
         label_column,
         annotator=annotator_column,
     )
-    source = open_chosen_rejected(paths, columns, images_dir=images_dir)
+    source = open_chosen_rejected(paths, columns, images_dir=images_dir, shard=read_shard(shard))
     take_in(
         store,
         new,
@@ -72,6 +75,7 @@ def chosen_rejected(
         images=images.value,
         split=split,
         limit=limit,
+        shard=shard,
         pseudonyms=pseudonyms,
     )
 
@@ -86,14 +90,16 @@ def folders(
     images: ImagesOption = Images.copy,
     limit: LimitOption = None,
     split: SplitOption = None,
+    shard: ShardOption = None,
     new: NewOption = False,
 ) -> None:
     """Two folders of equally named images, and a caption for each name."""
+    from toolkit.dealing import read_shard
     from toolkit.ingest.folders import ingest_folders, open_folders
     from toolkit.ingest.rows import check_split
 
     check_split(split)
-    source = open_folders(chosen, rejected, captions)
+    source = open_folders(chosen, rejected, captions, shard=read_shard(shard))
     take_in(
         store,
         new,
@@ -103,6 +109,7 @@ def folders(
         images=images.value,
         split=split,
         limit=limit,
+        shard=shard,
     )
 
 

@@ -30,6 +30,10 @@ LimitOption = Annotated[int | None, typer.Option(min=1, help="Read only the firs
 SplitOption = Annotated[
     str | None, typer.Option(help="train, validation or test; else as the source says.")
 ]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(help="i/n: only every n-th piece of the source, from i = 0; several at once."),
+]
 FolderOption = Annotated[
     str | None, typer.Option(help="Where the paths in the file begin; else its own folder.")
 ]
@@ -46,6 +50,7 @@ def take_in(
     source: object,
     *,
     pseudonyms: bool | None = None,
+    shard: str | None = None,
     **options: object,
 ) -> None:
     """Open or make the store, ingest with a bar, print the summary.
@@ -63,6 +68,8 @@ def take_in(
         total = min(limit, total)
     with _progress(total) as progress:
         summary = ingest(opened, source, progress=progress, **options)
+    if shard is not None:
+        typer.echo(f"shard {shard} of the source:")
     _report(opened, summary)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from toolkit.dealing import Shard
 from toolkit.errors import InputError
 from toolkit.ingest.cells import cell_image, holds_bytes, is_image_column
 from toolkit.ingest.rows import SourceRow, Summary, check_split, utc
@@ -63,9 +64,10 @@ def open_chosen_rejected(
     *,
     images_dir: str | Path | None = None,
     source: str = SOURCE,
+    shard: Shard | None = None,
 ) -> ChosenRejected:
     """Find and check the tables. InputError (one sentence) on the first that will not do."""
-    tables = find_tables(paths, what="a table of chosen and rejected images")
+    tables = find_tables(paths, what="a table of chosen and rejected images", shard=shard)
     for table in tables:
         need_columns(table, columns.needed, REMEDY)
         for name in (columns.chosen, columns.rejected):

@@ -23,7 +23,7 @@ from toolkit.pairs import (
 )
 from toolkit.schema import conform
 from toolkit.store import Store
-from toolkit.store.intake import Holdings, holdings, written
+from toolkit.store.intake import Holdings, holdings, without, writing, written
 from toolkit.store.locks import adding
 from toolkit.store.pseudonyms import renamed
 
@@ -61,7 +61,7 @@ def ingest_columns(
     """Add every batch to the store, as `ingest_rows` would with images absent or by reference."""
     summary = Summary()
     waiting: list[dict[str, pa.Table]] = []
-    with adding(store):
+    with adding(store, together=True):
         have = holdings(store)
         try:
             for batch in batches:
@@ -70,21 +70,32 @@ def ingest_columns(
                     tables |= renamed(tables["votes"], tables["pairs"], pseudonyms, personal)
                 waiting.append(tables)
                 if sum(table.num_rows for held in waiting for table in held.values()) >= part_rows:
-                    _flush(store, waiting)
+                    _flush(store, have, waiting, summary)
                 if progress:
                     progress(batch.own.num_rows)
         finally:
-            _flush(store, waiting)
+            _flush(store, have, waiting, summary)
     return summary
 
 
-def _flush(store: Store, waiting: list[dict[str, pa.Table]]) -> None:
+def _flush(
+    store: Store, have: Holdings, waiting: list[dict[str, pa.Table]], summary: Summary
+) -> None:
     """Write what waits as one part a table, pairs last, and empty the list."""
+    if not waiting:
+        return
     tables = {
         name: pa.concat_tables([held[name] for held in waiting], promote_options="permissive")
-        for name in (waiting[0] if waiting else ())
+        for name in waiting[0]
     }
-    written(store, tables)
+    with writing(store, have) as news:
+        if news.pairs or news.images or news.votes_alone or news.quarantine:
+            fresh = without(tables, news)
+            summary.images -= tables["images"].num_rows - fresh["images"].num_rows
+            ours = pc.is_in(tables["pairs"]["pair_id"], fresh["pairs"]["pair_id"])
+            summary.brought_meanwhile(tables["pairs"].filter(pc.invert(ours))["label"].to_pylist())
+            tables = fresh
+        written(store, tables)
     waiting.clear()
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from toolkit.dealing import Shard
 from toolkit.errors import InputError
 from toolkit.ingest.cells import file_image
 from toolkit.ingest.rows import SourceRow, Summary, check_split
@@ -38,7 +39,11 @@ class ImageFolders:
 
 
 def open_folders(
-    chosen: str | Path, rejected: str | Path, captions: str | Path | None = None
+    chosen: str | Path,
+    rejected: str | Path,
+    captions: str | Path | None = None,
+    *,
+    shard: Shard | None = None,
 ) -> ImageFolders:
     """Match the two folders by name (without suffix). InputError where nothing matches."""
     folders = [Path(chosen), Path(rejected)]
@@ -52,7 +57,11 @@ def open_folders(
             f"No image of {folders[0]} has a partner of the same name in {folders[1]} "
             f"({len(found[0])} and {len(found[1])} images); give partners equal names."
         )
-    pairs = tuple((found[0][name], found[1][name]) for name in names)
+    pairs = tuple(
+        (found[0][name], found[1][name])
+        for place, name in enumerate(names)
+        if shard is None or shard.has(place)
+    )
     alone = len(found[0].keys() ^ found[1].keys())
     return ImageFolders(folders[0], folders[1], Path(captions) if captions else None, pairs, alone)
 

@@ -10,12 +10,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+from toolkit.dealing import Shard
 from toolkit.errors import InputError
 from toolkit.ingest.cells import path_image
 from toolkit.ingest.chosen_rejected import checked_folder
 from toolkit.ingest.ranked import Ranking, ranked_pairs
 from toolkit.ingest.rows import SourceRow, Summary, Vote, check_split
-from toolkit.ingest.tables import Table, find_tables, records
+from toolkit.ingest.tables import Kind, Table, find_tables, records
 from toolkit.ingest.writer import ImageMode, ingest_rows
 from toolkit.store import Store
 
@@ -49,9 +50,15 @@ class HpdFiles:
         return any(form == "test" for _, form in self.tables)
 
 
-def open_hpd(paths: Sequence[str | Path], images_dir: str | Path | None = None) -> HpdFiles:
+def open_hpd(
+    paths: Sequence[str | Path],
+    images_dir: str | Path | None = None,
+    *,
+    shard: Shard | None = None,
+) -> HpdFiles:
     """Find the files and tell their form. InputError on one that has none of the three."""
-    tables = find_tables(paths, allowed=("json", "parquet", "arrow"), what="HPD's annotation list")
+    kinds: tuple[Kind, ...] = ("json", "parquet", "arrow")
+    tables = find_tables(paths, allowed=kinds, what="HPD's annotation list", shard=shard)
     known = tuple((table, _form(table)) for table in tables)
     return HpdFiles(known, checked_folder(images_dir), sum(table.rows for table in tables))
 

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from toolkit.dealing import Shard
 from toolkit.errors import InputError
 from toolkit.ingest.cells import cell_image
 from toolkit.ingest.chosen_rejected import (
@@ -31,12 +32,15 @@ STATUSES = (".status", "_status")
 
 
 def open_image_preferences(
-    paths: Sequence[str | Path], images_dir: str | Path | None = None
+    paths: Sequence[str | Path],
+    images_dir: str | Path | None = None,
+    *,
+    shard: Shard | None = None,
 ) -> ChosenRejected:
     """Find the tables and tell their form. InputError on one that has neither."""
-    tables = find_tables(paths, what="a table of image preferences")
+    tables = find_tables(paths, what="a table of image preferences", shard=shard)
     if all({"prompt", "chosen", "rejected"} <= set(table.schema.names) for table in tables):
-        return open_chosen_rejected(paths, images_dir=images_dir, source=SOURCE)
+        return open_chosen_rejected(paths, images_dir=images_dir, source=SOURCE, shard=shard)
     for table in tables:
         names = table.schema.names
         if not {"prompt", "image_1", "image_2"} <= set(names) or _responses(table) is None:

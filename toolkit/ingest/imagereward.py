@@ -4,11 +4,12 @@ Every two images of a ranking become a pair, ties among them; ranks stay beside 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from toolkit.dealing import Shard
 from toolkit.errors import InputError
 from toolkit.ingest.cells import cell_image, path_image
 from toolkit.ingest.chosen_rejected import checked_folder
@@ -37,10 +38,13 @@ class ImageRewardFiles:
 
 
 def open_imagereward(
-    paths: Sequence[str | Path], images_dir: str | Path | None = None
+    paths: Sequence[str | Path],
+    images_dir: str | Path | None = None,
+    *,
+    shard: Shard | None = None,
 ) -> ImageRewardFiles:
     """Find the files and tell their form. InputError on one that has neither."""
-    tables = find_tables(paths, what="ImageReward's list of rankings or images")
+    tables = find_tables(paths, what="ImageReward's list of rankings or images", shard=shard)
     for table in tables:
         names = table.schema.names
         per_image = all(n in names for n in PER_IMAGE) and any(n in names for n in IMAGE)
@@ -110,10 +114,13 @@ def _of_images(table: Table, folder: Path, split: str | None, file: str) -> Iter
     by_prompt: dict[str, list[tuple[int, dict[str, Any]]]] = {}
     blobs = "image" in table.schema.names
     names = [name for name in table.schema.names if name != "image" or table.kind == "json"]
-    for number, row in records(table, names):
+    # A ranking may lie across units, so the rankings are dealt out, and every row is looked at.
+    for number, row in records(replace(table, shard=None), names):
         by_prompt.setdefault(str(row["prompt_id"]), []).append((number, row))
     own = {*PER_IMAGE, *IMAGE, *WHOLE}
-    for prompt_id, rows in by_prompt.items():
+    for place, (prompt_id, rows) in enumerate(by_prompt.items()):
+        if not table.deals(place):
+            continue
         first = rows[0][1]
         yield Ranking(
             prompt=first["prompt"],

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from toolkit.dealing import Shard
 from toolkit.errors import InputError
 from toolkit.ingest.columnar import SourceColumns, ingest_columns
 from toolkit.ingest.rows import Reference, SourceImage, SourceRow, Summary, check_split, utc
@@ -51,9 +52,9 @@ class PickapicFiles:
     """Arrow types of the columns that are kept as src_NAME."""
 
 
-def open_pickapic(paths: Sequence[str | Path]) -> PickapicFiles:
+def open_pickapic(paths: Sequence[str | Path], *, shard: Shard | None = None) -> PickapicFiles:
     """Find and check the files. InputError (one sentence) on the first that will not do."""
-    tables = find_tables(paths, allowed=("parquet", "arrow"), what="Pick-a-Pic")
+    tables = find_tables(paths, allowed=("parquet", "arrow"), what="Pick-a-Pic", shard=shard)
     for table in tables:
         _check(table)
     with_images = {all(name in table.schema.names for name in IMAGES) for table in tables}

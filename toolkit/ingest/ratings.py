@@ -8,7 +8,7 @@ every score column of the same table.
 import math
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
+from toolkit.dealing import Shard
 from toolkit.errors import InputError
 from toolkit.ingest.rows import Reference, SourceImage, SourceRow, Summary, check_split
 from toolkit.ingest.writer import ImageMode, ingest_rows
@@ -54,7 +55,7 @@ class RatedImages:
     types: dict[str, pa.DataType] = field(default_factory=dict)
 
 
-def open_ratings(ratings: Ratings) -> RatedImages:
+def open_ratings(ratings: Ratings, *, shard: Shard | None = None) -> RatedImages:
     """Read and check the table (scores only: images are not touched). InputError says why not."""
     table = _table(Path(ratings.table))
     named = (ratings.image_column, ratings.prompt_column, ratings.score_column, ratings.sd_column)
@@ -76,7 +77,11 @@ def open_ratings(ratings: Ratings) -> RatedImages:
     if not ratings.min_gap >= 0:
         raise InputError(f"--min-gap is {ratings.min_gap}; it must be 0 or more.")
     check_split(ratings.split)
-    return _grouped(ratings, table)
+    rated = _grouped(ratings, table)
+    if shard is not None:  # prompts are dealt out
+        dealt = (item for k, item in enumerate(rated.by_prompt.items()) if shard.has(k))
+        rated = replace(rated, by_prompt=dict(dealt))
+    return rated
 
 
 def ingest_ratings(

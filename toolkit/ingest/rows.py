@@ -1,7 +1,7 @@
 """What a source hands to the writer: rows, images and the count of what became of them."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -86,6 +86,13 @@ class Summary:
     """Why rows were quarantined, details in brackets left off."""
     notes: list[str] = field(default_factory=list)
     """Sentences about what the source left out before it made rows."""
+
+    def brought_meanwhile(self, labels: Sequence[float | None]) -> None:
+        """Kept pairs of these labels turn out to be duplicates: another ingest was faster."""
+        self.kept -= len(labels)
+        self.duplicate += len(labels)
+        self.tied -= sum(label == 0.5 for label in labels)
+        self.unlabelled -= sum(label is None for label in labels)
 
     def lines(self) -> list[str]:
         """The summary as a person reads it, one fact a line."""

@@ -6,9 +6,9 @@ whatever a file's size. JSON is a list of records in one file, or a record a lin
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
+from toolkit.dealing import Shard
 from toolkit.errors import InputError
 from toolkit.pairs import missing_columns
 from toolkit.places import is_local, place, readable
@@ -50,8 +51,16 @@ class Table:
     kind: Kind
     schema: pa.Schema
     rows: int
+    """Of the shard, where there is one."""
     split: str | None = None
     """Name of the split whose folder of a saved DatasetDict the file lies in."""
+    number: int = 0
+    """Among the files of the source."""
+    shard: Shard | None = None
+
+    def deals(self, unit: int) -> bool:
+        """Whether a unit (row group, batch or JSON record) is read at all."""
+        return self.shard is None or self.shard.has(self.number + unit)
 
 
 def find_tables(
@@ -59,17 +68,28 @@ def find_tables(
     *,
     allowed: Sequence[Kind] = ("parquet", "arrow", "json", "csv"),
     what: str = "a table of pairs",
+    shard: Shard | None = None,
 ) -> tuple[Table, ...]:
     """Every file named, and of folders every file of an allowed kind, in order of their names.
+
+    Under a shard, units are dealt out: a Parquet file's row groups, an Arrow or CSV file's batches,
+    a JSON file's records; the first unit of each file to another shard.
 
     InputError (one sentence) on the first that is absent, empty, damaged or of another kind, and
     where all of them together hold no row.
     """
     files = [found for path in paths for found in _files(place(path), allowed, what)]
-    tables = tuple(_opened(path, kind, split) for path, kind, split in files)
-    if not sum(table.rows for table in tables):
+    opened = [_opened(path, kind) for path, kind, _ in files]
+    if not any(any(units) for _, units in opened):
         raise InputError(f"{files[0][0]} holds no rows; name a {_kinds(allowed)} with pairs in it.")
-    return tables
+    tables = []
+    for number, ((path, kind, split), (schema, units)) in enumerate(
+        zip(files, opened, strict=True)
+    ):
+        table = Table(path, kind, schema, 0, split, number, shard)
+        rows = sum(size for unit, size in enumerate(units) if table.deals(unit))
+        tables.append(replace(table, rows=rows))
+    return tuple(tables)
 
 
 def need_columns(table: Table, needed: Sequence[str], remedy: str) -> None:
@@ -91,8 +111,9 @@ def batches(
     names = table.schema.names if columns is None else list(columns)
     done = 0
     with _damage(table, lambda: done):
-        for batch in _READERS[table.kind](table, names, size):
-            yield done, batch
+        for first, batch in _READERS[table.kind](table, names, size):
+            done = first
+            yield first, batch
             done += batch.num_rows
 
 
@@ -105,7 +126,8 @@ def records(
         number = 0
         with _damage(table, lambda: number):
             for number, record in enumerate(json_records(table.path)):
-                yield number, {name: record.get(name) for name in names}
+                if table.deals(number):
+                    yield number, {name: record.get(name) for name in names}
         return
     for first, batch in batches(table, names):
         values = [plain(column).to_pylist() for column in batch.columns]
@@ -215,14 +237,14 @@ def _kinds(allowed: Sequence[Kind]) -> str:
     return ", ".join(NAMES[kind] for kind in allowed[:-1]) + f" or {NAMES[allowed[-1]]} file"
 
 
-def _opened(path: Path, kind: Kind, split: str | None) -> Table:
+def _opened(path: Path, kind: Kind) -> tuple[pa.Schema, list[int]]:
+    """Columns, and the rows of each unit."""
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes); fetch it again.")
     try:
-        schema, rows = _OPENERS[kind](path)
+        return _OPENERS[kind](path)
     except (pa.ArrowException, OSError, ValueError) as problem:
         raise InputError(_unreadable(path, kind)) from problem
-    return Table(path, kind, schema, rows, split)
 
 
 def _unreadable(path: Path, kind: Kind) -> str:
@@ -233,56 +255,72 @@ def _unreadable(path: Path, kind: Kind) -> str:
     return f"{path} {what}; fetch it again or name another file."
 
 
-def _open_parquet(path: Path) -> tuple[pa.Schema, int]:
-    return pq.read_schema(readable(path)), pq.read_metadata(readable(path)).num_rows
+def _open_parquet(path: Path) -> tuple[pa.Schema, list[int]]:
+    about = pq.read_metadata(readable(path))
+    units = [about.row_group(group).num_rows for group in range(about.num_row_groups)]
+    return pq.read_schema(readable(path)), units
 
 
 def _mapped(path: Path) -> Any:
     return pa.memory_map(str(path)) if is_local(path) else path.open("rb")
 
 
-def _open_arrow(path: Path) -> tuple[pa.Schema, int]:
+def _open_arrow(path: Path) -> tuple[pa.Schema, list[int]]:
     with _mapped(path) as source, pa.ipc.open_stream(source) as stream:
-        return stream.schema, sum(batch.num_rows for batch in stream)
+        return stream.schema, [batch.num_rows for batch in stream]
 
 
-def _open_json(path: Path) -> tuple[pa.Schema, int]:
+def _open_json(path: Path) -> tuple[pa.Schema, list[int]]:
     """Column names in order of their first appearance; types are Python's own, and stay open."""
     names: dict[str, None] = {}
     rows = 0
     for record in json_records(path):
         rows += 1
         names.update(dict.fromkeys(record))
-    return pa.schema([(name, pa.null()) for name in names]), rows
+    return pa.schema([(name, pa.null()) for name in names]), [1] * rows
 
 
 def _csv(path: Path) -> csv.CSVStreamingReader:
     return csv.open_csv(readable(path), parse_options=csv.ParseOptions(newlines_in_values=True))
 
 
-def _open_csv(path: Path) -> tuple[pa.Schema, int]:
+def _open_csv(path: Path) -> tuple[pa.Schema, list[int]]:
     with _csv(path) as stream:
-        return stream.schema, sum(batch.num_rows for batch in stream)
+        return stream.schema, [batch.num_rows for batch in stream]
 
 
-def _read_parquet(table: Table, names: list[str], size: int) -> Iterator[pa.RecordBatch]:
+def _read_parquet(
+    table: Table, names: list[str], size: int
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    first = 0
     with pq.ParquetFile(readable(table.path), pre_buffer=False) as opened:
         for group in range(opened.num_row_groups):  # damage in one group spares the others
-            yield from opened.iter_batches(size, row_groups=[group], columns=names)
+            if table.deals(group):
+                start = first
+                for batch in opened.iter_batches(size, row_groups=[group], columns=names):
+                    yield start, batch
+                    start += batch.num_rows
+            first += opened.metadata.row_group(group).num_rows
 
 
-def _read_arrow(table: Table, names: list[str], size: int) -> Iterator[pa.RecordBatch]:
+def _read_arrow(table: Table, names: list[str], size: int) -> Iterator[tuple[int, pa.RecordBatch]]:
     with _mapped(table.path) as source, pa.ipc.open_stream(source) as stream:
-        for batch in stream:
-            for start in range(0, batch.num_rows, size):
-                yield batch.slice(start, size).select(names)
+        yield from _sliced(table, stream, names, size)
 
 
-def _read_csv(table: Table, names: list[str], size: int) -> Iterator[pa.RecordBatch]:
+def _read_csv(table: Table, names: list[str], size: int) -> Iterator[tuple[int, pa.RecordBatch]]:
     with _csv(table.path) as stream:
-        for batch in stream:
-            for start in range(0, batch.num_rows, size):
-                yield batch.slice(start, size).select(names)
+        yield from _sliced(table, stream, names, size)
+
+
+def _sliced(
+    table: Table, stream: Iterable[pa.RecordBatch], names: list[str], size: int
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    first = 0
+    for unit, batch in enumerate(stream):
+        for start in range(0, batch.num_rows if table.deals(unit) else 0, size):
+            yield first + start, batch.slice(start, size).select(names)
+        first += batch.num_rows
 
 
 _OPENERS = {"parquet": _open_parquet, "arrow": _open_arrow, "json": _open_json, "csv": _open_csv}

@@ -6,11 +6,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from toolkit.ingest.rows import Summary
 from toolkit.pairs import PAIRS, QUARANTINE, SOURCE_PREFIX, VOTES
 from toolkit.parts import write_part
 from toolkit.store import Store
 from toolkit.store.images import write_images, write_thumbnails
-from toolkit.store.intake import unwritable
+from toolkit.store.intake import Holdings, unwritable, writing
 
 Row = dict[str, Any]
 
@@ -20,6 +21,7 @@ class Waiting:
     """Rows as of the tables' schemas; pairs carry src_ columns beside them."""
 
     store: Store
+    have: Holdings
     extra_types: Mapping[str, pa.DataType] = field(default_factory=dict)
     pairs: list[Row] = field(default_factory=list)
     votes: list[Row] = field(default_factory=list)
@@ -40,25 +42,38 @@ class Waiting:
             self.thumbnails.append(thumbnail)
             self.size += len(thumbnail["bytes"])
 
-    def flush(self) -> None:
-        """Write what waits, pairs last. StoreError where the disk refuses.
+    def flush(self, summary: Summary) -> None:
+        """Write what waits and no other ingest brought meanwhile, pairs last.
 
         Each list is emptied as it is written, so that trying again writes nothing twice.
+        StoreError where the disk refuses.
         """
+        if not len(self):
+            return
         try:
-            for held, write in (
-                (self.thumbnails, write_thumbnails),
-                (self.images, write_images),
-                (self.votes, _writer("votes", VOTES)),
-                (self.quarantine, _writer("quarantine", QUARANTINE)),
-                (self.pairs, self._write_pairs),
-            ):
-                if held:
-                    write(self.store, held)
-                    held.clear()
+            with writing(self.store, self.have) as news:
+                self._leave_out(news, summary)
+                for held, write in (
+                    (self.thumbnails, write_thumbnails),
+                    (self.images, write_images),
+                    (self.votes, _writer("votes", VOTES)),
+                    (self.quarantine, _writer("quarantine", QUARANTINE)),
+                    (self.pairs, self._write_pairs),
+                ):
+                    if held:
+                        write(self.store, held)
+                        held.clear()
         except OSError as problem:
             raise unwritable(self.store, problem) from problem
         self.size = 0
+
+    def _leave_out(self, news: Holdings, summary: Summary) -> None:
+        labels = [row["label"] for row in self.pairs if not news.lacks("pairs", row)]
+        summary.brought_meanwhile(labels)
+        summary.images -= sum(not news.lacks("images", row) for row in self.images)
+        for name in ("thumbnails", "images", "votes", "quarantine", "pairs"):
+            held: list[Row] = getattr(self, name)
+            held[:] = [row for row in held if news.lacks(name, row)]
 
     def _write_pairs(self, store: Store, rows: list[Row]) -> None:
         table = pa.Table.from_pylist(rows, schema=PAIRS)

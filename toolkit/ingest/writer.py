@@ -20,7 +20,7 @@ from toolkit.pairs import QUARANTINE, SOURCE_PREFIX, make_comparison_id, make_pa
 from toolkit.places import place, why
 from toolkit.store import Store
 from toolkit.store.images import CellReader, image_row, thumbnail_row
-from toolkit.store.intake import holdings
+from toolkit.store.intake import Holdings, holdings
 from toolkit.store.locks import adding
 
 ImageMode = Literal["copy", "reference"]
@@ -57,24 +57,27 @@ def ingest_rows(
 
     `images="copy"` reads the files that rows refer to, and decodes every new image once;
     `"reference"` stores such references alone. Bytes that a row brings along are stored under
-    both. `progress` hears how many rows went by. `extra_types` fixes Arrow types of source
-    columns, else inferred part by part. `pseudonyms` replaces the annotators' names, also in the
-    source columns `personal`.
-    Raises StoreError (full disk, another ingest at work) and whatever OutvotedError `rows` raises;
-    every row before it is in the store.
+    both. Several ingests may add to one store at once: each leaves out what another was faster
+    with (of two that bring one uid with other bytes at the same moment, the first gives the image
+    to both pairs). `progress` hears how many rows went by. `extra_types` fixes Arrow types of
+    source columns, else inferred part by part. `pseudonyms` replaces the annotators' names, also
+    in the source columns `personal`.
+    Raises StoreError (full disk, a store that is held alone) and whatever OutvotedError `rows`
+    raises; every row before it is in the store.
     """
-    with adding(store):
-        rename = (pseudonyms, personal)
-        intake = _Intake(store, source, images, Waiting(store, extra_types or {}), *rename)
+    with adding(store, together=True):
+        have = holdings(store)
+        waiting = Waiting(store, have, extra_types or {})
+        intake = _Intake(have, source, images, waiting, pseudonyms, personal)
         try:
             for chunk in _chunks(rows):
                 intake.take(chunk)
-                if intake.waiting.size >= flush_bytes or len(intake.waiting) >= flush_rows:
-                    intake.waiting.flush()
+                if waiting.size >= flush_bytes or len(waiting) >= flush_rows:
+                    waiting.flush(intake.summary)
                 if progress:
                     progress(len(chunk))
         finally:
-            intake.waiting.flush()
+            waiting.flush(intake.summary)
     return intake.summary
 
 
@@ -98,7 +101,7 @@ class _Intake:
 
     def __init__(
         self,
-        store: Store,
+        have: Holdings,
         source: str,
         images: ImageMode,
         waiting: Waiting,
@@ -110,7 +113,7 @@ class _Intake:
         self._source, self._mode = source, images
         self._rename, self._personal = rename, personal
         self._cells = CellReader()
-        self._have = holdings(store)
+        self._have = have
 
     def take(self, chunk: list[SourceRow]) -> None:
         """Count every row of the chunk and queue what is new."""

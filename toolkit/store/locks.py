@@ -1,4 +1,4 @@
-"""Who may add to a store: one ingest, or the shards of one, which take turns to write.
+"""Who may add to a store: ingests that take turns to write, or one that wants it alone.
 
 On a file system these are locks of the system's, which end with their process, however it ends. An
 object store has none: there a marker is put, and whoever then sees another's takes his own away
@@ -23,19 +23,19 @@ from toolkit.places import is_local, put
 from toolkit.store.layout import Store
 
 _PATIENCE = 600.0
-"""Seconds that a shard waits for its turn in an object store; a turn takes seconds."""
+"""Seconds that an ingest waits for its turn in an object store; a turn takes seconds."""
 
 
 @contextmanager
-def adding(store: Store, *, shard: bool = False) -> Iterator[None]:
-    """Hold the store for one ingest at a time, or for shards: two could write the same pair twice.
+def adding(store: Store, *, together: bool = False) -> Iterator[None]:
+    """Hold the store alone, or together with others who take turns to write.
 
-    StoreError where another ingest holds it.
+    StoreError where somebody holds it alone, or where it is wanted alone and somebody holds it.
     """
     if is_local(store.root):
         with store.folder(".ingest.lock").open("w") as handle:
             try:
-                fcntl.flock(handle, (fcntl.LOCK_SH if shard else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+                fcntl.flock(handle, (fcntl.LOCK_SH if together else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             except OSError as problem:
                 raise StoreError(
                     f"Another ingest is writing to {store.root}; wait until it ends, then run this "
@@ -43,9 +43,9 @@ def adding(store: Store, *, shard: bool = False) -> Iterator[None]:
                 ) from problem
             yield
         return
-    mine = _marker(store, "shard" if shard else "whole")
+    mine = _marker(store, "shared" if together else "alone")
     try:
-        if other := _other(store, mine, ("whole",) if shard else ("whole", "shard")):
+        if other := _other(store, mine, ("alone",) if together else ("alone", "shared")):
             raise StoreError(_taken(store, other))
         yield
     finally:
@@ -54,7 +54,7 @@ def adding(store: Store, *, shard: bool = False) -> Iterator[None]:
 
 @contextmanager
 def turn(store: Store) -> Iterator[None]:
-    """Wait until no other shard writes, and keep the others waiting meanwhile."""
+    """Wait until no other ingest writes, and keep the others waiting meanwhile."""
     if is_local(store.root):
         with store.folder(".ingest.turn").open("w") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
