@@ -6,16 +6,18 @@ from typing import Any
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from toolkit.dealing import Shard
 from training.cache import BLOCK, Encoded
 from training.data import Pairs, load_pairs, published, store_of
 from training.models import Models, load_models
 from training.recipe import Recipe
 
 
-def fill(recipe: Recipe, *, console: Any = None) -> tuple[int, int]:
+def fill(recipe: Recipe, *, shard: Shard | None = None, console: Any = None) -> tuple[int, int]:
     """Encode what a recipe's pairs need and its store's caches lack; (images, prompts) done here.
 
-    The size is announced first. A kill loses at most the part that was being gathered.
+    A shard takes every n-th of all images and prompts, whatever the caches hold; its processes
+    share it. The size is announced first. A kill loses at most the part that was being gathered.
     """
     from accelerate import Accelerator
 
@@ -27,8 +29,8 @@ def fill(recipe: Recipe, *, console: Any = None) -> tuple[int, int]:
     for part in (models.unet, models.vae, *models.text_encoders):
         part.to(state.device)
     encoded = Encoded(store, models, recipe.backbone.resolution, memory_gb=0, disk=True)
-    images = encoded.missing_images([*pairs.image_0, *pairs.image_1])
-    prompts = encoded.missing_prompts([*pairs.prompt, ""])
+    images = encoded.missing_images(_share([*pairs.image_0, *pairs.image_1], shard))
+    prompts = encoded.missing_prompts(_share([*pairs.prompt, ""], shard))
     state.wait_for_everyone()  # all deal out the same list, before anyone shortens it
     quiet = console is None or not state.is_main_process
     if not quiet:
@@ -39,6 +41,12 @@ def fill(recipe: Recipe, *, console: Any = None) -> tuple[int, int]:
         _encode(progress, "prompts", prompts[mine], encoded.prompts)
     encoded.flush()
     return len(images[mine]), len(prompts[mine])
+
+
+def _share(names: Sequence[str], shard: Shard | None) -> list[str]:
+    """The shard's names, each once; dealt by their order among all, which others do not change."""
+    every = dict.fromkeys(names)
+    return [name for k, name in enumerate(every) if shard is None or shard.has(k)]
 
 
 def image_bytes(models: Models, resolution: int) -> int:

@@ -39,6 +39,7 @@ def registered() -> typer.Typer:
         probe,
         reproduce,
         resume,
+        thumbnails,
         train,
     )
 
@@ -49,6 +50,7 @@ def registered() -> typer.Typer:
     app.command("train")(train.train)
     app.command("resume")(resume.resume)
     app.command("cache")(cache.cache)
+    app.command("thumbnails")(thumbnails.thumbnails)
     app.command("analyze")(analyze.analyze)
     app.command("detect")(detect.detect)
     app.command("probe")(probe.probe)

@@ -8,6 +8,7 @@ import torch
 
 from tests.factories import StoreFactory
 from tests.training.test_resume import table_of
+from toolkit.dealing import Shard
 from toolkit.parts import parts
 from training.cache import Encoded
 from training.data import load_pairs
@@ -135,3 +136,13 @@ def test_reference_errors_follow_the_label_and_are_known_all_or_none(
     assert cache.known([3, 4], [0, 0], label) is None
     cache.put(np.array([3]), np.array([0]), np.array([[9.0], [9.0]]))
     np.testing.assert_array_equal(cache.known([3], [0], label[:1]), [[1.0], [5.0]])
+
+
+def test_shards_fill_each_a_share_and_together_the_whole(
+    make_store: StoreFactory, recipe_for: MakeRecipe
+) -> None:
+    recipe = recipe_for(make_store(), steps=2, caches={"disk": True})
+    done = [fill(recipe, shard=Shard(index, 3)) for index in (1, 0, 2)]
+    assert done == [(27, 4), (27, 4), (26, 3)]  # 80 images and 11 prompts, dealt out one by one
+    assert fill(recipe, shard=Shard(1, 3)) == (0, 0)
+    assert fill(recipe) == (0, 0)

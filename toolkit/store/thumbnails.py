@@ -1,0 +1,114 @@
+"""Thumbnails of images that have none yet: those by reference, which an ingest does not open."""
+
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from toolkit.dealing import Shard
+from toolkit.errors import InputError
+from toolkit.images import decode
+from toolkit.store.images import ImageReader, thumbnail_row, write_thumbnails
+from toolkit.store.intake import Holdings, holdings, unwritable, writing
+from toolkit.store.layout import Store
+from toolkit.store.locks import adding
+from toolkit.store.query import connect, fetch
+
+UNIT = 100
+"""Images dealt out together: neighbours lie in one row group."""
+_CHUNK = 64
+"""Images held encoded together."""
+_FLUSH = 2000
+"""Images after which a part is written."""
+
+
+@dataclass
+class Drawn:
+    """What became of the images that were looked at."""
+
+    made: int = 0
+    small: int = 0
+    """Images that are served as they are."""
+    unreadable: Counter[str] = field(default_factory=Counter)
+    """Why images could not be had, details in brackets left off."""
+
+    def lines(self) -> list[str]:
+        """The counts as a person reads them, one fact a line."""
+        first = f"thumbnails {self.made:,}, small enough without {self.small:,}"
+        return [first, *(f"unreadable {n:,}: {why}" for why, n in self.unreadable.most_common())]
+
+
+def lacking(store: Store, shard: Shard | None = None) -> list[str]:
+    """image_ids without a thumbnail and of unknown size, in the order of the parts."""
+    with connect(store) as con:
+        rows = fetch(
+            con,
+            "SELECT image_id, width IS NULL AND image_id NOT IN (SELECT image_id FROM thumbnails)"
+            " AS lacking FROM images",
+        )
+    found = zip(*(column.to_pylist() for column in rows.columns), strict=True)
+    return [
+        image_id
+        for place, (image_id, lacks) in enumerate(found)
+        if lacks and (shard is None or shard.has(place // UNIT))
+    ]
+
+
+def make_thumbnails(
+    store: Store, *, shard: Shard | None = None, progress: Callable[[int, int], None] | None = None
+) -> Drawn:
+    """Draw what is lacking; may be stopped and begun again, and several may work at once.
+
+    `progress` hears (images done, images in all). StoreError where the disk refuses.
+    """
+    drawn = Drawn()
+    with adding(store, together=True), ThreadPoolExecutor() as pool:
+        have = holdings(store)
+        names = lacking(store, shard)
+        reader = ImageReader(store)
+        rows: list[dict[str, Any] | str | None] = []
+        for start in range(0, len(names), _CHUNK):
+            some = names[start : start + _CHUNK]
+            encoded = (_encoded(reader, name, drawn) for name in some)
+            rows += pool.map(_row, [pair for pair in encoded if pair is not None])
+            if len(rows) >= _FLUSH or start + _CHUNK >= len(names):
+                _keep(store, have, rows, drawn)
+                rows = []
+            if progress:
+                progress(start + len(some), len(names))
+    return drawn
+
+
+def _encoded(reader: ImageReader, image_id: str, drawn: Drawn) -> tuple[str, bytes] | None:
+    try:
+        return image_id, reader.read(image_id)
+    except InputError as problem:
+        drawn.unreadable[_clause(image_id, problem)] += 1
+        return None
+
+
+def _row(image: tuple[str, bytes]) -> dict[str, Any] | str | None:
+    try:
+        return thumbnail_row(image[0], decode(image[1]))
+    except InputError as problem:
+        return _clause(image[0], problem)
+
+
+def _clause(image_id: str, problem: InputError) -> str:
+    return str(problem).split(" (")[0].replace(f"image {image_id}", "an image")
+
+
+def _keep(
+    store: Store, have: Holdings, rows: list[dict[str, Any] | str | None], drawn: Drawn
+) -> None:
+    drawn.unreadable.update(row for row in rows if isinstance(row, str))
+    drawn.small += sum(row is None for row in rows)
+    made = [row for row in rows if isinstance(row, dict)]
+    try:
+        with writing(store, have) as news:
+            made = [row for row in made if news.lacks("thumbnails", row)]
+            write_thumbnails(store, made)
+    except OSError as problem:
+        raise unwritable(store, problem) from problem
+    drawn.made += len(made)
