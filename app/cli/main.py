@@ -4,12 +4,16 @@ A verb's module is imported when the command starts, so modules of this folder i
 heavy (torch, polars, plotly) inside their functions: `outvoted --help` answers at once.
 """
 
+import errno
 import sys
 
 import typer
 from rich.console import Console
 
 from toolkit.errors import OutvotedError
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+"""What a disk answers that nobody's code is to blame for, in whatever verb."""
 
 app = typer.Typer(
     name="outvoted",
@@ -65,12 +69,22 @@ def registered() -> typer.Typer:
 
 
 def main() -> None:
-    """Entry point: a mendable problem is one sentence on stderr and exit status 1."""
+    """Entry point: what a user or a disk's owner can mend is one sentence, and exit status 1."""
     try:
         registered()()
     except OutvotedError as problem:
         Console(stderr=True, soft_wrap=True, highlight=False).print(
             f"outvoted: {problem}", markup=False
+        )
+        sys.exit(1)
+    except OSError as problem:
+        if problem.errno not in _DISK:
+            raise
+        Console(stderr=True, soft_wrap=True, highlight=False).print(
+            f"outvoted: {problem.filename or 'A file'} cannot be written or read "
+            f"({problem.strerror}); what was written before is whole. Free space or mend the "
+            "folder, then type the same command again.",
+            markup=False,
         )
         sys.exit(1)
     except KeyboardInterrupt:

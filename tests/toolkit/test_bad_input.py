@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from app.cli.main import main
 from tests.factories import png
 from tests.toolkit.pickapic_source import source_row, write_source
 from tests.toolkit.stores import rows
@@ -17,6 +19,7 @@ from toolkit.errors import InputError, StoreError
 from toolkit.export import FORMATS, Policy, export_set
 from toolkit.ingest import ingest_pickapic, open_pickapic
 from toolkit.store import Store, create_store
+from toolkit.store.labels import label_sets
 
 
 def encoded(picture: Image.Image, kind: str, **options) -> bytes:
@@ -162,6 +165,42 @@ def test_a_read_only_folder_is_a_sentence(tmp_path):
         create_store(locked / "s")
     with pytest.raises(InputError, match="cannot be written"):
         export_set(store, locked / "out", Policy(), FORMATS["weights"])
+
+
+@pytest.mark.parametrize("lock", [".ingest.lock", ".ingest.turn"])
+def test_a_store_whose_folder_takes_no_files_is_a_sentence_and_loses_nothing(tmp_path, lock):
+    """As on a read-only folder, and for root too: the file that an ingest opens is a folder."""
+    path = write_source(tmp_path / "train.parquet", [source_row(0)])
+    store = create_store(tmp_path / "s")
+    store.folder(lock).mkdir()
+    with pytest.raises(StoreError, match=r"cannot be written \(Is a directory\); mend"):
+        ingest_pickapic(store, open_pickapic([path]))
+    store.folder(lock).rmdir()
+    assert ingest_pickapic(store, open_pickapic([path])).kept == 1
+
+
+def test_a_full_disk_in_any_other_verb_is_a_sentence_and_no_traceback(
+    tmp_path, monkeypatch, capsys
+):
+    store, _ = take_in(tmp_path, *(source_row(k) for k in range(6)))
+    command = ["outvoted", "flip", str(store.root), "--rate", "0.5", "--name", "half"]
+    monkeypatch.setattr(sys, "argv", command)
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(SystemExit) as ended:
+            main()
+    told = capsys.readouterr().err
+    assert ended.value.code == 1
+    assert told.startswith("outvoted: A file cannot be written or read (No space left on device);")
+    assert "type the same command again" in told
+    assert label_sets(store) == ["original"]
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert (ended.value.code, label_sets(store)) == (0, ["original", "half"])
 
 
 def test_a_file_where_a_folder_is_needed_is_a_sentence(tmp_path):

@@ -17,9 +17,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 from toolkit.errors import StoreError
-from toolkit.places import is_local, put
+from toolkit.places import is_local, put, why
 from toolkit.store.layout import Store
 
 _PATIENCE = 600.0
@@ -33,7 +34,7 @@ def adding(store: Store, *, together: bool = False) -> Iterator[None]:
     StoreError where somebody holds it alone, or where it is wanted alone and somebody holds it.
     """
     if is_local(store.root):
-        with store.folder(".ingest.lock").open("w") as handle:
+        with _opened(store, ".ingest.lock") as handle:
             try:
                 fcntl.flock(handle, (fcntl.LOCK_SH if together else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             except OSError as problem:
@@ -56,7 +57,7 @@ def adding(store: Store, *, together: bool = False) -> Iterator[None]:
 def turn(store: Store) -> Iterator[None]:
     """Wait until no other ingest writes, and keep the others waiting meanwhile."""
     if is_local(store.root):
-        with store.folder(".ingest.turn").open("w") as handle:
+        with _opened(store, ".ingest.turn") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
         return
@@ -72,6 +73,20 @@ def turn(store: Store) -> Iterator[None]:
         mine.unlink(missing_ok=True)
 
 
+def _opened(store: Store, name: str) -> IO[str]:
+    try:
+        return store.folder(name).open("w")
+    except OSError as problem:
+        raise _unwritable(store, problem) from problem
+
+
+def _unwritable(store: Store, problem: OSError) -> StoreError:
+    return StoreError(
+        f"The store {store.root} cannot be written ({why(problem)}); mend the folder's rights or "
+        "the connection, then run the same command again."
+    )
+
+
 def _marker(store: Store, kind: str) -> Path:
     path = store.folder(".ingest", f"{kind}-{uuid.uuid4().hex}.json")
     began = datetime.now(UTC).isoformat(timespec="seconds")
@@ -79,10 +94,7 @@ def _marker(store: Store, kind: str) -> Path:
     try:
         put(path, json.dumps(about).encode())
     except OSError as problem:
-        raise StoreError(
-            f"The store {store.root} cannot be written ({problem}); mend the rights or the "
-            "connection, then run the same command again."
-        ) from problem
+        raise _unwritable(store, problem) from problem
     return path
 
 
