@@ -41,7 +41,8 @@ def pickapic(
 ) -> None:
     """Pick-a-Pic v1 or v2, with or without images."""
     from toolkit.dealing import read_shard
-    from toolkit.ingest.pickapic import ingest_pickapic, open_pickapic
+    from toolkit.ingest.pickapic import ingest_pickapic
+    from toolkit.ingest.pickapic_files import open_pickapic
     from toolkit.ingest.rows import check_split
 
     check_split(split)

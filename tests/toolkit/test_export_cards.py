@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from app.cli.ingest import app
 from tests.toolkit.pickapic_source import SCHEMA
-from toolkit.ingest.pickapic import NEEDED
+from toolkit.ingest.pickapic_files import NEEDED
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "agiqa3k"
 

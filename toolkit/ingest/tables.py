@@ -5,23 +5,20 @@ whatever a file's size. JSON is a list of records in one file, or a record a lin
 """
 
 import json
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv as csv
-import pyarrow.parquet as pq
 
 from toolkit.dealing import Shard
 from toolkit.errors import InputError
+from toolkit.ingest.readers import OPENERS, READERS, Kind, json_records
 from toolkit.pairs import missing_columns
-from toolkit.places import is_local, place, readable
+from toolkit.places import place
 
-Kind = Literal["parquet", "arrow", "json", "csv"]
 KINDS: dict[str, Kind] = {
     ".parquet": "parquet",
     ".arrow": "arrow",
@@ -39,8 +36,6 @@ BATCH = 32
 """Rows read together where they bring images, about a megabyte each."""
 
 _ABOUT_JSON = ("dataset_info.json", "state.json", "dataset_dict.json", "curation.json")
-_CHUNK = 1 << 20
-_BETWEEN = re.compile(r"[\s,]*")
 
 
 @dataclass(frozen=True)
@@ -111,7 +106,7 @@ def batches(
     names = table.schema.names if columns is None else list(columns)
     done = 0
     with _damage(table, lambda: done):
-        for first, batch in _READERS[table.kind](table, names, size):
+        for first, batch in READERS[table.kind](table.path, table.deals, names, size):
             done = first
             yield first, batch
             done += batch.num_rows
@@ -167,37 +162,6 @@ def kept_types(tables: Sequence[Table], without: Sequence[str]) -> dict[str, pa.
     }
 
 
-def json_records(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a JSON list, or of a file with one a line; ValueError on anything else."""
-    decoder = json.JSONDecoder()
-    with path.open(encoding="utf-8") as stream:
-        held = stream.read(_CHUNK).lstrip("\ufeff \t\r\n")
-        listed = held.startswith("[")
-        place = int(listed)
-        while True:
-            place = _between(held, place)
-            if listed and held.startswith("]", place):
-                return
-            try:
-                found, place = decoder.raw_decode(held, place)
-            except ValueError:
-                if not (more := stream.read(_CHUNK)):
-                    break
-                held, place = held[place:] + more, 0
-                continue
-            if not isinstance(found, dict):
-                raise ValueError("an entry is no object")
-            yield found
-        if listed or held[place:].strip():
-            raise ValueError("the list does not end")
-
-
-def _between(text: str, place: int) -> int:
-    """The next place that holds neither space nor comma."""
-    found = _BETWEEN.match(text, place)
-    return found.end() if found else place
-
-
 def _files(path: Path, allowed: Sequence[Kind], what: str) -> list[tuple[Path, Kind, str | None]]:
     if not path.exists():
         raise InputError(f"{path} does not exist; name a {_kinds(allowed)} or a folder of them.")
@@ -242,7 +206,7 @@ def _opened(path: Path, kind: Kind) -> tuple[pa.Schema, list[int]]:
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes); fetch it again.")
     try:
-        return _OPENERS[kind](path)
+        return OPENERS[kind](path)
     except (pa.ArrowException, OSError, ValueError) as problem:
         raise InputError(_unreadable(path, kind)) from problem
 
@@ -253,75 +217,3 @@ def _unreadable(path: Path, kind: Kind) -> str:
         begun = kind != "parquet" or stream.read(4) == b"PAR1"
     what = f"is {name} cut short or damaged" if begun else f"is not {name}"
     return f"{path} {what}; fetch it again or name another file."
-
-
-def _open_parquet(path: Path) -> tuple[pa.Schema, list[int]]:
-    about = pq.read_metadata(readable(path))
-    units = [about.row_group(group).num_rows for group in range(about.num_row_groups)]
-    return pq.read_schema(readable(path)), units
-
-
-def _mapped(path: Path) -> Any:
-    return pa.memory_map(str(path)) if is_local(path) else path.open("rb")
-
-
-def _open_arrow(path: Path) -> tuple[pa.Schema, list[int]]:
-    with _mapped(path) as source, pa.ipc.open_stream(source) as stream:
-        return stream.schema, [batch.num_rows for batch in stream]
-
-
-def _open_json(path: Path) -> tuple[pa.Schema, list[int]]:
-    """Column names in order of their first appearance; types are Python's own, and stay open."""
-    names: dict[str, None] = {}
-    rows = 0
-    for record in json_records(path):
-        rows += 1
-        names.update(dict.fromkeys(record))
-    return pa.schema([(name, pa.null()) for name in names]), [1] * rows
-
-
-def _csv(path: Path) -> csv.CSVStreamingReader:
-    return csv.open_csv(readable(path), parse_options=csv.ParseOptions(newlines_in_values=True))
-
-
-def _open_csv(path: Path) -> tuple[pa.Schema, list[int]]:
-    with _csv(path) as stream:
-        return stream.schema, [batch.num_rows for batch in stream]
-
-
-def _read_parquet(
-    table: Table, names: list[str], size: int
-) -> Iterator[tuple[int, pa.RecordBatch]]:
-    first = 0
-    with pq.ParquetFile(readable(table.path), pre_buffer=False) as opened:
-        for group in range(opened.num_row_groups):  # damage in one group spares the others
-            if table.deals(group):
-                start = first
-                for batch in opened.iter_batches(size, row_groups=[group], columns=names):
-                    yield start, batch
-                    start += batch.num_rows
-            first += opened.metadata.row_group(group).num_rows
-
-
-def _read_arrow(table: Table, names: list[str], size: int) -> Iterator[tuple[int, pa.RecordBatch]]:
-    with _mapped(table.path) as source, pa.ipc.open_stream(source) as stream:
-        yield from _sliced(table, stream, names, size)
-
-
-def _read_csv(table: Table, names: list[str], size: int) -> Iterator[tuple[int, pa.RecordBatch]]:
-    with _csv(table.path) as stream:
-        yield from _sliced(table, stream, names, size)
-
-
-def _sliced(
-    table: Table, stream: Iterable[pa.RecordBatch], names: list[str], size: int
-) -> Iterator[tuple[int, pa.RecordBatch]]:
-    first = 0
-    for unit, batch in enumerate(stream):
-        for start in range(0, batch.num_rows if table.deals(unit) else 0, size):
-            yield first + start, batch.slice(start, size).select(names)
-        first += batch.num_rows
-
-
-_OPENERS = {"parquet": _open_parquet, "arrow": _open_arrow, "json": _open_json, "csv": _open_csv}
-_READERS = {"parquet": _read_parquet, "arrow": _read_arrow, "csv": _read_csv}
