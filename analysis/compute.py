@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from analysis.arrays import Floats, numbers
 from analysis.detectors import agreement, annotators, cartography, consistency, ell, kinds, minority
-from analysis.detectors.annotators import Overlap
 from analysis.detectors.mixture import NoiseRate, flip_posterior, loss_mixture
+from analysis.detectors.overlap import Overlap, overlap
 from analysis.detectors.profile import Profile, profile
 from analysis.digest import Digest
 from toolkit.minority import PRESETS, Metric
@@ -77,7 +77,7 @@ def compute(digest: Digest, evidence: Evidence, window: str) -> Found:
         against = numbers(tables["agreement"]["against_share"])
         split, share = np.minimum(against, 1 - against), np.fmax(share, against)
     tables["kinds"] = kinds.kinds(digest, window, split)
-    shared = annotators.overlap(evidence.facts, evidence.votes)
+    shared = overlap(evidence.facts, evidence.votes)
     if shared is not None:
         tables["overlap"] = shared.pairs
     return Found(tables, noise, profile(digest, prompts, share), habits, shared)

@@ -4,7 +4,7 @@ import numpy as np
 
 from analysis.arrays import numbers
 from analysis.compute import contradictions
-from analysis.findings import Analysis
+from analysis.outcome import Analysis
 
 _KINDS = {
     "conflicting": "conflicting: many labels go against what the others teach",

@@ -9,8 +9,8 @@ import pyarrow as pa
 from analysis import figures
 from analysis.bootstrap import Interval
 from analysis.detection import flipped_ratio_table
-from analysis.findings import SAMPLE, Analysis
 from analysis.judging import suspicions
+from analysis.outcome import SAMPLE, Analysis
 from analysis.tables import ELL_BY_TIMESTEP, ell_by_timestep_table, minority_histogram_table
 from analysis.words import detector_names, headline
 from toolkit.store.labels import label_set_recipe

@@ -1,27 +1,17 @@
 """One run, every diagnostic: read, recompute, judge, and write down as findings."""
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
-from analysis.arrays import Floats, numbers
+from analysis.arrays import numbers
 from analysis.cartography_files import write_dynamics, write_metrics
-from analysis.compute import Evidence, Found, compute, metrics_of, sampled
-from analysis.detection import Detection
-from analysis.detectors.mixture import NoiseRate
+from analysis.compute import Evidence, Found, compute
 from analysis.detectors.pictures import Look, look, pictures
-from analysis.detectors.profile import Profile
-from analysis.digest import Digest, digest
-from analysis.health import Fact, health, notes_on
+from analysis.health import health, notes_on
 from analysis.judging import (
-    RESAMPLES,
-    SEED,
     Calibration,
     ExtraDetectors,
     calibrate,
@@ -29,152 +19,21 @@ from analysis.judging import (
     detections_of,
     leak_warning,
 )
+from analysis.outcome import Analysis, Flags, Section
 from analysis.recompute import metric_of
-from analysis.stream import Stream
-from analysis.trajectories import COLUMNS, DEFAULT_WINDOW, Trajectory, load
-from toolkit.errors import InputError, StoreError
+from analysis.recording import record
+from analysis.trajectories import DEFAULT_WINDOW
+from analysis.walking import digest_run, stream_run
+from toolkit.errors import InputError
 from toolkit.images import decode
-from toolkit.minority import PRESETS, Metric
-from toolkit.parts import write_text_whole
 from toolkit.store import Store
 from toolkit.store.images import ImageReader
 from toolkit.store.labels import planted_flips
-from toolkit.store.runs import run_about, write_findings
-from toolkit.store.trajectories import (
-    pair_facts,
-    read_trajectory,
-    read_votes,
-    trajectory_parts,
-)
+from toolkit.store.runs import run_about
+from toolkit.store.trajectories import pair_facts, read_votes
 
-Flags = npt.NDArray[np.bool_]
-
-SAMPLE = 20_000
-"""Pairs at most whose single visits are drawn."""
 LOOKED_AT = 20_000
 """Pictures up to which all are opened for defects without being asked."""
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the report that the caller adds: plain paragraphs, then a figure, if any."""
-
-    title: str
-    paragraphs: Sequence[str] = ()
-    figure: Any = None
-    """A plotly figure."""
-    caption: str = ""
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """What `analyze_run` found. Arrays and per-pair tables are aligned: row k is pairs' row k."""
-
-    store: Store
-    run: str
-    about: dict[str, Any]
-    """run.json."""
-    labels: str
-    metric: Metric
-    window: str
-    digest: Digest
-    pairs: pa.Table
-    """`pair_facts` of the pairs the run met, by pair_id."""
-    found: Found
-    flipped: Flags | None
-    """(P,) known flips; None where nobody knows of any."""
-    detections: list[Detection]
-    extra: tuple[str, ...]
-    """Names of the caller's detectors."""
-    calibration: Calibration | None
-    health: list[Fact]
-    notes: list[str]
-    """What a reader should know before believing the figures."""
-    sections: Sequence[Section] = field(default=())
-
-    @property
-    def tables(self) -> dict[str, pa.Table]:
-        """Finding's name -> its table."""
-        return self.found.tables
-
-    @property
-    def profile(self) -> Profile:
-        """The dataset as this run saw it."""
-        return self.found.profile
-
-    @property
-    def noise(self) -> NoiseRate | None:
-        """The estimated noise rate."""
-        return self.found.noise
-
-    def column(self, finding: str, name: str | None = None) -> Floats:
-        """(P,) one score of a finding, NaN where null."""
-        return numbers(self.tables[finding][name or finding])
-
-    @property
-    def weight(self) -> Floats | None:
-        """(P,) mean weight that training logged in the window; None where it logged none."""
-        found = self.digest.tallies["weight"].mean(self.window)[self.digest.met]
-        return None if np.isnan(found).all() else found
-
-    @property
-    def ranking(self) -> str:
-        """The score suspicious pairs are listed by: the run's own u, or trajectory_ell without."""
-        known = self.tables["minority"]["minority"].null_count < len(self.pairs)
-        return "minority" if known else "trajectory_ell"
-
-    def suspicious(self) -> npt.NDArray[np.integer]:
-        """Rows of the pairs that have a score, most suspicious first."""
-        values = self.column(self.ranking)
-        order = np.argsort(-values, kind="stable")
-        return order[~np.isnan(values[order])]
-
-    def trajectory_of(self, pair_ids: Sequence[str]) -> Trajectory:
-        """All rows of a few pairs."""
-        table = read_trajectory(
-            self.store, self.run, COLUMNS, label_set=self.labels, pairs=list(pair_ids)
-        )
-        return load(
-            table,
-            self.digest.models,
-            train_timesteps=_timesteps(self.about),
-            steps=self.digest.steps,
-        )
-
-    def sample(self) -> Trajectory:
-        """All rows of at most SAMPLE pairs drawn at random: what figures of single visits show."""
-        met = self.digest.pair_ids[self.digest.met]
-        return self.trajectory_of(sampled(met, SAMPLE).tolist())
-
-
-def digest_run(
-    store: Store, run: str, facts: pa.Table, *, metrics: dict[str, Metric] | None = None
-) -> tuple[Digest, dict[str, Any]]:
-    """Walk a run's rows once, in bounded memory; and its run.json. `facts`: `pair_facts`.
-
-    StoreError in a sentence where the run, its models or its rows are missing.
-    """
-    about = run_about(store, run)
-    metric = metric_of(about)
-    wanted = metrics_of(metric) if metrics is None else metrics
-    stream = stream_run(store, run, facts, about)
-    own = next((name for name, other in wanted.items() if other == metric), None)
-    found = digest(stream.chunks(), wanted, own=own, beta=_beta(about))
-    found.excluded = dict(+stream.excluded)
-    return found, about
-
-
-def stream_run(store: Store, run: str, facts: pa.Table, about: dict[str, Any]) -> Stream:
-    """A run's rows, to be walked once, under the labels of `facts`."""
-    models = tuple(_models(about, run))
-    label = numbers(facts["label"])
-    return Stream(
-        parts=trajectory_parts(store, run),
-        models=models,
-        pair_ids=np.asarray(facts["pair_id"].to_pylist(), np.str_),
-        sign=np.select([label == 1, label == 0], [1, -1], np.nan).astype(np.float32),
-        train_timesteps=_timesteps(about),
-    )
 
 
 def write_cartography(found: Analysis, folder: str | Path) -> list[Path]:
@@ -266,7 +125,7 @@ def analyze_run(
         sections=tuple(extra_sections or ()),
     )
     tell("writing findings")
-    _write(result)
+    record(result)
     return result
 
 
@@ -283,26 +142,6 @@ def look_at(store: Store, pairs: pa.Table) -> dict[str, Look]:
             except InputError:  # the report says which cannot be shown; here it has no score
                 continue
     return seen
-
-
-def _models(about: dict[str, Any], run: str) -> list[str]:
-    models = about.get("models")
-    if not isinstance(models, list) or not models:
-        raise StoreError(
-            f'run.json of run {run!r} names no models; add "models": ["policy", ...] in the '
-            "order in which its rows list their errors."
-        )
-    return [str(name) for name in models]
-
-
-def _timesteps(about: dict[str, Any]) -> int:
-    return int(about.get("train_timesteps", 1000))
-
-
-def _beta(about: dict[str, Any]) -> float | None:
-    objective = about.get("objective")
-    beta = objective.get("beta") if isinstance(objective, dict) else None
-    return float(beta) if isinstance(beta, int | float) and beta > 0 else None
 
 
 def _flipped(
@@ -328,33 +167,3 @@ def _calibrated(found: Found, flipped: Flags | None, pairs: pa.Table) -> Calibra
     curve, probability = result
     found.tables["calibrated"] = calibrated_table(pairs, scores, probability)
     return curve
-
-
-def _write(found: Analysis) -> None:
-    shared = {"labels": found.labels, "window": found.window}
-    for name, table in found.tables.items():
-        about: dict[str, Any] = dict(shared)
-        if name.startswith("minority"):
-            own = name == "minority"
-            metric = found.metric if own else PRESETS[name.removeprefix("minority_")]
-            about |= {"preset": metric.preset, "metric": asdict(metric)}
-        write_findings(found.store, found.run, name, table, about)
-    if found.found.habits.num_rows:
-        write_findings(found.store, found.run, "annotators", found.found.habits, dict(shared))
-    figures = shared | {
-        "planted": found.flipped is not None,
-        "resamples": RESAMPLES,
-        "seed": SEED,
-        "intervals": "95 % bootstrap, prompts resampled",
-        "detectors": [detection.as_dict() for detection in found.detections],
-        "calibration": None if found.calibration is None else asdict(found.calibration),
-    }
-    noise = found.noise
-    shape = shared | {
-        "profile": found.profile.as_dict(),
-        "noise": None if noise is None else asdict(noise),
-        "krippendorff_alpha": None if found.found.overlap is None else found.found.overlap.alpha,
-    }
-    for name, values in (("detection", figures), ("dataset", shape)):
-        text = json.dumps(values, indent=2, allow_nan=False) + "\n"
-        write_text_whole(found.store.findings(found.run) / f"{name}.json", text)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.findings import Analysis
+from analysis.outcome import Analysis
 from toolkit.errors import InputError
 from toolkit.images import decode, thumbnail
 from toolkit.store import Store

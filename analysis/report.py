@@ -19,9 +19,10 @@ from analysis.bootstrap import Interval
 from analysis.dataset_words import dataset_words, kinds_words, picture_words
 from analysis.detection import FIGURES, Detection, flipped_ratio_table
 from analysis.drawn import all_figures, drawn
-from analysis.findings import Analysis, Section, analyze_run
+from analysis.findings import analyze_run
 from analysis.gallery import Gallery, pair_card
 from analysis.judging import RESAMPLES
+from analysis.outcome import Analysis, Section
 from analysis.tables import (
     between,
 )

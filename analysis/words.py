@@ -4,7 +4,7 @@ import shlex
 
 import numpy as np
 
-from analysis.findings import Analysis
+from analysis.outcome import Analysis
 from analysis.trajectories import window_words
 from toolkit.minority import PRESETS
 from toolkit.store.labels import label_set_recipe

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from analysis.bootstrap import Interval
-    from analysis.findings import Analysis
+    from analysis.outcome import Analysis
 
 
 def analyze(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from analysis.findings import Analysis
+    from analysis.outcome import Analysis
     from toolkit.store import Store
 
 RUN = "adaptive"

@@ -7,7 +7,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from analysis.findings import Analysis
+    from analysis.outcome import Analysis
     from toolkit.store import Store
 
 

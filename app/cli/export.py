@@ -2,9 +2,13 @@
 
 import shlex
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from toolkit.export import Format, Outcome, Policy
+    from toolkit.store import Store
 
 
 def export(
@@ -53,16 +57,8 @@ def export(
     ] = False,
 ) -> None:
     """Write a filtered, relabelled or reweighted copy of the pairs, with its provenance."""
-    from rich.console import Console
-    from rich.progress import Progress
+    from toolkit.export import Policy
 
-    from toolkit.errors import InputError
-    from toolkit.export import FORMATS, Policy, export_set
-    from toolkit.export import preview as preview_set
-    from toolkit.store import open_store
-
-    if format not in FORMATS:
-        raise InputError(f"There is no format {format!r}; --format is {', '.join(FORMATS)}.")
     policy = Policy(
         labels=labels,
         run=run,
@@ -81,25 +77,46 @@ def export(
         pseudonyms=pseudonyms,
         images=images,
     )
+    _carry_out(store, out, format, policy, preview)
+
+
+def _carry_out(store: str, out: str | None, name: str, policy: "Policy", preview: bool) -> None:
+    """Look or write, with a bar, and print the outcome."""
+    from toolkit.errors import InputError
+    from toolkit.export import FORMATS
+    from toolkit.export import preview as preview_set
+    from toolkit.store import open_store
+
+    if name not in FORMATS:
+        raise InputError(f"There is no format {name!r}; --format is {', '.join(FORMATS)}.")
     opened = open_store(store)
     if preview:
         outcome = preview_set(opened, policy)
     elif out is None:
         raise InputError("--out is missing; name a new folder, or look first with --preview.")
     else:
-        command = shlex.join(["outvoted", *sys.argv[1:]])
-        console = Console(stderr=True)
-        with Progress(console=console, disable=not console.is_terminal) as bar:
-            task = bar.add_task("rows", total=None)
-            outcome = export_set(
-                opened,
-                out,
-                policy,
-                FORMATS[format],
-                command=command,
-                progress=lambda done, total: bar.update(task, completed=done, total=total),
-            )
+        outcome = _write(opened, out, policy, FORMATS[name])
     for line in outcome.lines():
         typer.echo(line)
     if outcome.out is not None:
         typer.echo(f"written to {outcome.out}")
+
+
+def _write(store: "Store", out: str, policy: "Policy", form: "Format") -> "Outcome":
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from toolkit.export import export_set
+
+    command = shlex.join(["outvoted", *sys.argv[1:]])
+    console = Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("rows", total=None)
+        return export_set(
+            store,
+            out,
+            policy,
+            form,
+            command=command,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )

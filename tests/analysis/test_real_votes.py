@@ -12,8 +12,9 @@ import pytest
 
 from analysis.arrays import numbers
 from analysis.detectors.agreement import agreement
-from analysis.detectors.annotators import annotators, overlap
+from analysis.detectors.annotators import annotators
 from analysis.detectors.consistency import consistency
+from analysis.detectors.overlap import overlap
 from analysis.detectors.pictures import FLAT, look, pictures
 from toolkit.images import decode
 from toolkit.pairs import make_comparison_id

@@ -17,7 +17,7 @@ import typer
 from typer.testing import CliRunner
 
 from analysis.detection import detect
-from analysis.findings import Section
+from analysis.outcome import Section
 from analysis.report import analyze_run, render, write_report
 from analysis.words import next_steps, planting_steps
 from app.cli.analyze import analyze

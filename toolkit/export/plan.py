@@ -3,51 +3,19 @@
 Row k of every array is the k-th pair in the store's order. NaN: no label, or not known.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 
 from toolkit.errors import InputError
+from toolkit.export.decisions import SCORES, Plan, drop, facts_of, floats, relabel
 from toolkit.export.policy import Policy, check, weight_column
+from toolkit.export.scores import apply_scores
 from toolkit.minority import weight
 from toolkit.store import Store
 from toolkit.store.curation import pair_files, pairs_in_order
 from toolkit.store.filters import column_of, passing
 from toolkit.store.labels import ORIGINAL
-from toolkit.store.runs import findings_about, read_findings, run_about
+from toolkit.store.runs import findings_about, run_about
 from toolkit.store.verdicts import PREFERENCE, resolve, verdict_of
-
-Floats = npt.NDArray[np.floating]
-SCORES = ("minority", "confidence", "stability")
-
-
-@dataclass
-class Plan:
-    """The pairs (columns of `pairs_in_order`) and what the policy makes of each."""
-
-    files: list[Path]
-    labels: str
-    rows: pa.Table
-    label: Floats
-    """Under the label set, before verdicts and scores."""
-    final: Floats
-    kept: npt.NDArray[np.bool_]
-    weight: Floats
-    scores: dict[str, Floats]
-    verdict: list[str | None]
-    decisions: dict[int, dict[str, Any]]
-    """Row to {action, why, by, ...}; a row that is absent is exported as it was."""
-    own_weight: Floats
-    """The sample_weight that the source came with."""
-
-    @property
-    def pair_ids(self) -> list[str]:
-        """Of every row."""
-        return list(self.rows["pair_id"].to_pylist())
 
 
 def make_plan(store: Store, policy: Policy) -> Plan:
@@ -57,7 +25,7 @@ def make_plan(store: Store, policy: Policy) -> Plan:
     seen = _labels_of_finding(store, policy)
     labels = policy.labels or seen
     rows = pairs_in_order(store, files, labels, seen)
-    label = _floats(rows["label"])
+    label = floats(rows["label"])
     size = len(label)
     plan = Plan(
         files,
@@ -70,16 +38,16 @@ def make_plan(store: Store, policy: Policy) -> Plan:
         {name: np.full(size, np.nan) for name in SCORES},
         [None] * size,
         {},
-        _floats(rows["sample_weight"]),
+        floats(rows["sample_weight"]),
     )
     outside = _apply_conditions(plan, store, policy, seen)
     if policy.run is not None:
-        _apply_scores(plan, store, policy)
+        apply_scores(plan, store, policy)
     if policy.verdicts:
         _apply_verdicts(plan, store)
     _leave_behind(plan, policy)
     for row in outside:
-        _drop(plan, row, "outside --where", "policy", **_facts(plan.decisions.get(row, {})))
+        drop(plan, row, "outside --where", "policy", **facts_of(plan.decisions.get(row, {})))
     _weigh(plan, store, policy, seen)
     return plan
 
@@ -108,10 +76,10 @@ def _apply_conditions(plan: Plan, store: Store, policy: Policy, seen: str) -> li
     for why, rows in flips:
         for row in rows:
             if plan.label[row] in (0.0, 1.0):
-                _relabel(plan, row, 1 - plan.label[row], why, by)
+                relabel(plan, row, 1 - plan.label[row], why, by)
     for why, rows in drops:
         for row in rows:
-            _drop(plan, row, why, by)
+            drop(plan, row, why, by)
     return outside
 
 
@@ -149,67 +117,6 @@ def _labels_of_finding(store: Store, policy: Policy) -> str:
     return str(about.get("labels", ORIGINAL))
 
 
-def _apply_scores(plan: Plan, store: Store, policy: Policy) -> None:
-    assert policy.run is not None
-    table = read_findings(store, policy.run, policy.finding)
-    columns = _aligned(plan, table)
-    for name in SCORES:
-        plan.scores[name] = columns.get(name, plan.scores[name])
-    if policy.reweight and "minority" not in columns:
-        raise InputError(
-            f"--reweight needs the column minority, and finding {policy.finding!r} has "
-            f"{', '.join(columns)}; use --finding minority."
-        )
-    finding = f"finding {policy.finding} of run {policy.run}"
-    if policy.drop_top or policy.flip_top:
-        name = _score_column(policy.finding, columns)
-        share = policy.drop_top or policy.flip_top
-        for row in _top(plan, columns[name], share):
-            if policy.drop_top:
-                _drop(plan, row, f"{name} among the top {share:g}", finding)
-            else:
-                _relabel(plan, row, 1 - plan.label[row], f"{name} among the top {share:g}", finding)
-
-
-def _aligned(plan: Plan, table: pa.Table) -> dict[str, Floats]:
-    """The finding's numbers in the plan's order, where its label is the one that is exported."""
-    ids = np.asarray(table["pair_id"].to_pylist(), np.str_)
-    order = np.argsort(ids)
-    mine = np.asarray(plan.pair_ids, np.str_)
-    spots = np.minimum(np.searchsorted(ids[order], mine), max(len(ids) - 1, 0))
-    there = ids[order][spots] == mine if len(ids) else np.zeros(len(mine), bool)
-    there &= plan.label == _floats(plan.rows["seen_label"])
-    columns = {}
-    for field in table.schema:
-        if pa.types.is_floating(field.type) or pa.types.is_integer(field.type):
-            # In their own precision: 0.1 stored in 32 bits is not more than 0.1.
-            values = table[field.name].to_numpy()[order]
-            kind = values.dtype if values.dtype.kind == "f" else np.float64
-            columns[field.name] = np.full(len(mine), np.nan, kind)
-            columns[field.name][there] = values[spots[there]]
-    return columns
-
-
-def _score_column(finding: str, columns: dict[str, Floats]) -> str:
-    """The column a finding is ranked by: its own name, or what its name begins with."""
-    fitting = [name for name in columns if finding == name or finding.startswith(f"{name}_")]
-    if not fitting:
-        raise InputError(
-            f"Finding {finding!r} has no column of its name to rank by (columns: "
-            f"{', '.join(columns)}); use --drop with one of them."
-        )
-    return max(fitting, key=len)
-
-
-def _top(plan: Plan, score: Floats, share: float) -> list[int]:
-    """The rows with the highest scores among those with a score and a choice; ties by pair_id."""
-    known = np.flatnonzero(~np.isnan(score) & np.isin(plan.label, (0.0, 1.0)))
-    ids = np.asarray(plan.pair_ids, np.str_)[known]
-    order = np.lexsort((ids, -score[known]))
-    count = int(share * len(known) + 1e-9)  # 0.29 of 100 are 29, whatever floats make of it
-    return [int(row) for row in known[order][:count]]
-
-
 def _apply_verdicts(plan: Plan, store: Store) -> None:
     place = {pair_id: row for row, pair_id in enumerate(plan.pair_ids)}
     for outcome in resolve(store).to_pylist():
@@ -227,11 +134,11 @@ def _apply_verdicts(plan: Plan, store: Store) -> None:
             continue
         plan.kept[row], plan.final[row] = True, plan.label[row]  # the verdict wins over scores
         if verdict == "drop":
-            _drop(plan, row, "verdict drop", "curator", **facts)
+            drop(plan, row, "verdict drop", "curator", **facts)
         elif verdict == "keep":
             plan.decisions[row] = {"action": "kept", "why": "verdict keep", "by": "curator"} | facts
         else:
-            _relabel(plan, row, PREFERENCE[outcome["choice"]], f"verdict {verdict}", "curator")
+            relabel(plan, row, PREFERENCE[outcome["choice"]], f"verdict {verdict}", "curator")
             plan.decisions[row] |= facts
 
 
@@ -246,25 +153,6 @@ def _leave_behind(plan: Plan, policy: Policy) -> None:
         for row in np.flatnonzero(mask & plan.kept):
             before = plan.decisions.get(int(row), {})
             by = before.get("by", "policy")
-            _drop(
-                plan, int(row), f"{before['why']}: {why}" if before else why, by, **_facts(before)
+            drop(
+                plan, int(row), f"{before['why']}: {why}" if before else why, by, **facts_of(before)
             )
-
-
-def _facts(decision: dict[str, Any]) -> dict[str, Any]:
-    return {name: decision[name] for name in ("verdict", "verdict_id") if name in decision}
-
-
-def _drop(plan: Plan, row: int, why: str, by: str, **facts: Any) -> None:
-    plan.kept[row] = False
-    plan.decisions[row] = {"action": "dropped", "why": why, "by": by, **facts}
-
-
-def _relabel(plan: Plan, row: int, label: float, why: str, by: str) -> None:
-    plan.final[row] = label
-    action = "tied" if label == 0.5 else "flipped"
-    plan.decisions[row] = {"action": action, "why": why, "by": by}
-
-
-def _floats(values: pa.ChunkedArray) -> Floats:
-    return np.asarray(values.cast(pa.float64()).to_numpy(), np.float64)

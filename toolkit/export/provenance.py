@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from toolkit.export.plan import Floats, Plan
+from toolkit.export.decisions import Floats, Plan
 from toolkit.export.policy import Policy
 from toolkit.parts import parts
 from toolkit.store import Store

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from toolkit.errors import InputError
 from toolkit.export import columns
 from toolkit.export.columns import source_column
-from toolkit.export.plan import Floats, Plan
+from toolkit.export.decisions import Floats, Plan
 from toolkit.export.policy import Policy
 from toolkit.places import readable
 from toolkit.store import Store

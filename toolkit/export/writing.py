@@ -19,7 +19,8 @@ import pyarrow as pa
 
 from toolkit.errors import InputError
 from toolkit.export.card import card_text, needs_card_library
-from toolkit.export.plan import Plan, make_plan
+from toolkit.export.decisions import Plan
+from toolkit.export.plan import make_plan
 from toolkit.export.policy import Policy
 from toolkit.export.provenance import counts, curation
 from toolkit.export.rows import exported_tables

@@ -16,7 +16,14 @@ from toolkit.dealing import Shard
 from toolkit.errors import InputError
 from toolkit.ingest.cells import cell_image, holds_bytes, is_image_column
 from toolkit.ingest.rows import SourceRow, Summary, check_split, utc
-from toolkit.ingest.tables import Table, find_tables, kept_types, need_columns, records
+from toolkit.ingest.tables import (
+    Table,
+    checked_folder,
+    find_tables,
+    kept_types,
+    need_columns,
+    records,
+)
 from toolkit.ingest.writer import ImageMode, ingest_rows
 from toolkit.store import Store
 
@@ -79,13 +86,6 @@ def open_chosen_rejected(
                 )
     folder = checked_folder(images_dir)
     return ChosenRejected(tables, columns, folder, sum(table.rows for table in tables), source)
-
-
-def checked_folder(images_dir: str | Path | None) -> Path | None:
-    """The folder of the images. InputError where it is none."""
-    if images_dir is not None and not Path(images_dir).is_dir():
-        raise InputError(f"{images_dir} is no folder; name the images' with --images-dir.")
-    return None if images_dir is None else Path(images_dir)
 
 
 def ingest_chosen_rejected(

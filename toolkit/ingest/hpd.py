@@ -13,11 +13,10 @@ from typing import Any, Literal
 from toolkit.dealing import Shard
 from toolkit.errors import InputError
 from toolkit.ingest.cells import path_image
-from toolkit.ingest.chosen_rejected import checked_folder
 from toolkit.ingest.ranked import Ranking, ranked_pairs
 from toolkit.ingest.readers import Kind
 from toolkit.ingest.rows import SourceRow, Summary, Vote, check_split
-from toolkit.ingest.tables import Table, find_tables, records
+from toolkit.ingest.tables import Table, checked_folder, find_tables, records
 from toolkit.ingest.writer import ImageMode, ingest_rows
 from toolkit.store import Store
 

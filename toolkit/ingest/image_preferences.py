@@ -15,12 +15,11 @@ from toolkit.ingest.cells import cell_image
 from toolkit.ingest.chosen_rejected import (
     ChosenRejected,
     Columns,
-    checked_folder,
     ingest_chosen_rejected,
     open_chosen_rejected,
 )
 from toolkit.ingest.rows import SourceRow, Summary, Vote, check_split
-from toolkit.ingest.tables import Table, find_tables, records
+from toolkit.ingest.tables import Table, checked_folder, find_tables, records
 from toolkit.ingest.writer import ImageMode, ingest_rows
 from toolkit.store import Store
 

@@ -87,6 +87,13 @@ def find_tables(
     return tuple(tables)
 
 
+def checked_folder(images_dir: str | Path | None) -> Path | None:
+    """The folder of the images. InputError where it is none."""
+    if images_dir is not None and not Path(images_dir).is_dir():
+        raise InputError(f"{images_dir} is no folder; name the images' with --images-dir.")
+    return None if images_dir is None else Path(images_dir)
+
+
 def need_columns(table: Table, needed: Sequence[str], remedy: str) -> None:
     """InputError naming the columns that the table lacks, those it has, and the remedy."""
     if missing := missing_columns(table.schema.names, needed):

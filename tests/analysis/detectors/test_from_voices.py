@@ -10,8 +10,9 @@ from sklearn.metrics import roc_auc_score
 
 from analysis.arrays import numbers
 from analysis.detectors.agreement import agreement, ballots_of_scores, majority
-from analysis.detectors.annotators import annotator_minority, annotators, overlap
+from analysis.detectors.annotators import annotator_minority, annotators
 from analysis.detectors.consistency import consistency
+from analysis.detectors.overlap import overlap
 from analysis.detectors.pictures import FLAT, Look, look, pictures
 from toolkit.errors import InputError
 from toolkit.images import decode
