@@ -11,6 +11,7 @@ from typing import Any
 import streamlit as st
 
 from app.desk import state
+from app.desk.hashing import BY_ADDRESS
 from app.desk.ledger import Ledger
 from app.desk.shared import Desk as Desk
 from toolkit.errors import InputError, OutvotedError
@@ -134,7 +135,7 @@ def _run(store: Store, settings: state.Settings, view: View) -> str:
     return asked or next(iter(ready), "")
 
 
-@st.cache_resource(show_spinner=False, max_entries=4)
+@st.cache_resource(show_spinner=False, max_entries=4, hash_funcs=BY_ADDRESS)
 def ledger(root: Path, journal: Path) -> Ledger:
     """The store's verdicts and the journal's. StoreError where the journal cannot be opened."""
     return Ledger(Store(root), journal)
@@ -147,7 +148,7 @@ def desk(store: Store, run: str, journal: Path) -> Desk:
     return _desk(store.root, run, journal, _stamp(store, run))
 
 
-@st.cache_resource(show_spinner="Reading the finding ...", max_entries=3)
+@st.cache_resource(show_spinner="Reading the finding ...", max_entries=3, hash_funcs=BY_ADDRESS)
 def _desk(root: Path, run: str, journal: Path, stamp: tuple[Any, ...]) -> Desk:  # noqa: ARG001
     store = open_store(root)
     con = connect(store)
@@ -256,7 +257,7 @@ def flipped_ratio(store: Store, run: str) -> Any:
     return _flipped_ratio(store.root, run, finding.stat().st_mtime_ns)
 
 
-@st.cache_data(show_spinner=False, max_entries=4)
+@st.cache_data(show_spinner=False, max_entries=4, hash_funcs=BY_ADDRESS)
 def _flipped_ratio(root: Path, run: str, changed: int) -> Any:  # noqa: ARG001
     import numpy as np
 

@@ -16,6 +16,7 @@ from typing import Any
 import streamlit as st
 from PIL import Image
 
+from app.desk.hashing import BY_ADDRESS
 from toolkit.errors import InputError, OutvotedError
 from toolkit.images import THUMBNAIL_SIDE, decode
 from toolkit.parts import parts
@@ -103,7 +104,7 @@ def _encoded(picture: Image.Image, kind: str, **how: Any) -> bytes:
     return out.getvalue()
 
 
-@st.cache_resource(show_spinner=False, max_entries=2)
+@st.cache_resource(show_spinner=False, max_entries=2, hash_funcs=BY_ADDRESS)
 def _pictures(root: Path, stamp: tuple[str, ...]) -> _Pictures:  # noqa: ARG001
     return _Pictures(Store(root))
 

@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 import streamlit as st
 
+from app.desk.hashing import BY_ADDRESS
 from app.desk.reads import shelf
 from toolkit.store import Store
 from toolkit.store.runs import findings, findings_about, read_findings
@@ -21,7 +22,7 @@ def probabilities(store: Store, run: str, label_set: str) -> dict[str, float]:
     return _probabilities(store.root, run, label_set, stamp)
 
 
-@st.cache_data(show_spinner=False, max_entries=4)
+@st.cache_data(show_spinner=False, max_entries=4, hash_funcs=BY_ADDRESS)
 def _probabilities(root: Path, run: str, label_set: str, stamp: Any) -> dict[str, float]:  # noqa: ARG001
     store = Store(root)
     if findings_about(store, run, CALIBRATED).get("labels", label_set) != label_set:

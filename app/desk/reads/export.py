@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from app.desk.exporting import Jobs
+from app.desk.hashing import BY_ADDRESS
 from app.desk.reads import shelf
 from toolkit.export import Policy
 from toolkit.export.plan import make_plan
@@ -30,7 +31,7 @@ def preview(store: Store, policy: Policy) -> Preview:
     return _preview(store.root, policy, tuple(stamp))
 
 
-@st.cache_data(show_spinner="Deciding about every pair ...", max_entries=16)
+@st.cache_data(show_spinner="Deciding about every pair ...", max_entries=16, hash_funcs=BY_ADDRESS)
 def _preview(root: Path, policy: Policy, stamp: Any) -> Preview:  # noqa: ARG001
     plan = make_plan(Store(root), policy)
     return Preview(counts(plan), balance(plan))

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import streamlit as st
 
+from app.desk.hashing import BY_ADDRESS
 from app.desk.reads import shelf
 from toolkit.errors import StoreError
 from toolkit.store import Store, one_pair
@@ -43,7 +44,7 @@ def facts(store: Store, run: str | None, pair_id: str) -> Facts | None:
     return _facts(store.root, run, pair_id, stamp)
 
 
-@st.cache_data(show_spinner=False, max_entries=64)
+@st.cache_data(show_spinner=False, max_entries=64, hash_funcs=BY_ADDRESS)
 def _facts(root: Path, run: str | None, pair_id: str, stamp: Any) -> Facts | None:  # noqa: ARG001
     store = Store(root)
     con = shelf.cursor(store)
@@ -65,7 +66,7 @@ def values(store: Store, run: str, pair_id: str) -> list[Value]:
     return _values(store.root, run, pair_id, shelf.files_stamp(store.findings(run), "*.parquet"))
 
 
-@st.cache_data(show_spinner=False, max_entries=64)
+@st.cache_data(show_spinner=False, max_entries=64, hash_funcs=BY_ADDRESS)
 def _values(root: Path, run: str, pair_id: str, stamp: Any) -> list[Value]:  # noqa: ARG001
     return one_pair.findings_on(Store(root), run, pair_id)
 
@@ -88,7 +89,7 @@ def drawn(store: Store, run: str, labels: str, label: float | None, pair_id: str
     return _drawn(store.root, run, labels, float(label), pair_id, stamp)
 
 
-@st.cache_data(show_spinner="Searching the trajectory ...", max_entries=64)
+@st.cache_data(show_spinner="Searching the trajectory ...", max_entries=64, hash_funcs=BY_ADDRESS)
 def _drawn(
     root: Path,
     run: str,

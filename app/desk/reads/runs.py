@@ -8,6 +8,7 @@ import pyarrow as pa
 import streamlit as st
 import yaml
 
+from app.desk.hashing import BY_ADDRESS
 from app.desk.pictures import Picture, shrunk
 from app.desk.reads import shelf
 from toolkit.errors import InputError, StoreError
@@ -54,7 +55,7 @@ def _log_every(store: Store, run: str) -> int | None:
         return None
 
 
-@st.cache_data(show_spinner=False, max_entries=64)
+@st.cache_data(show_spinner=False, max_entries=64, hash_funcs=BY_ADDRESS)
 def _every(recipe: Path, changed: int) -> int | None:  # noqa: ARG001
     told = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     every = told.get("log_every") if isinstance(told, dict) else None
@@ -67,7 +68,7 @@ def ell_table(store: Store, run: str) -> pa.Table | None:
     return _ell_table(store.root, run, stamp) if stamp else None
 
 
-@st.cache_data(show_spinner=False, max_entries=16)
+@st.cache_data(show_spinner=False, max_entries=16, hash_funcs=BY_ADDRESS)
 def _ell_table(root: Path, run: str, stamp: Any) -> pa.Table | None:  # noqa: ARG001
     store = Store(root)
     about = run_about(store, run)

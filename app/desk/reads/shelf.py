@@ -5,6 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from app.desk import data
+from app.desk.hashing import BY_ADDRESS
 from toolkit.parts import parts
 from toolkit.store import Store, connect
 from toolkit.store.query import Connection
@@ -25,7 +26,7 @@ def cursor(store: Store) -> Connection:
     return _connection(store.root, stamp(store)).cursor()
 
 
-@st.cache_resource(show_spinner=False, max_entries=2)
+@st.cache_resource(show_spinner=False, max_entries=2, hash_funcs=BY_ADDRESS)
 def _connection(root: Path, stamp: Stamp) -> Connection:  # noqa: ARG001
     return connect(Store(root))
 
