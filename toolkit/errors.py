@@ -27,3 +27,7 @@ class TrainingError(OutvotedError):
 
 class BrokenLoss(TrainingError):
     """A run's loss became 0, infinite or NaN: the method's doing, not the machine's."""
+
+
+class ScoringError(OutvotedError):
+    """A scorer cannot begin or cannot go on."""

@@ -43,6 +43,7 @@ def registered() -> typer.Typer:
         probe,
         reproduce,
         resume,
+        score,
         thumbnails,
         train,
     )
@@ -58,6 +59,8 @@ def registered() -> typer.Typer:
     app.command("analyze")(analyze.analyze)
     app.command("detect")(detect.detect)
     app.command("probe")(probe.probe)
+    app.command("score")(score.score)
+    app.add_typer(score.scorers_app, name="scorers")
     app.command("evaluate")(evaluate.evaluate)
     app.command("reproduce")(reproduce.reproduce)
     app.command("app")(desk.desk)

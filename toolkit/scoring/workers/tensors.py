@@ -1,0 +1,99 @@
+"""Reading weights and comparing their keys, here and in the environments of other packages.
+
+Imports nothing of this project: a worker finds it beside itself. Faults are ValueErrors whose text
+is one sentence.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_NO_WEIGHTS = ("position_ids", "input_resolution", "context_length", "vocab_size")
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The tensors of a checkpoint by key: safetensors, torch.save, or OpenAI's TorchScript.
+
+    ValueError where the file is cut off or holds no tensors.
+    """
+    import torch
+
+    try:
+        state = _opened(path)
+    except Exception as problem:  # a broken archive raises nearly anything
+        raise ValueError(
+            f"{path} cannot be read as weights ({one_line(problem)}); it may be cut off: fetch it "
+            "again."
+        ) from problem
+    for inner in ("state_dict", "model"):
+        if isinstance(state, Mapping) and isinstance(state.get(inner), Mapping):
+            state = state[inner]
+    if not isinstance(state, Mapping) or not all(torch.is_tensor(v) for v in state.values()):
+        raise ValueError(f"{path} holds no table of tensors; name the published weights' file.")
+    return {str(key).removeprefix("module."): value for key, value in state.items()}
+
+
+def _opened(path: Path) -> Any:
+    import torch
+
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except RuntimeError:  # TorchScript archives, and files from before torch 1.6
+        try:
+            return dict(torch.jit.load(str(path), map_location="cpu").state_dict())
+        except RuntimeError:
+            return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def load_into(
+    model: Any, state: Mapping[str, Any], path: Path, what: str, *, further: bool = False
+) -> None:
+    """Give `model` its weights; `further` keys are passed over, or else they are a fault.
+
+    ValueError naming the keys where they are another model's.
+    """
+    wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
+    found = {
+        key: tuple(value.shape)
+        for key, value in state.items()
+        if key in wanted or not (further or key.rpartition(".")[2] in _NO_WEIGHTS)
+    }
+    absent = {key for key in wanted if key not in found and key.endswith("position_ids")}
+    wanted = {key: shape for key, shape in wanted.items() if key not in absent}
+    if said := differences(wanted, found):
+        raise ValueError(
+            f"{path} does not hold the weights of {what}: {said}. Name the file that `outvoted "
+            "scorers` asks for."
+        )
+    model.load_state_dict({key: state[key] for key in wanted}, strict=not absent)
+
+
+def differences(
+    wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
+) -> str | None:
+    """The keys that one side lacks and those whose shapes differ, in words; None where alike."""
+    shapes = [
+        f"{key} is {found[key]} and not {wanted[key]}"
+        for key in sorted(wanted.keys() & found.keys())
+        if wanted[key] != found[key]
+    ]
+    said = [
+        f"{len(keys)} {word} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+        for keys, word in (
+            (sorted(wanted.keys() - found.keys()), "keys are missing"),
+            (sorted(found.keys() - wanted.keys()), "are none of its keys"),
+            (shapes, "have another shape"),
+        )
+        if keys
+    ]
+    return "; ".join(said) or None
+
+
+def one_line(problem: BaseException) -> str:
+    """The first line of an error, short enough for a sentence."""
+    lines = str(problem).strip().splitlines()
+    return (lines[0] if lines else type(problem).__name__)[:200]

@@ -1,0 +1,196 @@
+"""Scores in a store: scores/SCORER/part-*.parquet, one row an image and prompt.
+
+A scorer's folder holds rows of one identity only (version, weights, preprocessing), so that two
+scores in it can always be compared; rows of another one are refused until the old ones were moved.
+"""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from toolkit.errors import StoreError
+from toolkit.pairs import short_hash
+from toolkit.parts import parts, sync_folder, write_part
+from toolkit.schema import column
+from toolkit.store.layout import Store, check_name
+from toolkit.store.query import add_view, connect, fetch
+
+SCORES = pa.schema(
+    [
+        column("image_id", pa.string(), "the image that was scored", nullable=False),
+        column("prompt_hash", pa.string(), "of the prompt; null where the scorer sees none"),
+        column("prompt", pa.string(), "the prompt; null where the scorer sees none"),
+        column("scorer", pa.string(), "name of the scorer", nullable=False),
+        column("version", pa.string(), "of the scorer's model and package", nullable=False),
+        column("weights_sha256", pa.string(), "of the weights' files; null for a formula"),
+        column("preprocessing", pa.string(), "from decoded pixels to the model", nullable=False),
+        column("dtype", pa.string(), "number format the model ran in", nullable=False),
+        column("score", pa.float64(), "the scorer's own unit, larger is better; null if none"),
+        column("truncated", pa.bool_(), "the prompt was longer than the tokenizer's limit"),
+        column("reason", pa.string(), "why there is no score"),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What makes two scores comparable, and the number format beside it."""
+
+    version: str
+    weights_sha256: str | None
+    preprocessing: str
+    dtype: str
+
+    def same(self, row: dict[str, Any]) -> bool:
+        """Whether a row was made alike. The number format may differ: devices choose it."""
+        names = ("version", "weights_sha256", "preprocessing")
+        return all(row[name] == getattr(self, name) for name in names)
+
+
+def prompt_hash(prompt: str) -> str:
+    """The short name of a prompt in a scores table."""
+    return short_hash("prompt", prompt)
+
+
+def scorers_in(store: Store) -> list[str]:
+    """Scorers that left rows in the store, by name."""
+    return sorted({file.parent.name for file in store.folder("scores").glob("*/part-*.parquet")})
+
+
+def claim_scores(store: Store, scorer: str, identity: Identity, *, replace: bool = False) -> None:
+    """Make sure that the scorer's folder holds rows of this identity only.
+
+    With `replace` older rows of another identity are moved to STORE/aside/; without it they are
+    a StoreError.
+    """
+    folder = store.folder("scores", check_name(scorer, "scorer"))
+    other = _other_identity(folder, identity)
+    if other is None:
+        return
+    if not replace:
+        raise StoreError(
+            f"The scores of {scorer} in {store.root} were made with {_words(other)}, and these "
+            f"would be made with {_words(identity.__dict__)}; they cannot be mixed. Type the same "
+            "command with --replace to move the old ones to aside/ and score anew."
+        )
+    target = store.folder("aside", time.strftime("%Y%m%d-%H%M%S"), "scores")
+    target.mkdir(parents=True, exist_ok=True)
+    os.rename(folder, target / scorer)  # noqa: PTH104
+    sync_folder(target)
+
+
+def _other_identity(folder: Path, identity: Identity) -> dict[str, Any] | None:
+    names = ["version", "weights_sha256", "preprocessing"]
+    for file in parts(folder):
+        kept = pq.read_table(file, columns=names).slice(0, 1).to_pylist()
+        if kept and not identity.same(kept[0]):
+            return dict(kept[0])
+    return None
+
+
+def _words(about: dict[str, Any]) -> str:
+    sha = about["weights_sha256"]
+    weights = f"weights {sha[:12]}" if sha else "no weights"
+    return f"{about['version']}, {weights}, {about['preprocessing']}"
+
+
+def unscored(
+    store: Store, scorer: str, *, sees_prompt: bool, retry: bool = False
+) -> list[tuple[str, str | None]]:
+    """(image_id, prompt) of every pair's image that has no row yet, in the order of the pairs.
+
+    Where the scorer sees no prompt an image counts once, its prompt None. With `retry` rows
+    without a score count as absent.
+    """
+    prompt = "prompt" if sees_prompt else "NULL"
+    with connect(store) as con:
+        _add_scores(con, store, scorer)
+        rows = fetch(
+            con,
+            f"""
+            WITH numbered AS (
+                SELECT row_number() OVER () AS place, image_0, image_1, {prompt} AS prompt
+                FROM pairs
+            ), shown AS (
+                SELECT place, image_0 AS image_id, prompt FROM numbered
+                UNION ALL SELECT place, image_1 AS image_id, prompt FROM numbered
+            ), wanted AS (
+                SELECT image_id, CAST(prompt AS VARCHAR) AS prompt, min(place) AS place FROM shown
+                WHERE image_id IN (SELECT image_id FROM images) GROUP BY ALL
+            )
+            SELECT w.image_id, w.prompt FROM wanted w
+            WHERE NOT EXISTS (
+                SELECT 1 FROM scores s WHERE s.image_id = w.image_id
+                AND s.prompt IS NOT DISTINCT FROM w.prompt AND (s.score IS NOT NULL OR NOT ?)
+            ) ORDER BY w.place, w.image_id
+            """,
+            retry,
+        )
+    return list(zip(rows["image_id"].to_pylist(), rows["prompt"].to_pylist(), strict=True))
+
+
+def write_scores(store: Store, scorer: str, rows: list[dict[str, Any]]) -> None:
+    """Add one part of rows of SCORES."""
+    if rows:
+        table = pa.Table.from_pylist(rows, schema=SCORES)
+        write_part(store.folder("scores", scorer), table)
+
+
+def read_scores(store: Store, scorer: str) -> pa.Table:
+    """One row an image and prompt, schema SCORES, a score before a reason; by image and prompt.
+
+    StoreError naming the scorers there are where this one has left nothing.
+    """
+    if scorer not in scorers_in(store):
+        known = ", ".join(scorers_in(store)) or "none yet"
+        raise StoreError(
+            f"{store.root} has no scores of {scorer!r} (scorers with scores: {known}); "
+            f"`outvoted score {store.root} --scorer {scorer}` makes them."
+        )
+    with connect(store) as con:
+        _add_scores(con, store, scorer)
+        table = fetch(
+            con,
+            "SELECT * EXCLUDE (nth) FROM (SELECT *, row_number() OVER (PARTITION BY image_id,"
+            " prompt ORDER BY score IS NULL, score) AS nth FROM scores) WHERE nth = 1"
+            " ORDER BY image_id, prompt",
+        )
+    return table.select(SCORES.names).cast(SCORES)
+
+
+def voices(store: Store, scorers: list[str]) -> pa.Table:
+    """Each scorer's two scores on each pair: pair_id, voice, score_0, score_1; null if missing.
+
+    Every pair of the store has a row a scorer, so that what is missing can be counted.
+    """
+    tables = []
+    with connect(store) as con:
+        for scorer in scorers:
+            con.register("scored", read_scores(store, scorer))
+            tables.append(
+                fetch(
+                    con,
+                    """
+                    SELECT p.pair_id, ? AS voice, a.score AS score_0, b.score AS score_1
+                    FROM pairs p
+                    LEFT JOIN scored a ON a.image_id = p.image_0
+                        AND (a.prompt IS NULL OR a.prompt = p.prompt)
+                    LEFT JOIN scored b ON b.image_id = p.image_1
+                        AND (b.prompt IS NULL OR b.prompt = p.prompt)
+                    ORDER BY p.pair_id
+                    """,
+                    scorer,
+                )
+            )
+            con.unregister("scored")
+    return pa.concat_tables(tables)
+
+
+def _add_scores(con: Any, store: Store, scorer: str) -> None:
+    folder = store.folder("scores", check_name(scorer, "scorer"))
+    add_view(con, "scores", parts(folder), SCORES)
