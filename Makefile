@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 UV := $(shell command -v uv 2>/dev/null || echo $(BIN)/uv)
 QUICK := not browser and not slow and not scorers and not s3 and not gpu
 
-.PHONY: help demo test test-browser test-slow test-s3 lint format lock clean
+.PHONY: help demo test test-browser test-slow test-s3 test-scorers lint format lock clean
 
 help:
 	@echo "make demo          walk the whole road on the mini world (about five minutes), then open the desk"
@@ -14,6 +14,7 @@ help:
 	@echo "make test-browser  drive the desk in a real Chromium (Debian: apt-get install chromium)"
 	@echo "make test-slow     what takes minutes or gigabytes"
 	@echo "make test-s3       a store in an object store, on a local S3 server"
+	@echo "make test-scorers  scorers in the true sizes, with random weights: 12 GB of memory, 10 GB of disk"
 	@echo "make lint          style, types and the import contract"
 	@echo "make lock          resolve requirements.txt anew"
 
@@ -46,6 +47,9 @@ test-slow: $(READY)
 
 test-s3: $(READY) .venv-s3/bin/moto_server
 	$(BIN)/python -m pytest -m s3
+
+test-scorers: $(READY)
+	$(BIN)/python -m pytest -m scorers tests/toolkit/scoring
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -5,7 +5,6 @@ prompts to 35 tokens, the first text feature under cross attention to the pictur
 the published mean and deviation.
 """
 
-import json
 import os
 import tempfile
 from collections.abc import Sequence
@@ -15,25 +14,7 @@ from typing import Any
 from serving import Model, serve
 from tensors import load_into, read_state
 
-BERT = {
-    "architectures": ["BertModel"],
-    "model_type": "bert",
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "hidden_act": "gelu",
-    "hidden_dropout_prob": 0.1,
-    "attention_probs_dropout_prob": 0.1,
-    "max_position_embeddings": 512,
-    "vocab_size": 30524,
-    "initializer_range": 0.02,
-    "layer_norm_eps": 1e-12,
-    "pad_token_id": 0,
-    "add_type_embeddings": False,
-    "encoder_width": 768,
-    "add_cross_attention": True,
-}
+BERT = Path(__file__).with_name("image_reward_bert.json")
 """What the published med_config.json says about the text encoder."""
 LIMIT = 35
 
@@ -87,12 +68,10 @@ def _built(tokenizer: Path, device: str) -> Any:
 
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as here:
-        config = Path(here) / "med_config.json"
-        config.write_text(json.dumps(BERT))
         (Path(here) / "bert-base-uncased").symlink_to(tokenizer.resolve(), True)
         os.chdir(here)
         try:
-            return ImageReward(device=device, med_config=str(config))
+            return ImageReward(device=device, med_config=str(BERT.resolve()))
         finally:
             os.chdir(before)
 

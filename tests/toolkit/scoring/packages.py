@@ -1,0 +1,88 @@
+"""Calls into scorers' environments from tests and benchmarks, and what they need on disk."""
+
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from tests.toolkit.scoring.models import drawn
+from toolkit.scoring.making import ready
+
+REAL = Path(__file__).parents[3].parent / "shared" / "data" / "agiqa3k"
+_COMMIT = "0" * 40
+
+
+def call(environment: str, verb: str, asked: dict[str, Any], **surroundings: str) -> dict[str, Any]:
+    """A verb of package_calls.py, run in an environment with the hub shut."""
+    script = Path(__file__).with_name("package_calls.py")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    done = subprocess.run(
+        [str(ready(environment).python), "-s", str(script), verb],
+        input=json.dumps(asked),
+        capture_output=True,
+        text=True,
+        env=kept | {"HF_HUB_OFFLINE": "1", **surroundings},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return dict(json.loads(done.stdout))
+
+
+def hub_with_hps(folder: Path, weights: Path, name: str = "HPS_v2.1_compressed.pt") -> Path:
+    """A hub cache that holds an HPS checkpoint, and the LAION weights that hpsv2 loads first."""
+    for repository, file in (
+        ("xswu/HPSv2", name),
+        ("laion/CLIP-ViT-H-14-laion2B-s32B-b79K", "open_clip_pytorch_model.bin"),
+    ):
+        place = folder / "hub" / f"models--{repository.replace('/', '--')}"
+        (place / "refs").mkdir(parents=True)
+        (place / "refs" / "main").write_text(_COMMIT)
+        snapshot = place / "snapshots" / _COMMIT
+        snapshot.mkdir(parents=True)
+        (snapshot / file).symlink_to(weights)
+    return folder
+
+
+def bert(folder: Path) -> Path:
+    """A tokenizer folder of bert-base-uncased's shape: 30,522 entries, few of them words."""
+    place = folder / "bert-base-uncased"
+    place.mkdir(parents=True)
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    letters = [chr(k) for k in range(33, 127) if not chr(k).isupper()]
+    known = [*special, *letters, *(f"##{one}" for one in letters), "a", "red", "fox", "night"]
+    known = list(dict.fromkeys(known))
+    known += [f"[unused{k}]" for k in range(30522 - len(known))]
+    (place / "vocab.txt").write_text("\n".join(known) + "\n", encoding="utf-8")
+    return place
+
+
+def med_config(folder: Path) -> Path:
+    """The text encoder's description that image-reward would fetch."""
+    place = files("toolkit.scoring.workers").joinpath("image_reward_bert.json")
+    path = folder / "med_config.json"
+    path.write_bytes(place.read_bytes())
+    return path
+
+
+def pictures(folder: Path, count: int) -> list[Path]:
+    """Real pictures where they are, drawn ones elsewhere; as files."""
+    real = sorted((REAL / "images").glob("*.jpg"))
+    if real:
+        return real[:: max(1, len(real) // count)][:count]
+    paths = []
+    for k, picture in enumerate(drawn(count)):
+        paths.append(folder / f"{k}.png")
+        picture.resize((256, 256 - 16 * (k % 3)), Image.Resampling.BICUBIC).save(paths[-1])
+    return paths
+
+
+def prompts(count: int) -> Sequence[str]:
+    """Prompts of different lengths, one of them beyond every limit."""
+    words = ["a red fox", "by night, in heavy rain", "an oil painting of a harbour", "42 cats!"]
+    long = "a very long story about a fox and a crow " * 20
+    return [long if k == 3 else " ".join(words[: 1 + k % 4]) for k in range(count)]
