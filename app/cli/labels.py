@@ -1,8 +1,11 @@
-"""`outvoted labels`: what label sets there are, and new ones from votes, verdicts or an array."""
+"""`outvoted labels`: what label sets there are, and new ones from votes, scores, verdicts."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from analysis.scorer_vote import Vote
 
 app = typer.Typer(help="List label sets, or make one.", no_args_is_help=True)
 
@@ -64,6 +67,58 @@ def outvote(
         open_store(store), read_ballots(ballots), name=name, base=base, source=ballots
     )
     typer.echo(f"Label set {name}: {changed} labels outvoted of {heard} pairs with further voices.")
+
+
+@app.command("vote")
+def vote(
+    store: StoreArgument,
+    scorer: Annotated[
+        list[str] | None, typer.Option(help="Whose scores vote; all in the store if left out.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the new set.")] = "vote",
+    base: Annotated[str, typer.Option(help="The label set that votes along.")] = "original",
+    margin: Annotated[float, typer.Option(min=0, help="A gap of at most this is a tie.")] = 0.0,
+    only_look: Annotated[bool, typer.Option("--look", help="Make no set; only tell.")] = False,
+) -> None:
+    """The majority of the label and the scorers' choices (arXiv 2503.16921 takes four scorers)."""
+    from app.cli.extras import needs
+
+    with needs("analyze"):
+        from analysis import scorer_vote
+    from toolkit.scoring import SCORERS
+    from toolkit.store import open_store
+    from toolkit.store.scores import scorers_in
+
+    opened = open_store(store)
+    voices = list(dict.fromkeys(scorer or scorers_in(opened)))
+    known = {entry.name: entry.trained_on for entry in SCORERS.values()}
+    found = scorer_vote.look(opened, voices, base=base, margin=margin, trained_on=known)
+    _tell(found, base)
+    if only_look:
+        return
+    changed, heard = scorer_vote.vote(opened, voices, name=name, base=base, margin=margin)
+    typer.echo(
+        f"Label set {name}: {changed:,} labels outvoted of {heard:,} pairs with scorers' choices; "
+        f"{found.even:,} votes were even, and their labels stay."
+    )
+
+
+def _tell(found: "Vote", base: str) -> None:
+    for row in found.accuracies:
+        told = "chose on no labelled pair"
+        if row.value is not None:
+            told = (
+                f"agrees with {base} on {row.value:.1%} ({row.low:.1%} to {row.high:.1%}) of "
+                f"{row.pairs:,} pairs"
+            )
+        typer.echo(f"{row.voice}: {told}; {row.ties:,} ties, {row.missing:,} without a score")
+    for warning in found.warnings:
+        typer.echo(f"Warning: {warning}")
+    count = len(found.accuracies)
+    shares = ", ".join(f"{k} of {count}: {found.agreement[k]:,}" for k in range(count, -1, -1))
+    typer.echo(
+        f"Scorers for the label: {shares}; {found.incomplete:,} pairs have a tie or lack a score."
+    )
 
 
 @app.command("curated")
