@@ -22,6 +22,7 @@ from analysis.judging import (
 from analysis.outcome import Analysis, Flags, Section
 from analysis.recompute import metric_of
 from analysis.recording import record
+from analysis.scorer_vote import ballots_of_store
 from analysis.trajectories import DEFAULT_WINDOW
 from analysis.walking import digest_run, stream_run
 from toolkit.errors import InputError
@@ -77,9 +78,10 @@ def analyze_run(
 
     `labels`: the label set pairs are held against, the run's own by default. `flips`: pair_ids
     known to be flipped, those the label set planted by default. `ballots`: further voices
-    (pair_id, voice, choice). `folds`: runs that held pairs out. `windows`: judge every window's
-    scores too. `look_at_pictures`: open every picture (None: where they are few). `progress` is
-    told what begins. StoreError or InputError says in a sentence what cannot be read.
+    (pair_id, voice, choice), the scores in the store by default. `folds`: runs that held pairs
+    out. `windows`: judge every window's scores too. `look_at_pictures`: open every picture (None:
+    where they are few). `progress` is told what begins. StoreError or InputError says in a sentence
+    what cannot be read.
     """
     tell = progress or (lambda _: None)
     tell("reading the trajectory")
@@ -89,7 +91,8 @@ def analyze_run(
     metric = metric_of(about)
     held_out = [digest_run(store, name, facts, metrics={})[0] for name in folds]
     tell("computing the detectors")
-    evidence = Evidence(facts, read_votes(store), ballots, held_out)
+    heard = ballots if ballots is not None else ballots_of_store(store)
+    evidence = Evidence(facts, read_votes(store), heard, held_out)
     found = compute(whole, evidence, window)
     pairs = facts.take(pa.array(whole.met))
     if look_at_pictures or (look_at_pictures is None and 2 * len(pairs) <= LOOKED_AT):

@@ -8,6 +8,7 @@ import base64
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -58,6 +59,21 @@ def compare(scores: pa.Table, models: Sequence[str], *, resamples: int = 1000) -
             row = {"model": name, "figure": figure, "samples": known}
             rows.append({**row, **_intervals(mine, first, resamples)})
     return pa.Table.from_pylist(rows, schema=COMPARISON)
+
+
+def by_model(
+    comparison: pa.Table, order: Sequence[str]
+) -> tuple[list[str], list[tuple[str, list[dict[str, Any] | None]]]]:
+    """The comparison as tables of papers have it: the figures of `order` that were measured, and
+    for each model its row of COMPARISON under each, None where it has no mean."""
+    rows = {(row["figure"], row["model"]): row for row in comparison.to_pylist()}
+    figures = [name for name in order if any(figure == name for figure, _ in rows)]
+    models = list(dict.fromkeys(comparison["model"].to_pylist()))
+    table = []
+    for model in models:
+        found = [rows.get((figure, model)) for figure in figures]
+        table.append((model, [row if row and row["mean"] is not None else None for row in found]))
+    return figures, table
 
 
 def _intervals(

@@ -3,6 +3,7 @@
 OUT/evaluation.json            how the samples were drawn, and the weights' hash of every model
 OUT/samples/part-*.parquet     model, prompt_index, prompt, seed, png
 OUT/scores/SCORER/part-*.parquet   model, prompt_index, seed, figure, value
+OUT/scores/SCORER.json         version, weights and preprocessing of a scorer of toolkit.scoring
 
 Whatever is there already is not drawn or scored again, so an interrupted evaluation goes on, and a
 model can be added to a finished one.
@@ -10,6 +11,7 @@ model can be added to a finished one.
 
 import io
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +22,13 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
+from toolkit import scoring
 from toolkit.errors import InputError
 from toolkit.miniworld import scorer as miniworld
 from toolkit.miniworld.words import parse
 from toolkit.parts import parts, write_part, write_text_whole
 from toolkit.schema import column
+from toolkit.scoring.filling import judged_rows
 from training.policies import Policy, identity, load_pipeline
 from training.sampling import Sample, Sampling, draw
 
@@ -77,7 +81,7 @@ def evaluate(
     models: Mapping[str, Policy],
     out: Path,
     *,
-    scorer: str = "miniworld",
+    scorer: str | Sequence[str] = "miniworld",
     batch: int = 50,
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
@@ -85,8 +89,9 @@ def evaluate(
 ) -> tuple[pa.Table, pa.Table]:
     """Draw and score what is not there yet; all samples (SAMPLES) and scores (SCORES) of `models`.
 
-    `progress` hears the model, how many of its images are done and how many there are to be.
-    InputError where `out` holds an evaluation that was drawn in another way.
+    `scorer`: names in SCORERS here or in `toolkit.scoring`, whose figure is their name. `progress`
+    hears the model, how many of its images are done and how many there are to be.
+    InputError where `out` holds an evaluation that was drawn in another way, or scored so.
     """
     _claim(out, asked, models)
     wanted = asked.samples()
@@ -101,13 +106,56 @@ def evaluate(
                 progress(name, done, len(wanted))
         del pipeline
     samples = _read(out / "samples", SAMPLES)
-    for table in _unscored(samples, out / "scores" / scorer, batch):
-        write_part(out / "scores" / scorer, _scored(table, SCORERS[scorer]))
+    names = [scorer] if isinstance(scorer, str) else list(scorer)
+    for name in names:
+        folder = out / "scores" / name
+        if name in SCORERS:
+            for table in _unscored(samples, folder, batch):
+                write_part(folder, _scored(table, SCORERS[name]))
+        else:
+            _judge(samples, folder, scoring.named(name), batch, device)
     chosen = pa.array(list(models))
-    return (
-        _of(samples, chosen),
-        _of(_read(out / "scores" / scorer, SCORES), chosen),
-    )
+    scores = [_of(_read(out / "scores" / name, SCORES), chosen) for name in names]
+    return _of(samples, chosen), pa.concat_tables(scores)
+
+
+def _judge(
+    samples: pa.Table, folder: Path, scorer: scoring.Scorer, batch: int, device: str
+) -> None:
+    """Score what lacks a score by a scorer of `toolkit.scoring`; what it cannot score is NaN."""
+    wanted = list(_unscored(samples, folder, max(1, samples.num_rows)))
+    if not wanted:
+        return
+    table = wanted[0]
+    judge = scoring.load(scorer, device=device)
+    try:
+        _claim_scorer(folder, judge.identity)
+        prompts, pngs = table["prompt"].to_pylist(), table["png"].to_pylist()
+        keys = [(str(row), prompt) for row, prompt in enumerate(prompts)]
+        facts = table.select(["model", "prompt_index", "seed"]).to_pylist()
+        for rows in judged_rows(keys, scorer, judge, lambda row: pngs[int(row)], batch):
+            found = [
+                {
+                    **facts[int(row["image_id"])],
+                    "figure": scorer.name,
+                    "value": math.nan if row["score"] is None else row["score"],
+                }
+                for row in rows
+            ]
+            write_part(folder, pa.Table.from_pylist(found, schema=SCORES))
+    finally:
+        judge.close()
+
+
+def _claim_scorer(folder: Path, identity: scoring.Identity) -> None:
+    file = Path(f"{folder}.json")
+    about = identity.__dict__
+    if file.exists() and not identity.same(json.loads(file.read_text(encoding="utf-8"))):
+        raise InputError(
+            f"{folder} holds scores made with another version or other weights (see {file}); name "
+            "another --out, or remove that folder and file."
+        )
+    write_text_whole(file, json.dumps(about, indent=2) + "\n")
 
 
 def _claim(out: Path, asked: Evaluation, models: Mapping[str, Policy]) -> None:

@@ -28,7 +28,10 @@ def evaluate(
     sampler: Annotated[str, typer.Option(help="ddim, ddpm, dpm, euler, or own.")] = "ddim",
     steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 30,
     guidance: Annotated[float, typer.Option(min=0, help="Classifier-free guidance.")] = 7.5,
-    scorer: Annotated[str, typer.Option(help="Who scores the images.")] = "miniworld",
+    scorer: Annotated[
+        list[str] | None,
+        typer.Option(help="Who scores the images; may be repeated. `outvoted scorers` lists them."),
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images drawn at a time.")] = 32,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
@@ -48,9 +51,15 @@ def evaluate(
         from training.precision import device_of, dtype_of
         from training.sampling import SAMPLERS, Sampling
     from analysis.samples import compare, write_sheet
+    from toolkit import scoring
+    from toolkit.scoring.weights import needed
 
     _known("sampler", sampler, SAMPLERS)
-    _known("scorer", scorer, SCORERS)
+    judges = list(dict.fromkeys(scorer or ["miniworld"]))
+    for name in judges:
+        _known("scorer", name, [*SCORERS, *scoring.SCORERS])
+        if name not in SCORERS:
+            needed(scoring.named(name))  # before minutes of drawing
     chosen = named_models(models)
     words = read_prompts(prompts, column)
     asked = Evaluation(tuple(words), tuple(range(seeds)), Sampling(sampler, steps, guidance))
@@ -62,7 +71,7 @@ def evaluate(
             asked,
             chosen,
             folder,
-            scorer=scorer,
+            scorer=judges,
             batch=batch,
             device=device_of(device),
             dtype=dtype_of(precision),
@@ -75,6 +84,9 @@ def evaluate(
     _save(folder, comparison)
     about = f"Sampler {sampler}, {steps} steps, guidance {guidance:g}, {len(words)} prompts."
     page = write_sheet(folder / "samples.html", samples, scores, comparison, names, about=about)
+    headings = {entry.name: entry.short for entry in scoring.SCORERS.values()}
+    if any(name in headings for name in judges):
+        console.print(models_table(comparison, headings))
     console.print(comparison_table(comparison, names[0]))
     console.print(f"Table: {(folder / 'comparison.parquet').resolve()}", markup=False)
     console.print(f"Page:  {page.resolve()}", markup=False)
@@ -134,6 +146,25 @@ def read_prompts(source: str, column: str) -> list[str]:
     if not prompts:
         raise InputError(f"{file} holds no prompt; write one a line.")
     return prompts
+
+
+def models_table(comparison: "pa.Table", headings: dict[str, str]) -> Any:
+    """A row a model and a column a scorer, the paper's four first: mean, and win rate over it."""
+    from rich import box
+    from rich.table import Table
+
+    from analysis.samples import by_model
+
+    figures, rows = by_model(comparison, list(headings))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
+    table.title = "mean score, and win rate against the first model"
+    table.add_column("model")
+    for figure in figures:
+        table.add_column(headings[figure], justify="right")
+    for model, cells in rows:
+        told = ["–" if c is None else f"{c['mean']:.3f} ({c['win_rate']:.0%})" for c in cells]
+        table.add_row(model, *told)
+    return table
 
 
 def comparison_table(comparison: "pa.Table", first: str) -> Any:

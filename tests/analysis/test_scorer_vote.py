@@ -5,13 +5,16 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
+from analysis.findings import analyze_run
 from analysis.scorer_vote import ballots_of_store, look, vote
 from app.cli.main import registered
 from tests.factories import StoreFactory
 from toolkit.errors import InputError
 from toolkit.parts import write_part
 from toolkit.store import Store
+from toolkit.store.filters import passing
 from toolkit.store.query import effective_labels, read_pairs
+from toolkit.store.runs import read_findings
 from toolkit.store.scores import SCORES
 
 
@@ -119,3 +122,21 @@ def test_the_command_tells_and_makes_the_set(store: Store, make_store: StoreFact
     bare = run(registered(), ["labels", "vote", str(make_store(name="bare").root)])
     assert isinstance(bare.exception, InputError)
     assert "has no scores; `outvoted score" in str(bare.exception)
+
+
+def test_scores_speak_in_a_runs_findings_and_in_conditions(make_store: StoreFactory) -> None:
+    made = make_store(pairs=20, run=True)
+    true = labels(made)
+    for name, row in (("a", true), ("b", [1 - label for label in true])):
+        chosen(made, name, list(row))
+    pairs = [("--where", "a.gap > 0"), ("--where", "b.gap > 0")]
+    first, second = (set(ids) for ids in passing(made, pairs))
+    assert len(first) == sum(true)
+    assert len(first) + len(second) == 20
+    assert not first & second
+    analyze_run(made, "r", look_at_pictures=False)
+    table = read_findings(made, "r", "agreement").to_pylist()
+    assert {row["voices"] for row in table} == {2}
+    assert {row["against"] for row in table} == {1}
+    mixed = [("--where", "agreement.against = 1")]
+    assert len(passing(made, mixed, run="r", labels="flip20", seen="flip20")[0]) == 20

@@ -68,3 +68,40 @@ def test_unknown_samplers_scorers_and_devices_are_refused() -> None:
         result = CliRunner().invoke(registered(), ["evaluate", "miniature:sd", option, value])
         assert isinstance(result.exception, InputError)
         assert "choose" in str(result.exception)
+
+
+def test_scorers_of_the_store_score_samples_in_the_papers_form(tmp_path: Path) -> None:
+    one, two = tiny_sd(tmp_path / "one"), tiny_sd(tmp_path / "two", seed=1)
+    out = tmp_path / "out"
+    command = ["evaluate", f"plain={one}", str(two), "--prompts", "miniworld:3", "--steps", "1"]
+    command += ["--out", str(out), "--device", "cpu"]
+    command += ["--scorer", "world_warmth", "--scorer", "world_reward"]
+    for _ in range(2):
+        result = CliRunner().invoke(registered(), command)
+        assert result.exit_code == 0, (result.output, result.exception)
+    heading = next(line for line in result.output.splitlines() if "reward" in line)
+    assert heading.split() == ["model", "reward", "warm"]
+    assert "(50%)" in result.output  # the first model against itself
+    rows = pq.read_table(out / "comparison.parquet").to_pylist()
+    assert {(row["figure"], row["samples"]) for row in rows} == {
+        ("world_reward", 3),
+        ("world_warmth", 3),
+    }
+    parts = list((out / "scores" / "world_reward").glob("part-*.parquet"))
+    assert sum(pq.read_metadata(part).num_rows for part in parts) == 6  # none scored twice
+    (out / "scores" / "world_reward.json").write_text('{"version": "x"}')
+    for part in parts:
+        part.unlink()
+    result = CliRunner().invoke(registered(), command)
+    assert isinstance(result.exception, InputError)
+    assert "other weights" in str(result.exception)
+
+
+def test_a_scorer_without_weights_is_told_before_anything_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OUTVOTED_SCORERS", str(tmp_path / "home"))
+    command = ["evaluate", "miniature:sd", "--scorer", "pickscore", "--out", str(tmp_path / "o")]
+    result = CliRunner().invoke(registered(), command)
+    assert "pickscore has no model yet" in str(result.exception)
+    assert not (tmp_path / "o").exists()

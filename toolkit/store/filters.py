@@ -2,7 +2,8 @@
 
 What a condition can name: prompt, image_0, image_1, label, original_label, split, source, verdict,
 votes (how many), the source's own columns (NAME or src_NAME), the columns of a finding, and, as
-FINDING.COLUMN, those of the run's other findings. A score counts as null where the pair's label is
+FINDING.COLUMN, those of the run's other findings, and, as SCORER.gap, by how much a scorer in the
+store puts image_0 above image_1. A score counts as null where the pair's label is
 not the one that the score was computed under.
 """
 
@@ -30,6 +31,7 @@ from toolkit.store.labels import ORIGINAL
 from toolkit.store.layout import Store
 from toolkit.store.query import Connection, connect, effective_labels, fetch, quoted
 from toolkit.store.runs import findings, read_findings
+from toolkit.store.scores import scorers_in, voices
 from toolkit.store.verdicts import resolve, verdict_of
 
 _HIDDEN = ("comparison_id",)
@@ -162,6 +164,8 @@ def make_candidates(
         f"p.{quoted(SOURCE_PREFIX + name)} AS {quoted(name)}" for name in sorted(bare - taken)
     ]
     joins, scores = _joined_findings(con, store, named, run, finding, taken | bare)
+    more, gaps = _joined_gaps(con, store, named)
+    joins, scores = joins + more, scores + gaps
     con.execute(
         f"CREATE OR REPLACE TEMP VIEW candidates AS SELECT {', '.join(columns)}, l.label,"
         " l.original_label, j.verdict, coalesce(v.votes, 0) AS votes"
@@ -203,6 +207,23 @@ def _joined_findings(
                 scores.append(f"{value} AS {quoted(column)}")
             scores.append(f"{value} AS {quoted(f'{name}.{column}')}")
     return joins, scores
+
+
+def _joined_gaps(con: Connection, store: Store, named: Sequence[str]) -> tuple[str, list[str]]:
+    """JOINs of the scorers whose SCORER.gap is named, and these columns."""
+    known = scorers_in(store)
+    wanted = [name for name in known if f"{name}.gap" in named]
+    for number, name in enumerate(wanted):
+        con.register(f"gap_{number}", voices(store, [name]))
+    joins = "".join(
+        f" LEFT JOIN gap_{number} g{number} ON g{number}.pair_id = p.pair_id"
+        for number in range(len(wanted))
+    )
+    columns = [
+        f"g{number}.score_0 - g{number}.score_1 AS {quoted(f'{name}.gap')}"
+        for number, name in enumerate(wanted)
+    ]
+    return joins, columns
 
 
 def _judged(store: Store, under: pa.Table) -> pa.Table:

@@ -49,7 +49,7 @@ class Identity:
     def same(self, row: dict[str, Any]) -> bool:
         """Whether a row was made alike. The number format may differ: devices choose it."""
         names = ("version", "weights_sha256", "preprocessing")
-        return all(row[name] == getattr(self, name) for name in names)
+        return all(row.get(name) == getattr(self, name) for name in names)
 
 
 def prompt_hash(prompt: str) -> str:
