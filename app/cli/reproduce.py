@@ -101,6 +101,7 @@ def run_table(
     for k, cell in enumerate(absent[:limit]):
         console.print(f"{cell.name}: {k + 1} of {len(absent)} cells to go", markup=False)
         _flip(store, cell)
+        _vote(store, cell)
         run_cell(out, store, cell, scale, console)
         page = write_page(name, table, out)
     return page
@@ -156,3 +157,18 @@ def _flip(store: "Store", cell: "Cell") -> None:
     if cell.rate:
         name = flips(cell.rate, cell.seed)
         plant_in_store(store, rate=cell.rate, seed=cell.seed, name=name)
+
+
+def _vote(store: "Store", cell: "Cell") -> None:
+    """The label set in which a cell's scorers and its flipped labels were counted together."""
+    from analysis.scorer_vote import vote
+    from toolkit import scoring
+    from toolkit.scoring.filling import fill
+    from training.reproduce.cells import flips, labels_of
+
+    if not cell.method.voters:
+        return
+    for name in cell.method.voters:
+        entry = scoring.named(name)
+        fill(store, entry, scoring.load(entry))
+    vote(store, cell.method.voters, name=labels_of(cell), base=flips(cell.rate, cell.seed))

@@ -14,12 +14,12 @@ from app.cli.reproduce import run_table
 from tests.training.backbones import TINY, tiny_sd
 from toolkit.errors import InputError
 from toolkit.store import open_store
-from toolkit.store.labels import planted_flips
+from toolkit.store.labels import label_set_recipe, planted_flips
 from toolkit.store.runs import run_about
 from training import loop
 from training.reproduce import cells as module
 from training.reproduce.cells import HELD_OUT, Scale, held_out_curve
-from training.reproduce.tables import DPO, HISTORY, TABLES, Cell, Method, Table
+from training.reproduce.tables import DPO, HISTORY, TABLES, VOTE, Cell, Method, Table
 
 CHOICES = tuple(
     Method(
@@ -37,6 +37,7 @@ BROKEN = Method(
     },
 )
 SMALL = Table("Small", "?", (DPO, Method("poly", {}, CHOICES), BROKEN), rates=(0.2,), seeds=(0,))
+VOTED = Table("Voted", "?", (VOTE,), rates=(0.2,), seeds=(0,))
 
 
 @pytest.fixture
@@ -181,3 +182,20 @@ def test_what_is_not_in_the_table_is_refused(tmp_path: Path, scale: Scale) -> No
     assert "choose 1, 2, 3, 8, 5, 6, 7, G" in str(result.exception)
     with pytest.raises(InputError, match=r"rates 0.2; seeds 0"):
         run_table("small", tmp_path / "t", scale, None, [0.5], None, None, Console(quiet=True))
+
+
+def test_the_vote_of_scorers_and_flipped_labels_is_a_row(
+    tmp_path: Path, scale: Scale, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TABLES, "voted", VOTED)
+    page = run_table("voted", tmp_path / "out", scale, 1, None, None, None, Console(quiet=True))
+    assert "vote_diffusion_dpo" in page.read_text()
+    store = open_store(tmp_path / "out" / "store")
+    run = run_about(store, "vote_diffusion_dpo-flip20-seed0")
+    assert run["labels"] == "vote-flip20-seed0"
+    recipe = label_set_recipe(store, "vote-flip20-seed0")
+    assert recipe["base"] == "flip20-seed0"
+    assert recipe["voices"] == sorted(VOTE.voters)
+    flipped = set(planted_flips(store, "flip20-seed0") or [])
+    undone = flipped & set(recipe["changed"])
+    assert len(undone) > 0.3 * len(flipped), "scorers that mostly see right undo flips"

@@ -87,7 +87,9 @@ class Worker:
         return WorkerLost(f"ended with status {code}{last}")
 
     def close(self) -> None:
-        """End it: by closing its input, and by force where that takes too long."""
+        """End it: by closing its input, and by force where that takes too long. Twice is once."""
+        if self.log.closed:
+            return
         with contextlib.suppress(OSError, pa.ArrowException):
             self.requests.close()
         with contextlib.suppress(OSError):

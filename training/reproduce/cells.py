@@ -66,13 +66,19 @@ def flips(rate: float, seed: int) -> str:
     return f"flip{rate * 100:02.0f}-seed{seed}" if rate else "original"
 
 
+def labels_of(cell: Cell) -> str:
+    """The label set that a cell is trained under: its flips, or what scorers make of them."""
+    name = flips(cell.rate, cell.seed)
+    return f"vote-{name}" if cell.method.voters else name
+
+
 def recipe_for(store: Store, cell: Cell, method: Method, scale: Scale) -> Any:
     """The recipe of a cell: the common one with the method's changes."""
     raw = {
         "store": str(store.root),
         "run": cell.name,
         "seed": cell.seed,
-        "labels": flips(cell.rate, cell.seed),
+        "labels": labels_of(cell),
         "verdicts": False,
         "backbone": {
             "path": scale.backbone,

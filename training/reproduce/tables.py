@@ -26,6 +26,8 @@ class Method:
     choices: tuple["Method", ...] = ()
     """Of these the best on the tuning seed stands for the row, chosen at each rate by the accuracy
     on held-out pairs under labels flipped like the training's."""
+    voters: tuple[str, ...] = ()
+    """Scorers whose majority with the label it is trained on."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,12 @@ def _rho(value: float) -> Changes:
 
 DPO = _plain("diffusion_dpo", beta=_BETA)
 SFT = _plain("sft")
+VOTE = Method(
+    "vote_diffusion_dpo",
+    DPO.changes,
+    voters=("world_glance", "world_alignment", "world_warmth", "world_aesthetic"),
+)
+"""The paper's voting baseline. None of the four is the exact reward: that would be the answer."""
 _ROBUST = tuple(_plain("robust_dpo", beta=_BETA, a=a) for a in (0.1, 0.2, 0.3))
 _POLY = tuple(_plain("poly_dpo", beta=_BETA, alpha=a) for a in (-1.0, 1.0, 4.0, 8.0))
 _ADAPTIVE = (
@@ -99,6 +107,7 @@ _MAIN = Table(
     (
         SFT,
         DPO,
+        VOTE,
         Method("robust_dpo", {}, _ROBUST),
         Method("poly_dpo", {}, _POLY),
         *_ADAPTIVE,
