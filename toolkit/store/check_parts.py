@@ -14,6 +14,7 @@ from toolkit.schema import conform
 from toolkit.store.faults import Fault
 from toolkit.store.labels import LABELS
 from toolkit.store.layout import Store
+from toolkit.store.scores import SCORES
 from toolkit.store.verdicts import VERDICTS
 from toolkit.trajectory import TRAJECTORY
 
@@ -39,14 +40,14 @@ def part_files(store: Store) -> Iterator[tuple[Path, pa.Schema | None]]:
     for run in store.runs():
         found = sorted(store.run(run).glob("trajectory/rank-*/part-*.parquet"))
         yield from ((file, TRAJECTORY) for file in found)
-    for folder in ("findings", "scores"):
-        yield from ((file, None) for file in sorted(store.folder(folder).glob("*/*.parquet")))
+    yield from ((file, SCORES) for file in sorted(store.folder("scores").glob("*/*.parquet")))
+    yield from ((file, None) for file in sorted(store.folder("findings").glob("*/*.parquet")))
 
 
 def part_fault(file: Path, schema: pa.Schema | None, bytes_too: bool) -> Fault | None:
     """Read a whole part, page by page against its checksums, a row group at a time."""
     again = "move it aside with --repair, then ingest the source again"
-    if file.parent.name in ("labels",) or "findings" in file.parts:
+    if file.parent.name in ("labels",) or {"findings", "scores"} & set(file.parts):
         again = "move it aside with --repair, then make it again"
     elif "trajectory" in file.parts or file.parent.name == "verdicts":
         again = "restore it from a copy, or move it aside with --repair"

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 from PIL import Image
 
 from tests.toolkit.scoring.models import drawn
-from toolkit.scoring.making import ready
+from toolkit.scoring import SCORERS
+from toolkit.scoring.making import install, ready
 
 REAL = Path(__file__).parents[3].parent / "shared" / "data" / "agiqa3k"
 _COMMIT = "0" * 40
@@ -86,3 +88,38 @@ def prompts(count: int) -> Sequence[str]:
     words = ["a red fox", "by night, in heavy rain", "an oil painting of a harbour", "42 cats!"]
     long = "a very long story about a fox and a crow " * 20
     return [long if k == 3 else " ".join(words[: 1 + k % 4]) for k in range(count)]
+
+
+@dataclass(frozen=True)
+class Told:
+    """Random weights of a scorer's true size, and what its package says of some pictures."""
+
+    weights: list[str]
+    images: list[Path]
+    prompts: list[str]
+    scores: list[float]
+    seconds: float
+    """Of all its calls but the first."""
+    file: Path
+    """The weights; gigabytes, to be removed."""
+
+
+def told(name: str, folder: Path, count: int) -> Told:
+    """Make a scorer's weights and ask its package for `count` pictures, a call each."""
+    entry = SCORERS[name]
+    install(entry.environment)
+    images, words = pictures(folder, count), list(prompts(count))
+    path = folder / entry.needs[0].names[0]
+    asked = {"path": str(path), "images": [str(p) for p in images], "prompts": words, "seed": 0}
+    weights = [f"model={path}"]
+    if entry.environment == "hps":
+        call("hps", "hps_weights", asked)
+        hub = hub_with_hps(folder / "hf", path, path.name)
+        asked["version"] = "v2.1" if name == "hps" else "v2.0"
+        answer = call("hps", "hps_score", asked, HF_HOME=str(hub))
+    else:
+        weights.append(f"tokenizer={bert(folder)}")
+        asked |= {"bert_parent": str(folder), "med_config": str(med_config(folder))}
+        call("image_reward", "image_reward_weights", asked)
+        answer = call("image_reward", "image_reward_score", asked)
+    return Told(weights, images, words, answer["scores"], answer["seconds"], path)

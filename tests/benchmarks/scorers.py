@@ -1,0 +1,72 @@
+"""Images per second of the scorers in environments of their own, against each package's own call.
+
+    python -m tests.benchmarks.scorers WORK_FOLDER [--scorer hps] [--images 8] [--batch 8]
+
+True architectures, random weights, this machine's CPU. Both judge the same pictures and must agree
+to 1e-4 before a time is told. Neither time has the loading of libraries in it; hpsv2's has its
+checkpoint, which it reads again on every call.
+"""
+
+import argparse
+import os
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+from tests.toolkit.scoring.packages import told
+from toolkit.images import decode
+from toolkit.scoring import SCORERS, Batch, Judge, load
+
+
+def seconds(judge: Judge, images: list[Path], prompts: list[str], size: int) -> tuple[float, list]:
+    """Decoding, preparing and judging; the first picture was judged before, to warm up."""
+    first = judge.prepare(decode(images[0].read_bytes()).picture)
+    scores = list(next(iter(judge.stream([Batch((prompts[0],), (first,))]))).scores)
+    start = time.perf_counter()
+
+    def batches():
+        for at in range(1, len(images), size):
+            some = images[at : at + size]
+            ready = tuple(judge.prepare(decode(path.read_bytes()).picture) for path in some)
+            yield Batch(tuple(prompts[at : at + size]), ready)
+
+    for judged in judge.stream(batches()):
+        scores += judged.scores
+    return time.perf_counter() - start, scores
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--scorer", action="append")
+    parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=8)
+    asked = parser.parse_args()
+    print("| scorer | package, images/s | ours, images/s | ratio | largest difference |")
+    print("|---|---|---|---|---|")
+    for name in asked.scorer or ["hps", "image_reward"]:
+        folder = asked.work / name
+        folder.mkdir(parents=True)
+        found = told(name, folder, asked.images)
+        judge = load(SCORERS[name], weights=found.weights, device="cpu")
+        taken, scores = seconds(judge, found.images, found.prompts, asked.batch)
+        judge.close()
+        found.file.unlink()
+        apart = max(abs(a - b) for a, b in zip(scores, found.scores, strict=True))
+        assert apart < 1e-4, (scores, found.scores)
+        count = asked.images - 1
+        print(
+            f"| `{name}` | {count / found.seconds:.3f} | {count / taken:.3f} | "
+            f"{found.seconds / taken:.1f} | {apart:.1e} |",
+            flush=True,
+        )
+    load_now = os.getloadavg()[0]
+    print(
+        f"\n{platform.machine()}, {os.cpu_count()} cores, load average {load_now:.1f}, Python "
+        f"{platform.python_version()}, torch {version('torch')}, pyarrow {version('pyarrow')}"
+    )
+
+
+if __name__ == "__main__":
+    main()
