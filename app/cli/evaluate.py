@@ -20,9 +20,9 @@ def evaluate(
     models: Annotated[list[str], typer.Argument(help=_MODELS)],
     prompts: Annotated[
         str,
-        typer.Option(help="A text file (one a line), a Parquet file, or miniworld:COUNT."),
+        typer.Option(help="A text file (one a line), JSON, Parquet, or miniworld:COUNT."),
     ] = "miniworld:100",
-    column: Annotated[str, typer.Option(help="The Parquet file's column.")] = "prompt",
+    column: Annotated[str, typer.Option(help="The file's column or key.")] = "prompt",
     out: Annotated[str, typer.Option(help="Folder of samples, scores and page.")] = "evaluation",
     seeds: Annotated[int, typer.Option(min=1, help="Images a prompt.")] = 1,
     sampler: Annotated[str, typer.Option(help="ddim, ddpm, dpm, euler, or own.")] = "ddim",
@@ -113,7 +113,12 @@ def named_models(specs: list[str]) -> "dict[str, Policy]":
 
 
 def read_prompts(source: str, column: str) -> list[str]:
-    """Prompts of a text or Parquet file, or of the mini world. InputError where there are none."""
+    """Prompts of a text, JSON or Parquet file, or of the mini world; each once, in order.
+
+    JSON: a list of strings, or of objects whose key is `column`. InputError where there are none.
+    """
+    import json
+
     import pyarrow.parquet as pq
 
     from toolkit.errors import InputError
@@ -135,17 +140,33 @@ def read_prompts(source: str, column: str) -> list[str]:
                     "them with --column."
                 )
             every = [str(v) for v in pq.read_table(file, columns=[column])[column].to_pylist() if v]
+        elif file.suffix == ".json":
+            every = _prompts_in(json.loads(file.read_text(encoding="utf-8")), file, column)
         else:
             every = file.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as problem:  # pyarrow's errors are ValueErrors, UnicodeDecode too
         raise InputError(
             f"The prompts in {file} cannot be read ({' '.join(str(problem).split())}); name a text "
-            "file with one a line, a Parquet file, or miniworld:100."
+            "file with one a line, a JSON or Parquet file, or miniworld:100."
         ) from problem
     prompts = list(dict.fromkeys(line.strip() for line in every if line.strip()))
     if not prompts:
         raise InputError(f"{file} holds no prompt; write one a line.")
     return prompts
+
+
+def _prompts_in(found: Any, file: Path, column: str) -> list[str]:
+    """The prompts of a JSON list: of strings, or of objects that hold one under `column`."""
+    from toolkit.errors import InputError
+
+    rows = found if isinstance(found, list) else []
+    every = [row.get(column) if isinstance(row, dict) else row for row in rows]
+    if not every or not all(isinstance(prompt, str) for prompt in every):
+        raise InputError(
+            f"{file} is no list of prompts, nor of objects with a text {column!r}; name the key "
+            "with --column."
+        )
+    return every
 
 
 def models_table(comparison: "pa.Table", headings: dict[str, str]) -> Any:

@@ -1,5 +1,6 @@
 """`outvoted evaluate` from the command line to its table and page."""
 
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -35,12 +36,18 @@ def test_prompts_come_from_text_parquet_or_the_mini_world(tmp_path: Path) -> Non
     assert read_prompts(str(text), "prompt") == ["a cat", "a dog"]
     assert read_prompts(str(table), "caption") == ["x", "y"]
     assert len(read_prompts("miniworld:5", "")) == 5
+    listed = tmp_path / "p.json"
+    for found in (["a cat", "a dog", "a cat"], [{"prompt": "a cat"}, {"prompt": "a dog"}]):
+        listed.write_text(json.dumps(found))
+        assert read_prompts(str(listed), "prompt") == ["a cat", "a dog"]
 
 
 def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path: Path) -> None:
     table, empty = tmp_path / "p.parquet", tmp_path / "empty.txt"
     pq.write_table(pa.table({"caption": ["x"]}), table)
     empty.write_text("\n")
+    (tmp_path / "other.json").write_text('[{"caption": "a cat"}]')
+    (tmp_path / "half.json").write_text('["a cat"')
     broken = tmp_path / "broken.parquet"
     broken.write_bytes(b"PAR1")
     for source, says in (
@@ -48,6 +55,8 @@ def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path: Path) -> None:
         (str(tmp_path / "none.txt"), "cannot be read"),
         (str(broken), "cannot be read"),
         (str(empty), "holds no prompt"),
+        (str(tmp_path / "other.json"), "objects with a text 'prompt'; name the key with --column"),
+        (str(tmp_path / "half.json"), "cannot be read"),
         ("miniworld:many", "write miniworld:100"),
     ):
         with pytest.raises(InputError, match=says):
