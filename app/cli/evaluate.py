@@ -160,8 +160,9 @@ def _prompts_in(found: Any, file: Path, column: str) -> list[str]:
     from toolkit.errors import InputError
 
     rows = found if isinstance(found, list) else []
-    every = [row.get(column) if isinstance(row, dict) else row for row in rows]
-    if not every or not all(isinstance(prompt, str) for prompt in every):
+    told = [row.get(column) if isinstance(row, dict) else row for row in rows]
+    every = [prompt for prompt in told if isinstance(prompt, str)]
+    if not every or len(every) < len(told):
         raise InputError(
             f"{file} is no list of prompts, nor of objects with a text {column!r}; name the key "
             "with --column."
