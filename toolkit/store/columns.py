@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from toolkit.filters import Kind, names, parse
 from toolkit.pairs import SOURCE_PREFIX, short_hash
+from toolkit.places import readable
 from toolkit.store.filters import kinds_of, to_sql
 from toolkit.store.layout import Store
 from toolkit.store.query import Connection, fetch, quoted
@@ -64,7 +65,7 @@ def columns_of(con: Connection, store: Store, run: str, label_set: str) -> dict[
 
 def _finding_columns(store: Store, run: str, finding: str) -> dict[str, Column]:
     path = store.findings(run) / f"{finding}.parquet"
-    schema = pq.read_schema(path)
+    schema = pq.read_schema(readable(path))
     if "pair_id" not in schema.names:
         return {}
     named = {f"{finding}.{name}": (name, kind) for name, kind in kinds_of(schema).items()}
@@ -192,10 +193,10 @@ def _read_finding(con: Connection, column: Column, path: Path) -> None:
         return
     # Not through DuckDB's own reader: it takes isnan() for false where a part's smallest and
     # largest values, which leave NaN out, are no NaN.
-    read = pq.read_table(path, columns=["pair_id", column.field.name])
+    read = pq.read_table(readable(path), columns=["pair_id", column.field.name])
     main = path.with_name(f"{MINORITY}.parquet")
     row, source = "q.row", "__finding f JOIN queue q USING (pair_id)"
-    if pq.read_table(main, columns=["pair_id"])[0].equals(read["pair_id"]):
+    if pq.read_table(readable(main), columns=["pair_id"])[0].equals(read["pair_id"]):
         # As analyze writes them: row by row the same pairs, which numbers join far faster.
         place = pa.array(np.arange(read.num_rows, dtype=np.int32))
         read = read.drop_columns("pair_id").append_column("row", place)

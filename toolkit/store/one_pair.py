@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from toolkit.places import readable
 from toolkit.store.labels import label_set_path, label_sets
 from toolkit.store.layout import Store
 from toolkit.store.query import Connection, connect, fetch, parquet, quoted
@@ -85,7 +86,7 @@ def findings_on(store: Store, run: str, pair_id: str) -> list[Value]:
     found: list[Value] = []
     with connect(store) as con:
         for name in findings(store, run):
-            table = pq.read_table(store.findings(run) / f"{name}.parquet")
+            table = pq.read_table(readable(store.findings(run) / f"{name}.parquet"))
             if "pair_id" in table.column_names:
                 # Not through DuckDB's own reader, which judges isnan() by a part's extremes.
                 con.register("finding", table)

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from toolkit.errors import StoreError
 from toolkit.pairs import short_hash
 from toolkit.parts import parts, sync_folder, write_part
+from toolkit.places import readable
 from toolkit.schema import column
 from toolkit.store.layout import Store, check_name
 from toolkit.store.query import add_view, connect, fetch
@@ -87,7 +88,7 @@ def claim_scores(store: Store, scorer: str, identity: Identity, *, replace: bool
 def _other_identity(folder: Path, identity: Identity) -> dict[str, Any] | None:
     names = ["version", "weights_sha256", "preprocessing"]
     for file in parts(folder):
-        kept = pq.read_table(file, columns=names).slice(0, 1).to_pylist()
+        kept = pq.read_table(readable(file), columns=names).slice(0, 1).to_pylist()
         if kept and not identity.same(kept[0]):
             return dict(kept[0])
     return None

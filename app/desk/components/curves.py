@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 import pyarrow as pa
 
-from analysis.figures.look import faint, look
 from toolkit.palette import BLUE, GREEN, ORANGE, PURPLE
 from toolkit.store.watching import Watched, thinned
 
@@ -20,6 +19,8 @@ MOST = len(LOOKS)
 
 _MARKS = 40
 """Up to so many points carry a mark each."""
+_LEVEL = {"color": "rgba(125, 133, 144, 0.8)", "dash": "dash", "width": 1}
+"""A line at the value that says nothing."""
 
 
 def scalar(runs: Sequence[Watched], name: str, title: str, form: str = "") -> go.Figure:
@@ -65,14 +66,14 @@ def accuracy(runs: Sequence[Watched]) -> go.Figure:
             customdata=[point["pairs"] for point in told],
             hovertemplate="step %{x}: %{y:.1%} of %{customdata} held-out pairs<extra></extra>",
         )
-    figure.add_hline(y=0.5, line={"color": faint("#7d8590", 0.8), "dash": "dash", "width": 1})
+    figure.add_hline(y=0.5, line=_LEVEL)
     return figure
 
 
 def growth(runs: Sequence[Watched]) -> go.Figure:
     """How far the policy's error on the chosen images rose above the reference's."""
     figure = scalar(runs, "chosen_growth", "error on chosen images, above the reference's", ".1%")
-    figure.add_hline(y=0, line={"color": faint("#7d8590", 0.8), "dash": "dash", "width": 1})
+    figure.add_hline(y=0, line=_LEVEL)
     return figure
 
 
@@ -94,7 +95,7 @@ def ell_medians(tables: Sequence[tuple[str, pa.Table]]) -> go.Figure:
             marker={"symbol": symbol, "size": 7},
             hovertemplate="t near %{x:.0f}: ell %{y:.3g}" + _extra(run),
         )
-    figure.add_hline(y=0, line={"color": faint("#7d8590", 0.8), "dash": "dash", "width": 1})
+    figure.add_hline(y=0, line=_LEVEL)
     dressed = _dressed(figure, "median ell", "")
     return dressed.update_xaxes(title="timestep (0: clean, high: noisy)")
 
@@ -105,6 +106,8 @@ def _mean(parts: list[tuple[int, float]]) -> float | None:
 
 
 def _dressed(figure: go.Figure, title: str, form: str) -> go.Figure:
+    from analysis.figures.look import look  # the desk starts without the extra `analyze`
+
     look(figure, height=260)
     figure.update_layout(
         margin={"l": 48, "r": 16, "t": 62, "b": 40},
