@@ -75,7 +75,7 @@ def _counts(store: Store) -> dict[str, int]:
     for name in TABLES:
         try:
             files = map(readable, parts(store.folder(name)))
-            found[name] = sum(pq.read_metadata(readable(file)).num_rows for file in files)
+            found[name] = sum(pq.read_metadata(file).num_rows for file in files)
         except (pa.ArrowException, OSError):
             found[name] = -1
     return found | {"label sets": len(label_sets(store)), "runs": len(store.runs())}
