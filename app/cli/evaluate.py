@@ -51,7 +51,9 @@ def evaluate(
         from training.precision import device_of, dtype_of
         from training.sampling import SAMPLERS, Sampling
     from analysis.samples import compare, write_sheet
+    from app.cli.score import faults_of
     from toolkit import scoring
+    from toolkit.errors import InputError
     from toolkit.scoring.weights import needed
 
     _known("sampler", sampler, SAMPLERS)
@@ -60,6 +62,8 @@ def evaluate(
         _known("scorer", name, [*SCORERS, *scoring.SCORERS])
         if name not in SCORERS:
             needed(scoring.named(name))  # before minutes of drawing
+            if faults := faults_of(scoring.named(name)):
+                raise InputError(f"Scorer {name} is not ready: {faults[0]}")
     chosen = named_models(models)
     words = read_prompts(prompts, column)
     asked = Evaluation(tuple(words), tuple(range(seeds)), Sampling(sampler, steps, guidance))

@@ -89,16 +89,13 @@ def _show(progress: "Progress", task: "TaskID", done: int, total: int) -> None:
 
 def shard_from(given: str) -> tuple[int, int]:
     """(i, n) of `i/n`, i from 0, or of the process that accelerate started."""
-    from toolkit.errors import InputError
+    from toolkit.dealing import read_shard
 
     if not given:
         return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    first, sign, second = given.partition("/")
-    if not (sign and first.isdigit() and second.isdigit() and int(first) < int(second)):
-        raise InputError(
-            f"{given!r} is no part of the images; write --shard 0/4 up to 3/4 for four processes."
-        )
-    return int(first), int(second)
+    shard = read_shard(given)
+    assert shard is not None
+    return shard.index, shard.count
 
 
 def _own(device: str, part: tuple[int, int]) -> str:

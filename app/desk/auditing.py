@@ -119,9 +119,11 @@ def rates(
 
 
 def held_against(choice: str, label: float | None) -> str:
-    """An answer held against a label: keep, flip, tie or unsure."""
+    """An answer held against a label: keep, flip, tie, unsure, or none where the label is none."""
     if choice not in ("image_0", "image_1"):
         return choice
+    if label not in (0.0, 1.0):
+        return "none"
     return "keep" if (choice == "image_0") == (label == 1.0) else "flip"
 
 

@@ -28,7 +28,7 @@ from toolkit.store.view import View
 
 _SPREADS_KEPT = 64
 _TRAJECTORY_BYTES = 2_000_000_000
-"""Above this size a pair's trajectory is not searched while somebody waits for the next pair."""
+"""Above this size the visits of all pairs are not held in memory, and the card has no curve."""
 
 
 @dataclass(frozen=True)
@@ -152,8 +152,8 @@ def desk(store: Store, run: str, journal: Path) -> Desk:
 def _desk(root: Path, run: str, journal: Path, stamp: tuple[Any, ...]) -> Desk:  # noqa: ARG001
     store = open_store(root)
     con = connect(store)
-    pairs = queries.make_queue(con, store, run)
     size = sum(file.stat().st_size for file in _trajectory(store, run))
+    pairs = queries.make_queue(con, store, run, with_gaps=size < _TRAJECTORY_BYTES)
     label_set = queries.label_set_of(store, run)
     return Desk(
         store=store,
@@ -163,7 +163,6 @@ def _desk(root: Path, run: str, journal: Path, stamp: tuple[Any, ...]) -> Desk: 
         ledger=ledger(root, journal),
         columns=columns_of(con, store, run, label_set),
         pairs=pairs,
-        has_trajectory=0 < size < _TRAJECTORY_BYTES,
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.desk.data import Desk
+from app.desk.ledger import Ledger
 from toolkit.errors import InputError
 from toolkit.store import desk as queries
 from toolkit.store import listing
@@ -79,23 +80,29 @@ def give(
     return Given(verdict, len(made), len(pair_ids) - len(made))
 
 
-def give_view(desk: Desk, view: View, verdict: Verdict, curator: str) -> Given:
-    """The same for every pair of a view."""
+def give_view(desk: Desk, view: View, verdict: Verdict, curator: str, *, sure_of: int) -> Given:
+    """The same for every pair of a view. InputError where it no longer holds `sure_of` pairs:
+    others judge beside this curator, who confirmed that number."""
     pair_ids = listing.ids(desk.cursor(view), view)
+    if len(pair_ids) != sure_of:
+        raise InputError(
+            f"The view holds {len(pair_ids):,} pairs now, not {sure_of:,}; look again, then "
+            "confirm."
+        )
     return give(desk, pair_ids, verdict, curator, {"page": "grid", "whole_view": True})
 
 
-def newest(desk: Desk, curator: str) -> Action | None:
+def newest(ledger: Ledger, curator: str) -> Action | None:
     """What `take_back` would take back."""
-    return newest_action(desk.ledger.path, curator)
+    return newest_action(ledger.path, curator)
 
 
-def take_back(desk: Desk, curator: str) -> int:
-    """Undo the curator's newest action, one pair or a batch; how many verdicts it was."""
-    action = newest(desk, curator)
+def take_back(ledger: Ledger, curator: str) -> list[str]:
+    """Undo the curator's newest action, one pair or a batch; the pairs that it was about."""
+    action = newest(ledger, curator)
     if action is None:
-        return 0
-    desk.ledger.record(
+        return []
+    ledger.record(
         [Entry(pair_id, curator, "undo", undoes=verdict) for pair_id, verdict in action.rows]
     )
-    return len(action.rows)
+    return [pair_id for pair_id, _ in action.rows]

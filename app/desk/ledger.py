@@ -15,7 +15,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from toolkit.errors import OutvotedError
 from toolkit.parts import parts
 from toolkit.places import readable
 from toolkit.schema import conform
@@ -74,9 +73,9 @@ class Ledger:
         with self._lock:
             for file in parts(self._store.folder("verdicts")):
                 if file.name not in self._seen:
-                    self._seen.add(file.name)
                     for row in conform(pq.read_table(readable(file)), VERDICTS).to_pylist():
                         self._take(row)
+                    self._seen.add(file.name)  # after: one that cannot be read now is read later
 
     def record(self, entries: Sequence[Entry]) -> list[dict[str, Any]]:
         """Save entries; they are on the disk when this returns. StoreError where they are not."""
@@ -152,7 +151,7 @@ class Ledger:
             finally:
                 journal.close()
             self.problem = ""
-        except (OutvotedError, OSError) as problem:
+        except Exception as problem:  # the thread must outlive it, and the page must tell it
             self.problem = (
                 f"The verdicts are safe in the journal, but could not be published to "
                 f"{self._store.folder('verdicts')} ({problem}); free space or mend the folder."

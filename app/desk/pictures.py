@@ -145,7 +145,11 @@ def original(store: Store, image_id: str) -> Picture:
 
 def prefetch(store: Store, image_ids: Sequence[str | None]) -> None:
     """Make the cards of the next pair ready in the background."""
-    shelf, wanted = _of(store), [image_id for image_id in image_ids if image_id]
+    wanted = [image_id for image_id in image_ids if image_id]
+    try:
+        shelf = _of(store)
+    except (OutvotedError, OSError, ValueError):  # whoever shows the image says why
+        return
 
     def work() -> None:
         for image_id in wanted:

@@ -35,7 +35,7 @@ def options(port: int, host: str = LOCAL) -> list[str]:
         "theme.base": str(HERE / "theme.toml"),
     }
     lines = [f"--{name}={value}" for name, value in chosen.items()]
-    if host != LOCAL:
+    if host not in (LOCAL, "localhost"):
         # By what name others reach this machine is not known; they are kept out by the token,
         # which no cookie holds that a page elsewhere could borrow.
         return [*lines, "--server.enableCORS=false", "--server.enableXsrfProtection=false"]

@@ -1,5 +1,6 @@
 """A run's queue in memory: one DuckDB connection that every session shares, a cursor a call."""
 
+import itertools
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -32,7 +33,8 @@ class Desk:
     columns: dict[str, Column]
     """What a view can name."""
     pairs: int
-    has_trajectory: bool
+    serial: int = field(default_factory=itertools.count().__next__)
+    """No other desk of this process has it."""
     whole: dict[str, Bins] = field(default_factory=dict)
     """Columns that were counted over all pairs."""
     parts: "OrderedDict[tuple[View, str, int], Bins]" = field(default_factory=OrderedDict)

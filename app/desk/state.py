@@ -7,6 +7,7 @@ a widget's callback is where that is done (it runs before the page is drawn agai
 
 import json
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,16 @@ SETTINGS = "OUTVOTED_DESK"
 HOME = "queue"
 """The page that opens at the bare address."""
 
+_ARRIVES = 3.0
+"""Seconds in which an address that was announced has reached the browser."""
+
 DEFAULTS: dict[str, Any] = {
     "view": View(),
     "pair_id": None,
     "problem": "",
     "news": "",
     "announced": None,
+    "outrun": (None, 0.0),
     "chart": 0,
 }
 
@@ -98,7 +103,9 @@ def go_to(pair_id: str | None) -> None:
 def query(view: View | None = None, pair: str | None = None) -> dict[str, str]:
     """The parameters of a link to a view (the session's where none is given) and a pair."""
     at = st.session_state["view"] if view is None else view
-    return view_to_query(at) | ({"pair": pair} if pair else {})
+    told = view_to_query(at) | ({"pair": pair} if pair else {})
+    # A bare address keeps the view that the session is at; a link to every pair must say so.
+    return told if told or view is None else {"state": "any"}
 
 
 def link(page: str, view: View | None = None, pair: str | None = None) -> str:
@@ -121,7 +128,9 @@ def adopt(page: str) -> None:
     asked = st.query_params.to_dict()
     announced = st.session_state["announced"]
     if announced is not None and (
-        announced == (page, asked) or (not asked and announced[0] != page)
+        announced == (page, asked)
+        or (not asked and announced[0] != page)
+        or _outrun((page, asked), time.monotonic())
     ):
         return
     try:
@@ -139,4 +148,16 @@ def announce(page: str, *, with_pair: bool = False) -> None:
     told = query(pair=st.session_state["pair_id"] if with_pair else None)
     if st.query_params.to_dict() != told:
         st.query_params.from_dict(told)
-    st.session_state["announced"] = (page, told)
+    if st.session_state["announced"] != (page, told):
+        st.session_state["outrun"] = (st.session_state["announced"], time.monotonic())
+        st.session_state["announced"] = (page, told)
+
+
+def _outrun(address: tuple[str, dict[str, str]], now: float) -> bool:
+    """Whether the browser still sent the address from before the last announcement.
+
+    Two quick clicks: the second leaves before the first one's address has arrived. After a while
+    the same address means that somebody went back to it.
+    """
+    before, since = st.session_state["outrun"]
+    return address == before and now - since < _ARRIVES

@@ -2,6 +2,7 @@
 are sentences."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,31 @@ def test_a_link_opens_its_view_and_its_pair(make_store: StoreFactory, open_desk:
     assert app.session_state["view"] == View(text="a square")
     assert app.session_state["pair_id"] == third
     assert app.session_state["announced"] == ("queue", {"text": "a square"})
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "a square"), (60, "")])
+def test_an_address_left_behind_by_a_quick_click_is_no_link_and_a_later_way_back_is(
+    seconds: int, text: str, make_store: StoreFactory, open_desk: Any
+) -> None:
+    app = open_desk(judgeable(make_store), query={"text": "a square"})
+    app.session_state["outrun"] = (("queue", {}), time.monotonic() - seconds)
+    app.query_params.clear()
+    app.run()
+    assert app.session_state["view"] == View(text=text)
+
+
+def test_a_link_to_every_pair_says_so_and_one_to_no_pair_shows_the_first(
+    make_store: StoreFactory, open_desk: Any
+) -> None:
+    store = judgeable(make_store)
+    app = open_desk(store, query={"text": "a square number 1"})
+    app.query_params.clear()
+    app.query_params["state"] = "any"  # what `state.link` writes for the default view
+    app.run()
+    assert app.session_state["view"] == View()
+    app = open_desk(store, query={"pair": "gone"})
+    assert app.session_state["pair_id"] == by_minority(store)[0]
+    assert "no pair gone" in shown(app)
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,8 @@ def test_a_side_is_the_image_that_stood_there() -> None:
     assert choice_of_side("tie", True) == "tie"
     assert held_against("image_1", 0.0) == "keep"
     assert held_against("image_1", 1.0) == "flip"
+    for nothing in (None, 0.5):  # a label that states no preference can be neither
+        assert held_against("image_0", nothing) == held_against("image_1", nothing) == "none"
 
 
 def test_reliability_bins_hold_equal_counts_in_order() -> None:

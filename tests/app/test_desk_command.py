@@ -22,6 +22,15 @@ def health(address: str) -> bytes:
         return bytes(answer.read())
 
 
+def test_localhost_is_guarded_like_its_number() -> None:
+    from app.desk.serve import options
+
+    for host in ("127.0.0.1", "localhost"):
+        given = options(8501, host)
+        assert not any("enableCORS" in line or "Xsrf" in line for line in given)
+        assert "--server.allowedHosts=localhost" in given
+
+
 def test_it_opens_in_a_folder_whose_folders_are_named_like_ours(
     make_store: StoreFactory, tmp_path: Path
 ) -> None:

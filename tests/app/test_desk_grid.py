@@ -1,8 +1,10 @@
 """The page Grid: pages by key, one verdict for several or for the whole view, undone as one."""
 
+from pathlib import Path
+
 import pytest
 
-from app.desk import giving
+from app.desk import data, giving
 from tests.app.desk_pages import button, journalled, open_page, shown
 from tests.app.desk_stores import judgeable
 from tests.factories import StoreFactory
@@ -11,6 +13,7 @@ from toolkit.store import Store
 from toolkit.store.query import effective_labels
 from toolkit.store.runs import read_findings
 from toolkit.store.verdicts import resolve_rows
+from toolkit.store.view import View
 
 
 def by_u(store: Store) -> list[str]:
@@ -62,6 +65,33 @@ def test_one_verdict_for_the_selection_is_a_row_a_pair_and_undone_as_one(
     assert {row["undoes"] for row in rows[2:]} == {row["verdict_id"] for row in rows[:2]}
     assert resolve_rows(rows).num_rows == 0
     assert button(app, "Undo").disabled
+
+
+def test_undo_in_the_queue_takes_a_batch_back_as_one(
+    make_store: StoreFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = judgeable(make_store)
+    app = open_page(monkeypatch, store, "grid")
+    for pair_id in by_u(store)[:3]:
+        next(box for box in app.checkbox if pair_id in box.label).check().run()
+    button(app, "Drop").click().run()
+    queue = open_page(monkeypatch, store, "queue")
+    button(queue, "Undo").click().run()
+    rows = journalled(store)
+    assert [row["choice"] for row in rows] == ["drop"] * 3 + ["undo"] * 3
+    assert resolve_rows(rows).num_rows == 0
+
+
+def test_a_view_that_others_changed_since_the_confirmation_is_left_alone(
+    make_store: StoreFactory, tmp_path: Path
+) -> None:
+    store = judgeable(make_store)
+    desk = data.desk(store, "r", tmp_path / "verdicts.sqlite")
+    with pytest.raises(InputError, match="holds 40 pairs now, not 39; look again"):
+        giving.give_view(desk, View(), "drop", "anna", sure_of=39)
+    assert giving.newest(desk.ledger, "anna") is None
+    assert giving.give_view(desk, View(), "drop", "anna", sure_of=40).pairs == 40
+    assert len(giving.take_back(desk.ledger, "anna")) == 40
 
 
 def test_the_whole_view_takes_one_verdict_after_a_count_and_a_confirmation(

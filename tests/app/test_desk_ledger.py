@@ -44,6 +44,42 @@ def test_fifty_undos_take_back_fifty_verdicts_in_reverse(ledger: Ledger) -> None
     assert all(ledger.outcome(f"pair-{number}") is None for number in range(50))
 
 
+def test_a_part_that_cannot_be_read_once_is_read_the_next_time(
+    store: Store, ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Journal(tmp_path / "other.sqlite")
+    other.record([Entry("pair", "bert", "drop")])
+    publish(store, other)
+    other.close()
+
+    def fails(*_: object) -> None:
+        raise OSError("timeout")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("app.desk.ledger.pq.read_table", fails)
+        with pytest.raises(OSError, match="timeout"):
+            ledger.refresh()
+    ledger.refresh()
+    outcome = ledger.outcome("pair")
+    assert outcome is not None
+    assert outcome["choice"] == "drop"
+
+
+def test_a_broken_part_among_the_verdicts_is_told_and_publishing_goes_on(
+    store: Store, ledger: Ledger
+) -> None:
+    broken = store.folder("verdicts") / "part-copy.parquet"
+    broken.parent.mkdir(parents=True, exist_ok=True)
+    broken.write_bytes(b"no parquet")
+    give(ledger, "pair", "drop")
+    ledger.publish()
+    assert "safe in the journal" in ledger.problem
+    broken.unlink()
+    ledger.publish()
+    assert ledger.problem == ""
+    assert len(parts(store.folder("verdicts"))) == 1
+
+
 def test_undo_brings_back_the_verdict_before(ledger: Ledger) -> None:
     give(ledger, "pair", "image_0")
     give(ledger, "pair", "drop")

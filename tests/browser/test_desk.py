@@ -228,7 +228,9 @@ NAMELESS = """() => [...document.querySelectorAll(
 UNREACHED = """() => [...document.querySelectorAll("button, a[href], input, [role=slider]")]
   .filter((one) => one.offsetParent !== null && !one.disabled && one.type !== "file")
   .filter((one) => one.tabIndex < 0 && !one.closest("[tabindex='0']")
-    && !one.closest("[role=radiogroup], [data-testid=stButtonGroup], label, [inert]"))
+    && !one.closest("[role=radiogroup], [data-testid=stButtonGroup], label, [inert]")
+    // The arrow of a list: the field beside it is reached, and opens the list by arrow key.
+    && !(one.ariaHasPopup === "listbox" && one.parentElement.querySelector("input")?.tabIndex >= 0))
   .map((one) => one.outerHTML.slice(0, 160))"""
 
 

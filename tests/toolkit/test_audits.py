@@ -45,7 +45,16 @@ def test_a_kept_sample_is_never_drawn_anew(make_store: StoreFactory) -> None:
     other = Audit(first.name, "r", "flip20", 0, 0.25, ("a",), ("b",), ("a", "b"))
     assert keep_audit(store, other) == first
     assert read_audit(store, first.name) == first
-    assert audits(store) == ["r-5-0"]
+    assert audits(store) == [first.name]
+
+
+def test_another_share_or_label_set_is_another_sample(make_store: StoreFactory) -> None:
+    store = judgeable(make_store)
+    first = keep_audit(store, drawn(store))
+    second = keep_audit(store, drawn(store, share=0.05))
+    assert second.share == 0.05
+    assert first.name != second.name
+    assert len(audits(store)) == 2
 
 
 def test_what_cannot_be_drawn_or_read_is_a_sentence(make_store: StoreFactory) -> None:

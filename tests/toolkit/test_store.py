@@ -204,6 +204,14 @@ def test_a_reference_whose_source_is_gone_says_so(tmp_path):
         ImageReader(store).read("a")
 
 
+@pytest.mark.parametrize("address", ["http://10.0.0.1/a.png", "HTTPS://x/y", "ftp://x/y"])
+def test_a_store_cannot_make_its_reader_fetch_web_addresses(tmp_path, address):
+    store = create_store(tmp_path / "s")
+    write_images(store, [{"image_id": "a", "ref_file": address}])
+    with pytest.raises(InputError, match="not fetched"):
+        ImageReader(store).read("a")
+
+
 def test_thumbnail_rows_know_their_size():
     data = png((1, 2, 3), side=640)
     row = thumbnail_row("a", decode(data))

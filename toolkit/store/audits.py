@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from toolkit.errors import InputError, StoreError
+from toolkit.pairs import short_hash
 from toolkit.parts import write_text_whole
 from toolkit.store.layout import Store, check_name
 from toolkit.store.query import Connection
@@ -69,7 +70,8 @@ def draw_audit(
         "SELECT p FROM (SELECT unnest(?) AS p) ORDER BY md5(? || p)",
         [sorted({*arms[0], *arms[1]}), f"{seed} order "],
     ).fetchall()
-    name = f"{run}-{size}-{seed}"
+    # Another share or label set is another sample, and gets another name.
+    name = f"{run[:60]}-{size}-{seed}-{short_hash(run, label_set, repr(share))[:6]}"
     order = tuple(str(row[0]) for row in mixed)
     return Audit(name, run, label_set, seed, share, arms[0], arms[1], order)
 
@@ -104,4 +106,4 @@ def read_audit(store: Store, name: str) -> Audit:
 
 
 def _path(store: Store, name: str) -> Path:
-    return store.folder("audits") / f"{check_name(name, 'audit')}.json"
+    return store.folder("audits") / f"{check_name(name, 'sample')}.json"

@@ -73,12 +73,12 @@ def label_set_of(store: Store, run: str) -> str:
     return str(named or ORIGINAL)
 
 
-def make_queue(con: Connection, store: Store, run: str = "") -> int:
+def make_queue(con: Connection, store: Store, run: str = "", *, with_gaps: bool = True) -> int:
     """Fill `queue` (pair_id, row of the finding, visits, scores), `facts`, `ballots` and `gaps`.
 
     Returns how many pairs the queue holds: those of the finding that the store still has; without
-    a run every pair, in the order of their ids, with null scores. StoreError where the run or its
-    finding is absent.
+    a run every pair, in the order of their ids, with null scores. `gaps` stays empty where it is
+    not wanted: it holds every visit. StoreError where the run or its finding is absent.
     """
     if run:
         finding = read_findings(store, run, FINDING)
@@ -105,7 +105,7 @@ def make_queue(con: Connection, store: Store, run: str = "") -> int:
     con.execute(f"CREATE OR REPLACE TABLE facts AS {_facts(con)}")
     for statement in _BY_PAIR:
         con.execute(statement)
-    _make_gaps(con, store, run)
+    _make_gaps(con, store, run if with_gaps else "")
     return _one(con, "SELECT count(*) FROM queue")
 
 

@@ -65,6 +65,9 @@ def write_thumbnails(store: Store, rows: Iterable[dict[str, Any]]) -> None:
         write_part(store.folder("thumbnails"), table, row_group_size=ROW_GROUP)
 
 
+_WEB = ("http:", "https:", "ftp:", "ftps:")
+
+
 class ImageReader:
     """Encoded bytes by image_id. Holds an index of ids and a few open files; not thread-safe."""
 
@@ -103,7 +106,11 @@ class ImageReader:
         return self._files[file], position - int(self._starts[file])
 
     def _referenced(self, image_id: str, row: dict[str, Any]) -> bytes:
-        source = place(row.get("ref_file") or "")
+        named = row.get("ref_file") or ""
+        if named.lower().startswith(_WEB):
+            # Else whoever made the store decides which addresses a curator's machine asks.
+            raise InputError(f"image {image_id} is a web address, and those are not fetched")
+        source = place(named)
         try:
             if row["ref_row"] is None:
                 return source.read_bytes()

@@ -62,15 +62,18 @@ def turn(store: Store) -> Iterator[None]:
             yield
         return
     deadline = time.monotonic() + _PATIENCE
-    while other := _other(store, mine := _marker(store, "turn"), ("turn",)):
-        mine.unlink(missing_ok=True)
+    while True:
+        mine = _marker(store, "turn")
+        try:
+            other = _other(store, mine, ("turn",))
+            if not other:
+                yield
+                return
+        finally:
+            mine.unlink(missing_ok=True)
         if time.monotonic() > deadline:
             raise StoreError(_taken(store, other))
         time.sleep(random.uniform(0.05, 0.5))
-    try:
-        yield
-    finally:
-        mine.unlink(missing_ok=True)
 
 
 def _opened(store: Store, name: str) -> IO[str]:

@@ -8,7 +8,9 @@ import streamlit as st
 
 from app.desk.hashing import BY_ADDRESS
 from app.desk.reads import shelf
-from toolkit.store import Store
+from toolkit.store import Store, connect
+from toolkit.store.audits import Audit
+from toolkit.store.query import add_labels, labels_in
 from toolkit.store.runs import findings, findings_about, read_findings
 
 CALIBRATED = "calibrated"
@@ -32,3 +34,10 @@ def _probabilities(root: Path, run: str, label_set: str, stamp: Any) -> dict[str
         return {}
     pairs = zip(table["pair_id"].to_pylist(), table["probability"].to_pylist(), strict=True)
     return {pair_id: value for pair_id, value in pairs if value is not None and value == value}
+
+
+def labels(store: Store, audit: Audit) -> dict[str, float | None]:
+    """The sample's labels under the set it was drawn under, whatever the desk shows now."""
+    with connect(store) as con:
+        add_labels(con, store, audit.label_set)
+        return labels_in(con, list(audit.order))

@@ -12,7 +12,7 @@ from toolkit.store.view import View
 
 def drawn(desk: Desk, view: View, x: str, y: str) -> Map | None:
     """Of `mapping.draw_map`; None where no pair has both values. InputError as of there."""
-    stamp = (str(desk.store.root), id(desk.con), len(desk.ledger.changed))
+    stamp = (str(desk.store.root), desk.serial, len(desk.ledger.changed))
     return _drawn(desk, view, x, y, stamp)
 
 

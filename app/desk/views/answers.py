@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.desk import frame, pictures, state
+from app.desk import frame, giving, pictures, state
 from app.desk.components import card
 from app.desk.data import Desk
 from toolkit.pairs import short_hash
@@ -196,12 +196,14 @@ def on_screen(run: str, pair: dict[str, Any], look: Look) -> dict[str, Any]:
 
 
 def _undo(settings: state.Settings) -> None:
-    """Take back the last verdict and return to its pair."""
+    """Take back the last verdict, or the last one on many pairs, and return to its pair."""
     from app.desk.data import ledger
 
-    pair_id = ledger(settings.store, settings.journal).undo(settings.curator)
-    state.go_to(pair_id)
-    if pair_id is None:
+    taken = giving.take_back(ledger(settings.store, settings.journal), settings.curator)
+    state.go_to(taken[0] if taken else None)
+    if len(taken) > 1:
+        st.session_state["news"] = f"{len(taken):,} verdicts were taken back."
+    if not taken:
         st.session_state["news"] = "You have no verdict to take back."
 
 

@@ -13,7 +13,6 @@ from app.desk.data import Desk
 from app.desk.reads import audit as reads
 from toolkit.palette import BLUE, Ground
 from toolkit.store import Store
-from toolkit.store import desk as queries
 from toolkit.store.audits import Audit
 
 
@@ -38,7 +37,7 @@ def draw(store: Store, desk: Desk, audit: Audit, settings: state.Settings, groun
     if not answers:
         notice.news("Nobody has judged this sample yet; choose Judge on the left.")
         return
-    labels = queries.labels_of(desk.cursor(), list(audit.order))
+    labels = reads.labels(store, audit)
     probability = reads.probabilities(store, audit.run, audit.label_set)
     found = auditing.rates(audit, labels, answers, probability)
     left, right = st.columns([3, 2], gap="large")

@@ -13,7 +13,7 @@ from app.desk.exporting import Job
 from app.desk.reads import export as reads
 from app.desk.reads import shelf
 from app.desk.reads.export import Preview
-from toolkit.errors import OutvotedError
+from toolkit.errors import OutvotedError, StoreError
 from toolkit.export import FORMATS, Policy
 from toolkit.export.policy import check
 from toolkit.palette import Ground
@@ -75,7 +75,10 @@ def _write(store: Store, settings: state.Settings, wanted: Wanted, *, ready: boo
 
     def write() -> None:
         # An export reads published verdicts: the last ones too.
-        data.ledger(store.root, settings.journal).publish()
+        known = data.ledger(store.root, settings.journal)
+        known.publish()
+        if known.problem:
+            raise StoreError(known.problem)
         reads.jobs().start(store, wanted.name, wanted.policy, wanted.form)
         st.session_state["problem"] = ""
 

@@ -100,13 +100,13 @@ def _head(desk: Desk, settings: state.Settings, view: View, found: data.Pairs) -
                 shortcut=key,
                 disabled=not count,
                 on_click=frame.told(_give),
-                args=(desk, settings, sorted(picked), verdict),
+                args=(desk, settings, verdict),
             )
         st.button("Select page", key="grid-all", shortcut="A", type="tertiary",
                   on_click=_pick, args=(picked | set(found.pair_ids),))  # fmt: skip
         st.button("Select none", key="grid-none", shortcut="N", type="tertiary",
                   disabled=not count, on_click=_pick, args=(frozenset(),))  # fmt: skip
-        action = giving.newest(desk, settings.curator)
+        action = giving.newest(desk.ledger, settings.curator)
         many = len(action.rows) if action else 0
         st.button(
             f"Undo {many:,} verdicts" if many > 1 else "Undo",
@@ -131,14 +131,15 @@ def _pick(pair_ids: frozenset[str]) -> None:
     st.session_state["grid-made"] = st.session_state.get("grid-made", 0) + 1
 
 
-def _give(desk: Desk, settings: state.Settings, pair_ids: list[str], verdict: Verdict) -> None:
+def _give(desk: Desk, settings: state.Settings, verdict: Verdict) -> None:
+    pair_ids = sorted(st.session_state["grid-picked"])  # a tick may be newer than the buttons
     given = giving.give(desk, pair_ids, verdict, settings.curator, {"page": "grid"})
     _pick(frozenset())
     st.session_state["problem"], st.session_state["news"] = "", given.sentence()
 
 
 def _take_back(desk: Desk, settings: state.Settings) -> None:
-    count = giving.take_back(desk, settings.curator)
+    count = len(giving.take_back(desk.ledger, settings.curator))
     word = "verdict was" if count == 1 else "verdicts were"
     st.session_state["problem"], st.session_state["news"] = "", f"{count:,} {word} taken back."
 
@@ -148,13 +149,14 @@ def _whole(desk: Desk, settings: state.Settings, view: View, count: int) -> None
     verdict = st.radio("Verdict for every pair of this view", _VERDICTS, key="grid-whole",
                        horizontal=True)  # fmt: skip
     st.html(f'<p class="desk-quiet">{literal(view_words.words(view))}</p>')
-    sure = st.checkbox(f"Yes, {verdict} for all {count:,} pairs", key=f"grid-sure-{count}")
+    asked = f"grid-sure-{verdict}-{count}-{view.table}-{view.state}"
+    sure = st.checkbox(f"Yes, {verdict} for all {count:,} pairs", key=asked)
 
     def give() -> None:
-        given = giving.give_view(desk, view, verdict, settings.curator)
+        given = giving.give_view(desk, view, verdict, settings.curator, sure_of=count)
         _pick(frozenset())
         st.session_state["problem"], st.session_state["news"] = "", given.sentence()
-        st.session_state[f"grid-sure-{count}"] = False
+        st.session_state[asked] = False
 
     st.button(f"Save {verdict} for {count:,} pairs", type="primary", disabled=not sure,
               on_click=frame.told(give), key="grid-whole-save")  # fmt: skip

@@ -39,6 +39,11 @@ def _drawn(desk: Desk, settings: state.Settings, ground: Ground) -> None:
         if problem:
             notice.sentence(problem)
     seen = queries.card(cursor, pair_id) if pair_id else None
+    if seen is None and pair_id:
+        notice.sentence(f"The store has no pair {pair_id}; this is the first of the view instead.")
+        pair_id = st.session_state["pair_id"] = _first(cursor, view)
+        at = listing.position(cursor, view, pair_id) if pair_id else None
+        seen = queries.card(cursor, pair_id) if pair_id else None
     if seen is None:
         notice.news("No pair is left in this view; clear the filter to see the others.")
         answers.undo_alone(settings)

@@ -18,7 +18,8 @@ def test_every_cell_is_a_valid_recipe_of_its_own_name(name: str, make_store: Sto
             continue
         recipe = recipe_for(store, cell, cell.method, Scale())
         assert recipe.run == cell.name
-        assert recipe.labels == flips(cell.rate, cell.seed)
+        trained = flips(cell.rate, cell.seed)
+        assert recipe.labels == (f"vote-{trained}" if cell.method.voters else trained)
         assert recipe.held_out is not None
         assert recipe.held_out.split != recipe.split
         preset = recipe.metric.preset
@@ -38,6 +39,7 @@ def test_the_main_table_holds_what_was_promised() -> None:
     assert [method.name for method in main.methods] == [
         "sft",
         "diffusion_dpo",
+        "vote_diffusion_dpo",
         "robust_dpo",
         "poly_dpo",
         "adaptive_released",
@@ -47,8 +49,9 @@ def test_the_main_table_holds_what_was_promised() -> None:
     assert main.rates == RATES
     assert sorted(main.rates) == [0.0, 0.1, 0.2, 0.3]
     assert main.rates[:2] == (0.0, 0.2)
-    alphas = [c.changes["objective"]["alpha"] for c in main.methods[3].choices]
+    alphas = [c.changes["objective"]["alpha"] for c in main.methods[4].choices]
     assert alphas == [-1, 1, 4, 8]
+    assert "world_reward" not in main.methods[2].voters  # the exact reward would be the answer
 
 
 def test_choices_are_made_on_another_seed_and_before_they_are_needed() -> None:
