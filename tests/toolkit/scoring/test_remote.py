@@ -32,6 +32,8 @@ from toolkit.scoring.filling import fill
 from toolkit.scoring.making import Environment, environment, install
 from toolkit.store.scores import read_scores
 
+pytestmark = pytest.mark.timeout(1800)  # the first of them may fetch 6 GB of packages
+
 MadeHps = tuple[Path, Environment]
 
 
