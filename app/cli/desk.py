@@ -20,7 +20,8 @@ import typer
 from toolkit.errors import InputError, OutvotedError
 
 _HOST = "127.0.0.1"
-_EVERYWHERE = ("0.0.0.0", "::", "")
+_EVERYWHERE = {"0.0.0.0": _HOST, "": _HOST, "::": "::1"}
+"""An address that stands for all of a machine's -> the one by which it reaches itself."""
 _SHORTEST_TOKEN = 8
 _DEFAULT_PORT = 8501
 _START_SECONDS = 60
@@ -77,7 +78,7 @@ def desk(
         stdout=subprocess.DEVNULL,
         env={**_environment(), "OUTVOTED_DESK": json.dumps(settings)},
     )
-    address = f"http://{_HOST if host in _EVERYWHERE else host}:{port}"
+    address = f"http://{reached_at(host)}:{port}"
     try:
         _wait_until_open(server, address)
         print(f"The desk is open at {address} (store {store}); {_reach(host)}", flush=True)
@@ -88,6 +89,12 @@ def desk(
         print("The desk is closed; every verdict is in the journal.", flush=True)
     finally:
         _end(server)
+
+
+def reached_at(host: str) -> str:
+    """The host as it stands in an address that this machine's browser can open."""
+    own = _EVERYWHERE.get(host, host)
+    return f"[{own}]" if ":" in own else own
 
 
 def _check_access(host: str, token: str) -> None:

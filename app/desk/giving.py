@@ -3,6 +3,8 @@
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from app.desk.data import Desk
@@ -93,13 +95,19 @@ def give_view(desk: Desk, view: View, verdict: Verdict, curator: str, *, sure_of
 
 
 def newest(ledger: Ledger, curator: str) -> Action | None:
-    """What `take_back` would take back."""
-    return newest_action(ledger.path, curator)
+    """What `take_back` would take back, as of the ledger's last change: for a button."""
+    return _newest(ledger.path, curator, len(ledger.changed))
+
+
+@lru_cache(maxsize=16)
+def _newest(path: Path, curator: str, changes: int) -> Action | None:  # noqa: ARG001
+    """A batch holds 100,000 rows, and a page is drawn at every tick of a box."""
+    return newest_action(path, curator)
 
 
 def take_back(ledger: Ledger, curator: str) -> list[str]:
     """Undo the curator's newest action, one pair or a batch; the pairs that it was about."""
-    action = newest(ledger, curator)
+    action = newest_action(ledger.path, curator)
     if action is None:
         return []
     ledger.record(

@@ -22,6 +22,16 @@ def health(address: str) -> bytes:
         return bytes(answer.read())
 
 
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("::1", "[::1]"), ("10.0.0.7", "10.0.0.7")],
+)
+def test_the_address_is_one_that_a_browser_opens(host: str, shown: str) -> None:
+    from app.cli.desk import reached_at
+
+    assert reached_at(host) == shown
+
+
 def test_localhost_is_guarded_like_its_number() -> None:
     from app.desk.serve import options
 

@@ -4,7 +4,6 @@ A scorer's folder holds rows of one identity only (version, weights, preprocessi
 scores in it can always be compared; rows of another one are refused until the old ones were moved.
 """
 
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import pyarrow.parquet as pq
 
 from toolkit.errors import StoreError
 from toolkit.pairs import short_hash
-from toolkit.parts import parts, sync_folder, write_part
+from toolkit.parts import move, parts, write_part
 from toolkit.places import readable
 from toolkit.schema import column
 from toolkit.store.layout import Store, check_name
@@ -79,10 +78,9 @@ def claim_scores(store: Store, scorer: str, identity: Identity, *, replace: bool
             f"would be made with {_words(identity.__dict__)}; they cannot be mixed. Type the same "
             "command with --replace to move the old ones to aside/ and score anew."
         )
-    target = store.folder("aside", time.strftime("%Y%m%d-%H%M%S"), "scores")
-    target.mkdir(parents=True, exist_ok=True)
-    os.rename(folder, target / scorer)  # noqa: PTH104
-    sync_folder(target)
+    target = store.folder("aside", time.strftime("%Y%m%d-%H%M%S"), "scores", scorer)
+    for file in parts(folder):
+        move(file, target / file.name)
 
 
 def _other_identity(folder: Path, identity: Identity) -> dict[str, Any] | None:
