@@ -33,6 +33,7 @@ DEFAULTS: dict[str, Any] = {
     "pair_id": None,
     "problem": "",
     "news": "",
+    "page": HOME,
     "announced": None,
     "outrun": (None, 0.0),
     "chart": 0,
@@ -125,6 +126,7 @@ def adopt(page: str) -> None:
     A bad address gives the default view and a sentence. Another page that is opened from the
     menu has a bare address, and keeps the session's view.
     """
+    st.session_state["page"] = page
     asked = st.query_params.to_dict()
     announced = st.session_state["announced"]
     if announced is not None and (
@@ -141,6 +143,13 @@ def adopt(page: str) -> None:
     pair = asked.get("pair")
     if found != view() or pair not in (None, st.session_state["pair_id"]):
         show(found, pair)
+
+
+def newly_opened(what: str) -> bool:
+    """Whether something is drawn on another page than the last time."""
+    page, before = st.session_state["page"], st.session_state.get(f"{what}-page")
+    st.session_state[f"{what}-page"] = page
+    return bool(page != before)
 
 
 def announce(page: str, *, with_pair: bool = False) -> None:

@@ -30,6 +30,7 @@ _STATES: dict[str, str] = {
 def draw(desk: Desk, settings: state.Settings, ground: Ground) -> None:
     """The whole sidebar."""
     view = state.view()
+    st.session_state["filters-fresh"] = state.newly_opened("filters")
     with st.sidebar:
         _place(desk, settings, view)
         _saved(settings, view)
@@ -53,7 +54,9 @@ def changed(**fields: Any) -> None:
 def _widget(name: str, value: Any) -> str:
     """The key of a widget that shows `value` of the view."""
     key = f"filter-{name}"
-    if st.session_state.get(key) != value:
+    # A page's first drawing makes new widgets in the browser, which show their own defaults until
+    # they are told; told at every drawing, a field would lose what is being typed.
+    if st.session_state["filters-fresh"] or st.session_state.get(key) != value:
         st.session_state[key] = value
     return key
 
