@@ -5,7 +5,6 @@ all presets.
 """
 
 from collections.abc import Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -100,27 +99,20 @@ def digest(
     logged ones. `beta`: effective beta of the run's objective. ValueError without a row.
     """
     found: Digest | None = None
-    adding: Future[None] | None = None
-    # A chunk is added while the next one's scores are computed; numpy leaves both cores free.
-    with ThreadPoolExecutor(1, "digest") as aside:
-        for chunk in chunks:
-            if found is None:
-                found = _empty(chunk, metrics, beta, bins)
-                size = len(chunk.pair_ids)
-                scorers = {
-                    name: Scorer(metric, len(chunk.models), size)
-                    for name, metric in metrics.items()
-                }
-                running = None if beta else Scorer(PRESETS["running"], 1, size)
-            recomputed = {name: scorer.scores(chunk) for name, scorer in scorers.items()}
-            if own is not None:
-                found.differs = max(found.differs, _difference(chunk, recomputed[own]))
-            z = _logits(chunk, beta, running)
-            if adding is not None:
-                adding.result()
-            adding = aside.submit(_take, found, chunk, recomputed, z)
-        if adding is not None:
-            adding.result()
+    for chunk in chunks:
+        if found is None:
+            found = _empty(chunk, metrics, beta, bins)
+            size = len(chunk.pair_ids)
+            scorers = {
+                name: Scorer(metric, len(chunk.models), size) for name, metric in metrics.items()
+            }
+            running = None if beta else Scorer(PRESETS["running"], 1, size)
+        recomputed = {name: scorer.scores(chunk) for name, scorer in scorers.items()}
+        if own is not None:
+            found.differs = max(found.differs, _difference(chunk, recomputed[own]))
+        z = _logits(chunk, beta, running)
+        _add(found, chunk, recomputed, z)
+        _remember(found, chunk, z)
     if found is None:
         raise ValueError("a run without usable rows has no digest")
     return found
@@ -150,11 +142,6 @@ def _empty(
         progress=np.zeros((4, STEP_BINS)),
         beta=beta,
     )
-
-
-def _take(found: Digest, chunk: Trajectory, recomputed: dict[str, Scores], z: Floats) -> None:
-    _add(found, chunk, recomputed, z)
-    _remember(found, chunk, z)
 
 
 def _add(found: Digest, chunk: Trajectory, recomputed: dict[str, Scores], z: Floats) -> None:
