@@ -56,9 +56,15 @@ def test_the_ratio_figure_shows_shares_counts_and_the_base_rate(kind):
 
 def test_an_empty_table_is_an_empty_figure():
     nothing = np.zeros(0)
-    flipped_ratio_figure(flipped_ratio_table(nothing, nothing.astype(bool)))
-    minority_histogram_figure(minority_histogram_table(nothing, None))
-    detector_comparison_figure([])
+    for figure in (
+        flipped_ratio_figure(flipped_ratio_table(nothing, nothing.astype(bool))),
+        minority_histogram_figure(minority_histogram_table(nothing, None)),
+        detector_comparison_figure([]),
+    ):
+        drawn = [
+            value for trace in figure.data for value in (trace.y if trace.y is not None else ())
+        ]
+        assert not any(value and value > 0 for value in drawn), figure.data
 
 
 def test_the_histogram_counts_every_known_pair_and_means_its_weights():

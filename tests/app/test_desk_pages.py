@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from app.desk.views.grid import BOXES as OWN_SCRIPT
 from tests.app.desk_pages import open_page, shown
 from tests.app.desk_stores import judgeable
 from tests.factories import StoreFactory
@@ -122,5 +123,7 @@ def test_prompts_stand_on_the_page_as_they_are(
     app = open_page(monkeypatch, store, page)
     assert not app.exception
     for body in (element.proto.body for element in app.get("html")):
-        assert "<script>alert" not in body
+        if body == OWN_SCRIPT:  # whole and unchanged, so no prompt stands in it
+            continue
+        assert "<script>" not in body
         assert "<img src=x" not in body

@@ -109,7 +109,10 @@ def test_what_fits_no_role_is_a_sentence(world: Store, tmp_path: Path) -> None:
         (["scorers", "weights", "taste"], "There is no scorer 'taste'; choose image_reward"),
         (["scorers", "install", "clip"], "There is no environment 'clip'; choose hps"),
         (["score", str(world.root), "--scorer", "taste"], "There is no scorer 'taste'"),
-        (["score", str(world.root), "--scorer", "world_reward", "--shard", "2/2"], "0/4"),
+        (
+            ["score", str(world.root), "--scorer", "world_reward", "--shard", "2/2"],
+            "--shard is '2/2'; it is i/n with i from 0 to n - 1: 0/4",
+        ),
     ):
         result = RUN(registered(), words)
         assert isinstance(result.exception, InputError), words

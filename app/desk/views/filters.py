@@ -11,20 +11,13 @@ from typing import Any
 import streamlit as st
 
 from app.desk import data, frame, saved, state
-from app.desk.components import histogram, notice
+from app.desk.components import histogram, notice, view_words
 from app.desk.components.text import literal, number
 from app.desk.data import Desk
 from toolkit.palette import Ground
 from toolkit.store.columns import VOICES
 from toolkit.store.desk import ORDERS, SYMBOLS, Bins
 from toolkit.store.view import STATES, View
-
-_STATES: dict[str, str] = {
-    "any": "all pairs",
-    "open": "without verdict",
-    "judged": "with a verdict",
-    "differ": "curators differ",
-}
 
 
 def draw(desk: Desk, settings: state.Settings, ground: Ground) -> None:
@@ -40,7 +33,7 @@ def draw(desk: Desk, settings: state.Settings, ground: Ground) -> None:
             for column in ("confidence", "stability", VOICES):
                 if column in desk.columns:
                     _drawn(desk, view, column, ground)
-        _choice("Show", "state", list(STATES), view, lambda kind: _STATES.get(kind, kind))
+        _choice("Show", "state", list(STATES), view, lambda kind: view_words.STATES.get(kind, kind))
         _order(desk, view)
         with st.expander("More filters", expanded=_more_is_used(view)):
             _more(desk, view)
@@ -244,16 +237,4 @@ def _more(desk: Desk, view: View) -> None:
 
 def words(view: View) -> str:
     """What the view leaves out, as Markdown that shows it as it is; empty for every pair."""
-    found = []
-    for one in view.ranges:
-        low = "" if one.lowest is None else f" from {number(one.lowest)}"
-        high = "" if one.highest is None else f" below {number(one.highest)}"
-        found.append(f"{_word(one.column).split('  ')[0]}{low}{high}")
-    if view.text:
-        found.append(f"prompt contains “{view.text}”")
-    for word, text in (("model", view.model), ("annotator", view.annotator), ("", view.where)):
-        if text:
-            found.append(f"{word} {text}".strip())
-    if view.state != "any":
-        found.append(_STATES.get(view.state, f"verdict {view.state}"))
-    return notice.escaped(" · ".join(found))
+    return notice.escaped(" · ".join(view_words.limits(view)))

@@ -21,7 +21,7 @@ SIZE = 24
 _ACROSS = 4
 _SIDE = 160
 # Streamlit's shortcuts pass over keys pressed in a field, and a box that was just ticked is one.
-_BOXES = """<script>
+BOXES = """<script>
 if (!window.outvotedBoxes) {
   window.outvotedBoxes = true;
   window.addEventListener("keydown", (event) => {
@@ -52,7 +52,7 @@ def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
         st.session_state["grid-picked"] = frozenset()
     filters.draw(desk, settings, ground)
     with st.sidebar:
-        st.html(_BOXES, unsafe_allow_javascript=True)
+        st.html(BOXES, unsafe_allow_javascript=True)
     st.fragment(_body)(desk, settings, view)
 
 
