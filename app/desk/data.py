@@ -27,8 +27,9 @@ from toolkit.store.verdicts import verdict_of
 from toolkit.store.view import View
 
 _SPREADS_KEPT = 64
-_TRAJECTORY_BYTES = 2_000_000_000
-"""Above this size the visits of all pairs are not held in memory, and the card has no curve."""
+_AT_ONCE_BYTES, _TRAJECTORY_BYTES = 20_000_000, 2_000_000_000
+"""A trajectory above the first size is read once the page stands: its first cards have no curve.
+Above the second the visits of all pairs are not held in memory, and no card has one."""
 
 
 @dataclass(frozen=True)
@@ -153,9 +154,9 @@ def _desk(root: Path, run: str, journal: Path, stamp: tuple[Any, ...]) -> Desk: 
     store = open_store(root)
     con = connect(store)
     size = sum(file.stat().st_size for file in _trajectory(store, run))
-    pairs = queries.make_queue(con, store, run, with_gaps=size < _TRAJECTORY_BYTES)
+    pairs = queries.make_queue(con, store, run, with_gaps=size < _AT_ONCE_BYTES)
     label_set = queries.label_set_of(store, run)
-    return Desk(
+    found = Desk(
         store=store,
         run=run,
         label_set=label_set,
@@ -164,6 +165,9 @@ def _desk(root: Path, run: str, journal: Path, stamp: tuple[Any, ...]) -> Desk: 
         columns=columns_of(con, store, run, label_set),
         pairs=pairs,
     )
+    if _AT_ONCE_BYTES <= size < _TRAJECTORY_BYTES:
+        found.read_curves()
+    return found
 
 
 def _trajectory(store: Store, run: str) -> list[Path]:

@@ -1,10 +1,12 @@
 """A run's queue in memory: one DuckDB connection that every session shares, a cursor a call."""
 
 import itertools
+import logging
 import threading
+import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -17,7 +19,10 @@ from toolkit.store.query import Connection
 from toolkit.store.verdicts import verdict_of
 from toolkit.store.view import View
 
-_VIEWS_KEPT = 8
+_VIEWS_KEPT, _KEPT_SECONDS = 8, 60.0
+"""A view's numbers are forgotten when so many others were asked for, and nobody reads them."""
+_CURVES_AFTER = 3.0
+"""Seconds left to the first page, which wants the same cores."""
 
 
 @dataclass
@@ -38,11 +43,14 @@ class Desk:
     whole: dict[str, Bins] = field(default_factory=dict)
     """Columns that were counted over all pairs."""
     parts: "OrderedDict[tuple[View, str, int], Bins]" = field(default_factory=OrderedDict)
+    curves: Literal["there", "coming", "absent"] = "there"
+    """Whether a card can draw its pair's visits."""
     moved: int = 0
     """Grows with every verdict that this desk took in."""
     lock: threading.Lock = field(default_factory=threading.Lock)
     _synced: int = 0
-    _views: "OrderedDict[View, int]" = field(default_factory=OrderedDict)
+    _views: "OrderedDict[View, tuple[int, float]]" = field(default_factory=OrderedDict)
+    """View -> `moved` when it was numbered, and when it was last asked for."""
 
     def cursor(self, view: View | None = None) -> Connection:
         """A cursor that sees every verdict so far, and the view's numbers.
@@ -55,6 +63,21 @@ class Desk:
             if view is not None:
                 self._number(cursor, view)
         return cursor
+
+    def read_curves(self) -> None:
+        """Read every pair's visits in a thread of its own, once the first page was drawn."""
+        self.curves = "coming"
+        begin = threading.Timer(_CURVES_AFTER, self._read_curves)
+        begin.daemon = True
+        begin.start()
+
+    def _read_curves(self) -> None:
+        try:
+            queries.make_gaps(self.con.cursor(), self.store, self.run)
+            self.curves = "there"
+        except Exception:
+            self.curves = "absent"  # a card says so; the terminal says why
+            logging.getLogger("outvoted.desk").exception("The visits could not be read")
 
     def _sync(self, cursor: Connection) -> None:
         changed = self.ledger.changed[self._synced :]
@@ -69,14 +92,17 @@ class Desk:
         self.moved += 1
 
     def _number(self, cursor: Connection, view: View) -> None:
-        if self._views.get(view) != self.moved and listing.moves(view):
-            listing.drop_view(cursor, view)
-            listing.drop_pool(cursor, self.columns, view)
-        listing.make_view(cursor, self.columns, view)
-        self._views[view] = self.moved
+        moved, _ = self._views.get(view, (self.moved, 0.0))
+        anew = moved != self.moved and listing.moves(view)
+        listing.make_view(cursor, self.columns, view, anew=anew)
+        now = time.monotonic()
+        self._views[view] = (self.moved, now)
         self._views.move_to_end(view)
         while len(self._views) > _VIEWS_KEPT:
-            old = self._views.popitem(last=False)[0]
+            old, (_, since) = next(iter(self._views.items()))
+            if now - since < _KEPT_SECONDS:
+                break  # another session may be at it
+            self._views.popitem(last=False)
             if old.table not in {kept.table for kept in self._views}:
                 listing.drop_view(cursor, old)
             pools = {pool_of(self.columns, kept) for kept in self._views}

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app.desk import data, shared
 from app.desk.views.answers import turned_for
 from tests.app.desk_stores import add_finding, judgeable
 from tests.factories import StoreFactory
@@ -570,3 +571,43 @@ def test_a_surprise_in_a_callback_is_a_sentence(
     app = press(app, "Next")
     assert not app.exception
     assert "could not do this" in shown(app)
+
+
+def test_a_large_trajectory_is_read_behind_the_first_page_and_later_cards_have_their_curve(
+    make_store: StoreFactory, open_desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = judgeable(make_store)
+    app = late_curves(store, open_desk, monkeypatch)
+    assert "the run's visits are being read" in shown(app)
+    assert "ell over" not in shown(app)
+    read_curves_now(store, monkeypatch)
+    assert "ell over" in shown(press(app, "Keep"))
+    assert "being read" not in shown(app)
+
+
+def test_visits_that_cannot_be_read_leave_the_card_and_say_so(
+    make_store: StoreFactory, open_desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = judgeable(make_store)
+    app = late_curves(store, open_desk, monkeypatch)
+    next(store.run("r").glob("trajectory/rank-*/part-*.parquet")).write_bytes(b"not parquet")
+    read_curves_now(store, monkeypatch)
+    assert "could not be read; the terminal says why" in shown(press(app, "Keep"))
+    assert len(journalled(store)) == 1
+
+
+def late_curves(store: Store, open_desk: Any, monkeypatch: pytest.MonkeyPatch) -> AppTest:
+    """The desk on a trajectory that counts as large, whose reading does not begin."""
+    monkeypatch.setattr(data, "_AT_ONCE_BYTES", 0)
+    monkeypatch.setattr(shared, "_CURVES_AFTER", 3600.0)
+    app: AppTest = open_desk(store)
+    return app
+
+
+def read_curves_now(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared, "_CURVES_AFTER", 0.0)
+    desk = data.desk(store, "r", store.folder("verdicts.sqlite"))
+    desk.read_curves()
+    deadline = time.monotonic() + 60
+    while desk.curves == "coming" and time.monotonic() < deadline:
+        time.sleep(0.05)

@@ -1,6 +1,8 @@
 """Views numbered over a queue: what passes, in which order, by hand; pages skip and repeat none."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from tests.factories import StoreFactory
 from toolkit.errors import InputError
 from toolkit.store import Store, connect, listing
 from toolkit.store.columns import Column, columns_of
-from toolkit.store.desk import JUDGED, make_queue, set_judged
+from toolkit.store.desk import JUDGED, ORDERS, card, make_queue, set_judged
 from toolkit.store.histograms import spread, spread_of
 from toolkit.store.query import Connection, fetch, read_pairs
 from toolkit.store.runs import start_run, write_findings
@@ -199,3 +201,45 @@ def test_without_a_run_every_pair_is_listed_by_its_id(make_store: StoreFactory) 
         assert listing.ids(con, View()) == expected
         listing.make_view(con, columns, View(where="label = 1"))
         assert 0 < listing.count(con, View(where="label = 1")) < 8
+
+
+def test_numbers_that_are_made_anew_are_never_missing_to_another_reader(listed: Listed) -> None:
+    view = View(where="not differ")
+    listing.make_view(listed.con, listed.columns, view)
+    reader, stop, counts = listed.con.cursor(), threading.Event(), set()
+
+    def read() -> None:
+        while not stop.is_set():
+            counts.add(listing.count(reader, view))
+
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read)
+        for k in range(60):
+            listed.judge({k % 20: "drop"}, differ=(k % 20,) if k < 20 else ())
+            listing.make_view(listed.con, listed.columns, view, anew=True)
+        stop.set()
+        reading.result()  # raises what the reader met
+    assert len(counts) > 1
+    assert listed.numbers(view) == list(range(19, -1, -1))
+
+
+def test_a_pair_outside_the_finding_has_a_card_without_scores(make_store: StoreFactory) -> None:
+    store = make_store(pairs=4)
+    ids = sorted(read_pairs(store, ["pair_id"])[0].to_pylist())
+    start_run(store, "r", {"models": ["policy"], "labels": "original"}, "")
+    scores = {name: [0.1, 0.2, 0.3] for name in ORDERS}
+    finding = pa.table({"pair_id": ids[:3], "visits": pa.array([1, 1, 1], pa.int32()), **scores})
+    write_findings(store, "r", "minority", finding, {})
+    with connect(store) as con:
+        assert make_queue(con, store, "r") == 3
+        outside = card(con, ids[3])
+        assert outside is not None
+        assert (outside["nth"], outside["minority"]) == (None, None)
+        set_judged(con, pa.Table.from_pylist([{"pair_id": ids[3], "choice": "tie", "verdict": "tie",
+                   "curators": 1, "differ": False}], schema=JUDGED))  # fmt: skip
+        listing.make_view(con, columns_of(con, store, "r", "original"), View())
+        assert listing.count_judged(con, View()) == 0
+        judged = card(con, ids[3])
+        assert judged is not None
+        assert judged["verdict"] == "tie"
+        assert listing.position(con, View(), ids[3]) is None

@@ -49,8 +49,8 @@ def draw_audit(
     if size < 1 or not 0 < share <= 1:
         raise InputError("An audit needs one pair an arm at least, and a share above 0, up to 1.")
     ranked = (
-        "SELECT pair_id, row_number() OVER (ORDER BY minority DESC, pair_id) AS rank,"
-        " count(*) OVER () AS of FROM queue JOIN facts USING (pair_id)"
+        "SELECT q.pair_id, row_number() OVER (ORDER BY q.nth) AS rank,"
+        " count(*) OVER () AS of FROM queue q JOIN facts USING (nth)"
         " WHERE label IN (0, 1) AND minority IS NOT NULL"
     )
     arms = []

@@ -52,11 +52,11 @@ def columns_of(con: Connection, store: Store, run: str, label_set: str) -> dict[
         schema = fetch(con, f"SELECT * FROM {source} LIMIT 0").schema
         for name, kind in kinds_of(schema).items():
             found.setdefault(name, Column(name, kind, source, schema.field(name)))
+    for hidden in ("pair_id", "nth", "row", "choice", "comparison_id"):
+        found.pop(hidden, None)
     for name, column in list(found.items()):
         bare = name.removeprefix(SOURCE_PREFIX)
         found.setdefault(bare, Column(bare, column.kind, column.source, column.field))
-    for hidden in ("pair_id", "row", "choice", "comparison_id"):
-        found.pop(hidden, None)
     for finding in findings(store, run) if run else []:
         if findings_about(store, run, finding).get("labels", label_set) == label_set:
             found |= _finding_columns(store, run, finding)
@@ -76,16 +76,21 @@ def _finding_columns(store: Store, run: str, finding: str) -> dict[str, Column]:
     }
 
 
-def pool(con: Connection, columns: dict[str, Column], view: View) -> str:
+def made_as(*, anew: bool) -> str:
+    """How a table's making begins: over the one that is there, or only where none is."""
+    return "CREATE OR REPLACE TABLE" if anew else "CREATE TABLE IF NOT EXISTS"
+
+
+def pool(con: Connection, columns: dict[str, Column], view: View, *, anew: bool = False) -> str:
     """A table of the pairs that pass the view's conditions, whatever its ranges and verdicts.
 
-    With pair_id, the scores, the order and the columns of the ranges; made once, so that a dragged
-    range asks no text again.
+    With nth, the scores, the order and the columns of the ranges; made once, so that a dragged
+    range asks no text again, unless it is to be made anew.
     """
     name = pool_of(columns, view)
     if name != "queue":
         sql, values = _passing(con, columns, view, _held(columns, view))
-        con.execute(f"CREATE TABLE IF NOT EXISTS {quoted(name)} AS {sql}", values)
+        con.execute(f"{made_as(anew=anew)} {quoted(name)} AS {sql}", values)
     return name
 
 
@@ -119,7 +124,7 @@ def within(view: View) -> tuple[str, list[Any]]:
 def chosen(
     con: Connection, columns: dict[str, Column], view: View, *more: str
 ) -> tuple[str, list[Any]]:
-    """A SELECT of the view's pairs, whatever their verdict: pair_id, its order, and `more`."""
+    """A SELECT of the view's pairs, whatever their verdict: nth, its order, and `more`."""
     if set(more) <= set(_held(columns, view)):
         bounds, values = within(view)
         return f"SELECT * FROM {quoted(pool(con, columns, view))} WHERE {bounds}", values
@@ -151,10 +156,11 @@ def _passing(
         conditions.append(f"? IN ({', '.join(map(quoted, made)) or 'NULL'})")
         values.append(view.model)
     if view.annotator:
-        conditions.append("pair_id IN (SELECT pair_id FROM ballots WHERE annotator = ?)")
+        voted = "SELECT pair_id FROM ballots WHERE annotator = ?"
+        conditions.append(f"nth IN (SELECT nth FROM queue WHERE pair_id IN ({voted}))")
         values.append(view.annotator)
     source = relation(con, [columns[name] for name in wanted])
-    shown = ", ".join(map(quoted, dict.fromkeys(["pair_id", *held])))
+    shown = ", ".join(map(quoted, dict.fromkeys(["nth", *held])))
     return f"SELECT {shown} FROM ({source}) WHERE {' AND '.join(conditions)}", values
 
 
@@ -162,14 +168,16 @@ def values_of(
     con: Connection, columns: dict[str, Column], wanted: Sequence[str], pair_ids: Sequence[str]
 ) -> list[dict[str, Any]]:
     """These columns of a few pairs, with their pair_id, in no order."""
+    sql = "SELECT nth, pair_id FROM queue WHERE pair_id IN (SELECT unnest(?))"
+    ids = dict(con.execute(sql, [list(pair_ids)]).fetchall())
     among = f"SELECT * FROM ({relation(con, [columns[name] for name in wanted])})"
-    rows = fetch(con, f"{among} WHERE pair_id IN (SELECT unnest(?))", list(pair_ids))
-    return list(rows.to_pylist())
+    rows = fetch(con, f"{among} WHERE nth IN (SELECT unnest(?))", list(ids)).to_pylist()
+    return [{"pair_id": ids[row.pop("nth")], **row} for row in rows]
 
 
 def relation(con: Connection, wanted: list[Column]) -> str:
-    """A SELECT of pair_id and these columns under their own names, a row a pair of the queue."""
-    shown, joined = ["q.pair_id"], dict.fromkeys(c.source for c in wanted if c.source != "queue")
+    """A SELECT of nth and these columns under their own names, a row a pair of the queue."""
+    shown, joined = ["q.nth"], dict.fromkeys(c.source for c in wanted if c.source != "queue")
     alias = {"queue": "q"} | {source: f"t{k}" for k, source in enumerate(joined)}
     for column in wanted:
         shown.append(f"{alias[column.source]}.{quoted(column.field.name)} AS {quoted(column.name)}")
@@ -179,7 +187,7 @@ def relation(con: Connection, wanted: list[Column]) -> str:
     by_row = {column.source for column in wanted if column.path}
     joins = ""
     for name in joined:
-        key = "row" if name in by_row else "pair_id"
+        key = "row" if name in by_row else "pair_id" if name == "pairs" else "nth"
         joins += f" LEFT JOIN {quoted(name)} {alias[name]} ON {alias[name]}.{key} = q.{key}"
     return f"SELECT {', '.join(shown)} FROM queue q{joins}"
 
@@ -193,14 +201,16 @@ def _read_finding(con: Connection, column: Column, path: Path) -> None:
         return
     # Not through DuckDB's own reader: it takes isnan() for false where a part's smallest and
     # largest values, which leave NaN out, are no NaN.
-    read = pq.read_table(readable(path), columns=["pair_id", column.field.name])
-    main = path.with_name(f"{MINORITY}.parquet")
-    row, source = "q.row", "__finding f JOIN queue q USING (pair_id)"
-    if pq.read_table(readable(main), columns=["pair_id"])[0].equals(read["pair_id"]):
+    own = [column.field.name]
+    if _stored(path, "pair_id") == _stored(path.with_name(f"{MINORITY}.parquet"), "pair_id"):
         # As analyze writes them: row by row the same pairs, which numbers join far faster.
+        read = pq.read_table(readable(path), columns=own)
         place = pa.array(np.arange(read.num_rows, dtype=np.int32))
-        read = read.drop_columns("pair_id").append_column("row", place)
+        read = read.append_column("row", place)
         row, source = "f.row", "__finding f"
+    else:
+        read = pq.read_table(readable(path), columns=["pair_id", *own])
+        row, source = "q.row", "__finding f JOIN queue q USING (pair_id)"
     con.register("__finding", read)
     shown = f"CASE WHEN NOT isnan(f.{score}) THEN f.{score} END AS {score}"
     con.execute(
@@ -208,3 +218,19 @@ def _read_finding(con: Connection, column: Column, path: Path) -> None:
         f"{shown if pa.types.is_floating(column.field.type) else f'f.{score}'} FROM {source}"
     )
     con.unregister("__finding")
+
+
+def _stored(path: Path, column: str) -> list[bytes]:
+    """A column as it lies in the file, a piece a row group: equal bytes are equal values, and are
+    compared far faster than a million texts are read."""
+    about = pq.read_metadata(readable(path))
+    found = []
+    with path.open("rb") as file:
+        for number in range(about.num_row_groups):
+            group = about.row_group(number)
+            chunks = map(group.column, range(group.num_columns))
+            chunk = next(one for one in chunks if one.path_in_schema == column)
+            start = min(filter(None, (chunk.dictionary_page_offset, chunk.data_page_offset)))
+            file.seek(start)
+            found.append(file.read(chunk.total_compressed_size))
+    return found

@@ -13,6 +13,7 @@ from toolkit.errors import InputError
 from toolkit.filters import names, parse
 from toolkit.store.columns import (
     Column,
+    made_as,
     pool,
     pool_of,
     within,
@@ -45,19 +46,25 @@ def moves(view: View) -> bool:
     return any(name in MOVING for name in [*named, view.order, *(r.column for r in view.ranges)])
 
 
-def make_view(con: Connection, columns: dict[str, Column], view: View) -> None:
-    """Number the view's pairs unless that was done before. InputError as of `check_view`."""
+def make_view(
+    con: Connection, columns: dict[str, Column], view: View, *, anew: bool = False
+) -> None:
+    """Number the view's pairs, unless that was done before and is not to be done anew.
+
+    Other cursors see the old numbers or the new ones, never none. InputError as of `check_view`.
+    """
     check_view(columns, view)
-    source = pool(con, columns, view)
+    source = pool(con, columns, view, anew=anew)
+    made = made_as(anew=anew)
     bounds, values = within(view)
-    order = f"{quoted(view.order)} {'DESC' if view.descending else 'ASC'} NULLS LAST, pair_id"
-    number = f"row_number() OVER (ORDER BY {order})"
-    if source == "queue" and view.descending and view.order == MINORITY and not values:
-        number = "1 + rowid"  # the queue lies in this order
+    order = f"{quoted(view.order)} {'DESC' if view.descending else 'ASC'} NULLS LAST, nth"
+    if view.descending and view.order == MINORITY:
+        order = "nth"  # which is what it numbers
+    numbered = (
+        f"SELECT row_number() OVER () AS position, nth FROM (SELECT nth FROM {quoted(source)}"
+    )
     con.execute(
-        f"CREATE TABLE IF NOT EXISTS {quoted(view.table)} AS SELECT {number} AS position, pair_id"
-        f" FROM {quoted(source)} WHERE {bounds}",
-        values,
+        f"{made} {quoted(view.table)} AS {numbered} WHERE {bounds} ORDER BY {order})", values
     )
 
 
@@ -77,9 +84,9 @@ def _narrowed(state: str) -> str:
     if state == "any":
         return ""
     if state in ("open", "judged"):
-        return f" {'ANTI' if state == 'open' else 'SEMI'} JOIN judged USING (pair_id)"
+        return f" {'ANTI' if state == 'open' else 'SEMI'} JOIN judged USING (nth)"
     test = "differ" if state == "differ" else f"verdict = {literal(state)}"
-    return f" SEMI JOIN (SELECT pair_id FROM judged WHERE {test}) USING (pair_id)"
+    return f" SEMI JOIN (SELECT nth FROM judged WHERE {test}) USING (nth)"
 
 
 def _numbers(view: View) -> str:
@@ -98,13 +105,13 @@ def count_all(con: Connection, view: View) -> int:
 
 def count_judged(con: Connection, view: View) -> int:
     """Pairs numbered by the view's table that have a verdict."""
-    return _one(con, f"SELECT count(*) FROM {quoted(view.table)} SEMI JOIN judged USING (pair_id)")
+    return _one(con, f"SELECT count(*) FROM {quoted(view.table)} SEMI JOIN judged USING (nth)")
 
 
 def position(con: Connection, view: View, pair_id: str) -> int | None:
     """The pair's number in the view's table, or None where the view leaves it out."""
-    sql = f"SELECT position FROM {quoted(view.table)} WHERE pair_id = ?"
-    return _first(con, sql, [pair_id])
+    nth = _first(con, "SELECT nth FROM queue WHERE pair_id = ?", [pair_id])
+    return _first(con, f"SELECT position FROM {quoted(view.table)} WHERE nth = ?", [nth])
 
 
 def place(con: Connection, view: View, pair_id: str, at: int | None = None) -> int | None:
@@ -129,10 +136,10 @@ def neighbour(
     """
     among = _numbers(view)
     if open_only and view.state != "open":
-        among = f"(SELECT * FROM {among}) ANTI JOIN judged USING (pair_id)"
+        among = f"(SELECT * FROM {among}) ANTI JOIN judged USING (nth)"
     sign, way = ("<", "DESC") if back else (">", "ASC")
-    sql = f"SELECT pair_id FROM {among} WHERE position {sign} ? ORDER BY position {way} LIMIT 1"
-    return _first(con, sql, [after])
+    sql = f"SELECT nth FROM {among} WHERE position {sign} ? ORDER BY position {way} LIMIT 1"
+    return _first(con, "SELECT pair_id FROM queue WHERE nth = ?", [_first(con, sql, [after])])
 
 
 def rows_of_page(
@@ -140,18 +147,17 @@ def rows_of_page(
 ) -> list[tuple[int, str]]:
     """(position, pair_id) of the next `size` pairs past a position (or before it), in order."""
     sign, way = ("<", "DESC") if back else (">", "ASC")
-    rows = con.execute(
-        f"SELECT position, pair_id FROM {_numbers(view)} WHERE position {sign} ?"
-        f" ORDER BY position {way} LIMIT ?",
-        [after, size],
-    ).fetchall()
-    return sorted((int(at), str(pair_id)) for at, pair_id in rows)
+    sql = f"SELECT nth, position FROM {_numbers(view)} WHERE position {sign} ?"
+    at = dict(con.execute(f"{sql} ORDER BY position {way} LIMIT ?", [after, size]).fetchall())
+    sql = "SELECT nth, pair_id FROM queue WHERE nth IN (SELECT unnest(?))"
+    rows = con.execute(sql, [list(at)]).fetchall()
+    return sorted((int(at[nth]), str(pair_id)) for nth, pair_id in rows)
 
 
 def ids(con: Connection, view: View) -> list[str]:
     """Every pair_id of the view, in order; for verdicts on the whole view."""
-    rows = fetch(con, f"SELECT pair_id FROM {_numbers(view)} ORDER BY position")
-    return list(rows[0].to_pylist())
+    sql = f"SELECT q.pair_id FROM (SELECT * FROM {_numbers(view)}) v JOIN queue q USING (nth)"
+    return list(fetch(con, f"{sql} ORDER BY v.position")[0].to_pylist())
 
 
 def _one(con: Connection, sql: str) -> int:

@@ -69,7 +69,7 @@ def draw_map(
         raise InputError("A map needs two different columns; choose another for one axis.")
     sql, values = chosen(con, columns, view, x, y)
     con.execute(
-        f"CREATE OR REPLACE TEMP TABLE mapped AS SELECT pair_id, {quoted(x)}::DOUBLE AS x,"
+        f"CREATE OR REPLACE TEMP TABLE mapped AS SELECT nth, {quoted(x)}::DOUBLE AS x,"
         f" {quoted(y)}::DOUBLE AS y FROM ({sql})",
         values,
     )
@@ -78,9 +78,9 @@ def draw_map(
 
 def _binned(con: Connection, bins: int) -> Map | None:
     con.execute(
-        "CREATE OR REPLACE TEMP TABLE placed AS SELECT m.pair_id, m.x, m.y,"
+        "CREATE OR REPLACE TEMP TABLE placed AS SELECT f.pair_id, m.x, m.y,"
         " f.label IS DISTINCT FROM f.original_label AS changed, j.verdict FROM mapped m"
-        " JOIN facts f USING (pair_id) LEFT JOIN judged j USING (pair_id)"
+        " JOIN facts f USING (nth) LEFT JOIN judged j USING (nth)"
         " WHERE isfinite(m.x) AND isfinite(m.y)"
     )
     total = con.execute("SELECT count(*) FROM mapped").fetchall()[0][0]

@@ -42,7 +42,7 @@ def noisy_prompts(con: Connection, *, least: int = 2, limit: int = 50) -> list[d
         " / (count(q.minority) + $prior) AS shrunk_u, max(q.minority) AS largest_u,"
         " count(*) FILTER (f.label IS DISTINCT FROM f.original_label) AS changed,"
         " count(j.verdict) AS judged"
-        " FROM facts f JOIN queue q USING (pair_id) LEFT JOIN judged j USING (pair_id), whole"
+        " FROM facts f JOIN queue q USING (nth) LEFT JOIN judged j USING (nth), whole"
         " GROUP BY f.prompt HAVING count(q.minority) >= $least"
         " ORDER BY shrunk_u DESC, f.prompt LIMIT $limit"
     )

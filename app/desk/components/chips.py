@@ -30,9 +30,7 @@ def all_of(
     voices: Mapping[str, Any],
     verdicts: Mapping[str, str],
     curator: str,
-    visits: Sequence[Visit],
-    ground: str,
-    accent: str,
+    curve: str,
 ) -> None:
     """Everything known of a pair. `pair` as of `desk.card`; `verdicts`: curator -> word."""
     shown = _scores(pair)
@@ -42,15 +40,24 @@ def all_of(
         shown.append(_chip("", f"{agreeing} of {of}", "scorers agree"))
     shown += _votes(pair)
     shown += _verdicts(verdicts, curator, differ=bool(pair["differ"]))
+    st.html(f'<div class="desk-chips">{"".join(shown)}{curve}</div>')
+
+
+def curve(visits: Sequence[Visit], state: str, ground: str, accent: str) -> str:
+    """The pair's visits as a small chart, or why there is none. `state` as of `Desk.curves`."""
     spark = sparkline(visits, ground, accent)
-    if spark:
-        about = f"{len(visits)} visits" if len(visits) != 1 else "1 visit"
-        title = "above the line the model agrees with the label; the band spans its footprints"
-        shown.append(
-            f'<span class="desk-spark" title="{title}"><span class="desk-quiet">ell over {about}'
-            f'</span><img src="{spark}" alt="ell by visit; {title}"></span>'
-        )
-    st.html(f'<div class="desk-chips">{"".join(shown)}</div>')
+    if not spark:
+        why = {
+            "coming": "the run's visits are being read; coming pairs have their curve",
+            "absent": "the run's visits could not be read; the terminal says why",
+        }.get(state, "")
+        return f'<span class="desk-quiet">{why}</span>' if why else ""
+    about = f"{len(visits)} visits" if len(visits) != 1 else "1 visit"
+    title = "above the line the model agrees with the label; the band spans its footprints"
+    return (
+        f'<span class="desk-spark" title="{title}"><span class="desk-quiet">ell over {about}'
+        f'</span><img src="{spark}" alt="ell by visit; {title}"></span>'
+    )
 
 
 def ordinal(share: float) -> str:

@@ -107,13 +107,14 @@ def _card(
     if look.blind:
         chips.blind()
         return
-    visits = queries.ell_by_visit(cursor, pair["pair_id"], pair["label"]) if desk.run else []
+    visits = queries.ell_by_visit(cursor, pair["nth"], pair["label"]) if desk.run else []
     voices = data.more_of(desk, pair["pair_id"], _VOICES)
     others = {
         curator: answers.word_of(row["choice"], pair["label"])
         for curator, row in desk.ledger.standing(pair["pair_id"]).items()
     }
-    chips.all_of(pair, voices, others, settings.curator, visits, ground, accent(ground))
+    curve = chips.curve(visits, desk.curves, ground, accent(ground))
+    chips.all_of(pair, voices, others, settings.curator, curve)
 
 
 def _prepare_next(desk: Desk, cursor: Connection, view: View, at: int) -> None:
