@@ -1,6 +1,7 @@
 """Columns of a trajectory table as numpy arrays."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -98,9 +99,13 @@ def unrepeated(keys: Sequence[npt.NDArray], step: Ints) -> Ints:
 
 
 def as_table(schema: pa.Schema, columns: Sequence[npt.NDArray]) -> pa.Table:
-    """Arrays as a table of the schema, NaN as null."""
-    arrays = [
-        pa.array(values, kind.type, from_pandas=values.dtype.kind == "f")
-        for values, kind in zip(columns, schema, strict=True)
-    ]
+    """Arrays as a table of the schema, NaN as null; two columns at a time."""
+
+    def made(values: npt.NDArray, kind: pa.Field) -> pa.Array:
+        return pa.array(values, kind.type, from_pandas=values.dtype.kind == "f")
+
+    with ThreadPoolExecutor(2) as pool:
+        arrays = list(pool.map(made, columns, schema))
+    if len(columns) != len(schema):
+        raise ValueError(f"{len(columns)} columns for a schema of {len(schema)}")
     return pa.Table.from_arrays(arrays, schema=schema)

@@ -55,14 +55,14 @@ class Tallies:
         pair, part = np.divmod(chunk.groups.places, PARTS)
         spots = part * self.totals.shape[2] + pair
         turns = _turns(chunk.groups, spots)
-        sizes = chunk.groups.sizes.astype(np.uint16)
+        sizes, everywhere = chunk.groups.sizes.astype(np.uint16), _run(spots)
         for place, name in enumerate(self.names):
             total, count = self.totals[place].reshape(-1), self.counts[place].reshape(-1)
             mine = values[name]
             known = ~np.isnan(mine)
             whole = bool(known.all())
             if whole:
-                count[spots] += sizes
+                count[everywhere] += sizes
             elif known.any():
                 mine = np.where(known, mine, mine.dtype.type(0))
             else:
@@ -77,17 +77,25 @@ class Tallies:
         return Tally(self.totals[place], self.counts[place])
 
 
-def _turns(groups: Groups, spots: Ints) -> list[tuple[Ints, Ints]]:
+def _turns(groups: Groups, spots: Ints) -> list[tuple[Ints | slice, Ints]]:
     """The first row of every group, then the second of those that have one ...: spots, rows."""
-    turns = []
+    turns: list[tuple[Ints | slice, Ints]] = []
     starts, sizes = groups.starts, groups.sizes
     nth = 0
     while len(spots):
-        turns.append((spots, groups.order[starts + nth]))
+        turns.append((_run(spots), groups.order[starts + nth]))
         nth += 1
         more = sizes > nth
         spots, starts, sizes = spots[more], starts[more], sizes[more]
     return turns
+
+
+def _run(spots: Ints) -> Ints | slice:
+    """Spots that follow each other as a slice, which is added to several times faster."""
+    first, last = int(spots[0]), int(spots[-1]) + 1
+    if last - first != len(spots) or (np.diff(spots) != 1).any():
+        return spots
+    return slice(first, last)
 
 
 @dataclass

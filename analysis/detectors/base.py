@@ -1,7 +1,9 @@
 """What every detector declares, and the table of one score in every window of a run."""
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -60,16 +62,15 @@ def by_window(digest: Digest, window: str, scored: Scored) -> pa.Table:
     ]
     arrays = [digest.pair_ids[met], digest.counted(window)[met].astype(np.int32)]
     listed = windows_of(digest)
-    found = {
-        (name, chosen): values(chosen)[met].astype(np.float64)
-        for chosen in dict.fromkeys([window, *listed])
-        for name, (values, _) in scored.items()
-    }
+    asked = list(product(dict.fromkeys([window, *listed]), scored))
+    with ThreadPoolExecutor(2) as pool:  # sums over windows: numpy lets go of the interpreter
+        scores = pool.map(lambda one: scored[one[1]][0](one[0])[met].astype(np.float64), asked)
+    found = dict(zip(asked, scores, strict=True))
     for suffix, chosen in [("", window), *((f"_{name}", name) for name in listed)]:
         for name, (_, meaning) in scored.items():
             words = f"{meaning}; {window_words(chosen)}"
             fields.append(column(f"{name}{suffix}", pa.float64(), words))
-            arrays.append(found[name, chosen])
+            arrays.append(found[chosen, name])
     return as_table(pa.schema(fields), arrays)
 
 
