@@ -179,6 +179,7 @@ def _stamp(store: Store, run: str) -> tuple[Any, ...]:
     found = store.findings(run).glob("*.parquet") if run else ()
     changed = tuple(sorted((file.name, file.stat().st_mtime_ns) for file in found))
     names = [file.name for table in ("pairs", "votes") for file in parts(store.folder(table))]
+    names += [f"{file.parent.name}/{file.name}" for file in store.folder("scores").glob("*/part-*")]
     # A run that goes on adds rows all the time; its curves are those of when it was analysed.
     return (changed, tuple(names))
 

@@ -6,7 +6,8 @@ from tests.app.desk_pages import button, journalled, open_page, shown
 from tests.app.desk_stores import judgeable
 from tests.factories import StoreFactory
 from toolkit.store.labels import planted_flips
-from toolkit.store.query import effective_labels
+from toolkit.store.query import effective_labels, read_pairs
+from toolkit.store.scores import write_scores
 from toolkit.store.verdicts import Entry, Journal
 
 
@@ -71,3 +72,23 @@ def test_an_unknown_pair_is_a_sentence_and_a_field_for_another(
     there = effective_labels(store)["pair_id"][5].as_py()
     app.text_input[0].set_value(there).run()
     assert f"<code>{there}</code>" in shown(app)
+
+
+def test_scorers_stand_beside_the_label_that_the_run_was_held_against(
+    make_store: StoreFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = judgeable(make_store)
+    flipped = (planted_flips(store, "flip20") or [])[0]
+    (pair,) = [row for row in read_pairs(store, NEEDED).to_pylist() if row["pair_id"] == flipped]
+    chosen = {pair["image_0"]: pair["label"], pair["image_1"]: 1 - pair["label"]}
+    about = {"scorer": "eyes", "version": "1", "preprocessing": "none", "dtype": "float32"}
+    rows = [{**about, "image_id": image, "score": score} for image, score in chosen.items()]
+    write_scores(store, "eyes", rows)
+    write_scores(store, "half", [{**rows[0], "scorer": "half"}])
+    said = shown(open_page(monkeypatch, store, "pair", query={"pair": flipped}))
+    assert "Scorers" in said
+    assert "disagrees" in said  # the source's label, which was flipped
+    assert "not scored yet" in said
+
+
+NEEDED = ["pair_id", "image_0", "image_1", "label"]

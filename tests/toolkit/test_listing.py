@@ -17,6 +17,7 @@ from toolkit.store.desk import JUDGED, ORDERS, card, make_queue, set_judged
 from toolkit.store.histograms import spread, spread_of
 from toolkit.store.query import Connection, fetch, read_pairs
 from toolkit.store.runs import start_run, write_findings
+from toolkit.store.scores import write_scores
 from toolkit.store.view import View
 
 
@@ -243,3 +244,26 @@ def test_a_pair_outside_the_finding_has_a_card_without_scores(make_store: StoreF
         assert judged is not None
         assert judged["verdict"] == "tie"
         assert listing.position(con, View(), ids[3]) is None
+
+
+def test_a_scorers_gap_narrows_and_orders_and_its_absence_is_unknown(
+    make_store: StoreFactory,
+) -> None:
+    """Image k of eight has score k, but for one: gaps are image_0 less image_1, by hand."""
+    store = make_store(pairs=4)
+    pairs = read_pairs(store, ["pair_id", "image_0", "image_1"]).to_pylist()
+    about = {"scorer": "s", "version": "1", "preprocessing": "none", "dtype": "float32"}
+    left = {row["image_0"]: float(k) for k, row in enumerate(pairs)}
+    right = {row["image_1"]: 1.5 for row in pairs[1:]}
+    rows = [{**about, "image_id": image, "score": s} for image, s in {**left, **right}.items()]
+    write_scores(store, "s", rows)
+    ids = [row["pair_id"] for row in pairs]
+    with connect(store) as con:
+        make_queue(con, store)
+        columns = columns_of(con, store, "", "original")
+        worst = View(order="s.gap", descending=False)
+        listing.make_view(con, columns, worst)
+        assert listing.ids(con, worst) == [ids[1], ids[2], ids[3], ids[0]]  # -.5, .5, 1.5, unknown
+        above = View(where="s.gap > 0")
+        listing.make_view(con, columns, above)
+        assert set(listing.ids(con, above)) == {ids[2], ids[3]}

@@ -10,14 +10,17 @@ from toolkit.parts import write_part
 from toolkit.store import Store, connect
 from toolkit.store.labels import planted_flips
 from toolkit.store.one_pair import (
+    Scores,
     findings_on,
     first_pair,
     labels_of_pair,
     pair_row,
+    scores_on,
     siblings,
     votes_on,
 )
 from toolkit.store.runs import write_findings
+from toolkit.store.scores import write_scores
 
 
 def other_way_round(store: Store, pair: dict) -> str:
@@ -101,3 +104,31 @@ def test_an_empty_store_has_no_first_pair(make_store: StoreFactory) -> None:
     with connect(store) as con:
         assert first_pair(con) is None
         assert pair_row(con, "nobody") is None
+
+
+def score_row(image: str, prompt: str | None, score: float | None, reason: str | None) -> dict:
+    row = {"image_id": image, "prompt": prompt, "scorer": "s", "version": "1", "dtype": "float32"}
+    return {**row, "preprocessing": "none", "score": score, "truncated": False, "reason": reason}
+
+
+def test_what_scorers_say_is_of_this_prompt_and_a_missing_score_has_its_reason(
+    make_store: StoreFactory,
+) -> None:
+    store = make_store(pairs=4)
+    with connect(store) as con:
+        pair = pair_row(con, first_pair(con) or "")
+    assert pair is not None
+    assert scores_on(store, pair) == []
+    first, second, prompt = pair["image_0"], pair["image_1"], pair["prompt"]
+    write_scores(store, "words", [score_row(first, prompt, 0.25, None),
+                                  score_row(first, "another prompt", 0.9, None),
+                                  score_row(second, prompt, 0.75, None)])  # fmt: skip
+    write_scores(store, "eyes", [score_row(first, None, 5.0, None),
+                                 score_row(second, None, None, "not an image")])  # fmt: skip
+    write_scores(store, "again", [score_row(first, None, None, "not an image")])
+    write_scores(store, "again", [score_row(first, None, 2.0, None)])
+    assert scores_on(store, pair) == [
+        Scores("again", 2.0, None, ""),
+        Scores("eyes", 5.0, None, "not an image"),
+        Scores("words", 0.25, 0.75, ""),
+    ]

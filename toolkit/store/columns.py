@@ -19,6 +19,7 @@ from toolkit.store.filters import kinds_of, to_sql
 from toolkit.store.layout import Store
 from toolkit.store.query import Connection, fetch, quoted
 from toolkit.store.runs import findings, findings_about
+from toolkit.store.scores import scorers_in, voices
 from toolkit.store.view import MINORITY, View
 
 VOICES = "agreement.against_share"
@@ -33,11 +34,13 @@ class Column:
     name: str
     kind: Kind
     source: str
-    """The table it is a column of: queue, facts, pairs, judged, tally, or `finding NAME`."""
+    """Its table: queue, facts, pairs, judged, tally, `finding FINDING.NAME` or `gap SCORER`."""
     field: pa.Field
     """Name and type in the source."""
     path: Path | None = None
     """Where a finding lies."""
+    scores: Store | None = None
+    """Where a scorer's scores lie."""
 
 
 def columns_of(con: Connection, store: Store, run: str, label_set: str) -> dict[str, Column]:
@@ -45,7 +48,8 @@ def columns_of(con: Connection, store: Store, run: str, label_set: str) -> dict[
 
     The finding minority's own columns and the pairs' own (also without src_) stand under their
     names, those of every finding of the run under FINDING.COLUMN; findings that were computed
-    under other labels are left out.
+    under other labels are left out. SCORER.gap is by how much a scorer in the store puts image_0
+    above image_1.
     """
     found: dict[str, Column] = {}
     for source in ("queue", "facts", "judged", "tally", "pairs"):
@@ -60,6 +64,9 @@ def columns_of(con: Connection, store: Store, run: str, label_set: str) -> dict[
     for finding in findings(store, run) if run else []:
         if findings_about(store, run, finding).get("labels", label_set) == label_set:
             found |= _finding_columns(store, run, finding)
+    for scorer in scorers_in(store):
+        name, field = f"{scorer}.gap", pa.field("gap", pa.float64())
+        found.setdefault(name, Column(name, "number", f"gap {scorer}", field, scores=store))
     return found
 
 
@@ -184,6 +191,8 @@ def relation(con: Connection, wanted: list[Column]) -> str:
     for column in wanted:
         if column.path:
             _read_finding(con, column, column.path)
+        if column.scores:
+            _read_gap(con, column, column.scores)
     by_row = {column.source for column in wanted if column.path}
     joins = ""
     for name in joined:
@@ -192,12 +201,27 @@ def relation(con: Connection, wanted: list[Column]) -> str:
     return f"SELECT {', '.join(shown)} FROM queue q{joins}"
 
 
+def _read_gap(con: Connection, column: Column, store: Store) -> None:
+    """A scorer's gaps as a table in memory, read when they are first named."""
+    if _is_there(con, column.source):
+        return
+    con.register("__gap", voices(store, [column.name.removesuffix(".gap")]))
+    con.execute(
+        f"CREATE TABLE IF NOT EXISTS {quoted(column.source)} AS SELECT q.nth,"
+        " g.score_0 - g.score_1 AS gap FROM __gap g JOIN queue q USING (pair_id)"
+    )
+    con.unregister("__gap")
+
+
+def _is_there(con: Connection, table: str) -> bool:
+    sql = "SELECT 1 FROM duckdb_tables() WHERE table_name = ?"
+    return bool(con.execute(sql, [table]).fetchall())
+
+
 def _read_finding(con: Connection, column: Column, path: Path) -> None:
     """A finding's column as a table in memory, read when it is first named; a NaN is a null."""
     name, score = quoted(column.source), quoted(column.field.name)
-    if con.execute(
-        "SELECT 1 FROM duckdb_tables() WHERE table_name = ?", [column.source]
-    ).fetchall():
+    if _is_there(con, column.source):
         return
     # Not through DuckDB's own reader: it takes isnan() for false where a part's smallest and
     # largest values, which leave NaN out, are no NaN.

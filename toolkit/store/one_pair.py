@@ -10,11 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from toolkit.parts import parts
 from toolkit.places import readable
 from toolkit.store.labels import label_set_path, label_sets
 from toolkit.store.layout import Store
 from toolkit.store.query import Connection, connect, fetch, parquet, quoted
 from toolkit.store.runs import findings
+from toolkit.store.scores import scorers_in
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,35 @@ def siblings(con: Connection, pair: dict[str, Any], limit: int = 12) -> list[dic
     )
     keys = (pair["comparison_id"], pair["prompt"], pair["pair_id"])
     return list(fetch(con, sql, *keys).to_pylist())
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A scorer's two scores on a pair; None where there is none, and why."""
+
+    scorer: str
+    score_0: float | None
+    score_1: float | None
+    reason: str
+
+
+def scores_on(store: Store, pair: dict[str, Any]) -> list[Scores]:
+    """What every scorer that left rows in the store says of the pair, by scorer."""
+    found = []
+    with connect(store) as con:
+        for scorer in scorers_in(store):
+            files = parquet(parts(store.folder("scores", scorer)))
+            sql = (
+                f"SELECT image_id, score, reason FROM {files} WHERE image_id IN (?, ?)"
+                " AND (prompt IS NULL OR prompt = ?) ORDER BY score IS NOT NULL, score DESC"
+            )
+            keys = (pair["image_0"], pair["image_1"], pair["prompt"])
+            rows = {row["image_id"]: row for row in fetch(con, sql, *keys).to_pylist()}
+            sides = [rows.get(pair[slot], {}) for slot in ("image_0", "image_1")]
+            reasons = dict.fromkeys(side["reason"] for side in sides if side.get("reason"))
+            first, second = (side.get("score") for side in sides)
+            found.append(Scores(scorer, first, second, "; ".join(reasons)))
+    return found
 
 
 def findings_on(store: Store, run: str, pair_id: str) -> list[Value]:

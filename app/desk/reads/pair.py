@@ -13,7 +13,7 @@ from toolkit.errors import StoreError
 from toolkit.store import Store, one_pair
 from toolkit.store.desk import label_set_of
 from toolkit.store.labels import ORIGINAL, label_sets
-from toolkit.store.one_pair import Value
+from toolkit.store.one_pair import Scores, Value
 from toolkit.store.runs import findings, run_about
 from toolkit.store.trajectories import read_trajectory
 
@@ -31,6 +31,7 @@ class Facts:
     """The set that the run's finding was computed under; `original` without a run."""
     votes: list[dict[str, Any]]
     siblings: list[dict[str, Any]]
+    scores: list[Scores]
 
     @property
     def label(self) -> float | None:
@@ -40,7 +41,8 @@ class Facts:
 
 def facts(store: Store, run: str | None, pair_id: str) -> Facts | None:
     """The pair's facts, or None where the store has no such pair."""
-    stamp = (shelf.stamp(store), tuple(label_sets(store)))
+    scores = shelf.files_stamp(store.folder("scores"), "*/part-*.parquet")
+    stamp = (shelf.stamp(store), tuple(label_sets(store)), scores)
     return _facts(store.root, run, pair_id, stamp)
 
 
@@ -58,6 +60,7 @@ def _facts(root: Path, run: str | None, pair_id: str, stamp: Any) -> Facts | Non
         label_set=labels,
         votes=one_pair.votes_on(con, pair),
         siblings=one_pair.siblings(con, pair),
+        scores=one_pair.scores_on(store, pair),
     )
 
 

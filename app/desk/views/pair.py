@@ -51,6 +51,7 @@ def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
     else:
         pair_facts.trajectory(store, run, facts, ground)
         pair_facts.scores(store, run, facts)
+    pair_facts.scorers(facts)
     pair_facts.people(facts)
     pair_facts.source_row(facts)
 

@@ -12,7 +12,7 @@ from app.desk.reads import pair as reads
 from app.desk.reads.pair import Facts
 from toolkit.palette import Ground
 from toolkit.store import Store, one_pair
-from toolkit.store.one_pair import Value
+from toolkit.store.one_pair import Scores, Value
 
 
 def trajectory(store: Store, run: str, facts: Facts, ground: Ground) -> None:
@@ -100,6 +100,28 @@ def _said(value: Any) -> str:
     if isinstance(value, float) or value is None:
         return number(value)
     return str(value)
+
+
+def scorers(facts: Facts) -> None:
+    """Each scorer's two scores, and whether it goes with the label; nothing without scores."""
+    if not facts.scores:
+        return
+    st.subheader("Scorers")
+    heads = ("scorer", "image_0", "image_1", "gap", "with the label")
+    tables.table(heads, [_scored(one, facts.label) for one in facts.scores], name="Scorers")
+
+
+def _scored(one: Scores, label: float | None) -> list[str]:
+    if one.score_0 is None or one.score_1 is None:
+        why = one.reason or "not scored yet"
+        return [one.scorer, number(one.score_0), number(one.score_1), "", why]
+    gap = one.score_0 - one.score_1
+    agrees = (
+        "no preference"
+        if label not in (0.0, 1.0) or not gap
+        else ("agrees" if (gap > 0) == (label == 1.0) else "disagrees")
+    )
+    return [one.scorer, number(one.score_0), number(one.score_1), number(gap), agrees]
 
 
 def people(facts: Facts) -> None:
