@@ -27,9 +27,9 @@ from toolkit.store.verdicts import verdict_of
 from toolkit.store.view import View
 
 _SPREADS_KEPT = 64
-_AT_ONCE_BYTES, _TRAJECTORY_BYTES = 20_000_000, 2_000_000_000
+_AT_ONCE_BYTES, _TRAJECTORY_BYTES = 20_000_000, 600_000_000
 """A trajectory above the first size is read once the page stands: its first cards have no curve.
-Above the second the visits of all pairs are not held in memory, and no card has one."""
+Above the second, some ten million visits, they are not held in memory, and no card has one."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,9 @@ def _desk(root: Path, run: str, journal: Path, stamp: tuple[Any, ...]) -> Desk: 
         columns=columns_of(con, store, run, label_set),
         pairs=pairs,
     )
-    if _AT_ONCE_BYTES <= size < _TRAJECTORY_BYTES:
+    if size >= _TRAJECTORY_BYTES:
+        found.curves = "large"
+    elif size >= _AT_ONCE_BYTES:
         found.read_curves()
     return found
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from app.desk.ledger import Ledger
-from toolkit.store import Store, listing
+from toolkit.store import Store, curves, listing
 from toolkit.store import desk as queries
 from toolkit.store.columns import Column, pool_of
 from toolkit.store.desk import Bins
@@ -43,7 +43,7 @@ class Desk:
     whole: dict[str, Bins] = field(default_factory=dict)
     """Columns that were counted over all pairs."""
     parts: "OrderedDict[tuple[View, str, int], Bins]" = field(default_factory=OrderedDict)
-    curves: Literal["there", "coming", "absent"] = "there"
+    curves: Literal["there", "coming", "absent", "large"] = "there"
     """Whether a card can draw its pair's visits."""
     moved: int = 0
     """Grows with every verdict that this desk took in."""
@@ -73,7 +73,7 @@ class Desk:
 
     def _read_curves(self) -> None:
         try:
-            queries.make_gaps(self.con.cursor(), self.store, self.run)
+            curves.make_gaps(self.con.cursor(), self.store, self.run)
             self.curves = "there"
         except Exception:
             self.curves = "absent"  # a card says so; the terminal says why

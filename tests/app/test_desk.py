@@ -596,6 +596,16 @@ def test_visits_that_cannot_be_read_leave_the_card_and_say_so(
     assert len(journalled(store)) == 1
 
 
+def test_a_record_too_large_to_hold_is_told_with_the_way_to_the_curve(
+    make_store: StoreFactory, open_desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data, "_AT_ONCE_BYTES", 0)
+    monkeypatch.setattr(data, "_TRAJECTORY_BYTES", 1)
+    said = shown(open_desk(judgeable(make_store)))
+    assert "too large to hold here; the page Pair draws" in said
+    assert "ell over" not in said
+
+
 def late_curves(store: Store, open_desk: Any, monkeypatch: pytest.MonkeyPatch) -> AppTest:
     """The desk on a trajectory that counts as large, whose reading does not begin."""
     monkeypatch.setattr(data, "_AT_ONCE_BYTES", 0)

@@ -14,9 +14,10 @@ import pyarrow as pa
 
 from toolkit.pairs import SOURCE_PREFIX
 from toolkit.schema import column
+from toolkit.store.curves import make_gaps
 from toolkit.store.labels import ORIGINAL
 from toolkit.store.layout import Store
-from toolkit.store.query import Connection, add_labels, add_trajectory, fetch, quoted
+from toolkit.store.query import Connection, add_labels, fetch, quoted
 from toolkit.store.runs import findings_about, read_findings, run_about
 
 FINDING = "minority"
@@ -155,26 +156,6 @@ def _unsafe(field: pa.Field) -> str:
     return f"coalesce({said}, false)"
 
 
-def make_gaps(con: Connection, store: Store, run: str) -> None:
-    """`gaps`: per pair and visit the policy's ell for label 1, and the band over all its models.
-
-    Some 32 bytes a visit. Other cursors see the table as it was until it is whole.
-    """
-    if run:
-        add_trajectory(con, store, run)
-    models = range(1, 1 + len(run_about(store, run).get("models") or [1])) if run else ()
-    apart = [f"err_0[{m}] - err_1[{m}]" for m in models] or ["NULL::DOUBLE"]
-    reference = "(err_ref_0 - err_ref_1)" if run else "NULL::DOUBLE"
-    con.execute(
-        "CREATE OR REPLACE TABLE gaps AS SELECT q.nth, visit,"
-        f" avg({reference} - ({apart[0]})) AS gap,"
-        f" avg({reference} - greatest({', '.join(apart)})) AS low,"
-        f" avg({reference} - least({', '.join(apart)})) AS high FROM"
-        f" {'trajectory' if run else '(SELECT pair_id, 0 AS visit, NULL AS kind FROM queue)'}"
-        " JOIN queue q USING (pair_id) WHERE kind = 'train' GROUP BY q.nth, visit ORDER BY q.nth"
-    )
-
-
 def set_judged(con: Connection, outcomes: pa.Table) -> None:
     """Bring `judged` up to date: a row of JUDGED a pair; without a choice the pair is open."""
     if not outcomes.num_rows:
@@ -238,32 +219,6 @@ def cards(con: Connection, pair_ids: list[str]) -> list[dict[str, Any]]:
     ).to_pylist()
     by_id = {row["pair_id"]: row for row in rows}
     return [by_id[pair_id] for pair_id in pair_ids if pair_id in by_id]
-
-
-@dataclass(frozen=True)
-class Visit:
-    """A pair's ell at one visit: the policy's, and the band over the policy and its footprints."""
-
-    visit: int
-    ell: float
-    low: float
-    high: float
-
-
-def ell_by_visit(con: Connection, nth: int | None, label: float | None) -> list[Visit]:
-    """Mean ell over each visit's draws in sight of `label`, of the queue's pair `nth`; [] for a
-    tie, and for a pair outside the queue."""
-    if label not in (0.0, 1.0) or nth is None:
-        return []
-    rows = con.execute(
-        "SELECT visit, gap, low, high FROM gaps WHERE nth = ? AND gap IS NOT NULL ORDER BY visit",
-        [nth],
-    ).fetchall()
-    sign = 1.0 if label == 1.0 else -1.0
-    return [
-        Visit(int(visit), sign * gap, *sorted((sign * low, sign * high)))
-        for visit, gap, low, high in rows
-    ]
 
 
 def labels_of(con: Connection, pair_ids: list[str]) -> dict[str, float | None]:

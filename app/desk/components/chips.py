@@ -7,7 +7,8 @@ import streamlit as st
 
 from app.desk.components.spark import sparkline
 from app.desk.components.text import literal, number
-from toolkit.store.desk import ORDERS, SYMBOLS, Visit
+from toolkit.store.curves import Visit
+from toolkit.store.desk import ORDERS, SYMBOLS
 
 _MEANING = {
     "minority": "minority: s times c",
@@ -49,6 +50,7 @@ def curve(visits: Sequence[Visit], state: str, ground: str, accent: str) -> str:
     if not spark:
         why = {
             "coming": "the run's visits are being read; coming pairs have their curve",
+            "large": "the run's record is too large to hold here; the page Pair draws this pair's",
             "absent": "the run's visits could not be read; the terminal says why",
         }.get(state, "")
         return f'<span class="desk-quiet">{why}</span>' if why else ""

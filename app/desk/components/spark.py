@@ -4,7 +4,7 @@ import base64
 from collections.abc import Sequence
 
 from toolkit.palette import VERMILION, Ground, hairline, muted
-from toolkit.store.desk import Visit
+from toolkit.store.curves import Visit
 
 _WIDE, _TALL, _EDGE = 190.0, 34.0, 4.0
 

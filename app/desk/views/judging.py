@@ -11,8 +11,8 @@ from app.desk.data import Desk
 from app.desk.views import answers, filters
 from app.desk.views.answers import Look
 from toolkit.palette import Ground, accent
+from toolkit.store import curves, listing
 from toolkit.store import desk as queries
-from toolkit.store import listing
 from toolkit.store.query import Connection
 from toolkit.store.view import View
 
@@ -107,7 +107,7 @@ def _card(
     if look.blind:
         chips.blind()
         return
-    visits = queries.ell_by_visit(cursor, pair["nth"], pair["label"]) if desk.run else []
+    visits = curves.ell_by_visit(cursor, pair["nth"], pair["label"]) if desk.run else []
     voices = data.more_of(desk, pair["pair_id"], _VOICES)
     others = {
         curator: answers.word_of(row["choice"], pair["label"])
