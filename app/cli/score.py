@@ -159,7 +159,7 @@ def faults_of(entry: "Scorer") -> list[str]:
 
 @scorers_app.command("install")
 def install(
-    environment: Annotated[str, typer.Argument(help="hps or image_reward.")],
+    environment: Annotated[str, typer.Argument(help="Its name, as `outvoted scorers` says it.")],
 ) -> None:
     """Make the environment that a scorer's own package lives in (with uv, about 6 GB)."""
     from rich.console import Console

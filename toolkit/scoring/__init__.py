@@ -11,10 +11,25 @@ To add one (a reward of your own, a judge that is a language model): write a fil
 
     MINE = Scorer("mine", "what it is", "Mine", load, needs=(WeightFile("model", "its weights"),))
 
-and name MINE in the tuple below. `prepare` gets one RGB picture and runs in threads. A package that
-cannot be installed here gets pins in environments/NAME.txt, a worker in workers/NAME.py (whose
-`load` returns a serving.Model) and an entry as in isolated.py. Torch is imported inside functions,
-so that listing scorers costs nothing.
+and name MINE in the tuple below. `prepare` gets one RGB picture and runs in threads. Torch is
+imported inside functions, so that listing scorers costs nothing.
+
+A package that cannot be installed here runs in an environment of its own: write its packages into
+environments/NAME.txt (`uv pip compile NAME.in -o NAME.txt`; pyarrow, pillow and numpy must be among
+them), which makes `outvoted scorers install NAME` known, and a worker into workers/NAME.py:
+
+    def load(setup):                                 # {"weights": {"model": path}, "device": ...}
+        model = ...                                  # ValueError with a sentence where it cannot be
+        return Model(version, "how pixels were prepared", "float32", prepare, judge)
+
+    serve(load)                                      # Model and serve: from serving
+
+with judge(prompts, pictures) -> (scores, whose prompt was cut). Its entry, which goes into the same
+tuple, is
+
+    MINE = Scorer("mine", "what it is", "Mine",
+                  partial(load_remote, environment="NAME", worker="NAME"), needs=...,
+                  environment="NAME")
 """
 
 from collections.abc import Iterable

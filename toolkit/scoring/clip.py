@@ -16,6 +16,7 @@ from PIL import Image
 from toolkit.scoring.base import Batch, Judge, Judged, Scorer, Setup, WeightFile, one_by_one
 from toolkit.scoring.devices import autocast, dtype_name, forward
 from toolkit.scoring.weights import load_into, read_state, sha256_of
+from toolkit.scoring.workers.tensors import unfilled
 from toolkit.store.scores import Identity
 
 ARCHITECTURE = "ViT-L-14-quickgelu"
@@ -62,7 +63,8 @@ def load_model(
     architecture: str, path: Path, device: str
 ) -> tuple[Any, Callable[[Image.Image], Any], Any]:
     """The same with the weights at `path`, on the device. InputError where they do not fit."""
-    model, transform, tokenizer = build(architecture)
+    with unfilled():
+        model, transform, tokenizer = build(architecture)
     load_into(model, read_state(path), path, f"CLIP {architecture}")
     return model.to(device).eval(), transform, tokenizer
 

@@ -1,7 +1,8 @@
 """Environments that a scorer's own package lives in, made with uv on request.
 
+environments/NAME.txt            here: what an environment is made of, and that there is one
 HOME/environments/NAME/          a virtual environment
-HOME/environments/NAME/made.json written last: the pins it was made from
+HOME/environments/NAME/made.json written last: the pins it was made from, the packages it held then
 
 What has no made.json, or one of other pins, was never finished or is out of date, and is not used.
 """
@@ -16,14 +17,22 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from toolkit.errors import InputError
 from toolkit.parts import write_text_whole
 from toolkit.scoring.weights import home
 
-ENVIRONMENTS = ("hps", "image_reward")
+PINS: Traversable = files("toolkit.scoring.environments")
+"""Folder of NAME.txt, every package of an environment with its version; each is one."""
 _MADE = "made.json"
+
+
+def environments() -> list[str]:
+    """Names of all environments that can be made."""
+    named = (file.name for file in PINS.iterdir())
+    return sorted(name.removesuffix(".txt") for name in named if name.endswith(".txt"))
 
 
 @dataclass(frozen=True)
@@ -51,21 +60,25 @@ class Environment:
             return "was made from other pins than this version of outvoted has"
         if not self.python.exists():
             return "has lost its interpreter"
-        if absent := [name for name in made.get("packages", []) if not self._has(name)]:
-            return f"has lost the package {absent[0]}"
+        if absent := sorted(set(made.get("packages", [])) - set(self.packages())):
+            more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+            return f"has lost the package {absent[0]}{more}"
         return None
 
-    def _has(self, package: str) -> bool:
-        return (
-            any(self.folder.glob(f"[Ll]ib/python*/site-packages/{package}/__init__.py"))
-            or (self.folder / "Lib/site-packages" / package / "__init__.py").exists()
+    def packages(self) -> list[str]:
+        """The packages that lie in it, by the names they are imported by."""
+        found = (
+            file.parent.name
+            for pattern in ("lib/python*/site-packages", "Lib/site-packages")
+            for file in self.folder.glob(f"{pattern}/*/__init__.py")
         )
+        return sorted(found)
 
 
 def environment(name: str) -> Environment:
     """The environment of that name. InputError naming those there are."""
-    if name not in ENVIRONMENTS:
-        raise InputError(f"There is no environment {name!r}; choose {', '.join(ENVIRONMENTS)}.")
+    if name not in environments():
+        raise InputError(f"There is no environment {name!r}; choose {', '.join(environments())}.")
     return Environment(name, home() / "environments" / name)
 
 
@@ -82,7 +95,7 @@ def ready(name: str) -> Environment:
 
 def pins(name: str) -> str:
     """Every package of the environment with its version, as uv reads it."""
-    return files("toolkit.scoring.environments").joinpath(f"{name}.txt").read_text("utf-8")
+    return PINS.joinpath(f"{name}.txt").read_text("utf-8")
 
 
 def pins_hash(name: str) -> str:
@@ -117,15 +130,16 @@ def _make(wanted: Environment) -> None:
         [uv, "pip", "install", "--python", str(wanted.python), "--requirements", str(asked)], wanted
     )
     asked.unlink()
-    packages = {"hps": ["hpsv2", "torch"], "image_reward": ["ImageReward", "torch"]}[wanted.name]
-    if wanted.name == "hps":
-        _complete_hpsv2(wanted)
-    made = {"pins": pins_hash(wanted.name), "packages": packages}
+    _complete_hpsv2(wanted)
+    made = {"pins": pins_hash(wanted.name), "packages": wanted.packages()}
     write_text_whole(wanted.folder / _MADE, json.dumps(made) + "\n")
 
 
 def _complete_hpsv2(wanted: Environment) -> None:
     """hpsv2 1.2.0's wheel lacks its tokenizer's vocabulary; open_clip carries the same file."""
+    there = list(wanted.folder.glob("[Ll]ib/**/hpsv2/src/open_clip"))
+    if not there:
+        return
     try:
         source = files("open_clip").joinpath("bpe_simple_vocab_16e6.txt.gz").read_bytes()
     except (ModuleNotFoundError, FileNotFoundError) as problem:
@@ -133,7 +147,7 @@ def _complete_hpsv2(wanted: Environment) -> None:
             "hpsv2's wheel lacks its vocabulary, which open_clip carries; type `pip install "
             "'outvoted[score]'` and install again."
         ) from problem
-    for package in wanted.folder.glob("[Ll]ib/**/hpsv2/src/open_clip"):
+    for package in there:
         (package / "bpe_simple_vocab_16e6.txt.gz").write_bytes(source)
 
 

@@ -17,12 +17,12 @@ def hps_weights(asked):
 
     with torch.device("meta"):
         model = create_model("ViT-H-14", None, device="meta", output_dict=True)
-    state = _random(model.state_dict(), asked["seed"])
+    state = random_state(model.state_dict(), asked["seed"])
     torch.save({"epoch": 1, "state_dict": state}, asked["path"])
     return {"keys": len(state)}
 
 
-def _random(shapes, seed):
+def random_state(shapes, seed):
     """Tensors of these shapes in float16, of the scale that lets deep networks tell inputs apart.
 
     Cut from one block of random numbers, each at another place: a billion draws take minutes.
@@ -30,16 +30,18 @@ def _random(shapes, seed):
     import torch
 
     generator, state = torch.Generator().manual_seed(seed), {}
-    block = torch.randn(1 << 22, generator=generator)
+    block = torch.randn(1 << 22, generator=generator).half()
     for number, (key, value) in enumerate(shapes.items()):
         size = value.numel()
-        if value.ndim == 0:
+        if not value.is_floating_point():
+            state[key] = value
+        elif value.ndim == 0:
             state[key] = torch.tensor(4.6, dtype=torch.float16)
         elif value.ndim == 1:
             state[key] = torch.full(value.shape, float(key.endswith("weight")), dtype=torch.float16)
         else:
-            rolled = block.roll(number * 7919).repeat(size // len(block) + 1)[:size]
-            state[key] = (rolled / value[0].numel() ** 0.5).reshape(value.shape).half()
+            scaled = block.roll(number * 7919) / value[0].numel() ** 0.5
+            state[key] = scaled.repeat(size // len(block) + 1)[:size].reshape(value.shape).clone()
     return state
 
 
@@ -84,9 +86,8 @@ def image_reward_weights(asked):
 
     package = _reward(asked)
     model = package.ImageReward(med_config=asked["med_config"], device="cpu")
-    kept = model.state_dict()
-    state = _random({k: v for k, v in kept.items() if v.is_floating_point()}, asked["seed"])
-    torch.save({**kept, **state}, asked["path"])
+    state = random_state(model.state_dict(), asked["seed"])
+    torch.save(state, asked["path"])
     return {"keys": len(state)}
 
 

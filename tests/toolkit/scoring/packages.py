@@ -9,11 +9,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from tests.toolkit.scoring.models import drawn
+from toolkit.images import decode
 from toolkit.scoring import SCORERS
-from toolkit.scoring.making import install, ready
+from toolkit.scoring.making import ready
 
 REAL = Path(__file__).parents[3].parent / "shared" / "data" / "agiqa3k"
 _COMMIT = "0" * 40
@@ -83,7 +85,43 @@ def pictures(folder: Path, count: int) -> list[Path]:
     return paths
 
 
-def prompts(count: int) -> Sequence[str]:
+MODES = {"RGB": "png", "L": "png", "RGBA": "png", "P": "gif", "CMYK": "tiff", "I;16": "png"}
+"""Kinds of pictures that people have, and a format that keeps each."""
+
+
+def in_modes(folder: Path) -> list[Path]:
+    """A picture of each of MODES, of unlike shapes; the first is a real file where there is one."""
+    found = pictures(folder, len(MODES))
+    for k, (mode, kind) in enumerate(MODES.items()):
+        if k:
+            picture = Image.open(found[k]).convert("RGB").resize((330 - 40 * k, 170 + 30 * k))
+            found[k] = folder / f"mode-{k}.{kind}"
+            _as_mode(picture, mode).save(found[k])
+            assert Image.open(found[k]).mode == mode
+    return found
+
+
+def _as_mode(picture: Image.Image, mode: str) -> Image.Image:
+    if mode == "I;16":
+        deep = np.asarray(picture.convert("L"), np.uint16) * 257
+        return Image.fromarray(deep)
+    if mode == "RGBA":
+        picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+        return picture
+    return picture.convert(mode)
+
+
+def flat(folder: Path, paths: Sequence[Path]) -> list[Path]:
+    """The same pictures as RGB files, as packages are given them: they know neither transparency
+    on white nor 16 bits."""
+    found = []
+    for path in paths:
+        found.append(folder / f"flat-{path.stem}.png")
+        decode(path.read_bytes()).picture.save(found[-1])
+    return found
+
+
+def prompts(count: int) -> list[str]:
     """Prompts of different lengths, one of them beyond every limit."""
     words = ["a red fox", "by night, in heavy rain", "an oil painting of a harbour", "42 cats!"]
     long = "a very long story about a fox and a crow " * 20
@@ -104,13 +142,12 @@ class Told:
     """The weights; gigabytes, to be removed."""
 
 
-def told(name: str, folder: Path, count: int) -> Told:
-    """Make a scorer's weights and ask its package for `count` pictures, a call each."""
+def told(name: str, folder: Path, images: list[Path], *, seed: int = 0) -> Told:
+    """Make a scorer's weights and ask its package for the score of each picture, a call each."""
     entry = SCORERS[name]
-    install(entry.environment)
-    images, words = pictures(folder, count), list(prompts(count))
-    path = folder / entry.needs[0].names[0]
-    asked = {"path": str(path), "images": [str(p) for p in images], "prompts": words, "seed": 0}
+    words, path = prompts(len(images)), folder / entry.needs[0].names[0]
+    given = [str(file) for file in flat(folder, images)]
+    asked = {"path": str(path), "images": given, "prompts": words, "seed": seed}
     weights = [f"model={path}"]
     if entry.environment == "hps":
         call("hps", "hps_weights", asked)

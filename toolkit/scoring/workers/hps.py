@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from serving import Model, serve
-from tensors import load_into, read_state
+from tensors import load_into, read_state, unfilled
 
 
 def load(setup: dict[str, Any]) -> Model:
@@ -24,15 +24,16 @@ def load(setup: dict[str, Any]) -> Model:
         open_clip.add_model_config(Path(setup["config"]))
     device, path = setup["device"], Path(setup["weights"]["model"])
     name = setup.get("architecture", "ViT-H-14")
-    model, _, transform = open_clip.create_model_and_transforms(
-        name,
-        None,  # the package fetches LAION's weights here, only to load its own over them
-        precision="amp",
-        device=device,
-        light_augmentation=True,
-        aug_cfg={},
-        output_dict=True,
-    )
+    with unfilled():
+        model, _, transform = open_clip.create_model_and_transforms(
+            name,
+            None,  # the package fetches LAION's weights here, only to load its own over them
+            precision="amp",
+            device=device,
+            light_augmentation=True,
+            aug_cfg={},
+            output_dict=True,
+        )
     load_into(model, read_state(path), path, f"HPS ({name} in open_clip's layout)")
     model.eval()
     side = model.visual.image_size

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from serving import Model, serve
-from tensors import load_into, read_state
+from tensors import load_into, read_state, unfilled
 
 BERT = Path(__file__).with_name("image_reward_bert.json")
 """What the published med_config.json says about the text encoder."""
@@ -54,7 +54,7 @@ def load(setup: dict[str, Any]) -> Model:
 
 
 def _built(tokenizer: Path, device: str) -> Any:
-    """The package's model with random weights.
+    """The package's model, without weights.
 
     It asks for the tokenizer as 'bert-base-uncased', which is a folder of that name in the working
     folder before it is anything on the hub.
@@ -71,7 +71,8 @@ def _built(tokenizer: Path, device: str) -> Any:
         (Path(here) / "bert-base-uncased").symlink_to(tokenizer.resolve(), True)
         os.chdir(here)
         try:
-            return ImageReward(device=device, med_config=str(BERT.resolve()))
+            with unfilled():
+                return ImageReward(device=device, med_config=str(BERT.resolve()))
         finally:
             os.chdir(before)
 

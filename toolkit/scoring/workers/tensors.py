@@ -4,7 +4,8 @@ Imports nothing of this project: a worker finds it beside itself. Faults are Val
 is one sentence.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,29 @@ def _opened(path: Path) -> Any:
             return dict(torch.jit.load(str(path), map_location="cpu").state_dict())
         except RuntimeError:
             return torch.load(path, map_location="cpu", weights_only=True)
+
+
+@contextmanager
+def unfilled() -> Iterator[None]:
+    """Models made herein draw no random weights, which for a billion of them takes a minute.
+
+    For those that `load_into` fills whole: their numbers are whatever the memory held.
+    """
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    drawing = {torch.Tensor.normal_, torch.Tensor.uniform_, torch.Tensor.erfinv_}
+
+    class Undrawn(TorchFunctionMode):  # type: ignore[misc]
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if func in drawing or getattr(func, "__module__", "") == "torch.nn.init":
+                return args[0] if args else kwargs["tensor"]
+            return func(*args, **(kwargs or {}))
+
+    with Undrawn():
+        yield
 
 
 def load_into(
