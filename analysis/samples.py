@@ -4,19 +4,13 @@ Samples of a prompt go together, so prompts are resampled; two models are compar
 noise, so their difference is taken before the mean.
 """
 
-import base64
 from collections.abc import Sequence
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import pyarrow as pa
 
 from analysis.bootstrap import Interval, mean_interval
-from toolkit.errors import InputError
-from toolkit.parts import write_text_whole
 from toolkit.schema import column
 
 COMPARISON = pa.schema(
@@ -100,56 +94,3 @@ def _named(
         found = Interval(None, None, None)
     first = "win_rate" if name == "win" else name
     return {first: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
-
-
-def write_sheet(
-    path: Path,
-    samples: pa.Table,
-    scores: pa.Table,
-    comparison: pa.Table,
-    models: Sequence[str],
-    *,
-    about: str,
-    rows: int = 24,
-) -> Path:
-    """One self-contained HTML page: the comparison, and images by prompt and model.
-
-    InputError where it cannot be written.
-    """
-    headline = comparison["figure"][0].as_py() if comparison.num_rows else None
-    values = {
-        (row["model"], row["prompt_index"], row["seed"]): row["value"]
-        for row in scores.to_pylist()
-        if row["figure"] == headline
-    }
-    shown: dict[Key, dict[str, dict[str, object]]] = {}
-    prompts: dict[int, str] = {}
-    for row in samples.sort_by([("prompt_index", "ascending"), ("seed", "ascending")]).to_pylist():
-        key = (row["prompt_index"], row["seed"])
-        if key not in shown and len(shown) == rows:
-            break
-        prompts[key[0]] = row["prompt"]
-        picture = "data:image/png;base64," + base64.b64encode(row["png"]).decode()
-        value = values.get((row["model"], *key))
-        shown.setdefault(key, {})[row["model"]] = {"picture": picture, "value": value}
-    source = files("analysis").joinpath("templates/samples.html").read_text(encoding="utf-8")
-    page = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    ).from_string(source)
-    text = page.render(
-        about=about,
-        headline=headline,
-        models=list(models),
-        comparison=comparison.to_pylist(),
-        rows=[
-            {"prompt": prompts[key[0]], "seed": key[1], "cells": [cells.get(m) for m in models]}
-            for key, cells in shown.items()
-        ],
-    )
-    try:
-        return write_text_whole(path, text)
-    except OSError as problem:
-        raise InputError(
-            f"The page could not be written to {path} ({problem.strerror}); name a folder you may "
-            "write with --out."
-        ) from problem

@@ -7,7 +7,9 @@ import typer
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from rich.console import Console
 
+    from training.evaluate import Evaluation
     from training.policies import Policy
 
 _MODELS = (
@@ -20,9 +22,11 @@ def evaluate(
     models: Annotated[list[str], typer.Argument(help=_MODELS)],
     prompts: Annotated[
         str,
-        typer.Option(help="A text file (one a line), JSON, Parquet, or miniworld:COUNT."),
+        typer.Option(help="A .txt, .tsv, .csv, .json, .jsonl or .parquet file, or miniworld:N."),
     ] = "miniworld:100",
-    column: Annotated[str, typer.Option(help="The file's column or key.")] = "prompt",
+    column: Annotated[
+        str, typer.Option(help="The file's column or key; prompt, caption or text are known.")
+    ] = "",
     out: Annotated[str, typer.Option(help="Folder of samples, scores and page.")] = "evaluation",
     seeds: Annotated[int, typer.Option(min=1, help="Images a prompt.")] = 1,
     sampler: Annotated[str, typer.Option(help="ddim, ddpm, dpm, euler, or own.")] = "ddim",
@@ -35,61 +39,114 @@ def evaluate(
     batch: Annotated[int, typer.Option(min=1, help="Images drawn at a time.")] = 32,
     device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
+    shown: Annotated[int, typer.Option(min=0, help="Rows of images on the page.")] = 24,
 ) -> None:
     """Draw the same prompts and noise from several models, score the images, compare the models.
 
     What is in --out already is not drawn again: an interrupted evaluation goes on.
     """
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     from app.cli.extras import needs
+    from app.cli.prompts import read_prompts
 
     with needs("train"):
-        from training.evaluate import SCORERS, Evaluation
-        from training.evaluate import evaluate as draw_and_score
-        from training.precision import device_of, dtype_of
+        from training.evaluate import Evaluation
         from training.sampling import SAMPLERS, Sampling
-    from analysis.samples import compare, write_sheet
+
+    _known("sampler", sampler, SAMPLERS)
+    judges = ready_scorers(scorer or ["miniworld"])
+    chosen, words = named_models(models), read_prompts(prompts, column)
+    asked = Evaluation(tuple(words), tuple(range(seeds)), Sampling(sampler, steps, guidance))
+    console, folder = Console(soft_wrap=True, highlight=False), Path(out)
+    drawn = _drawn(asked, chosen, folder, judges, batch, (device, precision), console)
+    about = (
+        f"Sampler {sampler}, {steps} steps, guidance {guidance:g}, {len(words):,} different "
+        f"prompts, {seeds} seed{'s' if seeds > 1 else ''} each."
+    )
+    _tell(console, folder, drawn, list(chosen), about, shown)
+
+
+def ready_scorers(names: list[str]) -> list[str]:
+    """The names, each once. InputError where one is not known or not ready: before minutes of
+    drawing."""
     from app.cli.score import faults_of
     from toolkit import scoring
     from toolkit.errors import InputError
     from toolkit.scoring.weights import needed
+    from training.evaluate import SCORERS
 
-    _known("sampler", sampler, SAMPLERS)
-    judges = list(dict.fromkeys(scorer or ["miniworld"]))
+    judges = list(dict.fromkeys(names))
     for name in judges:
         _known("scorer", name, [*SCORERS, *scoring.SCORERS])
-        if name not in SCORERS:
-            needed(scoring.named(name))  # before minutes of drawing
-            if faults := faults_of(scoring.named(name)):
-                raise InputError(f"Scorer {name} is not ready: {faults[0]}")
-    chosen = named_models(models)
-    words = read_prompts(prompts, column)
-    asked = Evaluation(tuple(words), tuple(range(seeds)), Sampling(sampler, steps, guidance))
-    console, folder = Console(soft_wrap=True, highlight=False), Path(out)
+        if name in SCORERS:
+            continue
+        needed(scoring.named(name))
+        if faults := faults_of(scoring.named(name)):
+            raise InputError(f"Scorer {name} is not ready: {faults[0]}")
+    return judges
+
+
+def _drawn(
+    asked: "Evaluation",
+    chosen: "dict[str, Policy]",
+    folder: Path,
+    judges: list[str],
+    batch: int,
+    where: tuple[str, str],
+    console: "Console",
+) -> "tuple[pa.Table, pa.Table]":
+    """All samples and scores, drawn behind a bar a model; `where` is device and precision."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    from training.evaluate import evaluate as draw_and_score
+    from training.precision import device_of, dtype_of
+
     bars = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*bars, console=console) as progress:
         tasks = {name: progress.add_task(name, total=len(asked.samples())) for name in chosen}
-        samples, scores = draw_and_score(
+        return draw_and_score(
             asked,
             chosen,
             folder,
             scorer=judges,
             batch=batch,
-            device=device_of(device),
-            dtype=dtype_of(precision),
+            device=device_of(where[0]),
+            dtype=dtype_of(where[1]),
             progress=lambda name, done, total: progress.update(
                 tasks[name], completed=done, total=total
             ),
         )
-    names = list(chosen)
+
+
+def _tell(
+    console: "Console",
+    folder: Path,
+    drawn: "tuple[pa.Table, pa.Table]",
+    names: list[str],
+    about: str,
+    shown: int,
+) -> None:
+    """Compare, write table and page, print."""
+    from analysis.samples import by_model, compare
+    from analysis.sheet import write_sheet
+    from toolkit.scoring import SCORERS
+
+    samples, scores = drawn
     comparison = compare(scores, names)
     _save(folder, comparison)
-    about = f"Sampler {sampler}, {steps} steps, guidance {guidance:g}, {len(words)} prompts."
-    page = write_sheet(folder / "samples.html", samples, scores, comparison, names, about=about)
-    headings = {entry.name: entry.short for entry in scoring.SCORERS.values()}
-    if any(name in headings for name in judges):
+    headings = {entry.name: entry.short for entry in SCORERS.values()}
+    page = write_sheet(
+        folder / "samples.html",
+        samples,
+        scores,
+        comparison,
+        names,
+        about=about,
+        headings=headings,
+        rows=shown,
+    )
+    if by_model(comparison, list(headings))[0]:
         console.print(models_table(comparison, headings))
     console.print(comparison_table(comparison, names[0]))
     console.print(f"Table: {(folder / 'comparison.parquet').resolve()}", markup=False)
@@ -114,64 +171,6 @@ def named_models(specs: list[str]) -> "dict[str, Policy]":
             )
         found[name] = policy_of(model)
     return found
-
-
-def read_prompts(source: str, column: str) -> list[str]:
-    """Prompts of a text, JSON or Parquet file, or of the mini world; each once, in order.
-
-    JSON: a list of strings, or of objects whose key is `column`. InputError where there are none.
-    """
-    import json
-
-    import pyarrow.parquet as pq
-
-    from toolkit.errors import InputError
-    from toolkit.miniworld.scorer import sample_prompts
-    from toolkit.miniworld.words import to_words
-
-    if source.startswith("miniworld:"):
-        count = source.removeprefix("miniworld:")
-        if not count.isdigit() or not int(count):
-            raise InputError(f"{source!r} names no number of prompts; write miniworld:100.")
-        return [to_words(prompt) for prompt in sample_prompts(int(count))]
-    file = Path(source)
-    try:
-        if file.suffix == ".parquet":
-            names = pq.read_schema(file).names
-            if column not in names:
-                raise InputError(
-                    f"{file} has no column {column!r} (columns: {', '.join(names)}); name one of "
-                    "them with --column."
-                )
-            every = [str(v) for v in pq.read_table(file, columns=[column])[column].to_pylist() if v]
-        elif file.suffix == ".json":
-            every = _prompts_in(json.loads(file.read_text(encoding="utf-8")), file, column)
-        else:
-            every = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as problem:  # pyarrow's errors are ValueErrors, UnicodeDecode too
-        raise InputError(
-            f"The prompts in {file} cannot be read ({' '.join(str(problem).split())}); name a text "
-            "file with one a line, a JSON or Parquet file, or miniworld:100."
-        ) from problem
-    prompts = list(dict.fromkeys(line.strip() for line in every if line.strip()))
-    if not prompts:
-        raise InputError(f"{file} holds no prompt; write one a line.")
-    return prompts
-
-
-def _prompts_in(found: Any, file: Path, column: str) -> list[str]:
-    """The prompts of a JSON list: of strings, or of objects that hold one under `column`."""
-    from toolkit.errors import InputError
-
-    rows = found if isinstance(found, list) else []
-    told = [row.get(column) if isinstance(row, dict) else row for row in rows]
-    every = [prompt for prompt in told if isinstance(prompt, str)]
-    if not every or len(every) < len(told):
-        raise InputError(
-            f"{file} is no list of prompts, nor of objects with a text {column!r}; name the key "
-            "with --column."
-        )
-    return every
 
 
 def models_table(comparison: "pa.Table", headings: dict[str, str]) -> Any:

@@ -1,12 +1,7 @@
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
-import pytest
 
-from analysis.samples import compare, write_sheet
-from tests.factories import png
-from toolkit.errors import InputError
+from analysis.samples import compare
 
 
 def scored(values: dict[str, list[list[float]]], figure: str = "reward") -> pa.Table:
@@ -57,25 +52,3 @@ def test_an_unknown_value_is_left_out_of_all_three() -> None:
     table = scored({"a": [[1.0], [2.0]], "b": [[float("nan")], [3.0]]})
     row = compare(table, ["a", "b"]).to_pylist()[1]
     assert (row["samples"], row["mean"], row["gain"], row["win_rate"]) == (1, 3.0, 1.0, 1.0)
-
-
-def test_the_sheet_holds_everything_itself_and_escapes_prompts(tmp_path: Path) -> None:
-    table = scored({"a": [[1.0], [2.0]], "b": [[1.5], [3.0]]})
-    samples = pa.Table.from_pylist(
-        [
-            {"model": m, "prompt_index": p, "prompt": f"<b>{p}", "seed": 0, "png": png((p, 0, 0))}
-            for m in "ab"
-            for p in range(2)
-        ]
-    )
-    names = ["a", "b"]
-    comparison = compare(table, names)
-    page = write_sheet(
-        tmp_path / "s.html", samples, table, comparison, names, about="DDIM.", rows=1
-    ).read_text()
-    assert page.count("data:image/png;base64,") == 2  # one prompt, two models
-    assert "&lt;b&gt;0" in page
-    assert "<b>" not in page
-    assert "http" not in page
-    with pytest.raises(InputError, match="could not be written"):
-        write_sheet(Path("/proc/x/s.html"), samples, table, comparison, names, about="")

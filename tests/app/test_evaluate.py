@@ -1,14 +1,12 @@
 """`outvoted evaluate` from the command line to its table and page."""
 
-import json
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from app.cli.evaluate import named_models, read_prompts
+from app.cli.evaluate import named_models
 from app.cli.main import registered
 from tests.training.backbones import tiny_sd
 from toolkit.errors import InputError
@@ -27,40 +25,6 @@ def test_two_models_are_drawn_scored_compared_and_shown(tmp_path: Path) -> None:
     assert {row["model"] for row in rows} == {"plain", "two"}
     assert all(row["samples"] == 6 for row in rows if row["figure"] == "reward")
     assert (out / "samples.html").read_text().count("data:image/png") == 12
-
-
-def test_prompts_come_from_text_parquet_or_the_mini_world(tmp_path: Path) -> None:
-    text, table = tmp_path / "p.txt", tmp_path / "p.parquet"
-    text.write_text("a cat\n\n a dog \na cat\n")
-    pq.write_table(pa.table({"caption": ["x", None, "y"]}), table)
-    assert read_prompts(str(text), "prompt") == ["a cat", "a dog"]
-    assert read_prompts(str(table), "caption") == ["x", "y"]
-    assert len(read_prompts("miniworld:5", "")) == 5
-    listed = tmp_path / "p.json"
-    for found in (["a cat", "a dog", "a cat"], [{"prompt": "a cat"}, {"prompt": "a dog"}]):
-        listed.write_text(json.dumps(found))
-        assert read_prompts(str(listed), "prompt") == ["a cat", "a dog"]
-
-
-def test_what_cannot_be_read_is_said_in_a_sentence(tmp_path: Path) -> None:
-    table, empty = tmp_path / "p.parquet", tmp_path / "empty.txt"
-    pq.write_table(pa.table({"caption": ["x"]}), table)
-    empty.write_text("\n")
-    (tmp_path / "other.json").write_text('[{"caption": "a cat"}]')
-    (tmp_path / "half.json").write_text('["a cat"')
-    broken = tmp_path / "broken.parquet"
-    broken.write_bytes(b"PAR1")
-    for source, says in (
-        (str(table), r"no column 'prompt' \(columns: caption\)"),
-        (str(tmp_path / "none.txt"), "cannot be read"),
-        (str(broken), "cannot be read"),
-        (str(empty), "holds no prompt"),
-        (str(tmp_path / "other.json"), "objects with a text 'prompt'; name the key with --column"),
-        (str(tmp_path / "half.json"), "cannot be read"),
-        ("miniworld:many", "write miniworld:100"),
-    ):
-        with pytest.raises(InputError, match=says):
-            read_prompts(source, "prompt")
 
 
 def test_models_have_names_of_their_own(tmp_path: Path) -> None:
