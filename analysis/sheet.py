@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +65,11 @@ def grid(
     rows: int,
 ) -> list[dict[str, Any]]:
     """Prompt, seed and a cell a model (None where it drew nothing): picture and scores."""
-    values: dict[tuple[str, Key], list[tuple[str, float]]] = {}
+    values: dict[tuple[str, Key], dict[str, float]] = {}
     for row in scores.to_pylist():
-        key = (row["model"], (row["prompt_index"], row["seed"]))
-        name = headings.get(row["figure"], row["figure"])
-        values.setdefault(key, []).append((name, row["value"]))
+        key: Key = (row["prompt_index"], row["seed"])
+        values.setdefault((row["model"], key), {})[row["figure"]] = row["value"]
+    every = dict.fromkeys([*headings, *scores["figure"].to_pylist()])
     order = samples.sort_by([("prompt_index", "ascending"), ("seed", "ascending")])
     found: dict[Key, dict[str, Any]] = {}
     for row in order.to_pylist():
@@ -76,7 +77,8 @@ def grid(
         if key not in found and len(found) == rows:
             break
         shown = found.setdefault(key, {"prompt": row["prompt"], "seed": row["seed"], "cells": {}})
-        told = [(name, v) for name, v in values.get((row["model"], key), []) if v == v]
+        mine = values.get((row["model"], key), {})
+        told = [(headings.get(f, f), mine[f]) for f in every if f in mine and not isnan(mine[f])]
         shown["cells"][row["model"]] = {"picture": _source(row["png"]), "scores": told}
     return [
         {**shown, "cells": [shown["cells"].get(model) for model in models]}

@@ -111,6 +111,8 @@ def _own(device: str, part: tuple[int, int]) -> str:
 def said(scorer: "Scorer", filled: "Filled") -> str:
     """What was done, in a sentence or two."""
     text = f"{scorer.name}: {filled.rows:,} scored" if filled.rows else f"{scorer.name}: all there"
+    if filled.elsewhere:
+        text += f"; {filled.elsewhere:,} by another process meanwhile"
     if filled.truncated:
         text += f"; {filled.truncated:,} prompts were longer than the limit and cut"
     if filled.failed:

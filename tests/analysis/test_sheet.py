@@ -74,8 +74,8 @@ def test_a_row_is_a_prompt_and_seed_with_every_models_image_and_scores() -> None
     first, second = grid(samples(), scores(), ["a", "b"], HEADINGS, 24)
     assert (first["prompt"], first["seed"]) == ("<b>0 & more", 0)
     assert [cell["scores"] for cell in second["cells"]] == [
-        [("PS", 21.0), ("IR", 0.0)],
-        [("PS", 21.5), ("IR", 0.5)],
+        [("IR", 0.0), ("PS", 21.0)],
+        [("IR", 0.5), ("PS", 21.5)],
     ]
     assert first["cells"][0]["picture"] != second["cells"][0]["picture"]
     (alone,) = grid(samples(), scores(("pickscore", 0)), ["a", "c"], HEADINGS, 1)

@@ -1,10 +1,10 @@
 """Images per second of the scorers in environments of their own, against each package's own call.
 
-    python -m tests.benchmarks.scorers WORK_FOLDER [--scorer hps] [--images 8] [--batch 8]
+    python -m tests.benchmarks.scorers WORK_FOLDER [--scorer hps] [--images 9] [--batch 8]
 
 True architectures, random weights, this machine's CPU. Both judge the same pictures and must agree
 to 1e-4 before a time is told. Neither time has the loading of libraries in it; hpsv2's has its
-checkpoint, which it reads again on every call.
+checkpoint, which it reads again on every call. Results: results/scorers.md.
 """
 
 import argparse
@@ -14,9 +14,10 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from tests.toolkit.scoring.packages import told
+from tests.toolkit.scoring.packages import pictures, told
 from toolkit.images import decode
 from toolkit.scoring import SCORERS, Batch, Judge, load
+from toolkit.scoring.making import install
 
 
 def seconds(judge: Judge, images: list[Path], prompts: list[str], size: int) -> tuple[float, list]:
@@ -40,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("work", type=Path)
     parser.add_argument("--scorer", action="append")
-    parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--images", type=int, default=9)
     parser.add_argument("--batch", type=int, default=8)
     asked = parser.parse_args()
     print("| scorer | package, images/s | ours, images/s | ratio | largest difference |")
@@ -48,7 +49,8 @@ def main() -> None:
     for name in asked.scorer or ["hps", "image_reward"]:
         folder = asked.work / name
         folder.mkdir(parents=True)
-        found = told(name, folder, asked.images)
+        install(SCORERS[name].environment)
+        found = told(name, folder, pictures(folder, asked.images))
         judge = load(SCORERS[name], weights=found.weights, device="cpu")
         taken, scores = seconds(judge, found.images, found.prompts, asked.batch)
         judge.close()

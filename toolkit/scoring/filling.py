@@ -5,26 +5,29 @@ stays, whatever happens next; the same command goes on where it ended.
 """
 
 import os
-import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from toolkit.errors import InputError
 from toolkit.images import decode
 from toolkit.scoring.base import Batch, Judge, Scorer
+from toolkit.scoring.sharing import Writer
 from toolkit.store import Store
 from toolkit.store.images import ImageReader
-from toolkit.store.scores import Identity, claim_scores, prompt_hash, unscored, write_scores
-
-Key = tuple[str, str | None]
-"""image_id and prompt; None for a scorer that sees none."""
-
-FLUSH_SECONDS = 20.0
-FLUSH_ROWS = 4096
+from toolkit.store.locks import first_at, turn
+from toolkit.store.scores import (
+    Identity,
+    Key,
+    claim_scores,
+    prompt_hash,
+    score_parts,
+    unscored,
+)
 
 
 @dataclass
@@ -34,6 +37,8 @@ class Filled:
     rows: int = 0
     failed: int = 0
     truncated: int = 0
+    elsewhere: int = 0
+    """Rows that another process wrote meanwhile."""
     reasons: dict[str, int] = field(default_factory=dict)
 
 
@@ -52,24 +57,33 @@ def fill(
 
     `progress` hears (done, to be done). InputError for a batch below 1; StoreError where the
     folder holds scores of another identity and `replace` is not given. An image that cannot be
-    read gets a row without a score, with the reason.
+    read gets a row without a score, with the reason. Another process that fills the same scores
+    at the same time begins at the other end.
     """
     if batch < 1:
         raise InputError(f"--batch is {batch}; it must be 1 or more.")
-    claim_scores(store, scorer.name, judge.identity, replace=replace)
+    with turn(store):
+        claim_scores(store, scorer.name, judge.identity, replace=replace)
+    seen = {file.name for file in score_parts(store, scorer.name)}
     wanted = unscored(store, scorer.name, sees_prompt=scorer.sees_prompt, retry=retry)
     keys = [key for key in wanted if shard_of(key[0], shard[1]) == shard[0]]
-    filled, written = Filled(), _Writer(store, scorer.name)
+    filled, done = Filled(), set[Key]()
+    writer = Writer(
+        store, scorer.name, judge.identity, frozenset(keys), partial(_count, filled), seen
+    )
     if progress:
         progress(0, len(keys))
-    try:
-        for rows in judged_rows(keys, scorer, judge, ImageReader(store).read, batch):
-            _count(filled, rows)
-            written.add(rows)
-            if progress:
-                progress(filled.rows, len(keys))
-    finally:
-        written.flush()
+    with first_at(store, f".scoring-{scorer.name}") as first:
+        order, read = keys if first else keys[::-1], ImageReader(store).read
+        try:
+            for rows in judged_rows(order, scorer, judge, read, batch, leave_out=writer.elsewhere):
+                done |= {(row["image_id"], row["prompt"]) for row in rows}
+                writer.add(rows)
+                if progress:
+                    progress(len(done | writer.elsewhere), len(keys))
+        finally:
+            writer.flush()
+    filled.elsewhere = len(writer.elsewhere)
     return filled
 
 
@@ -84,12 +98,17 @@ def judged_rows(
     judge: Judge,
     read: Callable[[str], bytes],
     batch: int,
+    *,
+    leave_out: Set[Key] = frozenset(),
 ) -> Iterator[list[dict[str, Any]]]:
-    """Rows of SCORES, a list a batch, in the order of `keys`."""
+    """Rows of SCORES, a list a batch, in the order of `keys`.
+
+    `leave_out` may grow meanwhile: keys that are among it when their turn comes are passed over.
+    """
     sent: deque[tuple[list[Key], list[Key], list[str]]] = deque()
 
     def batches() -> Iterator[Batch]:
-        for some, prepared in _prepared(keys, judge, read, batch):
+        for some, prepared in _prepared(keys, judge, read, batch, leave_out):
             good = [(key, found) for key, found in zip(some, prepared, strict=True) if found[0]]
             bad = [
                 (key, found[1]) for key, found in zip(some, prepared, strict=True) if not found[0]
@@ -154,7 +173,11 @@ def _row(
 
 
 def _prepared(
-    keys: Sequence[Key], judge: Judge, read: Callable[[str], bytes], batch: int
+    keys: Sequence[Key],
+    judge: Judge,
+    read: Callable[[str], bytes],
+    batch: int,
+    leave_out: Set[Key],
 ) -> Iterator[tuple[Sequence[Key], list[tuple[bool, Any]]]]:
     """Batches of keys with (True, picture) or (False, reason) each, two batches ahead."""
     workers = max(2, os.cpu_count() or 2)
@@ -176,7 +199,7 @@ def _prepared(
     waiting: deque[tuple[Sequence[Key], list[Future[tuple[bool, Any]]]]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, len(keys), batch):
-            some = keys[start : start + batch]
+            some = [key for key in keys[start : start + batch] if key not in leave_out]
             waiting.append((some, [pool.submit(one, data_of(key[0])) for key in some]))
             if len(waiting) > 2:
                 first, futures = waiting.popleft()
@@ -193,22 +216,3 @@ def _count(filled: Filled, rows: list[dict[str, Any]]) -> None:
         if row["score"] is None:
             filled.failed += 1
             filled.reasons[row["reason"]] = filled.reasons.get(row["reason"], 0) + 1
-
-
-@dataclass
-class _Writer:
-    """Collects rows and writes a part now and then, so that a killed run loses seconds."""
-
-    store: Store
-    scorer: str
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    since: float = field(default_factory=time.monotonic)
-
-    def add(self, rows: list[dict[str, Any]]) -> None:
-        self.rows += rows
-        if len(self.rows) >= FLUSH_ROWS or time.monotonic() - self.since > FLUSH_SECONDS:
-            self.flush()
-
-    def flush(self) -> None:
-        write_scores(self.store, self.scorer, self.rows)
-        self.rows, self.since = [], time.monotonic()

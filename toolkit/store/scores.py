@@ -5,6 +5,7 @@ scores in it can always be compared; rows of another one are refused until the o
 """
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from toolkit.places import readable
 from toolkit.schema import column
 from toolkit.store.layout import Store, check_name
 from toolkit.store.query import add_view, connect, fetch
+
+Key = tuple[str, str | None]
+"""image_id and prompt; None for a scorer that sees none."""
 
 SCORES = pa.schema(
     [
@@ -133,11 +137,27 @@ def unscored(
     return list(zip(rows["image_id"].to_pylist(), rows["prompt"].to_pylist(), strict=True))
 
 
-def write_scores(store: Store, scorer: str, rows: list[dict[str, Any]]) -> None:
-    """Add one part of rows of SCORES."""
-    if rows:
-        table = pa.Table.from_pylist(rows, schema=SCORES)
-        write_part(store.folder("scores", scorer), table)
+def write_scores(store: Store, scorer: str, rows: list[dict[str, Any]]) -> Path | None:
+    """Add one part of rows of SCORES; its path, None where there are none."""
+    if not rows:
+        return None
+    table = pa.Table.from_pylist(rows, schema=SCORES)
+    return write_part(store.folder("scores", scorer), table)
+
+
+def score_parts(store: Store, scorer: str) -> list[Path]:
+    """The parts of a scorer's rows, oldest first."""
+    return parts(store.folder("scores", check_name(scorer, "scorer")))
+
+
+def keys_in(files: Iterable[Path]) -> set[Key]:
+    """What these parts have rows for."""
+    found: set[Key] = set()
+    for file in files:
+        table = pq.read_table(readable(file), columns=["image_id", "prompt"])
+        pairs = zip(table["image_id"].to_pylist(), table["prompt"].to_pylist(), strict=True)
+        found.update(pairs)
+    return found
 
 
 def read_scores(store: Store, scorer: str) -> pa.Table:

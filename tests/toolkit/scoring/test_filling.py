@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from threading import Event, current_thread
 
 import pyarrow as pa
 import pytest
@@ -104,6 +105,26 @@ def test_what_was_cut_off_goes_on_and_nothing_is_scored_twice(make_store: StoreF
     assert fill(store, scorer, judge).rows == 0
     assert len(rows(store)) == 20
     assert not unscored(store, "redness", sees_prompt=True)
+
+
+def test_pictures_are_decoded_beside_the_model(make_store: StoreFactory) -> None:
+    """While it judges its first batch the pictures of the next come in, in other threads."""
+    store, (scorer, judge) = make_store(pairs=6), redness()
+    prepared, later = list[str](), Event()
+
+    def prepare(picture: Image.Image) -> float:
+        prepared.append(current_thread().name)
+        if len(prepared) > 4:
+            later.set()
+        return float(judge.prepare(picture))
+
+    def slow(batches: Iterable[Batch]) -> Iterator[Judged]:
+        for batch in batches:
+            assert later.wait(30), "no picture of another batch was prepared meanwhile"
+            yield from judge.stream([batch])
+
+    assert fill(store, scorer, replace(judge, prepare=prepare, stream=slow), batch=4).rows == 12
+    assert current_thread().name not in prepared
 
 
 def test_shards_share_the_images_out_without_gap_or_overlap(make_store: StoreFactory) -> None:
