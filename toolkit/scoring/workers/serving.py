@@ -140,5 +140,5 @@ def _end_with(parent: int) -> NoReturn:
 def _no_sockets(event: str, args: tuple[Any, ...]) -> None:
     """A package that would fetch something on its own is refused, whatever the network."""
     outward = event == "socket.connect" and isinstance(args[1], tuple)
-    if outward or event == "socket.getaddrinfo":
+    if outward or event in ("socket.getaddrinfo", "socket.gethostbyname", "socket.sendto"):
         raise ValueError("The package wanted to open a socket; give it every file by its path.")
