@@ -4,7 +4,8 @@
 
 True architectures, random weights, this machine's CPU. Both judge the same pictures and must agree
 to 1e-4 before a time is told. Neither time has the loading of libraries in it; hpsv2's has its
-checkpoint, which it reads again on every call. Results: results/scorers.md.
+checkpoint, which it reads again on every call. Processor seconds stand beside, since they do not
+tell of other work on the machine. Results: results/scorers.md.
 """
 
 import argparse
@@ -19,12 +20,33 @@ from toolkit.images import decode
 from toolkit.scoring import SCORERS, Batch, Judge, load
 from toolkit.scoring.making import install
 
+HEADING = (
+    "scorer",
+    "package, images/s",
+    "ours, images/s",
+    "ratio",
+    "package, processor s an image",
+    "ours, processor s an image",
+    "ratio",
+    "largest difference",
+)
 
-def seconds(judge: Judge, images: list[Path], prompts: list[str], size: int) -> tuple[float, list]:
-    """Decoding, preparing and judging; the first picture was judged before, to warm up."""
+
+def busy(judge: Judge) -> float:
+    """Processor seconds that this process and the judge's worker have used."""
+    pid = judge.close.__self__.worker.process.pid
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return time.process_time() + sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def timed(
+    judge: Judge, images: list[Path], prompts: list[str], size: int
+) -> tuple[float, float, list[float]]:
+    """Seconds and processor seconds of decoding, preparing and judging, and the scores; the first
+    picture was judged before, to warm up."""
     first = judge.prepare(decode(images[0].read_bytes()).picture)
     scores = list(next(iter(judge.stream([Batch((prompts[0],), (first,))]))).scores)
-    start = time.perf_counter()
+    start, used = time.perf_counter(), busy(judge)
 
     def batches():
         for at in range(1, len(images), size):
@@ -34,7 +56,7 @@ def seconds(judge: Judge, images: list[Path], prompts: list[str], size: int) -> 
 
     for judged in judge.stream(batches()):
         scores += judged.scores
-    return time.perf_counter() - start, scores
+    return time.perf_counter() - start, busy(judge) - used, scores
 
 
 def main() -> None:
@@ -44,15 +66,15 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=9)
     parser.add_argument("--batch", type=int, default=8)
     asked = parser.parse_args()
-    print("| scorer | package, images/s | ours, images/s | ratio | largest difference |")
-    print("|---|---|---|---|---|")
+    print("| " + " | ".join(HEADING) + " |")
+    print("|---" * len(HEADING) + "|")
     for name in asked.scorer or ["hps", "image_reward"]:
         folder = asked.work / name
         folder.mkdir(parents=True)
         install(SCORERS[name].environment)
         found = told(name, folder, pictures(folder, asked.images))
         judge = load(SCORERS[name], weights=found.weights, device="cpu")
-        taken, scores = seconds(judge, found.images, found.prompts, asked.batch)
+        taken, used, scores = timed(judge, found.images, found.prompts, asked.batch)
         judge.close()
         found.file.unlink()
         apart = max(abs(a - b) for a, b in zip(scores, found.scores, strict=True))
@@ -60,12 +82,14 @@ def main() -> None:
         count = asked.images - 1
         print(
             f"| `{name}` | {count / found.seconds:.3f} | {count / taken:.3f} | "
-            f"{found.seconds / taken:.1f} | {apart:.1e} |",
+            f"{found.seconds / taken:.1f} | {found.busy / count:.1f} | {used / count:.1f} | "
+            f"{found.busy / used:.1f} | {apart:.1e} |",
             flush=True,
         )
     load_now = os.getloadavg()[0]
     print(
-        f"\n{platform.machine()}, {os.cpu_count()} cores, load average {load_now:.1f}, Python "
+        f"\n{platform.machine()}, {os.cpu_count()} cores, OMP_NUM_THREADS "
+        f"{os.environ.get('OMP_NUM_THREADS', 'not set')}, load average {load_now:.1f}, Python "
         f"{platform.python_version()}, torch {version('torch')}, pyarrow {version('pyarrow')}"
     )
 

@@ -138,6 +138,8 @@ class Told:
     scores: list[float]
     seconds: float
     """Of all its calls but the first."""
+    busy: float
+    """Processor seconds of the same."""
     file: Path
     """The weights; gigabytes, to be removed."""
 
@@ -159,4 +161,4 @@ def told(name: str, folder: Path, images: list[Path], *, seed: int = 0) -> Told:
         asked |= {"bert_parent": str(folder), "med_config": str(med_config(folder))}
         call("image_reward", "image_reward_weights", asked)
         answer = call("image_reward", "image_reward_score", asked)
-    return Told(weights, images, words, answer["scores"], answer["seconds"], path)
+    return Told(weights, images, words, answer["scores"], answer["seconds"], answer["busy"], path)
