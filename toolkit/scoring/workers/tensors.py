@@ -118,6 +118,6 @@ def differences(
 
 
 def one_line(problem: BaseException) -> str:
-    """The first line of an error, short enough for a sentence."""
+    """The first sentence of an error, short enough to stand in another."""
     lines = str(problem).strip().splitlines()
-    return (lines[0] if lines else type(problem).__name__)[:200]
+    return (lines[0].split(". ")[0] if lines else type(problem).__name__)[:200]
