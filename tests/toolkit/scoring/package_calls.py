@@ -101,7 +101,7 @@ def image_reward_score(asked):
     import torch
 
     package = _reward(asked)
-    model = package.load(asked["path"], device="cpu", med_config=asked["med_config"])
+    model = package.load(asked["path"], device=asked["device"], med_config=asked["med_config"])
     with torch.no_grad():
         return _timed(lambda path, prompt: model.score(prompt, path), asked)
 

@@ -144,21 +144,25 @@ class Told:
     """The weights; gigabytes, to be removed."""
 
 
-def told(name: str, folder: Path, images: list[Path], *, seed: int = 0) -> Told:
+def told(
+    name: str, folder: Path, images: list[Path], *, seed: int = 0, device: str = "cpu"
+) -> Told:
     """Make a scorer's weights and ask its package for the score of each picture, a call each."""
     entry = SCORERS[name]
     words, path = prompts(len(images)), folder / entry.needs[0].names[0]
     given = [str(file) for file in flat(folder, images)]
     asked = {"path": str(path), "images": given, "prompts": words, "seed": seed}
+    asked["device"] = device
+    shut = {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}  # hpsv2 takes what it finds
     weights = [f"model={path}"]
     if entry.environment == "hps":
         call("hps", "hps_weights", asked)
         hub = hub_with_hps(folder / "hf", path, path.name)
         asked["version"] = "v2.1" if name == "hps" else "v2.0"
-        answer = call("hps", "hps_score", asked, HF_HOME=str(hub))
+        answer = call("hps", "hps_score", asked, HF_HOME=str(hub), **shut)
     else:
         weights.append(f"tokenizer={bert(folder)}")
         asked |= {"bert_parent": str(folder), "med_config": str(med_config(folder))}
         call("image_reward", "image_reward_weights", asked)
-        answer = call("image_reward", "image_reward_score", asked)
+        answer = call("image_reward", "image_reward_score", asked, **shut)
     return Told(weights, images, words, answer["scores"], answer["seconds"], answer["busy"], path)
