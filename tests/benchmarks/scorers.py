@@ -4,9 +4,9 @@
 
 True architectures and random weights, on a CPU or with --device cuda. Both judge the same pictures
 and must agree (to 1e-4; to 1e-3 on a GPU, where HPS runs in half precision) before a time is told.
-Neither time has the loading of libraries in it; hpsv2's has its
-checkpoint, which it reads again on every call. Processor seconds stand beside, since they do not
-tell of other work on the machine. Results: results/scorers.md.
+Neither time has the loading of libraries in it; hpsv2's has its checkpoint, which it reads again on
+every call. Processor seconds stand beside, since they do not tell of other work on the machine.
+Results: results/scorers.md.
 """
 
 import argparse
