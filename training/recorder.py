@@ -53,8 +53,9 @@ class RunRecorder:
 
     def drain(self) -> None:
         """Hand what is held to the writer. Before labels change: rows say what they met."""
-        self._seen.extend(self._record(*entry) for entry in self._held)
-        self._held = []
+        held, self._held = self._held, []
+        if held:
+            self._seen.append(self._record(held))
 
     def seen(self) -> Seen:
         """Drain, and give what came since the last call."""
@@ -89,30 +90,32 @@ class RunRecorder:
             err_1=err_1[1:],
         )
 
-    def _record(self, step: int, micro: int, row: Row) -> np.ndarray:
-        batch = row.batch
-        label = batch.label.cpu().numpy()
-        errors = row.errors.cpu().numpy()
+    def _record(self, held: list[tuple[int, int, Row]]) -> np.ndarray:
+        """Join micro-batches on the device, so that each column crosses to the host once."""
+        steps, micros, rows = zip(*held, strict=True)
+        batches = [row.batch for row in rows]
+        sizes = [len(batch.pair) for batch in batches]
+        label = _joined([batch.label for batch in batches])
+        errors = _joined([row.errors for row in rows])
         err_0, err_1 = _by_slot(errors, label)
-        scores, outcome = row.measured.scores, row.outcome
-        values = [*scores, outcome.weight, outcome.margin, outcome.c2, outcome.loss.detach()]
-        scalars = torch.stack([value.float() for value in values]).cpu().numpy()
-        indices, draw = batch.pair.cpu().numpy(), batch.draw.cpu().numpy()
-        timestep = batch.timestep.cpu().numpy()
+        scalars = _joined([_scalars(row) for row in rows])
+        indices = _joined([batch.pair for batch in batches])
+        draw = _joined([batch.draw for batch in batches])
+        timestep = _joined([batch.timestep for batch in batches])
         if self._reference is not None:
             self._reference.put(indices, draw, np.stack([err_0[0], err_1[0]]))
         self._recorder.append(
             pair_id=self._pairs.pair_id[indices].tolist(),
-            visit=batch.visit.cpu().numpy(),
+            visit=_joined([batch.visit for batch in batches]),
             draw=draw,
-            step=step,
-            micro=micro,
+            step=np.repeat(steps, sizes),
+            micro=np.repeat(micros, sizes),
             timestep=timestep,
             err_ref_0=err_0[0],
             err_ref_1=err_1[0],
             err_0=err_0[1:],
             err_1=err_1[1:],
-            scale=row.measured.scale.cpu().numpy(),
+            scale=_joined([row.measured.scale for row in rows]),
             label=label,
             verdict_id=[self._pairs.verdict_id[k] for k in indices],
             **dict(zip(_SCALARS, scalars, strict=True)),
@@ -120,6 +123,18 @@ class RunRecorder:
         (ref_w, ref_l), (own_w, own_l) = errors[:2]
         ell = (ref_w - ref_l) - (own_w - own_l)
         return np.stack([scalars[-1], ell, own_w - ref_w, own_l - ref_l, ref_w, timestep])
+
+
+def _joined(parts: list[torch.Tensor]) -> np.ndarray:
+    """One array of what micro-batches hold, joined along their last axis, the pairs."""
+    return torch.cat(parts, dim=-1).cpu().numpy()
+
+
+def _scalars(row: Row) -> torch.Tensor:
+    """(7, B) in the order of `_SCALARS`."""
+    outcome = row.outcome
+    values = [*row.measured.scores, outcome.weight, outcome.margin, outcome.c2, outcome.loss]
+    return torch.stack([value.detach().float() for value in values])
 
 
 def _by_slot(errors: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

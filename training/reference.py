@@ -50,8 +50,10 @@ class ReferenceErrors:
         return np.ascontiguousarray(sides.T)
 
     def put(self, pair: np.ndarray, draw: np.ndarray, errors: np.ndarray) -> None:
-        """Take errors by slot, (2, B); those known already stay as they are."""
+        """Take errors by slot, (2, B); those known already, or given twice, stay as they were
+        first."""
         fresh = np.isnan(self._errors[pair, draw, 0])
+        fresh &= _first(pair * self._errors.shape[1] + draw)
         pair, draw, errors = pair[fresh], draw[fresh], errors[:, fresh]
         self._errors[pair, draw] = errors.T
         if len(pair):
@@ -79,3 +81,10 @@ class ReferenceErrors:
             here = (where >= 0) & (draw < self._errors.shape[1])
             both = np.stack([table["err_ref_0"].to_numpy(), table["err_ref_1"].to_numpy()], axis=1)
             self._errors[where[here], draw[here]] = both[here]
+
+
+def _first(names: np.ndarray) -> np.ndarray:
+    """True where a name comes for the first time."""
+    found = np.zeros(len(names), bool)
+    found[np.unique(names, return_index=True)[1]] = True
+    return found
