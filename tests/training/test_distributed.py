@@ -1,9 +1,10 @@
-"""Two real processes (gloo, CPU) against one with the doubled batch.
+"""Two real processes (gloo, CPU) against one with the doubled batch, by `accelerate launch`.
 
-Started by torchrun: `accelerate launch` sets the same variables on GPUs, but on CPUs it starts
-several processes through MPI only.
+With --multi_gpu it starts processes by itself, on CPUs where ACCELERATE_USE_CPU asks for them;
+with --cpu it would want MPI.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -12,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+import torch
 
 from tests.factories import StoreFactory
+from tests.training.test_resume import state_of
 from toolkit.parts import parts
 from toolkit.store import Store
 from training.fill import fill
@@ -35,9 +38,10 @@ SHARED = {
 
 def launch(command_name: str, recipe: Path, processes: int = 2) -> str:
     script = Path(sys.executable).parent
-    command = [script / "torchrun", "--standalone", f"--nproc_per_node={processes}"]
+    command = [script / "accelerate", "launch", "--multi_gpu", "--num_machines=1"]
+    about = [f"--num_processes={processes}", "--mixed_precision=no", "--dynamo_backend=no"]
     done = subprocess.run(
-        [*map(str, command), str(script / "outvoted"), command_name, str(recipe)],
+        [*map(str, command), *about, str(script / "outvoted"), command_name, str(recipe)],
         capture_output=True,
         text=True,
         timeout=500,
@@ -106,3 +110,32 @@ def test_two_processes_fill_the_caches_that_one_reads(
     assert {key: repr(row) for key, row in cached.items()} == {
         key: repr(row) for key, row in plain.items()
     }
+
+
+def test_one_of_two_ranks_killed_leaves_no_trace_and_two_probe_what_one_does(
+    make_store: StoreFactory, recipe_for: MakeRecipe, tmp_path: Path
+) -> None:
+    store = make_store(pairs=36, held_out=6)
+    recipe = recipe_for(store, **{**SHARED, "steps": 20, "checkpoint_every": 4, "batch_size": 4})
+    assert (recipe.backbone.train, len(recipe.footprints)) == ("lora", 2)
+    file = tmp_path / "recipe.yaml"
+    file.write_text(recipe.to_yaml())
+    command = [sys.executable, "-m", "tests.training.killing_ranks", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = json.loads(done.stdout.splitlines()[-1])["killed_after"]
+    assert 0 < first < second < recipe.steps
+    whole, killed = (rows_of(store, run) for run in ("whole", "killed"))
+    probed = {key for key in whole if key[0] == "probe" and key[3] > recipe.steps}
+    assert whole.keys() == killed.keys()
+    assert len(whole) - len(probed) == 20 * 8 + 7 * 6 * 2
+    odd = [k for k in whole if k not in probed and repr(whole[k]) != repr(killed[k])]
+    assert odd == []
+    first_state, second_state = state_of(store, "whole"), state_of(store, "killed")
+    assert all(torch.equal(first_state[name], second_state[name]) for name in first_state)
+    assert len(probed) == 30 * 2
+    assert {whole[key]["rank"] for key in probed} == {0, 1}
+    assert {killed[key]["rank"] for key in probed} == {0}
+    for name in ("err_ref_0", "err_ref_1", "err_0", "err_1"):
+        left, right = ([np.ravel(rows[k][name]) for k in probed] for rows in (whole, killed))
+        np.testing.assert_allclose(left, right, rtol=1e-5, err_msg=name)
