@@ -16,6 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from analysis.arrays import numbers
+from analysis.detectors.cartography import cartography
+from analysis.digest import digest
 from analysis.trajectories import Trajectory, load
 from toolkit.errors import InputError
 from toolkit.parts import write_text_whole
@@ -102,6 +104,11 @@ def _read(path: Path, epoch: int) -> pa.Table:
         err_ref_1=zero, err_0=-gap[None], err_1=zero[None],
     )  # fmt: skip
     return table.append_column("set_label", pa.array(labels, pa.float32()))
+
+
+def dynamics_metrics(read: Trajectory) -> pa.Table:
+    """Cartography's columns of training dynamics, one row an example (`detectors.cartography`)."""
+    return cartography(digest([read], {}, beta=1.0), "all")
 
 
 def write_metrics(table: pa.Table, path: str | Path) -> Path:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,7 @@ from analysis.arrays import numbers
 from analysis.cartography_files import write_dynamics, write_metrics
 from analysis.compute import Evidence, Found, compute
 from analysis.detectors.pictures import Look, look, pictures
+from analysis.digest import Digest
 from analysis.health import health, notes_on
 from analysis.judging import (
     Calibration,
@@ -88,7 +90,6 @@ def analyze_run(
     labels = labels or str(run_about(store, run).get("labels", "original"))
     facts = pair_facts(store, labels)
     whole, about = digest_run(store, run, facts)
-    metric = metric_of(about)
     held_out = [digest_run(store, name, facts, metrics={})[0] for name in folds]
     tell("computing the detectors")
     heard = ballots if ballots is not None else ballots_of_store(store)
@@ -99,37 +100,58 @@ def analyze_run(
         tell("looking at the pictures")
         defects = pictures(facts, look_at(store, pairs))
         found.tables["pictures"] = defects.take(pa.array(whole.met))
-    flipped = _flipped(store, labels, flips, pairs)
-    extra = dict(extra_detectors or {})
     tell("measuring detection")
-    detections = detections_of(
-        found.tables, extra, flipped, pairs, beside=window if windows else None
-    )
-    sources = {str(source) for source in pairs["source"].unique().to_pylist()}
-    notes = notes_on(whole, found.tables, about, labels, window)
-    notes += leak_warning(detections, set(extra), sources)
-    prompts = pairs["prompt"].to_pylist()
-    result = Analysis(
-        store=store,
-        run=run,
-        about=about,
-        labels=labels,
-        metric=metric,
-        window=window,
-        digest=whole,
-        pairs=pairs,
-        found=found,
-        flipped=flipped,
-        detections=detections,
-        extra=tuple(extra),
-        calibration=_calibrated(found, flipped, pairs),
-        health=health(whole, found.tables, flipped, prompts, window, found.noise),
-        notes=notes,
-        sections=tuple(extra_sections or ()),
+    result = _judged(
+        Read(store, run, about, labels, window, whole, pairs, found),
+        _flipped(store, labels, flips, pairs),
+        dict(extra_detectors or {}),
+        tuple(extra_sections or ()),
+        windows,
     )
     tell("writing findings")
     record(result)
     return result
+
+
+class Read(NamedTuple):
+    """A run as read and scored, before anyone judges it; names as of `Analysis`."""
+
+    store: Store
+    run: str
+    about: dict[str, Any]
+    labels: str
+    window: str
+    digest: Digest
+    pairs: pa.Table
+    found: Found
+
+
+def _judged(
+    read: Read,
+    flipped: Flags | None,
+    extra: ExtraDetectors,
+    sections: tuple[Section, ...],
+    windows: bool,
+) -> Analysis:
+    """Detection where flips are known, calibration, health and notes."""
+    whole, tables, pairs = read.digest, read.found.tables, read.pairs
+    beside = read.window if windows else None
+    detections = detections_of(tables, extra, flipped, pairs, beside=beside)
+    sources = {str(source) for source in pairs["source"].unique().to_pylist()}
+    notes = notes_on(whole, tables, read.about, read.labels, read.window)
+    notes += leak_warning(detections, set(extra), sources)
+    prompts = pairs["prompt"].to_pylist()
+    return Analysis(
+        **read._asdict(),
+        metric=metric_of(read.about),
+        flipped=flipped,
+        detections=detections,
+        extra=tuple(extra),
+        calibration=_calibrated(read.found, flipped, pairs),
+        health=health(whole, tables, flipped, prompts, read.window, read.found.noise),
+        notes=notes,
+        sections=sections,
+    )
 
 
 def look_at(store: Store, pairs: pa.Table) -> dict[str, Look]:

@@ -1,7 +1,7 @@
 """Agreement of a label with other voices: further votes, or scorers' choices, given as a table.
 
 A ballot is one voice's choice on a pair: pair_id, voice, choice (1: image_0, 0: image_1, .5: tie,
-null: none). A scorer's ballots follow from its scores of single images (`ballots_of_scores`).
+null: none). Those of the scorers in a store come from `scorer_vote.ballots_of_store`.
 """
 
 import numpy as np
@@ -87,30 +87,6 @@ def majority(labels: pa.Table, ballots: pa.Table) -> pa.Table:
     )
 
 
-def ballots_of_scores(pairs: pa.Table, scores: pa.Table, *, margin: float = 0.0) -> pa.Table:
-    """Each scorer's choice on each pair: the image it scores higher by more than `margin`.
-
-    `pairs`: pair_id, prompt, image_0, image_1. `scores`: image_id, voice, score, and prompt where
-    a score depends on it. A pair without both scores has no ballot; closer scores are a tie.
-    """
-    import polars as pl
-
-    _need(scores, ("image_id", "voice", "score"), "scores")
-    keys = ["prompt"] if "prompt" in scores.column_names else []
-    given = pl.DataFrame(pl.from_arrow(scores.select(["image_id", "voice", "score", *keys])))
-    shown = pl.DataFrame(pl.from_arrow(pairs.select(["pair_id", "image_0", "image_1", *keys])))
-    sides = [
-        shown.join(given, left_on=[f"image_{slot}", *keys], right_on=["image_id", *keys]).select(
-            "pair_id", "voice", pl.col("score").alias(f"score_{slot}")
-        )
-        for slot in (0, 1)
-    ]
-    gap = pl.col("score_0") - pl.col("score_1")
-    choice = pl.when(gap > margin).then(1.0).when(gap < -margin).then(0.0).otherwise(0.5)
-    both = sides[0].join(sides[1], on=["pair_id", "voice"])
-    return both.select("pair_id", "voice", choice=choice).sort("pair_id", "voice").to_arrow()
-
-
 def _labels(labels: pa.Table) -> tuple[npt.NDArray[np.str_], Floats]:
     ids = np.asarray(labels["pair_id"].to_pylist(), np.str_)
     order = np.argsort(ids)
@@ -130,7 +106,7 @@ def _ballots(
     if odd.any():
         raise InputError(
             f"A ballot's choice is 1 (image_0), 0 (image_1), .5 (tie) or empty, not "
-            f"{choice[odd][0]:g}; turn scores into ballots with ballots_of_scores."
+            f"{choice[odd][0]:g}; a score is no choice: give the image that it is higher for."
         )
     place = np.minimum(np.searchsorted(ids, pair), len(ids) - 1)
     known = ids[place] == pair

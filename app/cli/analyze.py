@@ -1,6 +1,8 @@
 """`outvoted analyze`: recompute a run's scores, write findings and a report."""
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -41,7 +43,7 @@ def analyze(
     from app.cli.extras import needs
 
     with needs("analyze"):
-        from analysis.report import all_figures, analyze_run, write_report
+        from analysis.report import analyze_run, write_report
     from analysis.trajectories import WINDOWS
     from toolkit.errors import InputError
     from toolkit.store import open_store
@@ -60,16 +62,28 @@ def analyze(
         )
         status.update("writing the report")
         page = write_report(found, out, top=top)
-        if figures:
-            from analysis.figures import save_figures
+        _write_beside(found, figures, dynamics, status.update)
+    _say(found, page, console)
 
-            status.update("drawing the figures")
-            save_figures(all_figures(found), figures)
-        if dynamics:
-            from analysis.findings import write_cartography
 
-            status.update("writing the training dynamics")
-            write_cartography(found, dynamics)
+def _write_beside(
+    found: "Analysis", figures: str, dynamics: str, tell: Callable[[str], None]
+) -> None:
+    """What is written only where a folder was named for it."""
+    if figures:
+        from analysis.figures import save_figures
+        from analysis.report import all_figures
+
+        tell("drawing the figures")
+        save_figures(all_figures(found), figures)
+    if dynamics:
+        from analysis.findings import write_cartography
+
+        tell("writing the training dynamics")
+        write_cartography(found, dynamics)
+
+
+def _say(found: "Analysis", page: Path, console: Any) -> None:
     for note in found.notes:
         console.print(f"Note: {note}", markup=False)
     if found.detections:
@@ -77,10 +91,10 @@ def analyze(
     else:
         console.print(
             f"Label set {found.labels} planted no flips, so there is nothing to measure detection "
-            f"against; `outvoted flip {store}` makes a set that has some.",
+            f"against; `outvoted flip {found.store.root}` makes a set that has some.",
             markup=False,
         )
-    console.print(f"Findings: {opened.findings(run)}", markup=False)
+    console.print(f"Findings: {found.store.findings(found.run)}", markup=False)
     console.print(f"Report:   {page.resolve()}", markup=False)
 
 

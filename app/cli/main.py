@@ -29,6 +29,7 @@ def registered() -> typer.Typer:
     from app.cli import (
         analyze,
         cache,
+        cartography,
         check,
         demo,
         desk,
@@ -58,6 +59,7 @@ def registered() -> typer.Typer:
     app.command("thumbnails")(thumbnails.thumbnails)
     app.command("analyze")(analyze.analyze)
     app.command("detect")(detect.detect)
+    app.command("cartography")(cartography.cartography)
     app.command("probe")(probe.probe)
     app.command("score")(score.score)
     app.add_typer(score.scorers_app, name="scorers")

@@ -7,7 +7,12 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from analysis.arrays import numbers
-from analysis.cartography_files import read_dynamics, write_dynamics, write_metrics
+from analysis.cartography_files import (
+    dynamics_metrics,
+    read_dynamics,
+    write_dynamics,
+    write_metrics,
+)
 from analysis.detectors import DETECTORS
 from analysis.detectors.cartography import area_under_margin, cartography
 from analysis.detectors.ell import out_of_fold, trajectory_ell
@@ -287,8 +292,7 @@ def test_dynamics_go_out_and_come_back_the_same(tmp_path):
     assert line["guid"] == "p0001"
     assert line["gold"] == 1
     assert line["logits_epoch_1"][1] - line["logits_epoch_1"][0] == pytest.approx(2 * ell[1, 1])
-    back = read_dynamics(tmp_path)
-    there = cartography(digest_of(back), "all")
+    there = dynamics_metrics(read_dynamics(tmp_path))
     here = cartography(digest_of(trajectory, beta=2.0), "all")
     for name in ("cartography_confidence", "variability", "correctness", "forgetting"):
         np.testing.assert_allclose(numbers(there[name]), numbers(here[name]), rtol=1e-5, atol=1e-6)

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from sklearn.metrics import roc_auc_score
 
 from analysis.arrays import numbers
-from analysis.detectors.agreement import agreement, ballots_of_scores, majority
+from analysis.detectors.agreement import agreement, majority
 from analysis.detectors.annotators import annotator_minority, annotators
 from analysis.detectors.consistency import consistency
 from analysis.detectors.overlap import overlap
@@ -70,23 +70,6 @@ def test_the_majority_of_label_and_four_voices_is_a_label_set():
 def test_an_even_vote_leaves_a_label_as_it_is():
     ballots = ballots_of(("a", "x", 0.0))
     assert majority(LABELS, ballots).num_rows == 0
-
-
-def test_scores_of_images_become_ballots_by_prompt():
-    pairs = pairs_of(("cat", "i", "j", 1), ("dog", "i", "j", 1), ("cat", "i", "k", 1))
-    scores = pa.table(
-        {
-            "image_id": ["i", "j", "i", "j"],
-            "prompt": ["cat", "cat", "dog", "dog"],
-            "voice": ["hps"] * 4,
-            "score": [0.3, 0.1, 0.2, 0.21],
-        }
-    )
-    found = ballots_of_scores(pairs, scores, margin=0.05).to_pylist()
-    assert found == [
-        {"pair_id": "p0", "voice": "hps", "choice": 1.0},
-        {"pair_id": "p1", "voice": "hps", "choice": 0.5},
-    ]
 
 
 @pytest.mark.parametrize(
