@@ -168,5 +168,5 @@ class Recorder:
             raise failure
         raise TrainingError(
             f"The trajectory could not be written to {self.folder} ({failure}); the parts before "
-            "it are whole. Free space or mend the folder, then start the run again."
+            "it are whole. Free space or mend the folder, then resume the run."
         ) from failure

@@ -6,7 +6,7 @@ import torch
 
 from toolkit.errors import RecipeError, TrainingError
 from toolkit.store import Store
-from training.cache import folder_hash, image_ingredients, text_ingredients
+from training.cache import image_ingredients, network_ingredients, text_ingredients
 from training.data import Pairs
 from training.footprints import footprints_of, snapshot, tensors_hash, trainable
 from training.metric import LiveMetric
@@ -82,8 +82,10 @@ def reference_errors(
     ingredients = {
         **image_ingredients(models, recipe.backbone.resolution),
         **text_ingredients(models),
+        **network_ingredients(models),
         "reference": tensors_hash(dict(learner.reference)),
-        "backbone": folder_hash(models.path / "unet"),
+        # With an adapter to start from, its alpha is part of the reference and of no tensor.
+        "lora": recipe.backbone.lora.model_dump() if recipe.backbone.train == "lora" else None,
         "seed": recipe.seed,
         "draws": recipe.draws.count,
         "caption_dropout": recipe.caption_dropout,

@@ -175,6 +175,11 @@ def text_ingredients(models: Models) -> dict[str, Any]:
     return {"dtype": "float16", **{p.name: folder_hash(p) for p in folders if p.is_dir()}}
 
 
+def network_ingredients(models: Models) -> dict[str, Any]:
+    """What any error of the backbone depends on: its UNet, and what is added and asked for."""
+    return {part: folder_hash(models.path / part) for part in ("unet", "scheduler")}
+
+
 def folder_hash(folder: Path) -> str:
     """sha256 over the names and bytes of a folder's files."""
     digest = hashlib.sha256()

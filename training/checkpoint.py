@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from toolkit.errors import TrainingError
@@ -41,8 +42,22 @@ def checkpoints(run: Path) -> dict[int, Path]:
 def save_checkpoint(run: Path, step: int, recipe: Recipe, models: Models, learner: Learner) -> Path:
     """Write the checkpoint of `step` finished steps aside and rename it; its path.
 
-    To be called by one process, when every rank's rows are on the disk.
+    To be called by one process, when every rank's rows are on the disk. TrainingError where it
+    cannot be written; the checkpoint before it stays.
     """
+    try:
+        return _save(run, step, recipe, models, learner)
+    except (OSError, RuntimeError, SafetensorError) as problem:  # each library has its own
+        room = shutil.disk_usage(run).free / 1e6
+        raise TrainingError(
+            f"The checkpoint of step {step} could not be written to {run} "
+            f"({' '.join(str(problem).split())}; {room:,.1f} MB are free there); rows and "
+            "checkpoints before it are whole. Free space or mend the folder, then type `outvoted "
+            "resume`."
+        ) from problem
+
+
+def _save(run: Path, step: int, recipe: Recipe, models: Models, learner: Learner) -> Path:
     final = checkpoint_folder(run, step)
     aside = final.with_name(f".{final.name}.unfinished")
     shutil.rmtree(aside, ignore_errors=True)

@@ -10,6 +10,7 @@ from toolkit.dealing import Shard
 from training.cache import BLOCK, Encoded
 from training.data import Pairs, load_pairs, published, store_of
 from training.models import Models, load_models
+from training.precision import accelerator_of
 from training.recipe import Recipe
 
 
@@ -19,10 +20,8 @@ def fill(recipe: Recipe, *, shard: Shard | None = None, console: Any = None) -> 
     A shard takes every n-th of all images and prompts, whatever the caches hold; its processes
     share it. The size is announced first. A kill loses at most the part that was being gathered.
     """
-    from accelerate import Accelerator
-
     store = store_of(recipe)
-    state = Accelerator()  # PartialState alone would overlook several processes on CPUs
+    state = accelerator_of("fp32")  # PartialState alone would overlook several processes on CPUs
     rulings = published(store) if recipe.verdicts else None
     pairs = load_pairs(store, labels=recipe.labels, split=recipe.split, rulings=rulings)
     models = load_models(recipe.backbone.path)
@@ -63,12 +62,27 @@ def prompt_bytes(models: Models) -> int:
     return int(2 * (tokens * sum(widths) + pooled))
 
 
-def announced(models: Models, resolution: int, images: int, prompts: int) -> str:
-    """What filling will take on the disk, in a sentence."""
+def announced(
+    models: Models,
+    resolution: int,
+    images: int,
+    prompts: int,
+    where: str = "on the store's disk",
+) -> str:
+    """What filling will take there, in a sentence."""
     size = images * image_bytes(models, resolution) + prompts * prompt_bytes(models)
-    return (
-        f"{images} images and {prompts} prompts to encode: {size / 1e9:.2f} GB on the store's disk"
-    )
+    return f"{images} images and {prompts} prompts to encode: {size / 1e9:.2f} GB {where}"
+
+
+def announced_for_run(encoded: Encoded, recipe: Recipe, models: Models, pairs: Pairs) -> str:
+    """What a run will encode as it meets its pairs, and where that goes."""
+    images = encoded.missing_images([*pairs.image_0, *pairs.image_1])
+    prompts = encoded.missing_prompts(pairs.prompt)
+    where = f"in memory, of {recipe.caches.memory_gb:g} GB allowed"
+    if recipe.caches.disk:
+        where = "on the store's disk"
+    size = recipe.backbone.resolution
+    return announced(models, size, len(images), len(prompts), f"{where}, as pairs are first met")
 
 
 def needed(pairs: Pairs) -> tuple[int, int]:

@@ -16,14 +16,16 @@ from toolkit.trajectory import Recorder
 from training.batches import Source, micro_batches
 from training.boards import Board, boards
 from training.build import about_models, build_learner, pairs_per_step, reference_errors
-from training.cache import Encoded
+from training.cache import Encoded, network_ingredients
 from training.checkpoint import restore_checkpoint, save_checkpoint
 from training.conventions import said
 from training.data import Pairs, load_pairs, store_of
+from training.fill import announced_for_run
 from training.footprints import tensors_hash, trainable
 from training.live import LiveVerdicts, VerdictLog, rule
 from training.models import Models, load_models
-from training.monitor import Log, log_entry, status
+from training.monitor import Log, log_entry, must_be_finite, status
+from training.precision import accelerator_of
 from training.probe import accuracy, probe, probe_members
 from training.recipe import Recipe
 from training.recorder import RunRecorder
@@ -88,12 +90,9 @@ def resume(store: Store, run: str, *, steps: int | None = None, console: Any = N
 
 
 def _run(recipe: Recipe, store: Store, run: str, *, resumed: bool, console: Any) -> str:
-    from accelerate import Accelerator
     from accelerate.utils import set_seed
 
-    accelerator = Accelerator(
-        mixed_precision="no" if recipe.precision == "fp32" else recipe.precision
-    )
+    accelerator = accelerator_of(recipe.precision)
     set_seed(recipe.seed)  # initial adapters; every other draw has a key of its own
     folder = store.run(run)
     live = None
@@ -156,6 +155,8 @@ def _session(
         memory_gb=caches.memory_gb,
         disk=caches.disk,
     )
+    if accelerator.is_main_process:
+        _print(console, announced_for_run(encoded, recipe, models, pairs))
     known = reference_errors(recipe, store, models, learner, pairs)
     source = Source(recipe, pairs, models, encoded, known)
     held_out = None
@@ -194,6 +195,7 @@ def describe(recipe: Recipe, models: Models, pairs: Pairs, learner: Learner) -> 
         "objective": recipe.objective.model_dump(mode="json"),
         "reference": tensors_hash(dict(learner.reference)),
         "backbone": recipe.backbone.path,
+        "backbone_content": network_ingredients(models),
         "family": models.family,
         "train_timesteps": models.timesteps,
         "batch_size": recipe.batch_size,
@@ -333,6 +335,7 @@ def _sample(session: Session, done: int) -> None:
 
 def _save(session: Session, done: int) -> Path | None:
     """Everything up to `done` on the disk, then the checkpoint that says so."""
+    must_be_finite(trainable(session.learner.bare), done)
     session.recorder.flush()
     session.source.encoded.flush()
     if session.source.reference is not None:

@@ -6,7 +6,7 @@ of held-out pairs.
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,18 @@ def log_entry(step: int, seen: Seen, speed: float, timesteps: int, accelerator: 
         ],
         "pairs_per_second": speed,
     }
+
+
+def must_be_finite(tensors: Mapping[str, torch.Tensor], step: int) -> None:
+    """BrokenLoss where weights are inf or NaN, before a checkpoint of them takes the place of a
+    good one: a gradient may break them after a loss that was still a number."""
+    finite = [tensor.isfinite().all() for tensor in tensors.values()]
+    if not bool(torch.stack(finite).all()):
+        raise BrokenLoss(
+            f"Weights are no numbers any more after step {step}; the rows up to there and the "
+            "checkpoint before it are kept. Lower the learning rate or beta and start again under "
+            "another --run."
+        )
 
 
 def _sums(seen: Seen, timesteps: int) -> np.ndarray:

@@ -22,6 +22,7 @@ from training.data import Pairs, load_pairs, store_of
 from training.fill import image_bytes, needed, prompt_bytes
 from training.footprints import trainable
 from training.models import Models, load_models
+from training.precision import accelerator_of
 from training.recipe import Recipe
 from training.step import Batch, Learner, train_step
 
@@ -110,11 +111,8 @@ def plan(recipe: Recipe, processes: int = 1) -> Plan:
     StoreError or TrainingError as `train` would raise them; TrainingError where the device has too
     little memory for the trial.
     """
-    from accelerate import Accelerator
-
     store = store_of(recipe)
-    mixed = "no" if recipe.precision == "fp32" else recipe.precision
-    accelerator = Accelerator(mixed_precision=mixed)
+    accelerator = accelerator_of(recipe.precision)
     pairs = load_pairs(store, labels=recipe.labels, split=recipe.split)
     models = load_models(recipe.backbone.path)
     try:

@@ -1,8 +1,10 @@
 """Devices and number formats by the names that recipes and options use."""
 
+from typing import Any
+
 import torch
 
-from toolkit.errors import InputError
+from toolkit.errors import InputError, TrainingError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -23,3 +25,23 @@ def dtype_of(name: str) -> torch.dtype:
     if name not in DTYPES:
         raise InputError(f"There is no precision {name!r}; choose {', '.join(DTYPES)}.")
     return DTYPES[name]
+
+
+def accelerator_of(precision: str) -> Any:
+    """accelerate's Accelerator for fp32, bf16 or fp16.
+
+    TrainingError where this device, or a process that began in another format, cannot have it.
+    """
+    from accelerate import Accelerator
+
+    if precision == "fp16" and not torch.accelerator.is_available():
+        raise TrainingError(
+            "precision fp16 needs a GPU, and there is none here; set precision to fp32 or bf16."
+        )
+    try:
+        return Accelerator(mixed_precision="no" if precision == "fp32" else precision)
+    except ValueError as problem:
+        raise TrainingError(
+            f"This process cannot train in {precision} ({' '.join(str(problem).split())}); begin "
+            "in a process of its own, or set another precision."
+        ) from problem

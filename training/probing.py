@@ -19,11 +19,12 @@ from toolkit.store.runs import run_about
 from toolkit.trajectory import Recorder
 from training.batches import Source
 from training.build import about_models, build_learner
-from training.cache import Encoded
+from training.cache import Encoded, network_ingredients
 from training.checkpoint import checkpoints, restore_models
 from training.data import Pairs, load_pairs
 from training.footprints import tensors_hash
-from training.models import load_models
+from training.models import Models, load_models
+from training.precision import accelerator_of
 from training.probe import probe
 from training.recipe import load_recipe
 from training.recorder import RunRecorder
@@ -50,18 +51,16 @@ def probe_run(
     draws and seed measured is not measured again; under `accelerate launch` the pairs are shared
     out. Returns how many pairs were measured now. TrainingError where there is no checkpoint.
     """
-    from accelerate import Accelerator
     from accelerate.utils import set_seed
 
     recipe = load_recipe(store.run(run) / "recipe.yaml", store=str(store.root), run=run)
     step, folder = _checkpoint(store, run, step)
-    precision = "no" if recipe.precision == "fp32" else recipe.precision
-    accelerator = Accelerator(mixed_precision=precision)
+    accelerator = accelerator_of(recipe.precision)
     set_seed(recipe.seed)  # the adapters' start, which is the reference
     pairs = load_pairs(store, labels=recipe.labels, split=recipe.split)
     models = load_models(recipe.backbone.path)
     learner = build_learner(recipe, models, pairs, accelerator)
-    _check(store, run, learner)
+    _check(store, run, models, learner)
     restore_models(folder, learner)
     caches = recipe.caches
     encoded = Encoded(
@@ -115,11 +114,12 @@ def _checkpoint(store: Store, run: str, step: int | None) -> tuple[int, Any]:
     return step, found[step]
 
 
-def _check(store: Store, run: str, learner: Learner) -> None:
+def _check(store: Store, run: str, models: Models, learner: Learner) -> None:
     """The reference must be the run's own; pairs may have come and gone."""
     about = run_about(store, run)
     now = {**about, "reference": tensors_hash(dict(learner.reference))}
     now["models"] = about_models(learner)
+    now["backbone_content"] = network_ingredients(models)
     check_unchanged(about, now)
 
 

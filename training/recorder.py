@@ -48,7 +48,7 @@ class RunRecorder:
     def add(self, step: int, rows: list[Row]) -> None:
         """Hold the rows of one optimiser step; no copy, no wait for the device."""
         for row in rows:
-            self._held.append((step, self._micro, row._replace(batch=_light(row))))
+            self._held.append((step, self._micro, _light(row)))
             self._micro += 1
 
     def drain(self) -> None:
@@ -134,7 +134,7 @@ def _scalars(row: Row) -> torch.Tensor:
     """(7, B) in the order of `_SCALARS`."""
     outcome = row.outcome
     values = [*row.measured.scores, outcome.weight, outcome.margin, outcome.c2, outcome.loss]
-    return torch.stack([value.detach().float() for value in values])
+    return torch.stack([value.float() for value in values])
 
 
 def _by_slot(errors: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -144,7 +144,9 @@ def _by_slot(errors: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndar
     return np.where(first, chosen, rejected), np.where(first, rejected, chosen)
 
 
-def _light(row: Row) -> Batch:
-    """The batch without its images: what is held must not hold latents."""
+def _light(row: Row) -> Row:
+    """The row without images and without the step's graph, which would live as long as it."""
     nothing = torch.empty(0)
-    return row.batch._replace(noisy=nothing, target=nothing, condition=None)
+    batch = row.batch._replace(noisy=nothing, target=nothing, condition=None)
+    outcome = row.outcome._replace(loss=row.outcome.loss.detach())
+    return row._replace(batch=batch, outcome=outcome)

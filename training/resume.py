@@ -80,10 +80,12 @@ def check_unchanged(about: dict[str, Any], facts: dict[str, Any]) -> None:
     said = {
         "pairs_content": "its pairs (ids, prompts or images)",
         "reference": "its reference weights",
+        "backbone_content": "its backbone (the UNet's files or its noise schedule)",
         "pairs_per_step": "the number of pairs a step (batch size x accumulation x processes)",
         "models": "its models",
     }
-    changed = [words for key, words in said.items() if about.get(key) != facts[key]]
+    # What an older version did not note down cannot be compared.
+    changed = [words for key, words in said.items() if about.get(key, facts[key]) != facts[key]]
     if changed:
         raise TrainingError(
             f"The run cannot be resumed, because {' and '.join(changed)} changed since it began; "

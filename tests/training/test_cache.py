@@ -1,3 +1,5 @@
+import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +12,12 @@ from tests.factories import StoreFactory
 from tests.training.test_resume import table_of
 from toolkit.dealing import Shard
 from toolkit.parts import parts
-from training.cache import Encoded
+from training.cache import (
+    Encoded,
+    image_ingredients,
+    network_ingredients,
+    text_ingredients,
+)
 from training.data import load_pairs
 from training.fill import announced, fill, image_bytes, prompt_bytes
 from training.loop import train
@@ -146,3 +153,47 @@ def test_shards_fill_each_a_share_and_together_the_whole(
     assert done == [(27, 4), (27, 4), (26, 3)]  # 80 images and 11 prompts, dealt out one by one
     assert fill(recipe, shard=Shard(1, 3)) == (0, 0)
     assert fill(recipe) == (0, 0)
+
+
+CONTENT = {
+    "vae": {"posteriors"},
+    "text_encoder": {"prompts"},
+    "tokenizer": {"prompts"},
+    "unet": {"network"},
+    "scheduler": {"network"},
+}
+
+
+@pytest.mark.parametrize("part", CONTENT)
+def test_a_changed_part_of_the_backbone_is_another_entry_of_what_depends_on_it(
+    part: str, sd: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(sd, tmp_path / "model")
+    models = load_models(str(folder))
+
+    def ingredients() -> dict[str, dict]:
+        return {
+            "posteriors": image_ingredients(models, 16),
+            "prompts": text_ingredients(models),
+            "network": network_ingredients(models),
+        }
+
+    before = ingredients()
+    file = next(iter(sorted((folder / part).glob("*.json"))))
+    file.write_text(file.read_text() + "\n")
+    after = ingredients()
+    assert {name for name in after if after[name] != before[name]} == CONTENT[part]
+    assert image_ingredients(models, 32) != after["posteriors"]
+
+
+def test_errors_of_a_reference_with_another_alpha_are_not_read(
+    make_store: StoreFactory, recipe_for: MakeRecipe
+) -> None:
+    """An adapter to start from is the same tensors under any alpha, and another network."""
+    store = make_store(pairs=10)
+    ask = {"steps": 1, "draws": {"kind": "fixed", "count": 1}, "caches": {"disk": True}}
+    for alpha in (4, 8, 4):
+        lora = {"lora": {"rank": 4, "alpha": alpha}}
+        train(recipe_for(store, run=f"r{time.time_ns()}", backbone=lora, **ask))
+    folders = list(store.folder("caches", "reference").iterdir())
+    assert sorted(len(parts(folder)) for folder in folders) == [1, 1]

@@ -1,3 +1,6 @@
+import io
+import json
+import shutil
 import signal
 import struct
 import subprocess
@@ -10,19 +13,24 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from rich.console import Console
 
 from tests.factories import StoreFactory, png
-from toolkit.errors import OutvotedError, RecipeError, StoreError, TrainingError
+from toolkit.errors import BrokenLoss, OutvotedError, RecipeError, StoreError, TrainingError
 from toolkit.pairs import PAIRS
 from toolkit.parts import parts, write_part
 from toolkit.store import Store, connect, open_store
 from toolkit.store.query import add_trajectory, fetch
 from toolkit.store.runs import run_about
 from toolkit.store.verdicts import Entry, Journal, publish
+from training import loop
+from training.checkpoint import checkpoints
 from training.data import load_pairs, published
+from training.footprints import trainable
 from training.loop import train
 from training.recipe import Recipe
 from training.resume import read_log
+from training.step import Batch, Learner, Row
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -234,6 +242,69 @@ def test_a_loss_that_is_not_a_number_stops_the_run_with_its_rows_kept(
     with pytest.raises(TrainingError, match="The loss became"):
         train(wild)
     assert len(rows_of(store)) >= 20
+
+
+def test_weights_that_broke_after_a_sound_loss_take_no_checkpoints_place(
+    make_store: StoreFactory, recipe_for: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store()
+    real = loop.train_step
+
+    def breaks(learner: Learner, batches: Iterator[Batch], count: int, step: int) -> list[Row]:
+        rows = real(learner, batches, count, step)
+        if step == 5:
+            with torch.no_grad():
+                next(iter(trainable(learner.bare).values())).fill_(torch.inf)
+        return rows
+
+    monkeypatch.setattr(loop, "train_step", breaks)
+    with pytest.raises(BrokenLoss, match="Weights are no numbers any more after step 6"):
+        train(recipe_for(store, checkpoint_every=2))
+    assert list(checkpoints(store.run("r"))) == [2, 4]
+    losses = [row["loss"] for row in rows_of(store)]
+    assert len(losses) == 6 * 10
+    assert np.isfinite(losses).all()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to train on in fp16")
+def test_half_precision_of_gpus_is_refused_on_a_cpu(
+    make_store: StoreFactory, recipe_for: MakeRecipe
+) -> None:
+    store = make_store()
+    with pytest.raises(TrainingError, match="precision fp16 needs a GPU"):
+        train(recipe_for(store, precision="fp16"))
+    assert store.runs() == []
+
+
+def test_v_prediction_trains_towards_velocities(
+    make_store: StoreFactory, recipe_for: MakeRecipe, sd: Path, tmp_path: Path
+) -> None:
+    """The same network under another target: other errors, and ln 2 at the start all the same."""
+    store, folder = make_store(), shutil.copytree(sd, tmp_path / "v")
+    file = folder / "scheduler" / "scheduler_config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps({**config, "prediction_type": "v_prediction"}))
+    train(recipe_for(store, steps=2, run="v", backbone={"path": str(folder)}))
+    train(recipe_for(store, steps=2))
+    velocity, noise = rows_of(store, "v"), rows_of(store)
+    assert all(row["loss"] == pytest.approx(np.log(2), rel=1e-6) for row in velocity[:10])
+    for one, other in zip(velocity[:10], noise[:10], strict=True):
+        assert (one["pair_id"], one["timestep"]) == (other["pair_id"], other["timestep"])
+        assert one["err_ref_0"] != pytest.approx(other["err_ref_0"], rel=1e-3)
+
+
+def test_a_growing_error_on_the_chosen_images_is_told_once(
+    make_store: StoreFactory, recipe_for: MakeRecipe
+) -> None:
+    store, told = make_store(), Console(record=True, width=300, file=io.StringIO())
+    rate = {"learning_rate": 0.05}
+    train(recipe_for(store, steps=12, log_every=1, optimiser=rate), console=told)
+    growth = [entry["chosen_growth"] for entry in read_log(store.run("r"), "scalars.jsonl")]
+    first = next(step for step, value in enumerate(growth, 1) if value > 0.05)
+    text = told.export_text()
+    assert text.count("error on the CHOSEN images") == 1
+    assert f"Step {first}: the model's error on the CHOSEN images is" in text
+    assert "in memory, of 4 GB allowed, as pairs are first met" in text
 
 
 def test_figures_go_to_tensorboard_and_samples_to_the_run(

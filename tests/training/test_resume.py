@@ -1,4 +1,6 @@
 import json
+import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -146,6 +148,44 @@ def test_changed_pairs_are_refused_with_nothing_touched(
     with pytest.raises(TrainingError, match=r"its pairs .* changed since it began"):
         resume(store, "r", steps=8)
     assert table_of(store, "r") == before
+
+
+def test_another_noise_schedule_is_refused(
+    make_store: StoreFactory, recipe_for: MakeRecipe, sd: Path, tmp_path: Path
+) -> None:
+    store = make_store()
+    folder = shutil.copytree(sd, tmp_path / "model")
+    train(recipe_for(store, steps=2, backbone={"path": str(folder)}))
+    file = folder / "scheduler" / "scheduler_config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps({**config, "prediction_type": "v_prediction"}))
+    with pytest.raises(TrainingError, match=r"its backbone .* changed since it began"):
+        resume(store, "r", steps=4)
+
+
+def test_a_checkpoint_that_the_disk_refuses_is_a_sentence_and_the_run_goes_on_from_the_one_before(
+    make_store: StoreFactory, recipe_for: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store()
+    ask = {"steps": 6, "checkpoint_every": 2}
+    train(recipe_for(store, **ask, run="whole"))
+    real, limits = loop.train_step, resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def refuses(learner: object, batches: object, count: int, step: int) -> object:
+        if step == 2:  # the first checkpoint stands; a file may have 30 kB from here on
+            resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, limits[1]))
+        return real(learner, batches, count, step)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "train_step", refuses)
+    try:
+        with pytest.raises(TrainingError, match=r"checkpoint of step 4 could not be written .*MB"):
+            train(recipe_for(store, **ask))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    monkeypatch.undo()
+    assert list(checkpoints(store.run("r"))) == [2]
+    resume(store, "r")
+    assert_same_run(store, "whole", "r")
 
 
 def test_rows_of_a_part_are_split_at_the_step(make_store: StoreFactory) -> None:
