@@ -45,3 +45,10 @@ def accelerator_of(precision: str) -> Any:
             f"This process cannot train in {precision} ({' '.join(str(problem).split())}); begin "
             "in a process of its own, or set another precision."
         ) from problem
+
+
+def speaks() -> bool:
+    """Whether this process, of several that accelerate launched, is the one that tells a person."""
+    from accelerate import PartialState
+
+    return bool(PartialState().is_main_process)

@@ -131,7 +131,8 @@ def _say(found: "Analysis", console: Any) -> None:
 
 
 def detectors_table(found: "Analysis") -> "Table":
-    """Every detector that has a score, the best AUROC first, for a terminal."""
+    """Every detector that has a score, the best AUROC first, for a terminal of 80 columns: a long
+    name goes on in its row's second line, and no number is cut."""
     from rich import box
     from rich.table import Table
 
@@ -140,17 +141,19 @@ def detectors_table(found: "Analysis") -> "Table":
     table = Table(
         box=box.SIMPLE_HEAD,
         pad_edge=False,
+        padding=0,
         title_justify="left",
         title=f"{first.flipped:,} known flips among {first.pairs:,} pairs (base rate "
         f"{first.base_rate or 0:.1%}); 95% intervals, prompts resampled",
     )
-    table.add_column("detector", no_wrap=True)
-    headings = ("pairs", "AUROC", f"AUPRC (base {first.base_rate or 0:.2f})", "precision at count")
-    for heading in (*headings, "recall at 5% FPR"):
-        table.add_column(heading, justify="right")
+    table.add_column("detector", overflow="fold")
+    base = f"AUPRC\n(base {first.base_rate or 0:.2f})"
+    for heading in ("pairs", "AUROC", base, "precision\nat count", "recall at\n5% FPR"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in sorted(known, key=lambda row: -(row.auroc.value or 0.0)):
         cells = (row.auroc, row.auprc, row.precision_at_planted, row.recall_at_fpr05)
-        table.add_row(row.name, f"{row.pairs:,}", *(_cell(cell) for cell in cells))
+        told = [_cell(cell).replace(" (", "\n(") for cell in cells]
+        table.add_row(row.name.replace(".", ".\n"), f"{row.pairs:,}", *told)
     return table
 
 

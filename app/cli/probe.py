@@ -34,6 +34,7 @@ def probe(
     from toolkit.store.runs import run_about
 
     with needs("train"):
+        from training.precision import speaks
         from training.probing import probe_run
 
     opened = open_store(store)
@@ -53,4 +54,5 @@ def probe(
         seed=seed,
         console=Console(),
     )
-    typer.echo(f"{done} pairs measured under {draws} draws each")
+    if speaks():
+        typer.echo(f"{done} pairs measured under {draws} draws each")

@@ -20,6 +20,8 @@ def resume(
 
     with needs("train"):
         from training.loop import resume as go_on
+        from training.precision import speaks
 
     name = go_on(open_store(store), run, steps=steps, console=Console())
-    typer.echo(f"Run {name} is done; `outvoted analyze {store} --run {name}`")
+    if speaks():
+        typer.echo(f"Run {name} is done; `outvoted analyze {store} --run {name}`")

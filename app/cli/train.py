@@ -20,10 +20,12 @@ def train(
 
     with needs("train"):
         from training.loop import train as run_recipe
+        from training.precision import speaks
         from training.recipe import load_recipe
 
     settings = load_recipe(recipe, store=store, run=run, labels=labels, steps=steps, seed=seed)
     name = run_recipe(settings, console=Console())
-    typer.echo(
-        f"Run {name} is in {settings.store}; `outvoted analyze {settings.store} --run {name}`"
-    )
+    if speaks():
+        typer.echo(
+            f"Run {name} is in {settings.store}; `outvoted analyze {settings.store} --run {name}`"
+        )

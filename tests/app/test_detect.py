@@ -23,6 +23,7 @@ def test_every_detector_is_judged_with_intervals(make_store):
     for word in ("trajectory_ell", "cartography_confidence", "AUROC", "recall", "base rate 20.0%"):
         assert word in result.output
     assert "Flipped share by tenths of minority, lowest first" in result.output
+    assert "…" not in result.output  # 80 columns cut no number and no name
     assert re.search(r"0\.\d\d \(0\.\d\d-1?\.?0?\.?\d*\)", result.output)
     assert "a leak until shown otherwise" in result.output
     assert "Calibration of minority (isotonic" in result.output

@@ -66,7 +66,7 @@ def test_two_processes_train_on_the_pairs_and_scores_of_one_with_the_doubled_bat
     store = make_store(pairs=30, held_out=6)
     file = tmp_path / "two.yaml"
     file.write_text(recipe_for(store, **SHARED, run="two", batch_size=4).to_yaml())
-    launch("train", file)
+    assert launch("train", file).count("Run two is in") == 1
     train(recipe_for(store, **SHARED, run="one", batch_size=8))
     one, two = rows_of(store, "one"), rows_of(store, "two")
     assert len(list(store.run("two").glob("trajectory/rank-*"))) == 2
