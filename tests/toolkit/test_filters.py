@@ -1,13 +1,17 @@
 """Conditions mean what they say, refuse what does not fit, and null passes nothing."""
 
+from collections.abc import Iterable
 from datetime import datetime
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.toolkit.pickapic_source import SCHEMA as SOURCE
+from tests.toolkit.pickapic_source import source_row, write_source
 from toolkit.errors import InputError
 from toolkit.filters import (
     Comparison,
@@ -20,7 +24,14 @@ from toolkit.filters import (
     Null,
     parse,
 )
+from toolkit.ingest import ingest_pickapic, open_pickapic
+from toolkit.parts import write_part
+from toolkit.store import Store, connect, create_store
+from toolkit.store.columns import columns_of
+from toolkit.store.desk import make_queue
 from toolkit.store.filters import kinds_of, passing, to_sql
+from toolkit.store.listing import ids, make_view
+from toolkit.store.view import Range, View
 
 SCHEMA = pa.schema(
     [
@@ -189,3 +200,65 @@ def test_conditions_over_a_store_know_votes_source_columns_and_findings(make_sto
     assert (len(cats), len(votes), len(none)) == (4, 20, 0)
     with pytest.raises(InputError, match=r"no column 'minority' .*the run that has it with --run"):
         passing(store, [("--drop", "minority > 1")])
+
+
+RISKY = (0.6, float("nan"), 0.9)
+"""Parquet's statistics of these say: from .6 to .9, without nulls."""
+ASKED = {
+    "risk > 0.5": ["a prompt, number 0", "a prompt, number 2"],
+    "risk >= 0.95": [],
+    "not risk <= 0.6": ["a prompt, number 2"],
+    "risk != 0.6": ["a prompt, number 2"],
+    "risk is null": ["a prompt, number 1"],
+    "not risk is null and risk < 100": ["a prompt, number 0", "a prompt, number 2"],
+}
+
+
+def risky_source(folder, kind: pa.DataType, drop: tuple[str, ...]):
+    made = [source_row(4 * k, label_0=1.0, label_1=0.0, risk=risk) for k, risk in enumerate(RISKY)]
+    schema = SOURCE.append(pa.field("risk", kind))
+    return write_source(folder / "train.parquet", made, schema=schema, drop=drop)
+
+
+def prompts_passing(store: Store, texts: Iterable[str]) -> dict[str, list[str]]:
+    found = passing(store, [("--where", text) for text in texts])
+    with connect(store) as con:
+        known = dict(con.execute("SELECT pair_id, prompt FROM pairs").fetchall())
+    return {
+        text: sorted(known[pair_id] for pair_id in ids)
+        for text, ids in zip(texts, found, strict=True)
+    }
+
+
+@pytest.mark.parametrize("kind", [pa.float64(), pa.float32()])
+@pytest.mark.parametrize("drop", [(), ("jpg_0", "jpg_1")])
+def test_a_nan_of_the_source_comes_in_as_a_null_and_passes_nothing_else(tmp_path, kind, drop):
+    source = risky_source(tmp_path, kind, drop)
+    assert pq.read_table(source)["risk"].null_count == 0
+    store = create_store(tmp_path / "s")
+    assert ingest_pickapic(store, open_pickapic([source])).kept == 3
+    [part] = store.folder("pairs").glob("*.parquet")
+    assert pq.read_table(part)["src_risk"].null_count == 1
+    assert prompts_passing(store, ASKED) == ASKED
+
+
+def test_a_nan_that_an_earlier_version_left_in_a_part_passes_nothing_either(make_store):
+    store = make_store(pairs=3)
+    [part] = store.folder("pairs").glob("*.parquet")
+    held = pq.read_table(part)
+    prompts = pa.array([f"a prompt, number {k}" for k in range(3)])
+    held = held.set_column(held.schema.get_field_index("prompt"), "prompt", prompts)
+    part.unlink()
+    write_part(store.folder("pairs"), held.append_column("src_risk", pa.array(RISKY)))
+    assert prompts_passing(store, ASKED) == ASKED
+    with connect(store) as con:  # and on the desk: a range, and the order
+        make_queue(con, store)
+        columns = columns_of(con, store, "", "original")
+        for bounds, count in (((0.5, None), 2), ((0.95, None), 0), ((None, 100), 2)):
+            view = View(ranges=(Range("risk", *bounds),))
+            make_view(con, columns, view)
+            assert len(ids(con, view)) == count
+        view = View(order="risk")
+        make_view(con, columns, view)
+        risk = dict(con.execute("SELECT pair_id, src_risk FROM pairs").fetchall())
+        assert [risk[pair_id] for pair_id in ids(con, view)] == [0.9, 0.6, None]

@@ -179,8 +179,11 @@ def _pairs(source: str, batch: SourceColumns, keep: list[int], ids: list[str]) -
 def _joined(pairs: pa.Table, extra: pa.Table) -> pa.Table:
     """The pairs with the source's columns behind; a column that nobody filled is left out."""
     for name in extra.column_names:
-        if extra[name].null_count < extra.num_rows:
-            pairs = pairs.append_column(SOURCE_PREFIX + name, extra[name])
+        column = extra[name]
+        if pa.types.is_floating(column.type):  # a NaN is no value
+            column = pc.if_else(pc.is_nan(column), None, column)
+        if column.null_count < extra.num_rows:
+            pairs = pairs.append_column(SOURCE_PREFIX + name, column)
     return pairs
 
 

@@ -95,6 +95,8 @@ def _writer(folder: str, schema: pa.Schema) -> Callable[[Store, list[Row]], None
 
 
 def _column(values: list[Any], kind: pa.DataType | None) -> pa.Array:
+    # A NaN is no value.
+    values = [None if isinstance(value, float) and value != value else value for value in values]
     try:
         return pa.array(values, kind)
     except (pa.ArrowInvalid, pa.ArrowTypeError):  # a source that mixes types keeps its words

@@ -44,8 +44,28 @@ def connect(store: Store) -> Connection:
     if not is_local(store.root):
         con.register_filesystem(filesystem_of(store.root))
     for name, schema in _TABLES.items():
-        add_view(con, name, parts(store.folder(name)), schema)
+        files = parts(store.folder(name))
+        add_view(con, name, files, schema)
+        if name == "pairs":
+            _leave_out_nan(con, files)
     return con
+
+
+def _leave_out_nan(con: Connection, files: list[Path]) -> None:
+    """Make a NaN in a source's own number a null: no value, rather than the largest of all.
+
+    Ingest writes none; parts of earlier versions may hold some.
+    """
+    numbers = con.execute(
+        "SELECT column_name FROM duckdb_columns() WHERE table_name = 'pairs'"
+        " AND data_type IN ('FLOAT', 'DOUBLE') AND starts_with(column_name, ?)",
+        [records.SOURCE_PREFIX],
+    ).fetchall()
+    if numbers:
+        known = ", ".join(f"{no_nan(quoted(name))} AS {quoted(name)}" for (name,) in numbers)
+        con.execute(
+            f"CREATE OR REPLACE VIEW pairs AS SELECT * REPLACE ({known}) FROM {parquet(files)}"
+        )
 
 
 def add_view(con: Connection, name: str, files: list[Path], schema: pa.Schema) -> None:
@@ -111,6 +131,15 @@ def read_pairs(store: Store, columns: list[str]) -> pa.Table:
     names = ", ".join(quoted(name) for name in columns)
     with connect(store) as con:
         return fetch(con, f"SELECT {names} FROM pairs")
+
+
+def no_nan(value: str) -> str:
+    """The SQL of a number with null for NaN, over Parquet too.
+
+    A bare isnan() is decided there by a part's smallest and largest values, which leave NaN out;
+    they do not reach into a list.
+    """
+    return f"CASE WHEN NOT isnan([{value}][1]) THEN {value} END"
 
 
 def quoted(name: str) -> str:
