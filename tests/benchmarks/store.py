@@ -101,21 +101,47 @@ def _load_dataset(work: Path, name: str) -> Seconds:
 
 
 def browse(work: Path) -> Seconds:
-    """2,000,000 findings: a condition with its histogram, then pages by key; best of five."""
-    from toolkit.store import connect, open_store
-    from toolkit.store.browse import end_of, filtered_histogram, page
+    """2,000,000 findings, by the calls that the desk makes; the best of five each.
+
+    A condition and a range: the view's pairs numbered, counted, and u's histogram over them. A
+    range that moves: the same where the condition was asked before. Then pages by key.
+    """
+    from toolkit.store import connect, listing, open_store
+    from toolkit.store.columns import columns_of
     from toolkit.store.desk import make_queue
+    from toolkit.store.histograms import spread, spread_of
+    from toolkit.store.view import View
 
     store = open_store(work / "browsed")
     with connect(store) as con:
         start = time.perf_counter()
         assert make_queue(con, store, "r") == FINDINGS
+        columns = columns_of(con, store, "r", "original")
+        whole = spread(con, columns, "minority", 40)
         opened = time.perf_counter() - start
-        where = "minority > 0.3 and confidence < 0.9 and visits >= 2"
-        first = _best(lambda: filtered_histogram(con, where))
-        key = end_of(page(con, where))
-        following = _best(lambda: page(con, where, after=key))
-    return {"open the queue": opened, "filter and histogram": first, "next page": following}
+        view = View(where="confidence < 0.9 and visits >= 2").with_range("minority", 0.3, None)
+        ends = iter(np.arange(0.31, 0.99, 0.01).tolist())
+
+        def shown(one: View) -> int:
+            listing.make_view(con, columns, one)
+            spread_of(con, columns, one, "minority", whole)
+            return listing.count(con, one)
+
+        def filtered() -> int:
+            listing.drop_view(con, view)
+            listing.drop_pool(con, columns, view)
+            return shown(view)
+
+        first = _best(filtered)
+        moved = _best(lambda: shown(view.with_range("minority", next(ends), None)))
+        half = listing.count(con, view) // 2
+        following = _best(lambda: listing.rows_of_page(con, view, half, 50))
+    return {
+        "open the queue": opened,
+        "filter and histogram": first,
+        "a range moved": moved,
+        "next page": following,
+    }
 
 
 def pandas_browse(work: Path) -> Seconds:
@@ -135,7 +161,12 @@ def pandas_browse(work: Path) -> Seconds:
 
 
 def look(work: Path) -> Seconds:
-    """One pair with its two pictures and its trajectory of 2,000,000 rows; median of 40 pairs."""
+    """One pair with its two thumbnails and its trajectory of 2,000,000 rows; median of 40 pairs.
+
+    As the desk makes them: pictures decoded, and encoded at their size where they are larger.
+    """
+    from app.desk.pictures import shrunk
+    from toolkit.images import THUMBNAIL_SIDE
     from toolkit.store import connect, open_store
     from toolkit.store.desk import card, ell_by_visit, make_queue
     from toolkit.store.images import ImageReader
@@ -146,15 +177,36 @@ def look(work: Path) -> Seconds:
     times = []
     with connect(store) as con:
         make_queue(con, store, "r")
-        reader = ImageReader(store)
+        small, whole = ImageReader(store, "thumbnails"), ImageReader(store)
         for row in np.random.default_rng(0).integers(0, len(names), 40).tolist():
             start = time.perf_counter()
             found = card(con, names[row])
             assert found is not None
             for slot in (0, 1):
-                reader.read(found[f"image_{slot}"])
+                name = found[f"image_{slot}"]
+                shrunk((small if name in small else whole).read(name), THUMBNAIL_SIDE)
             assert ell_by_visit(con, names[row], 1.0)
             times.append(time.perf_counter() - start)
+    return {"": float(np.median(times))}
+
+
+def pair_page(work: Path) -> Seconds:
+    """What the run's findings say of one pair, with its rank among 2,000,000; median of 20."""
+    from toolkit.store import open_store
+    from toolkit.store.one_pair import findings_on
+
+    store = open_store(work / "browsed")
+    times = []
+    for number in np.random.default_rng(0).integers(0, FINDINGS, 20).tolist():
+        start = time.perf_counter()
+        found = findings_on(store, "r", f"p{number:011d}")
+        times.append(time.perf_counter() - start)
+        assert [value.column for value in found] == [
+            "visits",
+            "confidence",
+            "stability",
+            "minority",
+        ]
     return {"": float(np.median(times))}
 
 
@@ -192,7 +244,8 @@ STEPS: dict[str, tuple[str, Callable[[Path], Seconds], str]] = {
     "datasets_pictures": ("- datasets: load_dataset, nothing decoded", datasets_pictures, ""),
     "browse": ("2,000,000 findings", browse, "filter .3 s, page .05 s"),
     "pandas_browse": ("- pandas, a frame in memory", pandas_browse, ""),
-    "look": ("one pair, two pictures, trajectory", look, ".05 s"),
+    "look": ("one pair, two thumbnails, trajectory", look, ".05 s"),
+    "pair_page": ("a pair's findings, ranked among 2,000,000", pair_page, ""),
     "export_million": ("1,000,000 rows out, no images", export_million, "30 s"),
     "pandas_export": ("- pandas: read, hash users, write", pandas_export, ""),
 }

@@ -184,6 +184,30 @@ def test_a_histogram_counts_every_pair_and_a_views_pairs_in_the_same_bins(
     assert spread_of(listed.con, listed.columns, bounded, "minority", whole) == shown
 
 
+def test_equal_scores_come_by_id_and_unknown_ones_last_page_by_page(
+    make_store: StoreFactory,
+) -> None:
+    store = make_store(pairs=12)
+    ids = sorted(read_pairs(store, ["pair_id"])[0].to_pylist())
+    start_run(store, "r", {"models": ["policy"], "labels": "original"}, "")
+    u = [0.25, 0.5, float("nan"), None, 0.5, 0.25, 0.5, 0.25, 0.5, 0.25, 0.5, 0.25]
+    half = np.full(12, 0.5)
+    scores = {"visits": np.arange(12, dtype=np.int32), "confidence": half, "stability": half}
+    write_findings(store, "r", "minority", pa.table({"pair_id": ids, **scores, "minority": u}), {})
+    with connect(store) as con:
+        make_queue(con, store, "r")
+        columns = columns_of(con, store, "r", "original")
+        listing.make_view(con, columns, View())
+        seen: list[str] = []
+        at = 0
+        while rows := listing.rows_of_page(con, View(), at, 5):
+            seen += [pair for _, pair in rows]
+            at = rows[-1][0]
+        bins = spread(con, columns, "minority", 2)
+    assert [ids.index(pair) for pair in seen] == [1, 4, 6, 8, 10, 0, 5, 7, 9, 11, 2, 3]
+    assert (bins.counts, bins.unknown) == ((0, 10), 2)
+
+
 def test_a_column_without_values_has_empty_bins(make_store: StoreFactory) -> None:
     store = make_store(pairs=8)
     with connect(store) as con:
