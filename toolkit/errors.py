@@ -17,6 +17,10 @@ class StoreError(OutvotedError):
     """The store is missing, of another version, damaged, or already there."""
 
 
+class Unreachable(OutvotedError):
+    """An object store did not answer, or not to the end. What was written before is whole."""
+
+
 class RecipeError(OutvotedError):
     """A recipe holds unknown keys, wrong types or values that contradict each other."""
 

@@ -8,11 +8,12 @@ own client; other schemes are those of the fsspec packages that are installed.
 
 import os
 import re
-from functools import cache
+from collections.abc import Callable
+from functools import cache, wraps
 from pathlib import Path
 from typing import IO, Any, TypeAlias, cast
 
-from toolkit.errors import InputError
+from toolkit.errors import InputError, Unreachable
 
 Readable: TypeAlias = "Path | IO[bytes]"
 """What pyarrow reads a file through."""
@@ -88,6 +89,49 @@ def _key(path: Path) -> str:
     return str(cast(Any, path).path)
 
 
+def _told(act: Callable[..., Any], path: str) -> Callable[..., Any]:
+    """The same call, whose failures name themselves.
+
+    Where the file is absent the client says so by a FileNotFoundError, and a disk's errors have a
+    number; what has none is a server that did not answer, or not to the end.
+    """
+
+    @wraps(act)
+    def call(*given: Any, **options: Any) -> Any:
+        try:
+            return act(*given, **options)
+        except OSError as problem:
+            if problem.errno is not None:
+                raise
+            where = path.removeprefix("s3://")
+            raise Unreachable(
+                f"s3://{where} cannot be reached ({_clause(problem)}); what was written before is "
+                "whole, and nothing is there by halves. See that the server answers, that the "
+                "address, the keys and the region are right (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, "
+                "AWS_DEFAULT_REGION), then type the same command again."
+            ) from problem
+
+    return call
+
+
+def _clause(problem: OSError) -> str:
+    """What the client says went wrong, without the many words before and behind it."""
+    text = why(problem)
+    found = re.search(r"AWS Error \w+ during \w+ operation(?:: (?:curlCode: \d+, )?[^;]*)?", text)
+    return found.group() if found else text
+
+
+class _Stream:
+    """A client's open file, whose every call is told as above."""
+
+    def __init__(self, stream: Any, path: str) -> None:
+        self._stream, self._path = stream, path
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._stream, name)
+        return _told(found, self._path) if callable(found) else found
+
+
 @cache
 def _register_s3() -> None:
     """Let fsspec, and so everything here, reach s3:// through pyarrow's client.
@@ -111,4 +155,32 @@ def _register_s3() -> None:
             endpoint = next((os.environ[name] for name in named if os.environ.get(name)), None)
             super().__init__(fs=S3FileSystem(endpoint_override=endpoint), **options)
 
+        def exists(self, path: str, **_: Any) -> bool:
+            return self._kind(path) is not None
+
+        def isfile(self, path: str) -> bool:
+            return self._kind(path) == "file"
+
+        def _kind(self, path: str) -> str | None:
+            # fsspec's own take a server that does not answer for a file that is not there.
+            try:
+                return str(self.info(path)["type"])
+            except FileNotFoundError:
+                return None
+
+        def _open(self, path: str, *given: Any, **options: Any) -> Any:
+            opened = _told(super()._open, path)(path, *given, **options)
+            opened.stream = _Stream(opened.stream, path)
+            return opened
+
+    def told(name: str) -> Callable[..., Any]:
+        inherited = getattr(ArrowFSWrapper, name)
+
+        def method(self: Any, path: str, *given: Any, **options: Any) -> Any:
+            return _told(inherited, path)(self, path, *given, **options)
+
+        return wraps(inherited)(method)
+
+    for name in ("info", "ls", "cp_file", "mv", "rm_file", "rm", "makedirs", "modified"):
+        setattr(S3, name, told(name))
     fsspec.register_implementation("s3", S3, clobber=True)

@@ -165,7 +165,11 @@ def store_of(recipe: Recipe) -> Store:
     """The recipe's store. RecipeError where it names none, InputError where it is not local."""
     if recipe.store is None:
         raise RecipeError("The recipe names no store; add `store: PATH`, or pass --store PATH.")
-    store = open_store(recipe.store)
+    return on_disk(open_store(recipe.store))
+
+
+def on_disk(store: Store) -> Store:
+    """The store, if a run can live in it. InputError where it is not local."""
     must_be_local(store.root, "training, with its checkpoints and caches, needs")
     return store
 

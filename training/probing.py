@@ -21,7 +21,7 @@ from training.batches import Source
 from training.build import about_models, build_learner
 from training.cache import Encoded, network_ingredients
 from training.checkpoint import checkpoints, restore_models
-from training.data import Pairs, load_pairs
+from training.data import Pairs, load_pairs, on_disk
 from training.footprints import tensors_hash
 from training.models import Models, load_models
 from training.precision import accelerator_of
@@ -53,7 +53,7 @@ def probe_run(
     """
     from accelerate.utils import set_seed
 
-    recipe = load_recipe(store.run(run) / "recipe.yaml", store=str(store.root), run=run)
+    recipe = load_recipe(on_disk(store).run(run) / "recipe.yaml", store=str(store.root), run=run)
     step, folder = _checkpoint(store, run, step)
     accelerator = accelerator_of(recipe.precision)
     set_seed(recipe.seed)  # the adapters' start, which is the reference

@@ -16,13 +16,17 @@ from toolkit.parts import parts, write_whole
 from toolkit.store import Store
 from toolkit.store.runs import run_about
 from training.checkpoint import newest_state
+from training.data import on_disk
 from training.monitor import forget_after
 from training.recipe import Recipe, load_recipe
 
 
 def recipe_of(store: Store, run: str, steps: int | None) -> Recipe:
-    """The recipe that began a run. TrainingError where there is nothing left to do."""
-    about = run_about(store, run)
+    """The recipe that began a run.
+
+    TrainingError where there is nothing left to do, InputError where the store is not local.
+    """
+    about = run_about(on_disk(store), run)
     recipe = load_recipe(store.run(run) / "recipe.yaml", store=str(store.root), run=run)
     recipe = recipe.model_copy(update={"steps": steps or recipe.steps})
     done = about.get("steps", 0) if about.get("finished") else 0

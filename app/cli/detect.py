@@ -81,10 +81,11 @@ def _plant_and_train(
     from toolkit.store.runs import run_about
 
     with needs("train"):
+        from training.data import on_disk
         from training.loop import train
         from training.recipe import load_recipe
     name = run or f"selfcheck-{rate:g}-{seed}"
-    settings = load_recipe(recipe, store=str(store.root), run=name)
+    settings = load_recipe(recipe, store=str(on_disk(store).root), run=name)
     flipped, labelled = plant_in_store(store, rate=rate, seed=seed, name=name, base=settings.labels)
     if name in store.runs():
         if run_about(store, name).get("labels") != name or not run_about(store, name).get(

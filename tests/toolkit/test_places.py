@@ -4,14 +4,21 @@ Twice each: in fsspec's own object store in memory, and (`make test-s3`) in a lo
 """
 
 import json
+import os
+import re
+import shutil
+import subprocess
+import sys
 import uuid
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+import training
+from app.cli.main import main
 from tests.factories import StoreFactory
-from tests.toolkit.objects import KEYS, s3_server
+from tests.toolkit.objects import KEYS, Line, free_port, s3_server
 from tests.toolkit.pickapic_source import source_row, write_source
 from toolkit.errors import InputError, StoreError
 from toolkit.export import FORMATS, Policy, export_set
@@ -23,23 +30,30 @@ from toolkit.store.images import ImageReader
 from toolkit.store.labels import label_sets
 from toolkit.store.locks import adding
 from toolkit.store.query import effective_labels
-from toolkit.store.runs import read_findings, write_findings
+from toolkit.store.runs import read_findings, start_run, write_findings
 from toolkit.store.trajectories import read_trajectory, trajectory_parts
 from toolkit.store.verdicts import Entry, Journal, publish, resolve
 
 
 @pytest.fixture(scope="session")
-def s3(tmp_path_factory):
-    """A bucket on a local server; the address and keys are in the environment."""
+def line(tmp_path_factory):
+    """The line to a bucket on a local server; its address and the keys are in the environment."""
     patch = pytest.MonkeyPatch()
     with s3_server(tmp_path_factory.mktemp("s3") / "moto.log") as address:
-        for name, value in {**KEYS, "AWS_ENDPOINT_URL": address}.items():
+        line = Line(int(address.rsplit(":", 1)[1]))
+        for name, value in {**KEYS, "AWS_ENDPOINT_URL": line.address}.items():
             patch.setenv(name, value)
         from pyarrow.fs import S3FileSystem
 
         S3FileSystem(endpoint_override=address, allow_bucket_creation=True).create_dir("outvoted")
-        yield "s3://outvoted"
+        yield line
     patch.undo()
+
+
+@pytest.fixture
+def s3(line):
+    line.whole()
+    return "s3://outvoted"
 
 
 @pytest.fixture(params=["memory", pytest.param("s3", marks=pytest.mark.s3)])
@@ -170,3 +184,119 @@ def test_what_must_be_local_says_so_and_what_to_do(far, tmp_path):
     with pytest.raises(InputError, match="training, with its checkpoints and caches, needs one"):
         must_be_local(store.root, "training, with its checkpoints and caches, needs")
     assert must_be_local(tmp_path, "training needs") == tmp_path
+
+
+LOST = r"outvoted: s3://outvoted/\S+ cannot be reached \(AWS Error NETWORK_CONNECTION during \w+ .*"
+
+
+def typed(monkeypatch, capsys, *words: object) -> tuple[int, str, str]:
+    """What `outvoted WORDS` ends with and says, on stdout and on stderr."""
+    monkeypatch.setattr(sys, "argv", ["outvoted", *map(str, words)])
+    status: int | str | None = 0
+    try:
+        main()
+    except SystemExit as ended:
+        status = ended.code
+    said = capsys.readouterr()
+    return int(status or 0), said.out, said.err
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_line_that_is_cut_while_a_store_is_read_is_one_sentence_and_no_answer(
+    s3, line, tmp_path, monkeypatch, capsys, share
+):
+    source = write_source(tmp_path / "train.parquet", [source_row(k) for k in range(6)])
+    url = f"{s3}/{uuid.uuid4().hex}"
+    ingest_pickapic(create_store(url), open_pickapic([source]))
+    for words in (("check", url), ("export", url, "--out", tmp_path / "out")):
+        line.whole()
+        assert typed(monkeypatch, capsys, *words)[0] == 0
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        line.cut_after(int(line.carried * share))
+        status, _, err = typed(monkeypatch, capsys, *words)
+        assert status == 1
+        assert re.fullmatch(LOST, err.strip())
+        assert err.strip().endswith("type the same command again.")
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("share", [0.2, 0.6, 0.95])
+def test_an_ingest_whose_line_is_cut_leaves_whole_parts_and_is_completed_by_the_next(
+    s3, line, tmp_path, monkeypatch, capsys, share
+):
+    source = write_source(tmp_path / "train.parquet", [source_row(k) for k in range(40)])
+    line.whole()
+    whole = f"{s3}/{uuid.uuid4().hex}"
+    assert typed(monkeypatch, capsys, "ingest", "pickapic", source, "--store", whole)[0] == 0
+    line.cut_after(int(line.carried * share))
+    url = f"{s3}/{uuid.uuid4().hex}"
+    words = ("ingest", "pickapic", source, "--store", url)
+    status, _, err = typed(monkeypatch, capsys, *words)
+    assert (status, re.fullmatch(LOST, err.strip()) is not None) == (1, True)
+    line.whole()
+    for marker in (place(url) / ".ingest").glob("turn-*.json"):  # as the next one's sentence says
+        marker.unlink()
+    assert typed(monkeypatch, capsys, *words)[0] == 0
+    report = check_store(open_store(url))
+    assert (report.faults, report.counts["pairs"]) == ((), 40)
+    assert report.counts == check_store(open_store(whole)).counts
+
+
+@pytest.mark.s3
+def test_images_that_cannot_be_had_for_a_cut_line_are_not_called_broken(
+    s3, line, tmp_path, monkeypatch, capsys
+):
+    source = write_source(tmp_path / "train.parquet", [source_row(k) for k in range(6)])
+    there = f"{s3}/{uuid.uuid4().hex}/train.parquet"
+    place(there).write_bytes(source.read_bytes())
+    words = ("ingest", "pickapic", there, "--store")
+    line.whole()
+    assert typed(monkeypatch, capsys, *words, tmp_path / "whole")[0] == 0
+    line.cut_after(line.carried - 1)
+    status, _, err = typed(monkeypatch, capsys, *words, tmp_path / "s")
+    assert (status, re.fullmatch(LOST, err.strip()) is not None) == (1, True)
+    assert check_store(open_store(tmp_path / "s")).counts["quarantine"] == 0
+    line.whole()
+    assert typed(monkeypatch, capsys, *words, tmp_path / "s")[0] == 0
+    assert check_store(open_store(tmp_path / "s")).counts["pairs"] == 6
+
+
+def test_a_server_that_is_not_there_is_one_sentence_without_a_traceback():
+    command = Path(sys.executable).with_name("outvoted")
+    nobody = {**KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}"}
+    done = subprocess.run(
+        [command, "check", "s3://outvoted/s"], env=os.environ | nobody, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(LOST, done.stderr.strip())
+
+
+RECIPE = Path(training.__file__).parent / "recipes" / "miniworld.yaml"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("train", RECIPE, "--store", "STORE"),
+        ("plan", RECIPE, "--store", "STORE"),
+        ("cache", RECIPE, "--store", "STORE"),
+        ("resume", "STORE", "--run", "r"),
+        ("probe", "STORE", "--run", "r"),
+        ("detect", "STORE", "--recipe", RECIPE),
+    ],
+    ids=lambda words: words[0],
+)
+def test_training_on_a_store_that_lies_elsewhere_is_refused_in_one_sentence(
+    monkeypatch, capsys, words
+):
+    store = StoreFactory(place(f"memory://outvoted/{uuid.uuid4().hex}"))(pairs=4)
+    start_run(store, "r", {"models": ["policy"], "labels": "original"}, RECIPE.read_text())
+    named = [store.root if word == "STORE" else word for word in words]
+    status, out, err = typed(monkeypatch, capsys, *named)
+    assert (status, out) == (1, "")
+    assert err.startswith(f"outvoted: {store.root} is no folder of this machine, and training")
+    assert err.strip().endswith("copy the store here first, and name the copy.")
+    assert (store.runs(), label_sets(store)) == (["r"], ["original"])

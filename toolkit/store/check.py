@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from toolkit.errors import Unreachable
 from toolkit.parts import move, parts
 from toolkit.places import readable
 from toolkit.store.check_keys import journal, keys, overlays, references
@@ -89,6 +90,8 @@ def _notes(store: Store) -> Iterator[str]:
                 "SELECT count(*) AS n FROM pairs WHERE image_0 NOT IN (SELECT image_id FROM images)"
                 " OR image_1 NOT IN (SELECT image_id FROM images)",
             )["n"][0].as_py()
+    except Unreachable:
+        raise
     except Exception:  # an unreadable part was named already
         return
     if bare:

@@ -4,14 +4,16 @@ A DuckDB file opened for writing shuts every other process out, so there is none
 Parquet parts are made afresh on `connect`, and a part that appears later is seen by the next one.
 """
 
+import re
 from pathlib import Path
-from typing import TypeAlias
+from types import TracebackType
+from typing import Any, TypeAlias, cast
 
 import duckdb
 import pyarrow as pa
 
 from toolkit import pairs as records
-from toolkit.errors import StoreError
+from toolkit.errors import StoreError, Unreachable
 from toolkit.parts import parts
 from toolkit.places import filesystem_of, is_local
 from toolkit.store.labels import ORIGINAL, label_set_path
@@ -43,12 +45,50 @@ def connect(store: Store) -> Connection:
     con.execute("SET TimeZone = 'UTC'")
     if not is_local(store.root):
         con.register_filesystem(filesystem_of(store.root))
+        con = cast(Connection, _Far(con))
     for name, schema in _TABLES.items():
         files = parts(store.folder(name))
         add_view(con, name, files, schema)
         if name == "pairs":
             _leave_out_nan(con, files)
     return con
+
+
+class _Far:
+    """A connection, or a query of it, over an object store.
+
+    DuckDB wraps what its readers raise into an error of its own; a lost connection comes back out
+    of it as what it was.
+    """
+
+    def __init__(self, held: Any) -> None:
+        self._held = held
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._held, name)
+
+        def call(*given: Any, **options: Any) -> Any:
+            try:
+                made = found(*given, **options)
+            except duckdb.Error as problem:
+                if lost := re.search(rf"{Unreachable.__name__}: (.+)", str(problem)):
+                    raise Unreachable(lost.group(1)) from problem
+                raise
+            further = isinstance(made, duckdb.DuckDBPyConnection | duckdb.DuckDBPyRelation)
+            return _Far(made) if further else made
+
+        return call if callable(found) else found
+
+    def __enter__(self) -> "_Far":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        self._held.close()
 
 
 def _leave_out_nan(con: Connection, files: list[Path]) -> None:
