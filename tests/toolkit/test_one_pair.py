@@ -90,6 +90,21 @@ def test_ranks_leave_out_what_is_not_known(make_store: StoreFactory) -> None:
     assert findings_on(store, "r", "nobody") == []
 
 
+def test_a_pair_is_found_in_findings_of_any_order_and_left_out_where_it_is_absent(
+    make_store: StoreFactory,
+) -> None:
+    store = make_store(pairs=6, run=True)
+    with connect(store) as con:
+        ids = [row[0] for row in con.execute("SELECT pair_id FROM pairs ORDER BY 1").fetchall()]
+    score = np.arange(6, dtype=np.float32)
+    write_findings(store, "r", "a", pa.table({"pair_id": ids, "score": score}), {})
+    write_findings(store, "r", "b", pa.table({"pair_id": ids[::-1], "score": score}), {})
+    write_findings(store, "r", "c", pa.table({"pair_id": ids[:4], "score": score[:4]}), {})
+    write_findings(store, "r", "d", pa.table({"pair_id": ids, "score": score}), {})
+    told = [(one.finding, one.value, one.lower) for one in findings_on(store, "r", ids[5])]
+    assert told == [("a", 5.0, 5 / 6), ("b", 0.0, 0.0), ("d", 5.0, 5 / 6)]
+
+
 def test_findings_that_are_not_by_pair_are_passed_over(make_store: StoreFactory) -> None:
     store = make_store(pairs=5, run=True)
     write_findings(store, "r", "annotators", pa.table({"annotator": ["a"]}), {})

@@ -7,14 +7,16 @@ a column of ids. Functions that take a connection take one of `toolkit.store.con
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from toolkit.parts import parts
 from toolkit.places import readable
 from toolkit.store.labels import label_set_path, label_sets
 from toolkit.store.layout import Store
-from toolkit.store.query import Connection, connect, fetch, parquet, quoted
+from toolkit.store.query import Connection, connect, fetch, parquet
 from toolkit.store.runs import findings
 from toolkit.store.scores import scorers_in
 
@@ -113,35 +115,53 @@ def scores_on(store: Store, pair: dict[str, Any]) -> list[Scores]:
 
 
 def findings_on(store: Store, run: str, pair_id: str) -> list[Value]:
-    """What every finding of a run says about the pair, in the order of findings and columns."""
+    """What every finding of a run says about the pair, in the order of findings and columns.
+
+    Of each only the pair's own row group is read whole, and of the rest the columns that rank it.
+    """
     found: list[Value] = []
-    with connect(store) as con:
-        for name in findings(store, run):
-            table = pq.read_table(readable(store.findings(run) / f"{name}.parquet"))
-            if "pair_id" in table.column_names:
-                # Not through DuckDB's own reader, which judges isnan() by a part's extremes.
-                con.register("finding", table)
-                found += _values(con, run, name, "finding", table.schema, pair_id)
+    row: int | None = None
+    for name in findings(store, run):
+        with pq.ParquetFile(readable(store.findings(run) / f"{name}.parquet")) as file:
+            if "pair_id" in file.schema_arrow.names:
+                row, said = _row_of(file, pair_id, row)
+                found += _values(file, run, name, said)
     return found
 
 
-def _values(
-    con: Connection, run: str, name: str, table: str, schema: pa.Schema, pair_id: str
-) -> list[Value]:
-    rows = fetch(con, f"SELECT * FROM {table} WHERE pair_id = ? LIMIT 1", pair_id).to_pylist()
-    if not rows:
+def _row_of(
+    file: pq.ParquetFile, pair_id: str, guess: int | None
+) -> tuple[int | None, dict[str, Any] | None]:
+    """The pair's row and what it says; the guess and None where the finding leaves the pair out.
+
+    analyze writes the same pairs in the same order, so the last finding's row is the first guess.
+    """
+    if guess is not None and (said := _row_at(file, guess)) and said["pair_id"] == pair_id:
+        return guess, said
+    place = pc.index(file.read(columns=["pair_id"])[0], pa.scalar(pair_id, pa.string())).as_py()
+    return (guess, None) if place < 0 else (place, _row_at(file, place))
+
+
+def _row_at(file: pq.ParquetFile, row: int) -> dict[str, Any] | None:
+    for group in range(file.num_row_groups):
+        size = file.metadata.row_group(group).num_rows
+        if row < size:
+            return dict(file.read_row_group(group).slice(row, 1).to_pylist()[0])
+        row -= size
+    return None
+
+
+def _values(file: pq.ParquetFile, run: str, name: str, said: dict[str, Any] | None) -> list[Value]:
+    if said is None:
         return []
-    row = {column: value for column, value in rows[0].items() if column != "pair_id"}
+    row = {column: value for column, value in said.items() if column != "pair_id"}
+    schema = file.schema_arrow
     ranked = [column for column in row if _is_score(schema, column) and _known(row[column])]
     lower: dict[str, float] = {}
-    if ranked:
-        shares = ", ".join(
-            f"count(*) FILTER ({quoted(c)} < {row[c]!r} AND NOT isnan({quoted(c)}::DOUBLE)) /"
-            f" count(*) FILTER (NOT isnan({quoted(c)}::DOUBLE))"
-            for c in ranked
-        )
-        values = con.execute(f"SELECT {shares} FROM {table}").fetchall()[0]
-        lower = dict(zip(ranked, map(float, values), strict=True))
+    for column, values in zip(ranked, file.read(columns=ranked).columns, strict=True):
+        scores = values.to_numpy()  # null as NaN, which is neither smaller nor known
+        known = len(scores) - int(np.isnan(scores).sum())
+        lower[column] = int((scores < row[column]).sum()) / known
     return [
         Value(run, name, column, value if _known(value) else None, lower.get(column))
         for column, value in row.items()
