@@ -1,6 +1,7 @@
 """Problems and next steps: a sentence, and what to type."""
 
 import shlex
+import string
 from pathlib import Path
 
 import streamlit as st
@@ -26,8 +27,13 @@ def plain(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """Markdown that shows `text` as it is."""
-    return "".join(f"\\{sign}" if sign in "\\*_{}[]()#+-.!|$<>~:" else sign for sign in text)
+    """Markdown that shows `text` as it is, on one line: a break in it becomes a space.
+
+    Every ASCII sign that Markdown could read as its own stands behind a backslash; of these & is
+    what an entity begins with, and = what makes the line above it a heading.
+    """
+    line = " ".join(text.splitlines())
+    return "".join(f"\\{sign}" if sign in string.punctuation else sign for sign in line)
 
 
 def steps(done: list[tuple[str, bool]]) -> None:

@@ -149,12 +149,12 @@ def _edges(view: View, drawn: Map, axes: tuple[str, str]) -> None:
         for place, (name, bins) in zip(
             st.columns(2), zip(axes, (drawn.x, drawn.y), strict=True), strict=True
         ):
-            one = view.range_of(name)
+            one, said = view.range_of(name), notice.escaped(name)
             low, high = place.columns(2)
             given = [
-                low.number_input(f"{name} from", value=one.lowest, format="%.6g",
+                low.number_input(f"{said} from", value=one.lowest, format="%.6g",
                                  placeholder=f"{bins.lowest:.4g}", key=f"map-low-{name}-{made}"),
-                high.number_input(f"{name} below", value=one.highest, format="%.6g",
+                high.number_input(f"{said} below", value=one.highest, format="%.6g",
                                   placeholder=f"{bins.highest:.4g}", key=f"map-high-{name}-{made}"),
             ]  # fmt: skip
             found[name] = (given[0], given[1])
