@@ -168,7 +168,8 @@ def look(work: Path) -> Seconds:
     from app.desk.pictures import shrunk
     from toolkit.images import THUMBNAIL_SIDE
     from toolkit.store import connect, open_store
-    from toolkit.store.desk import card, ell_by_visit, make_queue
+    from toolkit.store.curves import ell_by_visit
+    from toolkit.store.desk import card, make_queue
     from toolkit.store.images import ImageReader
     from toolkit.store.query import read_pairs
 
@@ -185,7 +186,7 @@ def look(work: Path) -> Seconds:
             for slot in (0, 1):
                 name = found[f"image_{slot}"]
                 shrunk((small if name in small else whole).read(name), THUMBNAIL_SIDE)
-            assert ell_by_visit(con, names[row], 1.0)
+            assert ell_by_visit(con, found["nth"], 1.0)
             times.append(time.perf_counter() - start)
     return {"": float(np.median(times))}
 
