@@ -33,14 +33,22 @@ def figure(scores: pa.Table, name: str) -> Scores:
 
 
 def markdown(
-    title: str, question: str, runs: Sequence[Run], reward: Scores, accuracy: Scores, first: str
+    title: str,
+    question: str,
+    runs: Sequence[Run],
+    reward: Scores,
+    accuracy: Scores,
+    first: str,
+    *,
+    about: Sequence[str] = (),
 ) -> str:
     """The whole page of a table: samples, held-out accuracy over training, speed.
 
-    Intervals are over prompts (95 %, bootstrap), seeds of a method pooled.
+    Intervals are over prompts (95 %, bootstrap), seeds of a method pooled. `about`: paragraphs on
+    how the cells were made.
     """
     rates = list(dict.fromkeys(run.rate for run in runs))
-    parts = [f"# {title}", question, *_preface(runs, first)]
+    parts = [f"# {title}", question, *about, *_preface(runs, first)]
     for rate in rates:
         here = [run for run in runs if run.rate == rate]
         parts += [f"## {rate:.0%} of the labels flipped", _samples(here, reward, accuracy, first)]

@@ -146,8 +146,29 @@ def write_page(name: str, table: "Table", out: Path) -> Path:
         figure(scores, "reward"),
         figure(scores, "accuracy"),
         FIRST,
+        about=_scale_words(name, out),
     )
     return write_text_whole(out / f"table-{name}.md", text)
+
+
+def _scale_words(name: str, out: Path) -> list[str]:
+    """The command, how large the cells are, and how far an accuracy of ell can be trusted."""
+    from training.reproduce.cells import scale_of
+
+    scale = scale_of(out)
+    if scale is None:
+        return []
+    judged = scale.held_out // 2
+    return [
+        f"    outvoted reproduce {name}",
+        f"Backbone {scale.backbone} at {scale.resolution} px, LoRA of rank {scale.rank} on the "
+        f"cross-attention; {scale.pairs:,} drawn pairs, {scale.steps:,} steps of "
+        f"{scale.batch_size}, learning rate {scale.learning_rate:g}, every gradient brought to "
+        f"norm {scale.grad_norm:g}. Samples: {scale.prompts} prompts, {scale.sampler_steps} steps, "
+        f"guidance {scale.guidance:g}, the mini world's exact reward.",
+        f"Accuracy of ell is measured on {judged} pairs, so that one seed's has a 95 % interval of "
+        f"up to {1.96 * (0.25 / judged) ** 0.5:.3f} to either side.",
+    ]
 
 
 def _flip(store: "Store", cell: "Cell") -> None:

@@ -73,6 +73,7 @@ def test_a_table_grows_cell_by_cell_and_a_cell_goes_on_where_it_was(
     assert "1 of 3 cells are there" in text
     assert re.search(r"\| diffusion_dpo \| 1/1 \| best \| -?\d", text)
     assert "| poly | 0/1 | last | – |" in text
+    assert f"{scale.steps} steps of {scale.batch_size}" in text
 
     store = open_store(out / "store")
     first = Cell(DPO, 0.2, 0)

@@ -207,6 +207,12 @@ def check_scale(out: Path, scale: Scale) -> None:
     write_text_whole(file, json.dumps(about, indent=2) + "\n")
 
 
+def scale_of(out: Path) -> Scale | None:
+    """The scale of a folder; None before its first cell."""
+    file = out / "scale.json"
+    return Scale(**json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
+
+
 def _train(store: Store, cell: Cell, recipe: Any, console: Any) -> None:
     if not (store.run(cell.name) / "run.json").exists():
         train(recipe, console=console)
