@@ -18,6 +18,7 @@ from analysis.arrays import as_table
 from analysis.bootstrap import Floats, Groups, Interval, coded, interval, resample
 from toolkit.errors import InputError
 from toolkit.schema import column
+from toolkit.shares import wilson
 
 Flags = npt.NDArray[np.bool_]
 
@@ -246,13 +247,3 @@ def _percentiles(drawn: Floats, known: Flags) -> tuple[Floats, Floats]:
     ends = np.full((2, drawn.shape[1]), np.nan)
     ends[:, known] = np.nanpercentile(drawn[:, known], [2.5, 97.5], axis=0)
     return ends[0], ends[1]
-
-
-def wilson(found: npt.NDArray, count: npt.NDArray, z: float = 1.959964) -> tuple[Floats, Floats]:
-    """The 95 % interval of a share (Wilson 1927); NaN where count is 0."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        share = found / count
-        centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-        half = z * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-        half = half / (1 + z**2 / count)
-    return np.maximum(centre - half, 0), np.minimum(centre + half, 1)

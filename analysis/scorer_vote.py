@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from analysis.arrays import numbers
-from analysis.detection import wilson
 from analysis.voting import vote_in_store
 from toolkit.errors import InputError
+from toolkit.shares import wilson
 from toolkit.store import Store
 from toolkit.store.labels import ORIGINAL
 from toolkit.store.query import effective_labels, read_pairs

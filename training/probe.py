@@ -3,13 +3,13 @@
 Held-out pairs are measured the same way; their accuracy is the share whose mean ell is positive.
 """
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from toolkit.shares import wilson
 from training.batches import Source, probe_batch
 from training.noising import generator
 from training.recorder import RunRecorder
@@ -74,7 +74,5 @@ def probe(
 def accuracy(ell: np.ndarray) -> tuple[float, float, float]:
     """Share of positive ell with its 95 % Wilson interval: (share, low, high)."""
     n, hits = len(ell), float((ell > 0).sum())
-    z = 1.959964
-    centre = (hits + z * z / 2) / (n + z * z)
-    half = z / (n + z * z) * math.sqrt(hits * (n - hits) / n + z * z / 4)
-    return hits / n, centre - half, centre + half
+    low, high = wilson(hits, n)
+    return hits / n, float(low), float(high)

@@ -7,9 +7,9 @@ import plotly.graph_objects as go
 import pyarrow as pa
 
 from analysis.arrays import numbers
-from analysis.detection import wilson
 from analysis.figures.look import INK, WHISKER, look
 from toolkit.palette import BLUE
+from toolkit.shares import wilson
 
 Habit = Literal["mean_u", "agreement", "left_share", "tie_rate"]
 

@@ -6,13 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from toolkit.shares import wilson
 from toolkit.store.audits import ARMS, Audit
 from toolkit.store.verdicts import Choice
 
 Answers = Mapping[str, Mapping[str, str]]
 """Curator -> pair_id -> choice."""
-
-_Z = 1.959964
 
 
 @dataclass(frozen=True)
@@ -131,10 +130,8 @@ def interval(found: int, of: int) -> tuple[float | None, float | None]:
     """The 95 % interval of a share by Wilson (1927); None, None of nothing."""
     if of == 0:
         return None, None
-    share = found / of
-    centre = (share + _Z**2 / (2 * of)) / (1 + _Z**2 / of)
-    half = _Z * (share * (1 - share) / of + _Z**2 / (4 * of**2)) ** 0.5 / (1 + _Z**2 / of)
-    return max(0.0, centre - half), min(1.0, centre + half)
+    low, high = wilson(found, of)
+    return float(low), float(high)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from analysis import detection
 from analysis.bootstrap import coded, mean_interval, resample
-from analysis.detection import detect, detect_all, flipped_ratio_table, wilson
+from analysis.detection import detect, detect_all, flipped_ratio_table
 from toolkit.errors import InputError
 
 
@@ -194,12 +194,6 @@ def test_every_pair_lies_between_the_edges_of_its_bin():
         inside = (scores > row["low"]) & (scores <= row["high"])
         inside |= (k == 0) & (scores == row["low"])
         assert inside.sum() == row["count"]
-
-
-def test_wilson_of_a_known_case():
-    # 10 of 50 at 95 %: (.1124, .3304), as in Newcombe's tables
-    low, high = wilson(np.array([10]), np.array([50]))
-    np.testing.assert_allclose([low[0], high[0]], [0.1124, 0.3304], atol=1e-4)
 
 
 def test_a_mean_has_an_interval_around_it():

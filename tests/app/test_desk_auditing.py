@@ -77,7 +77,7 @@ def test_two_curators_count_each() -> None:
 def test_wilsons_interval_is_the_one_of_the_analysis() -> None:
     import numpy as np
 
-    from analysis.detection import wilson
+    from toolkit.shares import wilson
 
     for found, of in ((0, 5), (3, 20), (20, 20)):
         low, high = wilson(np.array([found]), np.array([of]))

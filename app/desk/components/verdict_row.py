@@ -1,12 +1,15 @@
 """The verdict buttons of the pages beside the Queue, and what a choice is called."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import streamlit as st
 
 from app.desk import frame
 from toolkit.store.verdicts import Choice, Verdict, choice_of
+
+Answer: TypeAlias = tuple[str, str, Choice]
+"""Word, key and choice."""
 
 KEYS: tuple[tuple[Verdict, str], ...] = (
     ("keep", "K"),
@@ -17,17 +20,18 @@ KEYS: tuple[tuple[Verdict, str], ...] = (
 )
 
 
-def answers(label: float | None) -> list[tuple[str, str, Choice]]:
-    """Word, key and choice of each answer. A tie can be neither kept nor flipped: name an image."""
+_SLOTS: tuple[Answer, ...] = (("image_0", "0", "image_0"), ("image_1", "1", "image_1"))
+
+
+def answers(label: float | None, sides: Sequence[Answer] = _SLOTS) -> list[Answer]:
+    """The answers to a pair; one of `sides` where a tie can be neither kept nor flipped."""
     decided = label in (0.0, 1.0)
-    words: list[tuple[str, str, Choice]] = [
+    words: list[Answer] = [
         (verdict.capitalize(), key, choice_of(verdict, label))
         for verdict, key in KEYS
         if decided or verdict not in ("keep", "flip")
     ]
-    if decided:
-        return words
-    return [("image_0", "0", "image_0"), ("image_1", "1", "image_1"), *words]
+    return words if decided else [*sides, *words]
 
 
 def row(

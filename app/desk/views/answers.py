@@ -7,22 +7,15 @@ from typing import Any
 import streamlit as st
 
 from app.desk import frame, giving, pictures, state
-from app.desk.components import card
+from app.desk.components import card, verdict_row
 from app.desk.data import Desk
 from toolkit.pairs import short_hash
 from toolkit.store import listing
-from toolkit.store.verdicts import Choice, Entry, Verdict, choice_of, verdict_of
+from toolkit.store.verdicts import Choice, Entry, verdict_of
 from toolkit.store.view import View
 
 REASONS = ("wrong image", "both bad", "near equal", "prompt unclear", "unsafe", "text or hands")
 """Tags that a curator may give as reasons."""
-_KEYS: tuple[tuple[Verdict, str], ...] = (
-    ("keep", "K"),
-    ("flip", "F"),
-    ("tie", "T"),
-    ("drop", "D"),
-    ("unsure", "U"),
-)
 _SLOTS = ("image_0", "image_1")
 
 
@@ -121,13 +114,7 @@ def _answers(label: float | None, look: Look) -> list[tuple[str, str, Choice]]:
     ]
     if look.blind:
         return [*sides, ("Tie", "T", "tie"), ("Unsure", "U", "unsure")]
-    decided = label in (0.0, 1.0)
-    words: list[tuple[str, str, Choice]] = [
-        (verdict.capitalize(), key, choice_of(verdict, label))
-        for verdict, key in _KEYS
-        if decided or verdict not in ("keep", "flip")
-    ]
-    return words if decided else [*sides, *words]
+    return verdict_row.answers(label, sides)
 
 
 def _button(
