@@ -62,11 +62,15 @@ def _whole(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
-    with aside.open("wb") as stream:
-        write(stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    aside.replace(path)
+    try:
+        with aside.open("wb") as stream:
+            write(stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)  # on a full disk it would hold what space there is
+        raise
     sync_folder(path.parent)
     return path
 

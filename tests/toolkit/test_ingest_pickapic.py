@@ -327,9 +327,9 @@ BAD = {
     "missing columns": "lacks the columns caption, label_0 (found: are_different, best_image_uid,",
     "one image column": "has jpg_0 without its partner; it needs both or neither.",
     "no rows": "holds no rows; name a Parquet file with pairs in it.",
-    "text labels": "holds string in column label_0, where a number is needed.",
-    "numbers for uids": "holds int64 in column image_0_uid, where text is needed.",
-    "text for images": "holds string in column jpg_0, where bytes is needed.",
+    "text labels": "holds string in column label_0, where a number is needed; write it anew",
+    "numbers for uids": "holds int64 in column image_0_uid, where text is needed; write it anew",
+    "text for images": "holds string in column jpg_0, where bytes is needed; write it anew",
 }
 
 

@@ -54,7 +54,10 @@ def _check(table: Table) -> None:
         if name in schema.names and not _fits(name, kind := schema.field(name).type):
             wanted = {"label": "a number", "jpg_0": "bytes", "jpg_1": "bytes"}
             need = wanted.get(name if name in IMAGES else name[:5], "text")
-            raise InputError(f"{table.path} holds {kind} in column {name}, where {need} is needed.")
+            raise InputError(
+                f"{table.path} holds {kind} in column {name}, where {need} is needed; write it "
+                "anew with that type, or name another file."
+            )
 
 
 def _fits(name: str, kind: pa.DataType) -> bool:
