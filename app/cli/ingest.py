@@ -175,6 +175,7 @@ def ratings(
     ] = None,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "train",
     images: ImagesOption = Images.copy,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N pairs.")] = None,
     shard: ShardOption = None,
     new: NewOption = False,
 ) -> None:
@@ -203,5 +204,6 @@ def ratings(
         ingest_ratings,
         source,
         images=images.value,
+        limit=limit,
         shard=shard,
     )

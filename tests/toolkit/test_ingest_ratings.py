@@ -57,6 +57,14 @@ def test_pairs_are_made_where_the_gap_passes_and_nowhere_else(tmp_path, table):
         assert pair["src_score_column"] == "mos_align"
 
 
+def test_a_limit_takes_the_first_pairs_and_the_next_try_adds_the_rest(tmp_path, table):
+    ratings = Ratings(str(table), str(tmp_path / "images"))
+    store, summary = take_in(tmp_path / "s", ratings, limit=5)
+    assert (summary.read, summary.kept, len(pairs_of(store))) == (5, 5, 5)
+    store, summary = take_in(tmp_path / "s", ratings)
+    assert (summary.kept, summary.duplicate, len(pairs_of(store))) == (43, 5, 48)
+
+
 def test_a_gap_of_nothing_makes_a_tie_when_it_is_let_through(tmp_path, table):
     _, summary = take_in(tmp_path / "s", Ratings(str(table), str(tmp_path / "images"), min_gap=0))
     assert (summary.kept, summary.tied) == (12 * 6, 12)

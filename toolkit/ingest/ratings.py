@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import combinations
+from itertools import combinations, islice
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +89,15 @@ def ingest_ratings(
     source: RatedImages,
     *,
     images: ImageMode = "copy",
+    limit: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Summary:
-    """Add every pair whose gap passes to the store; a missing image file quarantines its pairs."""
+    """Add every pair whose gap passes to the store; a missing image file quarantines its pairs.
+
+    `limit`: only the first so many pairs.
+    """
     types = {f"{n}_{slot}": kind for n, kind in source.types.items() for slot in (0, 1)}
-    rows = rating_rows(source)
+    rows = islice(rating_rows(source), limit)
     summary = ingest_rows(store, SOURCE, rows, images=images, progress=progress, extra_types=types)
     if source.left_out:
         summary.notes.append(
