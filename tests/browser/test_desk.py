@@ -8,7 +8,16 @@ from typing import Any
 import pytest
 
 from tests.app.desk_stores import judgeable
-from tests.browser.desk import Server, absent, browsing, free_port, ready, serving, settled
+from tests.browser.desk import (
+    PATIENCE,
+    Server,
+    absent,
+    browsing,
+    free_port,
+    ready,
+    serving,
+    settled,
+)
 from tests.factories import StoreFactory
 from toolkit.parts import parts
 from toolkit.store import Store, create_store
@@ -249,6 +258,37 @@ def test_a_desk_with_a_token_asks_at_the_door(make_store: StoreFactory, page: An
         ready(page, other_than=order(store)[0])
         assert [row["curator"] for row in rows(store)] == ["anna"]
         no_traceback(page)
+
+
+def test_two_curators_at_once_see_each_others_verdicts_and_where_they_differ(
+    make_store: StoreFactory, page: Any
+) -> None:
+    store = judgeable(make_store)
+    queue, token = order(store), ("--token", "open sesame")
+    with serving(store.root, "--port", str(free_port()), *token) as server:
+        other = page.context.browser.new_page(viewport={"width": 1440, "height": 900})
+        other.set_default_timeout(1000 * PATIENCE)
+        for seat, name in ((page, "anna"), (other, "berta")):
+            seat.goto(server.address)
+            seat.get_by_label("Your name").fill(name)
+            seat.get_by_label("Token").fill("open sesame")
+            seat.keyboard.press("Enter")
+            assert ready(seat) == queue[0]
+        page.keyboard.press("d")
+        ready(page, other_than=queue[0])
+        other.keyboard.press("k")  # she had the pair on screen when anna dropped it
+        ready(other, other_than=queue[0])
+        assert [(row["curator"], row["pair_id"]) for row in rows(store)] == [
+            ("anna", queue[0]),
+            ("berta", queue[0]),
+        ]
+        for seat, peer in ((page, "berta"), (other, "anna")):
+            seat.keyboard.press("ArrowLeft")
+            assert ready(seat, other_than=queue[1]) == queue[0]
+            seat.wait_for_selector("text=curators differ")
+            seat.wait_for_selector(f'.desk-chip.given i:text-is("{peer}")')
+            no_traceback(seat)
+        other.close()
 
 
 def test_letters_typed_into_a_filter_are_no_verdicts(make_store: StoreFactory, page: Any) -> None:
