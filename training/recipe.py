@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeFloat,
@@ -104,6 +105,16 @@ class StoredWeights(Section):
     """Multiplied with the live W, or instead of it (W = 1)."""
 
 
+def _by_path(given: Any) -> Any:
+    """findings/RUN/FINDING as the mapping it stands for; anything else as it is."""
+    if not isinstance(given, str):
+        return given
+    place = given.removesuffix(".parquet").split("/")
+    if len(place) != 3 or place[0] != "findings" or not all(place):
+        raise ValueError("write findings/RUN/FINDING, or a mapping with run and finding")
+    return {"run": place[1], "finding": place[2]}
+
+
 class Probe(Section):
     """Pairs that are measured under fixed draws, without gradient, as the run goes on."""
 
@@ -173,7 +184,8 @@ class Recipe(Section):
     verdicts: bool = True
     """Honour published verdicts: those there at the start, and later ones as `live` says."""
     live: Live = Live()
-    weights: StoredWeights | None = None
+    weights: Annotated[StoredWeights | None, BeforeValidator(_by_path)] = None
+    """A mapping, or `findings/RUN/FINDING` as they lie in the store."""
     seed: int = 0
     backbone: Backbone
     objective: AnyObjective

@@ -98,3 +98,14 @@ def test_a_metric_section_changes_only_what_it_names() -> None:
     assert metric.window == 7
     assert metric.rho == PRESETS["history"].rho
     assert MetricSection(preset="released").resolve() == PRESETS["released"]
+
+
+def test_stored_weights_may_be_named_as_they_lie_in_the_store() -> None:
+    base = {"backbone": {"path": "p"}, "objective": {"name": "sft"}, "steps": 1}
+    named = parse_recipe({**base, "weights": "findings/first/minority"}).weights
+    assert (
+        named == parse_recipe({**base, "weights": {"run": "first", "finding": "minority"}}).weights
+    )
+    assert parse_recipe(base).weights is None
+    with pytest.raises(RecipeError, match=r"weights: .*write findings/run/finding, or a mapping"):
+        parse_recipe({**base, "weights": "findings/minority"})
