@@ -116,7 +116,7 @@ def test_one_of_two_ranks_killed_leaves_no_trace_and_two_probe_what_one_does(
     make_store: StoreFactory, recipe_for: MakeRecipe, tmp_path: Path
 ) -> None:
     store = make_store(pairs=36, held_out=6)
-    recipe = recipe_for(store, **{**SHARED, "steps": 20, "checkpoint_every": 4, "batch_size": 4})
+    recipe = recipe_for(store, **{**SHARED, "steps": 12, "checkpoint_every": 3, "batch_size": 4})
     assert (recipe.backbone.train, len(recipe.footprints)) == ("lora", 2)
     file = tmp_path / "recipe.yaml"
     file.write_text(recipe.to_yaml())
@@ -128,7 +128,7 @@ def test_one_of_two_ranks_killed_leaves_no_trace_and_two_probe_what_one_does(
     whole, killed = (rows_of(store, run) for run in ("whole", "killed"))
     probed = {key for key in whole if key[0] == "probe" and key[3] > recipe.steps}
     assert whole.keys() == killed.keys()
-    assert len(whole) - len(probed) == 20 * 8 + 7 * 6 * 2
+    assert len(whole) - len(probed) == 12 * 8 + 4 * 6 * 2
     odd = [k for k in whole if k not in probed and repr(whole[k]) != repr(killed[k])]
     assert odd == []
     first_state, second_state = state_of(store, "whole"), state_of(store, "killed")
