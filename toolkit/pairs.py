@@ -15,6 +15,21 @@ from toolkit.schema import column
 SOURCE_PREFIX = "src_"
 """A source's own column NAME is kept in the pairs table as src_NAME."""
 
+
+def source_names(names: Iterable[str]) -> dict[str, str]:
+    """What a source's columns are called in the pairs table: NAME -> src_NAME.
+
+    An exported set has src_NAME where NAME is a column of ours: it is taken for the source's NAME,
+    and ours is left out.
+    """
+    there = set(names)
+    return {
+        name: SOURCE_PREFIX + name.removeprefix(SOURCE_PREFIX)
+        for name in names
+        if SOURCE_PREFIX + name not in there
+    }
+
+
 PAIRS = pa.schema(
     [
         column("pair_id", pa.string(), "stable name of the pair, 12 characters", nullable=False),

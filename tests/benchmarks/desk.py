@@ -13,7 +13,8 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -30,6 +31,7 @@ ASKED = {
     "first page, at the server, nothing read yet": "3 s",
     "next pair, verdict included, in the browser": ".2 s",
     "next pair, verdict included, at the server": ".2 s",
+    "the same with the whole page drawn anew, sidebar and all": "",
     "filter and histogram, at the server": ".5 s",
     "curves of every pair, read behind the first page": "",
     "memory of the server after all this, MB": "1,500",
@@ -149,14 +151,40 @@ def at_the_server(root: Path, journal: Path) -> Found:
         time.sleep(0.1)
     found["curves of every pair, read behind the first page"] = [time.perf_counter() - since, None]
     assert desk.curves == "there"
-    nexts = []
-    for _ in range(20):
-        button = next(one for one in app.button if one.label == "Keep")
-        nexts.append(_taken(button.click().run))
+    nexts, wholes = [], []
+    with _timed() as parts:
+        app.run()  # the buttons call what is timed from here on
+        for _ in range(20):
+            button = next(one for one in app.button if one.label == "Keep")
+            parts.clear()
+            wholes.append(_taken(button.click().run))
+            assert len(parts) == 2, "a verdict is recorded once, and the pair drawn once"
+            nexts.append(tuple(map(sum, zip(*parts, strict=True))))
     assert not app.exception
     found |= _both("next pair, verdict included, at the server", nexts)
+    found |= _both("the same with the whole page drawn anew, sidebar and all", wholes)
     slowest = max(_queries(root, journal), key=lambda taken: taken[1])
     return found | _both("filter and histogram, at the server", [slowest])
+
+
+@contextmanager
+def _timed() -> Iterator[list[tuple[float, float]]]:
+    """Times what a verdict costs the server in a browser's session: the callback that records it,
+    and the pair's fragment. The driver here runs the whole page instead."""
+    from unittest.mock import patch
+
+    from app.desk.views import answers, judging
+
+    parts: list[tuple[float, float]] = []
+
+    def timed(act: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *given: parts.append(_taken(lambda: act(*given)))
+
+    with (
+        patch.object(answers, "_record", timed(answers._record)),
+        patch.object(judging, "_drawn", timed(judging._drawn)),
+    ):
+        yield parts
 
 
 def _queries(root: Path, journal: Path) -> list[tuple[float, float]]:
@@ -192,13 +220,13 @@ def in_the_browser(root: Path, journal: Path) -> Found:
         with browsing() as page:
             page.goto(server.address)
             ready(page)
+            time.sleep(30)  # the curves are read by then
         with browsing() as page:
             start = time.perf_counter()
             page.goto(server.address)
             page.wait_for_selector("#desk-ready", state="attached")
             first = time.perf_counter() - start
             ready(page)
-            time.sleep(30)  # the curves are read by then
             nexts = [_next_pair(page) for _ in range(20)]
         memory = _memory(server.process.pid)
     return {
@@ -273,11 +301,11 @@ def report(found: Found, loads: tuple[float, float]) -> str:
             f"({platform.machine()}), Python {platform.python_version()}, {packages}.\n",
             f"The load average was {loads[0]:.1f} when it began and {loads[1]:.1f} when it ended "
             "(2 is a full machine, and above it the clock says little); CPU seconds are the "
-            "page's own process's, and what a free core would need. At the server a verdict runs "
-            "the whole page, sidebar included; in the browser the pair's fragment alone. 1,000,000 "
-            "pairs with a vote and two visits each, synthetic findings, 4,000 images of 512 "
-            "pixels; seconds, medians of 20 pairs, the slowest of four filters that the desk had "
-            "not seen before. No rival was run: no annotation tool with a pair as its unit is "
+            "page's own process's, and what a free core would need. A verdict is the "
+            "callback that records it and the pair's fragment, as in a browser's session. "
+            "1,000,000 pairs with a vote and two visits each, synthetic findings, 4,000 images of "
+            "512 pixels; seconds, medians of 20 pairs, the slowest of four filters that the desk "
+            "had not seen before. No rival was run: no annotation tool with a pair as its unit is "
             "among the packages at hand.\n",
             "| what | seconds | CPU seconds | asked for |",
             "|---|---|---|---|",

@@ -8,6 +8,7 @@ ingested again as the same pairs.
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -24,7 +25,7 @@ _IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 _KEPT = ("created_at", "ranking_id", "user_id")
 
 
-def schema(_: Policy | None = None) -> pa.Schema:
+def schema(_: Policy | None = None, further: Iterable[pa.Field] = ()) -> pa.Schema:
     """Columns in order, with the features by which `datasets` knows images."""
     fields = [
         column("prompt", pa.string(), "the text both images were made from"),
@@ -37,6 +38,7 @@ def schema(_: Policy | None = None) -> pa.Schema:
         column("rejected_model", pa.string(), "the model that made the other image"),
         *(columns.PICKAPIC.field(name) for name in _KEPT),
         *columns.OURS,
+        *further,
     ]
     found = pa.schema(fields)
     features = {field.name: _feature(field.type) for field in fields}
@@ -47,25 +49,26 @@ def schema(_: Policy | None = None) -> pa.Schema:
 def _feature(kind: pa.DataType) -> dict[str, Any]:
     if kind == _IMAGE:
         return {"_type": "Image"}
-    names = {pa.float64(): "float64", pa.float32(): "float32", pa.int64(): "int64"}
-    name = "timestamp[ns]" if pa.types.is_timestamp(kind) else names.get(kind, "string")
-    return {"dtype": name, "_type": "Value"}
+    # datasets has Arrow's own words for every flat type but these.
+    words = {"double": "float64", "float": "float32", "halffloat": "float16"}
+    name = {"date32[day]": "date32", "date64[ms]": "date64"} | words
+    return {"dtype": name.get(str(kind), str(kind)), "_type": "Value"}
 
 
 def write(job: Job) -> dict[str, Any]:
     """Fill data/ with Parquet files; their rows and hashes."""
-    into = schema()
+    into = schema(further=job.further.schema)
     sizes = Counter(split for split, kept in zip(job.splits, job.plan.kept, strict=True) if kept)
     shards = {
         split: Shards(job.aside, split, size, into, shard_rows=job.shard_rows)
         for split, size in sizes.items()
     }
-    for split, table in job.tables(columns.schema()):
-        shards[split].add(_sided(table, into))
+    for split, table in job.tables(columns.schema(further=job.further.schema)):
+        shards[split].add(_sided(table, into, job.further.schema.names))
     return {name: facts for split in sorted(shards) for name, facts in shards[split].end().items()}
 
 
-def _sided(table: pa.Table, into: pa.Schema) -> pa.Table:
+def _sided(table: pa.Table, into: pa.Schema, further: list[str]) -> pa.Table:
     """Pick-a-Pic's rows with chosen and rejected for image 0 and 1."""
     first = pc.equal(table["label_0"], 1.0).combine_chunks()
     made: dict[str, Any] = {"prompt": table["caption"]}
@@ -81,7 +84,7 @@ def _sided(table: pa.Table, into: pa.Schema) -> pa.Table:
         )
         made[f"{side}_uid"] = uid
         made[f"{side}_model"] = _either(first, table, f"model_{yes}", f"model_{no}")
-    names = [*_KEPT, "label_0", *columns.OURS.names]
+    names = [*_KEPT, "label_0", *columns.OURS.names, *further]
     made |= {name: table[name].combine_chunks() for name in names}
     return pa.table({name: made[name] for name in into.names}).cast(into)
 
@@ -90,4 +93,4 @@ def _either(first: pa.Array, table: pa.Table, yes: str, no: str) -> pa.Array:
     return pc.if_else(first, table[yes].combine_chunks(), table[no].combine_chunks())
 
 
-FORMAT = Format("chosen-rejected", schema, write, images="always", undecided=False)
+FORMAT = Format("chosen-rejected", schema, write, images="always", undecided=False, further=True)

@@ -1,6 +1,6 @@
 """The columns of an exported set: Pick-a-Pic's nineteen with their types, then ours."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,10 +51,10 @@ OURS = pa.schema(
 IMAGES = ("jpg_0", "jpg_1")
 
 
-def schema(*, images: bool = True) -> pa.Schema:
-    """All columns in order, with or without the two that hold images."""
+def schema(*, images: bool = True, further: Iterable[pa.Field] = ()) -> pa.Schema:
+    """All columns in order, with or without the two that hold images, the source's last."""
     fields = [f for f in (*PICKAPIC, *OURS) if images or f.name not in IMAGES]
-    return pa.schema(fields)
+    return pa.schema([*fields, *further])
 
 
 def source_column(

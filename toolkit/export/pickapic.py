@@ -16,7 +16,7 @@ from toolkit.store import Store
 
 def write(job: Job) -> dict[str, Any]:
     """Fill data/ with Parquet files; their rows and hashes."""
-    into = columns.schema(images=job.policy.images)
+    into = columns.schema(images=job.policy.images, further=job.further.schema)
     sizes = Counter(split for split, kept in zip(job.splits, job.plan.kept, strict=True) if kept)
     shards = {
         split: Shards(job.aside, split, size, into, shard_rows=job.shard_rows)
@@ -27,7 +27,9 @@ def write(job: Job) -> dict[str, Any]:
     return {name: facts for split in sorted(shards) for name, facts in shards[split].end().items()}
 
 
-FORMAT = Format("pickapic", lambda policy: columns.schema(images=policy.images), write)
+FORMAT = Format(
+    "pickapic", lambda policy: columns.schema(images=policy.images), write, further=True
+)
 
 
 def preview_pickapic(store: Store, policy: Policy) -> Outcome:

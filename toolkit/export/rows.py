@@ -15,6 +15,7 @@ from toolkit.errors import InputError
 from toolkit.export import columns
 from toolkit.export.columns import source_column
 from toolkit.export.decisions import Floats, Plan
+from toolkit.export.further import Further
 from toolkit.export.policy import Policy
 from toolkit.places import readable
 from toolkit.store import Store
@@ -26,7 +27,12 @@ BATCH, WIDE_BATCH = 100, 20_000
 
 
 def exported_tables(
-    store: Store, plan: Plan, policy: Policy, splits: list[str], into: pa.Schema
+    store: Store,
+    plan: Plan,
+    policy: Policy,
+    splits: list[str],
+    into: pa.Schema,
+    further: Further,
 ) -> Iterator[tuple[str, pa.Table]]:
     """The kept rows in the store's order, a few at a time, each table of one split."""
     annotators = plan.rows["annotator"].filter(pa.array(plan.kept)).unique().to_pylist()
@@ -35,6 +41,7 @@ def exported_tables(
         namer(store, annotators, keyed=policy.pseudonyms),
         Counter(plan.rows["prompt"].filter(pa.array(plan.kept)).to_pylist()),
         ImageReader(store) if policy.images else None,
+        further,
     )
     names = np.array(splits, np.str_)
     start = 0
@@ -59,6 +66,7 @@ class _Maker:
     user_id: Callable[[str], int]
     per_prompt: Counter[str]
     reader: ImageReader | None
+    further: Further
 
     def columns(self, batch: pa.RecordBatch, rows: npt.NDArray[np.integer]) -> dict[str, Any]:
         """Every exported column of the batch, whose rows are the plan's `rows`."""
@@ -92,6 +100,7 @@ class _Maker:
             "verdict": [plan.verdict[row] for row in rows],
             "original_label_0": facts["original_label"].combine_chunks(),
             "pair_id": facts["pair_id"].combine_chunks(),
+            **self.further.columns(batch),
         }
         for slot in (0, 1):
             url = source_column(batch, f"image_{slot}_url", text, [None] * len(rows))

@@ -31,7 +31,7 @@ def write(job: Job) -> dict[str, Any]:
     sizes = Counter(split for split, kept in zip(job.splits, job.plan.kept, strict=True) if kept)
     shards = {split: _Tars(job.aside, split, size, limit) for split, size in sizes.items()}
     (job.aside / "data").mkdir()
-    for split, table in job.tables(columns.schema()):
+    for split, table in job.tables(columns.schema(further=job.further.schema)):
         for row in table.to_pylist():
             shards[split].add(row)
     return {name: facts for split in sorted(shards) for name, facts in shards[split].end().items()}
@@ -82,4 +82,4 @@ def _text(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-FORMAT = Format("webdataset", schema, write, images="always")
+FORMAT = Format("webdataset", schema, write, images="always", further=True)

@@ -20,6 +20,7 @@ import pyarrow as pa
 from toolkit.errors import InputError
 from toolkit.export.card import card_text, needs_card_library
 from toolkit.export.decisions import Plan
+from toolkit.export.further import Further, further_columns
 from toolkit.export.plan import make_plan
 from toolkit.export.policy import Policy
 from toolkit.export.provenance import counts, curation
@@ -29,6 +30,7 @@ from toolkit.parts import UNFINISHED, sync_folder
 from toolkit.places import is_local, place
 from toolkit.store import Store
 from toolkit.store.curation import absent_images
+from toolkit.store.pseudonyms import renamer
 
 Progress = Callable[[int, int], None]
 """Hears (rows done, rows in all)."""
@@ -42,6 +44,8 @@ class Job:
     plan: Plan
     policy: Policy
     aside: Path
+    further: Further
+    """Columns of the source that follow behind ours."""
     shard_rows: int | None = None
     progress: Progress | None = None
 
@@ -54,7 +58,8 @@ class Job:
         """(split, rows) of the kept pairs in the store's order, a few at a time."""
         total, done = int(self.plan.kept.sum()), 0
         splits = self.splits
-        for split, table in exported_tables(self.store, self.plan, self.policy, splits, into):
+        rows = exported_tables(self.store, self.plan, self.policy, splits, into, self.further)
+        for split, table in rows:
             yield split, table
             done += table.num_rows
             if self.progress:
@@ -72,6 +77,8 @@ class Format:
     images: Literal["by option", "always", "never"] = "by option"
     undecided: bool = True
     """Whether it can say that a pair is tied or has no label."""
+    further: bool = False
+    """Whether the source's further columns follow behind its own."""
 
 
 @dataclass(frozen=True)
@@ -129,12 +136,17 @@ def export_set(
     aside = out.absolute().with_name(f".{out.name}.{os.getpid()}{UNFINISHED}")
     try:
         aside.mkdir(parents=True)
-        outputs = form.write(Job(store, plan, policy, aside, shard_rows, progress))
+        further = Further()
+        if form.further:
+            rename = renamer(store) if policy.pseudonyms else None
+            further = further_columns(plan.files, form.columns(policy).names, rename)
+        outputs = form.write(Job(store, plan, policy, aside, further, shard_rows, progress))
         record = {"format": form.name} | curation(
             store, plan, policy, command=command, outputs=outputs
         )
+        columns = pa.schema([*form.columns(policy), *further.schema])
         write_text(aside / "curation.json", json.dumps(record, indent=2, ensure_ascii=False))
-        write_text(aside / "README.md", card_text(record, form.columns(policy)))
+        write_text(aside / "README.md", card_text(record, columns))
         for folder in {path.parent for path in aside.rglob("*")}:
             sync_folder(folder)
         aside.rename(out)

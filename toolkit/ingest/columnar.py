@@ -16,10 +16,10 @@ from toolkit.pairs import (
     IMAGES,
     PAIRS,
     QUARANTINE,
-    SOURCE_PREFIX,
     VOTES,
     make_comparison_id,
     make_pair_id,
+    source_names,
 )
 from toolkit.schema import conform
 from toolkit.store import Store
@@ -178,12 +178,12 @@ def _pairs(source: str, batch: SourceColumns, keep: list[int], ids: list[str]) -
 
 def _joined(pairs: pa.Table, extra: pa.Table) -> pa.Table:
     """The pairs with the source's columns behind; a column that nobody filled is left out."""
-    for name in extra.column_names:
+    for name, kept in source_names(extra.column_names).items():
         column = extra[name]
         if pa.types.is_floating(column.type):  # a NaN is no value
             column = pc.if_else(pc.is_nan(column), None, column)
         if column.null_count < extra.num_rows:
-            pairs = pairs.append_column(SOURCE_PREFIX + name, column)
+            pairs = pairs.append_column(kept, column)
     return pairs
 
 

@@ -79,7 +79,9 @@ class Waiting:
         table = pa.Table.from_pylist(rows, schema=PAIRS)
         known = set(PAIRS.names)
         for name in dict.fromkeys(name for row in rows for name in row if name not in known):
-            kind = self.extra_types.get(name.removeprefix(SOURCE_PREFIX))
+            kind = self.extra_types.get(name) or self.extra_types.get(
+                name.removeprefix(SOURCE_PREFIX)
+            )
             column = _column([row.get(name) for row in rows], kind)
             # A part in which nobody filled the column leaves it out: null has no type to union.
             if column.null_count < len(column):

@@ -16,7 +16,7 @@ from toolkit.errors import InputError, OutvotedError
 from toolkit.images import content_hash, decode
 from toolkit.ingest.rows import Reference, SourceImage, SourceRow, Summary, Vote, fault, utc
 from toolkit.ingest.waiting import Row, Waiting
-from toolkit.pairs import QUARANTINE, SOURCE_PREFIX, make_comparison_id, make_pair_id
+from toolkit.pairs import QUARANTINE, SOURCE_PREFIX, make_comparison_id, make_pair_id, source_names
 from toolkit.places import place, why
 from toolkit.store import Store
 from toolkit.store.images import CellReader, image_row, thumbnail_row
@@ -210,7 +210,7 @@ class _Intake:
         }
         if pair_id not in self._have.votes_alone:
             self.waiting.votes += [self._vote(pair_id, vote) for vote in _votes(row)]
-        extra = {SOURCE_PREFIX + name: value for name, value in row.extra.items()}
+        extra = {kept: row.extra[name] for name, kept in source_names(row.extra).items()}
         if self._rename:
             for name in self._personal:
                 if (value := extra.get(SOURCE_PREFIX + name)) is not None:
