@@ -1,7 +1,7 @@
 """A picture of the desk for the README: `python -m tests.browser.screenshot STORE RUN OUT.png`.
 
-Options: --scheme light|dark, --page queue|overview, --width, --height. The verdict journal lies in
-a temporary folder, and the store is not written to.
+Options: --scheme light|dark, --page NAME (queue, grid, pair ...), --width, --height. The verdict
+journal lies in a temporary folder, and the store is not written to.
 """
 
 import argparse
@@ -12,6 +12,15 @@ from pathlib import Path
 from PIL import Image
 
 from tests.browser.desk import absent, browsing, free_port, ready, serving, settled
+
+DRAWN = {
+    "queue": ".barlayer path",
+    "grid": "#grid-ready",
+    "pair": ".scatterlayer path",
+    "map": ".plotly .point, .plotly .bars path",
+    "overview": ".barlayer path",
+}
+"""A page, and what is there once it is drawn."""
 
 LARGEST = 200_000
 """Bytes; above it the picture goes down to 256 colours, which a page of flat colours survives."""
@@ -28,10 +37,11 @@ def shoot(
             serving(store, "--port", str(free_port()), *options) as server,
             browsing(scheme, *size) as browser,
         ):
-            browser.goto(server.address + ("" if page == "queue" else f"/{page}"))
-            if page == "queue":
-                ready(browser)
-                browser.wait_for_selector(".barlayer path")
+            browser.goto(server.address)
+            ready(browser)
+            if page != "queue":  # from the menu, as a person comes there
+                browser.get_by_role("link", name=page.capitalize(), exact=True).first.click()
+            browser.wait_for_selector(DRAWN[page], state="attached")
             settled(browser)
             browser.wait_for_timeout(1500)  # charts fade in
             out.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +67,7 @@ def main() -> int:
     parser.add_argument("run")
     parser.add_argument("out", type=Path)
     parser.add_argument("--scheme", choices=("light", "dark"), default="light")
-    parser.add_argument("--page", choices=("queue", "overview"), default="queue")
+    parser.add_argument("--page", choices=DRAWN, default="queue")
     parser.add_argument("--width", type=int, default=1440)
     parser.add_argument("--height", type=int, default=900)
     asked = parser.parse_args()

@@ -205,3 +205,24 @@ def test_an_export_is_written_from_the_page_and_reads_back(
         go(page, "Export")
         page.wait_for_selector("text=curated is written")
         assert str(out / "curated") in page.inner_text("body")
+
+
+def test_a_bar_of_the_overview_opens_its_pairs_in_the_queue(
+    make_store: StoreFactory, page: Any
+) -> None:
+    store = judgeable(make_store)
+    with serving(store.root, "--port", str(free_port())) as server:
+        page.goto(server.address)
+        settled(page)
+        go(page, "Overview")
+        bars = page.locator("[data-testid=stPlotlyChart] .barlayer .trace:last-child path")
+        bars.first.wait_for()
+
+        def narrowed() -> bool:
+            return "range=minority" in page.evaluate("() => location.search")
+
+        tried(lambda: bars.first.click(position={"x": 2, "y": 2}, force=True), narrowed)
+        page.wait_for_selector("#desk-ready", state="attached")
+        chip = page.locator(".st-key-clear-filter button").first
+        chip.wait_for()
+        assert "of 40" not in page.inner_text(".desk-place")

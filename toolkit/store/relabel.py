@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from toolkit.errors import InputError
@@ -237,11 +236,3 @@ def _written(store: Store, name: str, base: str, changes: pa.Table, recipe: dict
         ).fetchall()[0][0]
     write_label_set(store, name, overlay, {"base": base, **recipe})
     return Made(name, changes.num_rows, int(changed))
-
-
-def labels_as_array(store: Store, label_set: str = ORIGINAL) -> npt.NDArray[np.float32]:
-    """A set's labels in the store's order, NaN for none: what `imported_set` reads."""
-    labels = effective_labels(store, label_set)
-    by_id = dict(zip(*(labels[n].to_pylist() for n in ("pair_id", "label")), strict=True))
-    ids = read_pairs(store, ["pair_id"])[0].to_pylist()
-    return np.array([math.nan if by_id[i] is None else by_id[i] for i in ids], np.float32)
