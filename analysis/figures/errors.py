@@ -71,5 +71,5 @@ def pair_errors_figure(table: pa.Table) -> go.Figure:
             )  # fmt: skip
     line(figure, y=0.0, text="reference")
     figure.update_xaxes(title="optimiser step")
-    figure.update_yaxes(title="policy's error - reference's", exponentformat="power")
+    figure.update_yaxes(title="error - reference's", exponentformat="power")
     return look(figure, height=320)

@@ -116,5 +116,5 @@ def pair_trajectory_figure(table: pa.Table) -> go.Figure:
         )
     line(figure, y=0.0, text="no opinion")
     figure.update_xaxes(title="optimiser step")
-    figure.update_yaxes(title="ell of the policy; band: its footprints", exponentformat="power")
+    figure.update_yaxes(title="ell (band: footprints)", exponentformat="power")
     return look(figure, height=320)
