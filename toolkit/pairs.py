@@ -16,17 +16,29 @@ SOURCE_PREFIX = "src_"
 """A source's own column NAME is kept in the pairs table as src_NAME."""
 
 
+EXPORTED = frozenset(("original_label_0", "pair_id"))
+"""Who has these columns is a set that was exported from a store."""
+
+OURS = EXPORTED | {
+    *("sample_weight", "minority", "confidence", "stability", "verdict"),
+    *("prompt", "chosen", "rejected", "label_0", "created_at", "ranking_id", "user_id"),
+    *("chosen_uid", "rejected_uid", "chosen_model", "rejected_model"),
+}
+"""Columns of exported sets for which a source's own column of that name makes way, as src_NAME."""
+
+
 def source_names(names: Iterable[str]) -> dict[str, str]:
     """What a source's columns are called in the pairs table: NAME -> src_NAME.
 
-    An exported set has src_NAME where NAME is a column of ours: it is taken for the source's NAME,
-    and ours is left out.
+    An exported set has src_NAME where NAME is one of OURS: it is taken for the source's NAME, and
+    the set's is left out.
     """
     there = set(names)
+    ours = OURS if there >= EXPORTED else frozenset()
     return {
-        name: SOURCE_PREFIX + name.removeprefix(SOURCE_PREFIX)
+        name: name if name.removeprefix(SOURCE_PREFIX) in ours - {name} else SOURCE_PREFIX + name
         for name in names
-        if SOURCE_PREFIX + name not in there
+        if name not in ours or SOURCE_PREFIX + name not in there
     }
 
 

@@ -151,6 +151,15 @@ def write_page(name: str, table: "Table", out: Path) -> Path:
     return write_text_whole(out / f"table-{name}.md", text)
 
 
+def _options(scale: "Scale") -> str:
+    """What was asked for beside the defaults."""
+    from training.reproduce.cells import Scale
+
+    usual = Scale()
+    told = [(name, getattr(scale, name)) for name in ("backbone", "steps", "pairs")]
+    return "".join(f" --{name} {value}" for name, value in told if value != getattr(usual, name))
+
+
 def _scale_words(name: str, out: Path) -> list[str]:
     """The command, how large the cells are, and how far an accuracy of ell can be trusted."""
     from training.reproduce.cells import scale_of
@@ -160,7 +169,7 @@ def _scale_words(name: str, out: Path) -> list[str]:
         return []
     judged = scale.held_out // 2
     return [
-        f"    outvoted reproduce {name}",
+        f"    outvoted reproduce {name}{_options(scale)}",
         f"Backbone {scale.backbone} at {scale.resolution} px, LoRA of rank {scale.rank} on the "
         f"cross-attention; {scale.pairs:,} drawn pairs, {scale.steps:,} steps of "
         f"{scale.batch_size}, learning rate {scale.learning_rate:g}, every gradient brought to "

@@ -23,6 +23,7 @@ from toolkit.store.desk import Bins
 from toolkit.store.labels import label_sets, planted_flips
 from toolkit.store.query import add_labels, labels_in
 from toolkit.store.runs import findings, findings_about, read_findings, run_about
+from toolkit.store.scores import scorers_in
 from toolkit.store.verdicts import verdict_of
 from toolkit.store.view import View
 
@@ -181,8 +182,9 @@ def _stamp(store: Store, run: str) -> tuple[Any, ...]:
     found = store.findings(run).glob("*.parquet") if run else ()
     changed = tuple(sorted((file.name, file.stat().st_mtime_ns) for file in found))
     names = [file.name for table in ("pairs", "votes") for file in parts(store.folder(table))]
-    names += [f"{file.parent.name}/{file.name}" for file in store.folder("scores").glob("*/part-*")]
-    # A run that goes on adds rows all the time; its curves are those of when it was analysed.
+    names += scorers_in(store)
+    # A run that goes on adds rows all the time, and a scorer that is at work scores; curves and
+    # gaps are those of when they were first asked for.
     return (changed, tuple(names))
 
 

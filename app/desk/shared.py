@@ -92,7 +92,8 @@ class Desk:
         self.moved += 1
 
     def _number(self, cursor: Connection, view: View) -> None:
-        moved, _ = self._views.get(view, (self.moved, 0.0))
+        # One never asked for may share the pool or the numbers of another that is out of date.
+        moved, _ = self._views.get(view, (None, 0.0))
         anew = moved != self.moved and listing.moves(view)
         listing.make_view(cursor, self.columns, view, anew=anew)
         now = time.monotonic()

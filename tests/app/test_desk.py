@@ -3,6 +3,7 @@ are sentences."""
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from app.desk.views.answers import turned_for
 from tests.app.desk_stores import add_finding, judgeable
 from tests.factories import StoreFactory
 from toolkit.parts import parts, write_part, write_whole
-from toolkit.store import Store, create_store
+from toolkit.store import Store, create_store, listing
 from toolkit.store.query import effective_labels
 from toolkit.store.runs import read_findings, update_run, write_findings
 from toolkit.store.verdicts import Entry, Journal, choice_of, publish
@@ -571,6 +572,21 @@ def test_a_surprise_in_a_callback_is_a_sentence(
     app = press(app, "Next")
     assert not app.exception
     assert "could not do this" in shown(app)
+
+
+def test_a_view_asked_for_anew_sees_the_verdicts_since_its_siblings_were_made(
+    make_store: StoreFactory,
+) -> None:
+    """Views that differ in state or bounds only share tables, which a verdict makes stale."""
+    store = judgeable(make_store)
+    desk = data.desk(store, "r", store.folder("verdicts.sqlite"))
+    first = View(where='verdict = "flip"')
+    assert listing.count(desk.cursor(first), first) == 0
+    top = by_minority(store)[0]
+    label = {row["pair_id"]: row["label"] for row in labels(store)}[top]
+    desk.ledger.record([Entry(top, "anna", choice_of("flip", label), "flip20")])
+    for view in (replace(first, state="judged"), first.with_range("minority", 0.0, None)):
+        assert listing.ids(desk.cursor(view), view) == [top]
 
 
 def test_a_large_trajectory_is_read_behind_the_first_page_and_later_cards_have_their_curve(

@@ -11,13 +11,15 @@ from datasets import load_dataset
 from tests.toolkit.pickapic_source import SCHEMA, source_row
 from tests.toolkit.stores import rows
 from toolkit.export import FORMATS, Policy, export_set
+from toolkit.export.columns import PICKAPIC
 from toolkit.ingest import (
     ingest_chosen_rejected,
     ingest_pickapic,
     open_chosen_rejected,
     open_pickapic,
 )
-from toolkit.store import Store, create_store
+from toolkit.pairs import OURS
+from toolkit.store import Store, create_store, open_store
 
 TOLD = {
     "nsfw_0": 0.25,
@@ -39,9 +41,12 @@ TYPES = {
 }
 
 
+DECIDED = {"label_0": 1.0, "label_1": 0.0, "has_label": True}
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    mine = {"tags": ["a"], "label_0": 1.0, "label_1": 0.0, "has_label": True}
+    mine = {"tags": ["a"]} | DECIDED
     made = [source_row(k) | TOLD | mine | {"rater": f"Anna {k}"} for k in range(3)]
     made[1] |= dict.fromkeys(TOLD)
     fields = [pa.field(name, kind) for name, kind in TYPES.items()]
@@ -96,6 +101,55 @@ def test_behind_our_columns_persons_have_pseudonyms_and_nested_columns_stay(
     export_set(store, tmp_path / "named", Policy(pseudonyms=False), FORMATS["pickapic"])
     (file,) = (tmp_path / "named" / "data").iterdir()
     assert pq.read_table(file)["rater"].to_pylist() == ["Anna 0", "Anna 1", "Anna 2"]
+
+
+def exported(tmp_path: Path, parts: list[pa.Table], policy: Policy) -> pa.Table:
+    """What leaves of a source in several parts, each with further columns of its own."""
+    for k, more in enumerate(parts):
+        own = [source_row(10 * k + n) | DECIDED for n in range(more.num_rows)]
+        table = pa.Table.from_pylist(own, schema=SCHEMA)
+        for name in more.column_names:
+            table = table.append_column(name, more[name])
+        pq.write_table(table, tmp_path / f"part-{k}.parquet")
+        store = create_store(tmp_path / "store") if not k else open_store(tmp_path / "store")
+        ingest_pickapic(store, open_pickapic([tmp_path / f"part-{k}.parquet"]))
+    export_set(store, tmp_path / "out", policy, FORMATS["pickapic"])
+    return pq.read_table(sorted((tmp_path / "out" / "data").iterdir()))
+
+
+def test_who_may_be_named_leaves_as_a_pseudonym_and_a_score_as_it_is(tmp_path: Path) -> None:
+    """user_id is the annotator in this source: a copy of it under any name is one too."""
+    users = [source_row(n)["user_id"] for n in range(2)]
+    told = {
+        "e_mail": ["anna@x.org", "berta@x.org"],
+        "labeler_id": ["a", "b"],
+        "prolific_pid": ["p1", "p2"],
+        "kin": [str(user) for user in users],
+        "llm_judge_score": [0.25, 0.5],
+        "num_seen": [1, 2],
+    }
+    table = exported(tmp_path, [pa.table(told)], Policy())
+    for name in ("e_mail", "labeler_id", "prolific_pid", "kin"):
+        assert table[name].type == pa.int64()
+        assert not set(map(str, table[name].to_pylist())) & set(told[name])
+    assert table["llm_judge_score"].to_pylist() == [0.25, 0.5]
+    assert table["num_seen"].to_pylist() == [1, 2]
+
+
+def test_parts_that_differ_in_type_leave_in_one_that_holds_both(tmp_path: Path) -> None:
+    one = pa.table({"score": [1, 2], "tags": ["a", "b"], "grade": [1, 2], "src_lang": ["en", "en"]})
+    two = pa.table({"score": [1.5, None], "tags": [["a"], []], "grade": ["A", None]})
+    table = exported(tmp_path, [one, two], Policy())
+    assert table["score"].to_pylist() == [1.0, 2.0, 1.5, None]
+    assert table["grade"].to_pylist() == ["1", "2", "A", None]
+    assert "tags" not in table.column_names
+    assert table["src_lang"].to_pylist() == ["en", "en", None, None]
+
+
+def test_names_of_ours_are_told_to_the_way_in() -> None:
+    """A new column of an exported set must be among those that a source's own makes way for."""
+    for name in ("pickapic", "chosen-rejected", "webdataset"):
+        assert set(FORMATS[name].columns(Policy()).names) - set(PICKAPIC.names) <= OURS
 
 
 def test_datasets_reads_every_type_of_them(store: Store, tmp_path: Path) -> None:

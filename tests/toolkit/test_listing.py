@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.factories import StoreFactory
 from toolkit.errors import InputError
+from toolkit.parts import parts, write_whole
 from toolkit.store import Store, connect, listing
 from toolkit.store.columns import Column, columns_of
 from toolkit.store.desk import JUDGED, ORDERS, card, make_queue, set_judged
@@ -216,6 +218,22 @@ def test_a_column_without_values_has_empty_bins(make_store: StoreFactory) -> Non
     assert (bins.counts, bins.unknown) == ((0, 0, 0, 0), 8)
 
 
+def test_equal_scores_come_in_the_order_of_the_finding(make_store: StoreFactory) -> None:
+    """Which analyze writes by id; a finding of somebody else's keeps its own."""
+    store = make_store(pairs=4)
+    ids = sorted(read_pairs(store, ["pair_id"])[0].to_pylist(), reverse=True)
+    start_run(store, "r", {"models": ["policy"], "labels": "original"}, "")
+    scores = {name: [0.5] * 4 for name in ORDERS}
+    finding = pa.table({"pair_id": ids, "visits": pa.array([1] * 4, pa.int32()), **scores})
+    write_findings(store, "r", "minority", finding, {})
+    with connect(store) as con:
+        make_queue(con, store, "r")
+        columns = columns_of(con, store, "r", "original")
+        for view in (View(), View(order="confidence", descending=False)):
+            listing.make_view(con, columns, view)
+            assert listing.ids(con, view) == ids
+
+
 def test_without_a_run_every_pair_is_listed_by_its_id(make_store: StoreFactory) -> None:
     store = make_store(pairs=8)
     with connect(store) as con:
@@ -246,6 +264,20 @@ def test_numbers_that_are_made_anew_are_never_missing_to_another_reader(listed: 
         reading.result()  # raises what the reader met
     assert len(counts) > 1
     assert listed.numbers(view) == list(range(19, -1, -1))
+
+
+def test_a_source_column_called_like_our_number_is_named_in_full(make_store: StoreFactory) -> None:
+    store = make_store(pairs=3)
+    (part,) = parts(store.folder("pairs"))
+    table = pq.read_table(part)
+    write_whole(part, table.append_column("src_nth", pa.array([98, 99, 100], pa.int64())))
+    with connect(store) as con:
+        make_queue(con, store)
+        columns = columns_of(con, store, "", "original")
+        assert "nth" not in columns
+        view = View(where="src_nth > 98")
+        listing.make_view(con, columns, view)
+        assert listing.count(con, view) == 2
 
 
 def test_a_pair_outside_the_finding_has_a_card_without_scores(make_store: StoreFactory) -> None:

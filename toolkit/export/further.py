@@ -10,15 +10,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from toolkit.export.columns import PICKAPIC
-from toolkit.pairs import SOURCE_PREFIX
+from toolkit.pairs import EXPORTED, SOURCE_PREFIX
 from toolkit.places import readable
 from toolkit.schema import column
 
-_PERSON = re.compile(r"annotator|user|worker|rater|voter|judge|person|author", re.IGNORECASE)
-"""Names of columns that may tell persons from each other."""
+_PERSON = re.compile(
+    r"annotat|label(l)?er|mail|user|worker|rater|voter|judge|review|evaluator|participant|person"
+    r"|subject|author|curator|expert|turk|prolific|account|session|device|nick|phone|address"
+    r"|(^|_)(ip|uid|name|who|by)(_|$)|hash|full_?name|login",
+    re.IGNORECASE,
+)
+"""Names of columns of texts or whole numbers that may tell persons from each other. Rather too
+many than too few: a pseudonym still tells them apart."""
 _EARLIER = frozenset(
     name
     for name in (
@@ -27,8 +34,6 @@ _EARLIER = frozenset(
     )
 )
 """What another curation said: stale behind this one's. A confidence may be the source's own."""
-_EXPORTED = frozenset(("original_label_0", "pair_id"))
-"""Who has these columns was exported before."""
 
 
 @dataclass(frozen=True)
@@ -37,54 +42,100 @@ class Further:
 
     schema: pa.Schema = field(default_factory=lambda: pa.schema([]))
     """As exported."""
+    stored: tuple[str, ...] = ()
+    """Their names in the pairs table."""
+    renamed: frozenset[str] = frozenset()
+    """Those whose values leave as pseudonyms."""
     rename: Callable[[str], int] | None = None
-    """What becomes of a name in a column that may tell persons; None: it leaves as it is."""
 
     def columns(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
         """The columns of a batch of the pairs table; null where a part lacks one."""
         made = {}
-        for one in self.schema:
-            own = SOURCE_PREFIX + one.name.removeprefix(SOURCE_PREFIX)
+        for one, own in zip(self.schema, self.stored, strict=True):
             if own not in batch.schema.names:
                 made[one.name] = pa.nulls(batch.num_rows, one.type)
-            elif self.rename and _PERSON.search(one.name):
+            elif self.rename and one.name in self.renamed:
                 names = batch.column(own).to_pylist()
-                renamed = [None if name is None else self.rename(str(name)) for name in names]
-                made[one.name] = pa.array(renamed, one.type)
+                told = [None if name is None else self.rename(str(name)) for name in names]
+                made[one.name] = pa.array(told, one.type)
             else:
                 made[one.name] = batch.column(own).cast(one.type)
         return made
 
 
 def further_columns(
-    files: Sequence[Path], taken: Sequence[str], rename: Callable[[str], int] | None
+    files: Sequence[Path],
+    taken: Sequence[str],
+    annotators: pa.ChunkedArray,
+    rename: Callable[[str], int] | None,
 ) -> Further:
     """The flat source columns of the pairs' parts that are none of Pick-a-Pic's.
 
-    `taken`: names of the set's own columns. A type that differs from part to part becomes text.
+    `taken`: names of the set's own columns. `annotators`: of every row of the parts; a column that
+    says the same, whatever its name, leaves as pseudonyms with those that may name persons. Types
+    that differ from part to part become the one that holds both, else text.
     """
-    kinds: dict[str, pa.DataType] = {}
-    for file in files:
-        for one in pq.read_schema(readable(file)):
-            if one.name.startswith(SOURCE_PREFIX) and _flat(one.type):
-                bare = one.name.removeprefix(SOURCE_PREFIX)
-                same = kinds.setdefault(bare, one.type) == one.type
-                kinds[bare] = one.type if same else pa.string()
+    kinds = _kinds([pq.read_schema(readable(file)) for file in files])
+    bare = {own: own.removeprefix(SOURCE_PREFIX) for own in sorted(kinds)}
     said = {"sample_weight", *PICKAPIC.names}
-    if set(kinds) >= _EXPORTED:
+    if set(bare.values()) >= EXPORTED:
         said |= _EARLIER
-    fields = []
-    for bare in sorted(set(kinds) - said):
-        kind, meaning = kinds[bare], "as the source had it"
-        if rename and _PERSON.search(bare):
+    fields, stored, renamed = [], [], set()
+    for own, name in bare.items():
+        if name in said:
+            continue
+        kind, meaning = kinds[own], "as the source had it"
+        shown = own if name in taken else name
+        if rename and _may_name(kind) and (_PERSON.search(name) or _says(files, own, annotators)):
             kind, meaning = pa.int64(), f"{meaning}, by a keyed pseudonym"
-        name = SOURCE_PREFIX + bare if bare in taken else bare
-        fields.append(column(name, kind, meaning))
-    return Further(pa.schema(fields), rename)
+            renamed.add(shown)
+        fields.append(column(shown, kind, meaning))
+        stored.append(own)
+    return Further(pa.schema(fields), tuple(stored), frozenset(renamed), rename)
+
+
+def _says(files: Sequence[Path], own: str, annotators: pa.ChunkedArray) -> bool:
+    """Whether a stored column names the annotator wherever both are known."""
+    pieces: list[pa.Array] = []
+    for file in files:
+        with pq.ParquetFile(readable(file)) as opened:
+            rows = opened.metadata.num_rows
+            there = own in opened.schema_arrow.names
+            column = opened.read([own])[own].cast(pa.string()) if there else pa.nulls(rows)
+            pieces += column.chunks if there else [column.cast(pa.string())]
+    same = pc.equal(pa.chunked_array(pieces, pa.string()), annotators.cast(pa.string()))
+    return same.null_count < len(same) and bool(pc.all(same).as_py())
+
+
+def _kinds(schemas: Sequence[pa.Schema]) -> dict[str, pa.DataType]:
+    """The source's flat columns and a type that every part's values fit."""
+    kinds: dict[str, pa.DataType] = {}
+    nested = set()
+    for one in (one for schema in schemas for one in schema):
+        if not one.name.startswith(SOURCE_PREFIX) or one.type == pa.null():
+            continue
+        if not _flat(one.type):
+            nested.add(one.name)
+        kinds[one.name] = _both(kinds.get(one.name, one.type), one.type)
+    return {name: kind for name, kind in kinds.items() if name not in nested}
+
+
+def _both(one: pa.DataType, other: pa.DataType) -> pa.DataType:
+    try:
+        fields = [pa.schema([pa.field("x", kind)]) for kind in (one, other)]
+        return pa.unify_schemas(fields, promote_options="permissive").field("x").type
+    except pa.ArrowException:  # such as a number and a text
+        return pa.string()
+
+
+def _may_name(kind: pa.DataType) -> bool:
+    test = pa.types
+    return bool(test.is_string(kind) or test.is_large_string(kind) or test.is_integer(kind))
 
 
 def _flat(kind: pa.DataType) -> bool:
     test = pa.types
-    texts = test.is_string(kind) or test.is_large_string(kind) or test.is_boolean(kind)
-    numbers = test.is_integer(kind) or test.is_floating(kind)
-    return bool(texts or numbers or test.is_timestamp(kind) or test.is_date(kind))
+    if test.is_dictionary(kind):
+        return False
+    held = test.is_binary(kind) or test.is_large_binary(kind) or test.is_fixed_size_binary(kind)
+    return not (test.is_nested(kind) or held)

@@ -139,7 +139,9 @@ def export_set(
         further = Further()
         if form.further:
             rename = renamer(store) if policy.pseudonyms else None
-            further = further_columns(plan.files, form.columns(policy).names, rename)
+            further = further_columns(
+                plan.files, form.columns(policy).names, plan.rows["annotator"], rename
+            )
         outputs = form.write(Job(store, plan, policy, aside, further, shard_rows, progress))
         record = {"format": form.name} | curation(
             store, plan, policy, command=command, outputs=outputs

@@ -23,6 +23,7 @@ from toolkit.store.scores import scorers_in, voices
 from toolkit.store.view import MINORITY, View
 
 VOICES = "agreement.against_share"
+_HIDDEN = ("pair_id", "nth", "row", "choice", "comparison_id")
 _ALWAYS = (MINORITY, "confidence", "stability")
 """Columns of every pool: those whose histograms stand beside the view."""
 
@@ -56,11 +57,11 @@ def columns_of(con: Connection, store: Store, run: str, label_set: str) -> dict[
         schema = fetch(con, f"SELECT * FROM {source} LIMIT 0").schema
         for name, kind in kinds_of(schema).items():
             found.setdefault(name, Column(name, kind, source, schema.field(name)))
-    for hidden in ("pair_id", "nth", "row", "choice", "comparison_id"):
-        found.pop(hidden, None)
     for name, column in list(found.items()):
         bare = name.removeprefix(SOURCE_PREFIX)
         found.setdefault(bare, Column(bare, column.kind, column.source, column.field))
+    for hidden in _HIDDEN:  # a source's own is there as src_NAME
+        found.pop(hidden, None)
     for finding in findings(store, run) if run else []:
         if findings_about(store, run, finding).get("labels", label_set) == label_set:
             found |= _finding_columns(store, run, finding)

@@ -18,4 +18,6 @@ def drawn(desk: Desk, view: View, x: str, y: str) -> Map | None:
 
 @st.cache_data(show_spinner="Drawing the map ...", max_entries=16)
 def _drawn(_desk: Desk, view: View, x: str, y: str, stamp: Any) -> Map | None:  # noqa: ARG001
-    return mapping.draw_map(_desk.cursor(view), _desk.columns, view, x, y)
+    cursor = _desk.cursor(view)
+    with _desk.lock:  # columns that are named for the first time are read into tables
+        return mapping.draw_map(cursor, _desk.columns, view, x, y)

@@ -113,7 +113,8 @@ def _card(
         curator: answers.word_of(row["choice"], pair["label"])
         for curator, row in desk.ledger.standing(pair["pair_id"]).items()
     }
-    curve = chips.curve(visits, desk.curves, ground, accent(ground))
+    decided = pair["label"] in (0.0, 1.0)  # else ell has no sign, and there is no curve
+    curve = chips.curve(visits, desk.curves, ground, accent(ground)) if decided else ""
     chips.all_of(pair, voices, others, settings.curator, curve)
 
 
