@@ -84,7 +84,7 @@ def test_kills_at_random_moments_leave_no_trace_in_rows_or_weights(
     file = tmp_path / "recipe.yaml"
     file.write_text(recipe_for(store, **RESUMED, metric=metric, caches=disk).to_yaml())
     command = [sys.executable, "-m", "tests.training.killing", str(file), "6", "7"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1500)
     assert done.returncode == 0, done.stderr
     killed = json.loads(done.stdout.splitlines()[-1])["killed"]
     assert sum(killed) >= 5
