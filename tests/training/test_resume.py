@@ -74,6 +74,7 @@ def assert_same_run(store: Store, one: str, other: str) -> None:
     assert losses[0] == losses[1]
 
 
+@pytest.mark.timeout(1600)
 @pytest.mark.parametrize("preset", ["history", "running"])
 def test_kills_at_random_moments_leave_no_trace_in_rows_or_weights(
     preset: str, make_store: StoreFactory, recipe_for: MakeRecipe, tmp_path: Path
