@@ -6,6 +6,7 @@ whole objects: one is complete or absent, and needs neither a rename nor a sync.
 own client; other schemes are those of the fsspec packages that are installed.
 """
 
+import io
 import os
 import re
 from collections.abc import Callable
@@ -93,7 +94,8 @@ def _told(act: Callable[..., Any], path: str) -> Callable[..., Any]:
     """The same call, whose failures name themselves.
 
     Where the file is absent the client says so by a FileNotFoundError, and a disk's errors have a
-    number; what has none is a server that did not answer, or not to the end.
+    number; what has none is a server that did not answer, or not to the end. A file that was asked
+    for what it cannot do is our own mistake and stays one.
     """
 
     @wraps(act)
@@ -101,7 +103,7 @@ def _told(act: Callable[..., Any], path: str) -> Callable[..., Any]:
         try:
             return act(*given, **options)
         except OSError as problem:
-            if problem.errno is not None:
+            if problem.errno is not None or _misused(problem):
                 raise
             where = path.removeprefix("s3://")
             raise Unreachable(
@@ -112,6 +114,11 @@ def _told(act: Callable[..., Any], path: str) -> Callable[..., Any]:
             ) from problem
 
     return call
+
+
+def _misused(problem: OSError) -> bool:
+    """Whether a file was read that is open for writing, or the like; pyarrow has no type for it."""
+    return isinstance(problem, io.UnsupportedOperation) or "only valid on" in str(problem)
 
 
 def _clause(problem: OSError) -> str:

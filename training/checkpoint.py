@@ -9,6 +9,7 @@ Only the newest checkpoint keeps its `state/`: with a whole UNet in training it 
 """
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,10 @@ from training.step import Learner
 
 _POLICY = "policy.safetensors"
 _TRAINING = "training.pt"
+_UNWRITTEN = re.compile(
+    r"inline_container|PytorchStreamWriter|iostream error|cannot be opened|Parent directory"
+)
+"""What torch.save says of a disk; its errors have no type of their own."""
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:
@@ -43,23 +48,29 @@ def save_checkpoint(run: Path, step: int, recipe: Recipe, models: Models, learne
     """Write the checkpoint of `step` finished steps aside and rename it; its path.
 
     To be called by one process, when every rank's rows are on the disk. TrainingError where it
-    cannot be written; the checkpoint before it stays.
+    cannot be written. Whatever goes wrong, the checkpoint before it stays and nothing lies aside.
     """
+    final = checkpoint_folder(run, step)
+    aside = final.with_name(f".{final.name}.unfinished")
     try:
-        return _save(run, step, recipe, models, learner)
+        return _save(final, aside, step, recipe, models, learner)
     except (OSError, RuntimeError, SafetensorError) as problem:  # each library has its own
+        if isinstance(problem, RuntimeError) and not _UNWRITTEN.search(str(problem)):
+            raise
         room = shutil.disk_usage(run).free / 1e6
         raise TrainingError(
             f"The checkpoint of step {step} could not be written to {run} "
-            f"({' '.join(str(problem).split())}; {room:,.1f} MB are free there); rows and "
+            f"({' '.join(str(problem).split())}; {room:,.1f} MB were free there); rows and "
             "checkpoints before it are whole. Free space or mend the folder, then type `outvoted "
             "resume`."
         ) from problem
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
-def _save(run: Path, step: int, recipe: Recipe, models: Models, learner: Learner) -> Path:
-    final = checkpoint_folder(run, step)
-    aside = final.with_name(f".{final.name}.unfinished")
+def _save(
+    final: Path, aside: Path, step: int, recipe: Recipe, models: Models, learner: Learner
+) -> Path:
     shutil.rmtree(aside, ignore_errors=True)
     (aside / "state").mkdir(parents=True)
     _save_policy(aside, recipe, models, learner.bare)
@@ -68,7 +79,7 @@ def _save(run: Path, step: int, recipe: Recipe, models: Models, learner: Learner
         save_file(tensors, aside / f"{footprint.name}.safetensors")
     _save_state(aside / "state", step, learner)
     _sync_tree(aside)
-    older = checkpoints(run)
+    older = checkpoints(final.parent.parent)
     shutil.rmtree(final, ignore_errors=True)
     aside.rename(final)
     sync_folder(final.parent)

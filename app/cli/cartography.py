@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 _SHOWN = 5
+_NAMES = ("pair_id", "cartography_confidence")
 
 
 def cartography(
@@ -34,6 +35,3 @@ def cartography(
     for guid, p in zip(*(lowest[n].to_pylist() for n in _NAMES), strict=True):
         typer.echo(f"hardest to learn: {guid}, mean probability of its label {p:.3f}")
     typer.echo(f"Metrics: {path}")
-
-
-_NAMES = ("pair_id", "cartography_confidence")

@@ -4,6 +4,7 @@ Pick-a-Pic v2's test set comes as Parquet with `caption`, HPDv2's benchmark as J
 strings, PartiPrompts as tab-separated text with `Prompt`; other collections as lists of objects.
 """
 
+import contextlib
 import csv
 import io
 import json
@@ -77,7 +78,9 @@ def _from_parquet(file: Path, column: str) -> list[str]:
 
     name = chosen(pq.read_schema(file).names, file, column)
     found = pq.read_table(file, columns=[name])[name]
-    return _texts(found.cast(pa.string()).to_pylist(), file, name)
+    with contextlib.suppress(pa.ArrowNotImplementedError):  # lists and structs: no text, said below
+        found = found.cast(pa.string())
+    return _texts(found.to_pylist(), file, name)
 
 
 def _from_json(found: Any, file: Path, column: str) -> list[str]:
@@ -86,7 +89,8 @@ def _from_json(found: Any, file: Path, column: str) -> list[str]:
         lists = all(isinstance(value, list) for value in found.values())
         names = [name for name in found if name.lower() in (column.lower(), *KNOWN)]
         if lists and names:
-            return _texts(found[chosen(list(found), file, column)], file, names[0])
+            name = chosen(list(found), file, column)
+            return _texts(found[name], file, name)
         found = [one for value in found.values() for one in value] if lists else [*found.values()]
     rows = found if isinstance(found, list) else []
     if any(isinstance(row, dict) for row in rows):
@@ -97,14 +101,20 @@ def _from_json(found: Any, file: Path, column: str) -> list[str]:
     return _texts(rows, file, "")
 
 
-def _rows(text: str, *, tabs: bool) -> Iterator[list[str]]:
-    """Cells of each line. Between tabs a quote is a quote, unless all of the cell stands in them:
-    PartiPrompts has cells that begin with one."""
+def _rows(text: str, *, tabs: bool) -> Iterator[tuple[int, list[str]]]:
+    """The line each row begins on, from 1, and its cells.
+
+    Between tabs a quote is a quote, unless all of the cell stands in them: PartiPrompts has cells
+    that begin with one.
+    """
     if not tabs:
-        yield from csv.reader(io.StringIO(text), strict=True)
+        reader, begins = csv.reader(io.StringIO(text), strict=True), 1
+        for cells in reader:
+            yield begins, cells
+            begins = reader.line_num + 1
         return
-    for line in text.split("\n"):
-        yield [_unquoted(cell) for cell in line.split("\t")]
+    for number, line in enumerate(text.split("\n"), 1):
+        yield number, [_unquoted(cell) for cell in line.split("\t")]
 
 
 def _unquoted(cell: str) -> str:
@@ -113,20 +123,20 @@ def _unquoted(cell: str) -> str:
     return inner.replace('""', '"') if whole else cell
 
 
-def _from_rows(rows: Iterator[list[str]], file: Path, column: str) -> list[str]:
+def _from_rows(rows: Iterator[tuple[int, list[str]]], file: Path, column: str) -> list[str]:
     try:
-        heading = next(rows, [])
+        _, heading = next(rows, (1, []))
         place = heading.index(chosen(heading, file, column))
-        lines = [cells for cells in rows if any(cells)]
+        lines = [(number, cells) for number, cells in rows if any(cells)]
     except csv.Error as problem:
         raise ValueError(str(problem)) from problem
-    for number, cells in enumerate(lines, 1):
+    for number, cells in lines:
         if len(cells) != len(heading):
             raise InputError(
-                f"Row {number} of {file} has another number of cells ({len(cells)}) than its "
+                f"Line {number} of {file} has another number of cells ({len(cells)}) than its "
                 f"heading ({len(heading)}); mend it, or keep the prompts in a .txt, one a line."
             )
-    return [cells[place] for cells in lines]
+    return [cells[place] for _, cells in lines]
 
 
 def chosen(names: Sequence[str], file: Path, column: str) -> str:

@@ -3,6 +3,7 @@
 Twice each: in fsspec's own object store in memory, and (`make test-s3`) in a local S3 server.
 """
 
+import io
 import json
 import os
 import re
@@ -12,24 +13,27 @@ import sys
 import uuid
 from pathlib import Path
 
+import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.memory import MemoryFile
 
 import training
 from app.cli.main import main
 from tests.factories import StoreFactory
 from tests.toolkit.objects import KEYS, Line, free_port, s3_server
 from tests.toolkit.pickapic_source import source_row, write_source
-from toolkit.errors import InputError, StoreError
+from toolkit.errors import InputError, StoreError, Unreachable
 from toolkit.export import FORMATS, Policy, export_set
 from toolkit.ingest import ingest_pickapic, open_pickapic
-from toolkit.places import must_be_local, place
+from toolkit.places import _Stream, _told, must_be_local, place
 from toolkit.store import create_store, open_or_create, open_store
 from toolkit.store.check import check_store, repair
 from toolkit.store.images import ImageReader
 from toolkit.store.labels import label_sets
-from toolkit.store.locks import adding
-from toolkit.store.query import effective_labels
+from toolkit.store.locks import adding, first_at
+from toolkit.store.query import connect, effective_labels, fetch
 from toolkit.store.runs import read_findings, start_run, write_findings
 from toolkit.store.trajectories import read_trajectory, trajectory_parts
 from toolkit.store.verdicts import Entry, Journal, publish, resolve
@@ -148,6 +152,13 @@ def test_two_ingests_at_once_are_refused_and_a_killed_ones_marker_is_named(far):
         pass
     with adding(store):  # both markers are gone
         assert len(list(store.folder(".ingest").glob("*"))) == 1
+
+
+def test_of_those_at_one_thing_the_first_is_told_so_here_and_nobody_there(far, tmp_path):
+    here = create_store(tmp_path / "here")
+    for store, told in ((here, [True, False, False]), (create_store(str(far)), [False] * 3)):
+        with first_at(store, "x") as one, first_at(store, "x") as two, first_at(store, "x") as tri:
+            assert [one, two, tri] == told
 
 
 def test_pseudonyms_are_the_same_for_every_reader_of_the_store(far):
@@ -272,6 +283,51 @@ def test_a_server_that_is_not_there_is_one_sentence_without_a_traceback():
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (1, "")
     assert re.fullmatch(LOST, done.stderr.strip())
+
+
+def asked(act):
+    """What comes of an act on an s3:// object that fails as `act` does."""
+    with pytest.raises((OSError, Unreachable)) as caught:
+        _told(act, "s3://b/k")()
+    return type(caught.value)
+
+
+def test_a_file_asked_for_what_it_cannot_do_is_a_mistake_and_no_lost_connection(tmp_path):
+    def lost():
+        raise OSError("AWS Error NETWORK_CONNECTION during HeadObject operation: curlCode: 7")
+
+    def unsupported():
+        with (tmp_path / "f").open("w") as written:
+            written.read()
+
+    assert asked(lost) is Unreachable
+    assert asked(unsupported) is io.UnsupportedOperation
+    with pytest.raises(OSError, match="only valid on writable files"):
+        _Stream(pa.BufferReader(b"x"), "s3://b/k").write(b"y")
+    with pytest.raises(OSError, match="only valid on readable files"):
+        _Stream(pa.BufferOutputStream(), "s3://b/k").read()
+
+
+@pytest.mark.parametrize(
+    ("problem", "comes_out"),
+    [
+        (io.UnsupportedOperation("not readable"), duckdb.Error),
+        (OSError("AWS Error NETWORK_CONNECTION during GetObject operation"), Unreachable),
+    ],
+)
+def test_a_query_tells_a_lost_connection_from_a_mistake(monkeypatch, problem, comes_out):
+    store = StoreFactory(place(f"memory://outvoted/{uuid.uuid4().hex}"))(pairs=4)
+
+    def fails(*_):
+        raise problem
+
+    with connect(store) as con:
+        read = _told(fails, "s3://b/k")
+        monkeypatch.setattr(MemoryFile, "read", lambda *_: read())
+        with pytest.raises((duckdb.Error, Unreachable), match=str(problem)) as caught:
+            fetch(con, "SELECT prompt FROM pairs")
+    assert (caught.type is Unreachable) == (comes_out is Unreachable)
+    assert issubclass(caught.type, comes_out)
 
 
 RECIPE = Path(training.__file__).parent / "recipes" / "miniworld.yaml"

@@ -1,14 +1,18 @@
+import errno
 import json
+import re
 import resource
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from tests.factories import StoreFactory
@@ -16,7 +20,7 @@ from toolkit.errors import TrainingError
 from toolkit.parts import parts
 from toolkit.store import Store
 from toolkit.store.runs import run_about
-from training import loop
+from training import checkpoint, loop
 from training.checkpoint import checkpoints
 from training.loop import resume, train
 from training.monitor import forget_after
@@ -185,8 +189,66 @@ def test_a_checkpoint_that_the_disk_refuses_is_a_sentence_and_the_run_goes_on_fr
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     monkeypatch.undo()
     assert list(checkpoints(store.run("r"))) == [2]
+    assert not list(store.run("r").glob("checkpoints/.*"))
     resume(store, "r")
     assert_same_run(store, "whole", "r")
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+# What each library said on a full tmpfs (safetensors 0.8, torch 2.15); the last, on /dev/full.
+FULL = [
+    ("save", OSError(errno.ENOSPC, "No space left on device")),
+    (
+        "save_file",
+        SafetensorError(
+            "Error while serializing: I/O error: No space left on device (os error 28)"
+        ),
+    ),
+    (
+        "save",
+        RuntimeError("[enforce fail at inline_container.cc:671] . unexpected pos 768 vs 662"),
+    ),
+    ("save", RuntimeError("basic_ios::clear: iostream error")),
+]
+
+
+def test_a_full_disk_leaves_nothing_aside_and_another_error_is_not_called_one(
+    make_store: StoreFactory, recipe_for: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, given = make_store(), list[Any]()
+    real = loop.save_checkpoint
+
+    def kept(*about: Any) -> Path:
+        given[:] = about
+        return real(*about)
+
+    monkeypatch.setattr(loop, "save_checkpoint", kept)
+    train(recipe_for(store, steps=2))
+    run, step, *rest = given
+    before = files_in(run / "checkpoints")
+    assert "step-000002/state/training.pt" in before
+
+    def attempt(writer: str, problem: Exception) -> None:
+        def fails(_: object, path: Path) -> None:
+            path.write_bytes(b"half of it")
+            raise problem
+
+        with monkeypatch.context() as patch:
+            patch.setattr(torch if writer == "save" else checkpoint, writer, fails)
+            checkpoint.save_checkpoint(run, step + 1, *rest)
+
+    for writer, problem in FULL:
+        said = rf"step 3 could not be written .*{re.escape(str(problem))}; .* MB were free there\)"
+        with pytest.raises(TrainingError, match=said):
+            attempt(writer, problem)
+        assert files_in(run / "checkpoints") == before
+    with pytest.raises(RuntimeError, match=r"^CUDA error: device-side assert triggered"):
+        attempt("save", RuntimeError("CUDA error: device-side assert triggered"))
+    assert files_in(run / "checkpoints") == before
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-000002"]
 
 
 def test_rows_of_a_part_are_split_at_the_step(make_store: StoreFactory) -> None:

@@ -5,6 +5,8 @@ stays, whatever happens next; the same command goes on where it ended.
 """
 
 import os
+import random
+import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence, Set
@@ -57,8 +59,9 @@ def fill(
 
     `progress` hears (done, to be done). InputError for a batch below 1; StoreError where the
     folder holds scores of another identity and `replace` is not given. An image that cannot be
-    read gets a row without a score, with the reason. Another process that fills the same scores
-    at the same time begins at the other end.
+    read gets a row without a score, with the reason. Processes that fill the same scores at the
+    same time share the work: the first goes in order, every other takes the batches in an order of
+    its own (in an object store all of them do), and each leaves out what another has written.
     """
     if batch < 1:
         raise InputError(f"--batch is {batch}; it must be 1 or more.")
@@ -67,20 +70,20 @@ def fill(
     seen = {file.name for file in score_parts(store, scorer.name)}
     wanted = unscored(store, scorer.name, sees_prompt=scorer.sees_prompt, retry=retry)
     keys = [key for key in wanted if shard_of(key[0], shard[1]) == shard[0]]
-    filled, done = Filled(), set[Key]()
+    filled = Filled()
     writer = Writer(
         store, scorer.name, judge.identity, frozenset(keys), partial(_count, filled), seen
     )
     if progress:
         progress(0, len(keys))
     with first_at(store, f".scoring-{scorer.name}") as first:
-        order, read = keys if first else keys[::-1], ImageReader(store).read
+        order = keys if first else shuffled(keys, batch, f"{os.getpid()} {time.time_ns()}")
+        read = ImageReader(store).read
         try:
             for rows in judged_rows(order, scorer, judge, read, batch, leave_out=writer.elsewhere):
-                done |= {(row["image_id"], row["prompt"]) for row in rows}
                 writer.add(rows)
                 if progress:
-                    progress(len(done | writer.elsewhere), len(keys))
+                    progress(len(writer.settled), len(keys))
         finally:
             writer.flush()
     filled.elsewhere = len(writer.elsewhere)
@@ -90,6 +93,16 @@ def fill(
 def shard_of(image_id: str, count: int) -> int:
     """Which of `count` processes an image belongs to: by its name, so all of them agree."""
     return zlib.crc32(image_id.encode()) % count
+
+
+def shuffled(keys: Sequence[Key], batch: int, seed: str) -> list[Key]:
+    """The same keys, batches of them in an order drawn from `seed`.
+
+    Within a batch they stay in order, since neighbours' pictures lie in one piece of a file.
+    """
+    starts = list(range(0, len(keys), batch))
+    random.Random(seed).shuffle(starts)
+    return [key for start in starts for key in keys[start : start + batch]]
 
 
 def judged_rows(

@@ -32,10 +32,13 @@ class Writer:
     since: float = field(default_factory=time.monotonic)
     elsewhere: set[Key] = field(default_factory=set)
     """Of `wanted`: what another process has written meanwhile."""
+    settled: set[Key] = field(default_factory=set)
+    """Of `wanted`: what was judged here or written elsewhere."""
 
     def add(self, rows: list[dict[str, Any]]) -> None:
         """Keep rows of SCORES; now and then they are written."""
         self.rows += rows
+        self.settled |= {(row["image_id"], row["prompt"]) for row in rows}
         if len(self.rows) >= FLUSH_ROWS or time.monotonic() - self.since > FLUSH_SECONDS:
             self.flush()
 
@@ -53,4 +56,6 @@ class Writer:
     def _look(self) -> None:
         new = [file for file in score_parts(self.store, self.scorer) if file.name not in self.seen]
         self.seen |= {file.name for file in new}
-        self.elsewhere |= keys_in(new) & self.wanted
+        found = keys_in(new) & self.wanted
+        self.elsewhere |= found
+        self.settled |= found

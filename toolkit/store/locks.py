@@ -78,12 +78,13 @@ def turn(store: Store) -> Iterator[None]:
 
 @contextmanager
 def first_at(store: Store, name: str) -> Iterator[bool]:
-    """Whether nobody else is at this already. Of an object store nobody can tell, so all are first.
+    """Whether nobody else is at this already.
 
-    Who came later does not become first when the first one ends.
+    In an object store nobody can tell, so nobody is first. Who came later does not become first
+    when the first one ends.
     """
     if not is_local(store.root):
-        yield True
+        yield False
         return
     with _opened(store, name) as handle:
         try:

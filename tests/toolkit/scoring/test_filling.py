@@ -17,9 +17,10 @@ from toolkit.pairs import IMAGES, PAIRS, make_comparison_id, make_pair_id
 from toolkit.parts import write_part
 from toolkit.scoring import SCORERS, Batch, Identity, Judge, Judged, Scorer, Setup
 from toolkit.scoring.base import one_by_one
-from toolkit.scoring.filling import fill, shard_of
+from toolkit.scoring.filling import fill, shard_of, shuffled
 from toolkit.store import Store, create_store
 from toolkit.store.images import image_row
+from toolkit.store.locks import first_at
 from toolkit.store.scores import prompt_hash, read_scores, scorers_in, unscored, voices
 
 
@@ -133,6 +134,44 @@ def test_shards_share_the_images_out_without_gap_or_overlap(make_store: StoreFac
     assert sum(counts) == len(rows(store)) == 40
     assert min(counts) > 0
     assert {shard_of("img-0001-0", 3)} <= {0, 1, 2}
+
+
+def test_each_process_takes_whole_batches_in_an_order_of_its_own() -> None:
+    keys = [(f"x{number:03}", "a") for number in range(64)]
+    one, two = (shuffled(keys, 4, seed) for seed in ("1", "2"))
+    assert one == shuffled(keys, 4, "1")
+    assert one != two
+    for order in (one, two):
+        assert order != keys
+        assert sorted(order) == keys
+        batches = [order[start : start + 4] for start in range(0, 64, 4)]
+        assert sorted(batches) == [keys[start : start + 4] for start in range(0, 64, 4)]
+
+
+def judged_in_order(store: Store, name: str) -> list[tuple[tuple[str, ...], tuple[float, ...]]]:
+    """Prompts and prepared pictures as they come to a scorer that is asked for one at a time."""
+    (scorer, judge), asked = redness(), []
+
+    def watched(batches: Iterable[Batch]) -> Iterator[Judged]:
+        for batch in batches:
+            asked.append((batch.prompts, batch.pictures))
+            yield from judge.stream([batch])
+
+    fill(store, replace(scorer, name=name), replace(judge, stream=watched), batch=1)
+    return asked
+
+
+def test_the_first_process_goes_in_order_and_one_that_came_later_in_another(
+    make_store: StoreFactory,
+) -> None:
+    store = make_store(pairs=20)
+    first = judged_in_order(store, "first")
+    assert len(first) == 40
+    assert judged_in_order(store, "alone_too") == first
+    with first_at(store, ".scoring-late"):
+        late = judged_in_order(store, "late")
+    assert sorted(late) == sorted(first)
+    assert late != first
 
 
 def test_an_unreadable_image_gets_null_and_the_reason(make_store: StoreFactory) -> None:

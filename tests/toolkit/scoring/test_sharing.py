@@ -16,6 +16,7 @@ from toolkit.store.scores import read_scores, score_parts
 
 FILL = """
 import sys, time
+from pathlib import Path
 from functools import partial
 from toolkit.scoring import Batch, Identity, Judge, Judged, Scorer
 from toolkit.scoring import sharing
@@ -24,30 +25,39 @@ from toolkit.scoring.filling import fill
 from toolkit.store import open_store
 
 sharing.FLUSH_SECONDS = 0.05
+store, mine, *others = sys.argv[1:]
+asked = 0
 
-def judge(batch):
+def judge(batch):  # nobody's begins before all the others' do, so that they overlap
+    global asked
+    asked += len(batch.prompts)
+    Path(mine).touch()
+    deadline = time.monotonic() + 60
+    while not all(Path(other).exists() for other in others):
+        assert time.monotonic() < deadline, "another process never began"
+        time.sleep(0.005)
     time.sleep(0.02)
     return Judged(tuple(map(float, batch.pictures)), (False,) * len(batch.prompts))
 
 made = Judge(Identity("1", None, "mean", "float64"), lambda p: p.getpixel((0, 0))[0],
              one_by_one(judge))
-print("ready", flush=True)
-sys.stdin.readline()
-filled = fill(open_store(sys.argv[1]), Scorer("red", "red", "red", lambda _: made), made, batch=2)
-print(filled.rows, filled.elsewhere)
+filled = fill(open_store(store), Scorer("red", "red", "red", lambda _: made), made, batch=2)
+Path(mine).write_text(f"{asked} {filled.rows} {filled.elsewhere}")
 """
 
 
-def start(store: Store) -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", FILL, str(store.root)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    return process
+def filled_by(count: int, store: Store, folder: Path) -> list[tuple[int, int, int]]:
+    """What each of `count` processes at once was asked to judge, wrote, and found written."""
+    files = [folder / f"told-{k}" for k in range(count)]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", FILL, store.root, file, *(f for f in files if f != file)]
+        )
+        for file in files
+    ]
+    assert [process.wait(120) for process in running] == [0] * count
+    told = [[int(word) for word in file.read_text().split()] for file in files]
+    return [(asked, rows, elsewhere) for asked, rows, elsewhere in told]
 
 
 def written(store: Store) -> list[tuple[str, str | None]]:
@@ -57,18 +67,17 @@ def written(store: Store) -> list[tuple[str, str | None]]:
     return [(row["image_id"], row["prompt"]) for row in rows]
 
 
-def test_two_processes_share_the_work_and_write_each_row_once(make_store: StoreFactory) -> None:
+@pytest.mark.parametrize("count", [2, 3])
+def test_processes_at_once_share_the_judging_and_write_each_row_once(
+    count: int, make_store: StoreFactory, tmp_path: Path
+) -> None:
     store = make_store(pairs=80)
-    both = [start(store), start(store)]
-    for process in both:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    told = [[int(word) for word in process.communicate()[0].split()] for process in both]
+    told = filled_by(count, store, tmp_path)
     keys = written(store)
     assert len(keys) == len(set(keys)) == 160
-    assert sum(rows for rows, _ in told) == 160
-    assert all(rows + elsewhere == 160 for rows, elsewhere in told)
+    assert 160 <= sum(asked for asked, _, _ in told) < 240  # 160 each, if they did not share
+    assert sum(rows for _, rows, _ in told) == 160
+    assert all(rows + elsewhere == 160 for _, rows, elsewhere in told)
     scored = read_scores(store, "red").to_pylist()
     assert all(row["score"] == int(row["image_id"][4:8]) * 5 % 256 for row in scored)
 
@@ -94,6 +103,8 @@ def test_what_both_judged_at_once_is_written_by_the_first(make_store: StoreFacto
     assert heard == [2, 1]
     assert sorted(written(store)) == [("x", "a"), ("y", "a"), ("z", "a")]
     assert two.elsewhere == {("x", "a"), ("y", "a")}
+    assert two.settled == {("x", "a"), ("y", "a"), ("z", "a")}
+    assert one.settled == {("x", "a"), ("y", "a")}
     assert not one.elsewhere
 
 
