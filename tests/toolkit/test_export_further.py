@@ -125,15 +125,21 @@ def test_who_may_be_named_leaves_as_a_pseudonym_and_a_score_as_it_is(tmp_path: P
         "labeler_id": ["a", "b"],
         "prolific_pid": ["p1", "p2"],
         "kin": [str(user) for user in users],
-        "llm_judge_score": [0.25, 0.5],
-        "num_seen": [1, 2],
+        "rater_id": [71, 72],
     }
-    table = exported(tmp_path, [pa.table(told)], Policy())
-    for name in ("e_mail", "labeler_id", "prolific_pid", "kin"):
+    kept = {
+        "llm_judge_score": [0.25, 0.5],
+        "num_raters": [3, 5],
+        "expert_score": [1, 2],
+        "model_name": ["sdxl", "sd15"],
+        "subject": ["dog", "cat"],
+    }
+    table = exported(tmp_path, [pa.table(told | kept)], Policy())
+    for name, values in told.items():
         assert table[name].type == pa.int64()
-        assert not set(map(str, table[name].to_pylist())) & set(told[name])
-    assert table["llm_judge_score"].to_pylist() == [0.25, 0.5]
-    assert table["num_seen"].to_pylist() == [1, 2]
+        assert not set(map(str, table[name].to_pylist())) & set(map(str, values))
+    for name, values in kept.items():
+        assert table[name].to_pylist() == values
 
 
 def test_parts_that_differ_in_type_leave_in_one_that_holds_both(tmp_path: Path) -> None:

@@ -18,14 +18,18 @@ from toolkit.pairs import EXPORTED, SOURCE_PREFIX
 from toolkit.places import readable
 from toolkit.schema import column
 
-_PERSON = re.compile(
-    r"annotat|label(l)?er|mail|user|worker|rater|voter|judge|review|evaluator|participant|person"
-    r"|subject|author|curator|expert|turk|prolific|account|session|device|nick|phone|address"
-    r"|(^|_)(ip|uid|name|who|by)(_|$)|hash|full_?name|login",
-    re.IGNORECASE,
+_PERSON = (
+    r"(annotat\w*|label(l)?er|mail|user|worker|rater|voter|judge|review\w*|evaluator|participant"
+    r"|person|author|curator|expert|mturk|prolific|account|session|login|phone|address"
+    r"|(first|last|full|given|sur|nick)_?name|^name|^who|^uid|^ip|_ip|_by$)"
 )
-"""Names of columns of texts or whole numbers that may tell persons from each other. Rather too
-many than too few: a pseudonym still tells them apart."""
+_TEXT = re.compile(_PERSON, re.IGNORECASE)
+"""Names of columns of texts that may tell persons from each other: rather too many than too few,
+since a pseudonym still tells them apart."""
+_NUMBER = re.compile(
+    r"^(?!num|n_|count|total).*" + _PERSON + r"(s?$|.*(id|uid|key|code|hash)$)", re.IGNORECASE
+)
+"""The same of whole numbers, which more often count or score: num_raters, expert_score."""
 _EARLIER = frozenset(
     name
     for name in (
@@ -86,7 +90,7 @@ def further_columns(
             continue
         kind, meaning = kinds[own], "as the source had it"
         shown = own if name in taken else name
-        if rename and _may_name(kind) and (_PERSON.search(name) or _says(files, own, annotators)):
+        if rename and (_may_name(kind, name) or _says(files, own, kind, annotators)):
             kind, meaning = pa.int64(), f"{meaning}, by a keyed pseudonym"
             renamed.add(shown)
         fields.append(column(shown, kind, meaning))
@@ -94,8 +98,10 @@ def further_columns(
     return Further(pa.schema(fields), tuple(stored), frozenset(renamed), rename)
 
 
-def _says(files: Sequence[Path], own: str, annotators: pa.ChunkedArray) -> bool:
+def _says(files: Sequence[Path], own: str, kind: pa.DataType, annotators: pa.ChunkedArray) -> bool:
     """Whether a stored column names the annotator wherever both are known."""
+    if not _tells(kind):
+        return False
     pieces: list[pa.Array] = []
     for file in files:
         with pq.ParquetFile(readable(file)) as opened:
@@ -128,7 +134,13 @@ def _both(one: pa.DataType, other: pa.DataType) -> pa.DataType:
         return pa.string()
 
 
-def _may_name(kind: pa.DataType) -> bool:
+def _may_name(kind: pa.DataType, name: str) -> bool:
+    words = _NUMBER if pa.types.is_integer(kind) else _TEXT
+    return _tells(kind) and bool(words.search(name))
+
+
+def _tells(kind: pa.DataType) -> bool:
+    """A text or a whole number: what a person is told by."""
     test = pa.types
     return bool(test.is_string(kind) or test.is_large_string(kind) or test.is_integer(kind))
 
