@@ -95,7 +95,7 @@ def test_a_full_disk_keeps_the_parts_before_it(
         recorder.append(**ROW)
     folder = tmp_path / "trajectory" / "rank-0"
     assert len(parts(folder)) == 1
-    assert len(list(unfinished(folder))) == 1
+    assert list(unfinished(folder)) == []  # it would hold space that the disk lacks
 
 
 def test_run_json_is_json_for_every_reader(tmp_path: Path) -> None:
