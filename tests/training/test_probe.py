@@ -160,5 +160,6 @@ def test_a_probe_under_another_backbone_is_refused(
     other = tiny_sd(tmp_path / "other", seed=5)
     old = recipe_for(store).backbone.path
     file.write_text(file.read_text().replace(old, str(other)))
-    with pytest.raises(TrainingError, match="its reference weights and its backbone"):
+    changed = r"its reference weights and its backbone \(the UNet's files or its noise schedule\)"
+    with pytest.raises(TrainingError, match=f"because {changed} changed since it began"):
         probe_run(store, "r", draws=1)
