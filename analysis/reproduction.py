@@ -19,8 +19,20 @@ class Run:
 
     method: str
     rate: float
+    seed: int
     name: str
     found: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Samples of every model that were drawn in one way; models are named NAME/STEP."""
+
+    how: str
+    """In words, as `without guidance`."""
+    reward: Scores
+    accuracy: Scores
+    """Share of a prompt's mentions that were met."""
 
 
 def figure(scores: pa.Table, name: str) -> Scores:
@@ -36,68 +48,108 @@ def markdown(
     title: str,
     question: str,
     runs: Sequence[Run],
-    reward: Scores,
-    accuracy: Scores,
+    drawn: Sequence[Drawn],
     first: str,
     *,
+    rival: str | None = None,
     about: Sequence[str] = (),
 ) -> str:
     """The whole page of a table: samples, held-out accuracy over training, speed.
 
-    Intervals are over prompts (95 %, bootstrap), seeds of a method pooled. `about`: paragraphs on
-    how the cells were made.
+    Intervals are over prompts (95 %, bootstrap), seeds of a method pooled. `rival`: the method
+    that the others are held against, seed by seed. `about`: paragraphs on how cells were made.
     """
     rates = list(dict.fromkeys(run.rate for run in runs))
-    parts = [f"# {title}", question, *about, *_preface(runs, first)]
+    parts = [f"# {title}", question, *about, *_preface(runs, first, rival)]
     for rate in rates:
         here = [run for run in runs if run.rate == rate]
-        parts += [f"## {rate:.0%} of the labels flipped", _samples(here, reward, accuracy, first)]
+        parts.append(f"## {rate:.0%} of the labels flipped")
+        for some in drawn:
+            parts += [f"Samples {some.how}:", _samples(here, some, first, rival)]
         parts += ["Held-out accuracy of ell by step, true labels, mean over seeds:", _curves(here)]
     parts += ["## Speed", _speed(runs)]
     return "\n\n".join(parts) + "\n"
 
 
-def _preface(runs: Sequence[Run], first: str) -> list[str]:
+def _preface(runs: Sequence[Run], first: str, rival: str | None) -> list[str]:
     done = sum(_whole(run) for run in runs)
     failed = [
         f"{run.name}: {run.found['failed']}"
         for run in runs
         if run.found is not None and "failed" in run.found
     ]
+    held = (
+        f" `over {rival}` is the difference to that method's samples at the same seed and kind of "
+        "checkpoint."
+    )
     lines = [
         f"{done} of {len(runs)} cells are there"
         + (f", {len(failed)} failed" if failed else "")
         + ". A dash stands for what was not run.",
         f"Gains and win rates are against {first}, on the same prompts and noise, with 95 % "
-        "intervals over prompts. `best` is the checkpoint that early stopping would have taken: "
-        "highest accuracy on held-out pairs whose labels are flipped at the same rate. Accuracy "
-        "under true labels is measured on other pairs than those it chooses by.",
+        "intervals over prompts; `by seed` are the gains of the single runs, whose spread those "
+        f"intervals do not contain.{held if rival else ''} `best` is the checkpoint that early "
+        "stopping would have taken: highest accuracy on held-out pairs whose labels are flipped at "
+        "the same rate. Accuracy under true labels is measured on other pairs than those it "
+        "chooses by.",
     ]
     return [*lines, *(f"Failed: {line}" for line in failed)]
 
 
-def _samples(runs: Sequence[Run], reward: Scores, accuracy: Scores, first: str) -> str:
-    head = ["method", "seeds", "checkpoint", "reward", "gain", "win rate", "prompt accuracy", "ell"]
-    base, prompts = reward.get(first, {}), accuracy.get(first, {})
-    rows = [[first, "", "", _mean(base), "", "", _mean(prompts), ""]]
+def _samples(runs: Sequence[Run], drawn: Drawn, first: str, rival: str | None) -> str:
+    head = ["method", "seeds", "checkpoint", "reward", "gain", "by seed", "win rate"]
+    head += [*([f"over {rival}"] if rival else []), "prompt accuracy", "ell"]
+    base, prompts = drawn.reward.get(first, {}), drawn.accuracy.get(first, {})
+    blank = [""] * (len(head) - 6)
+    rows = [[first, "", "", _mean(base), "", *blank, _mean(prompts), ""]]
     for method in dict.fromkeys(run.method for run in runs):
         mine = [run for run in runs if run.method == method]
         done = [run for run in mine if _whole(run)]
         for when in ("last", "best"):
-            names = [f"{run.name}/{when}" for run in done]
+            names = [_sampled(run, when) for run in done]
+            seeds = [_pooled([name], drawn.reward, base) for name in names]
             rows.append(
                 [
                     _titled(method, done),
                     f"{len(done)}/{len(mine)}",
                     when,
-                    _said(_pooled(names, reward)),
-                    _said(_pooled(names, reward, base), sign=True),
-                    _said(_pooled(names, reward, base, won=True)),
-                    _said(_pooled(names, accuracy)),
+                    _said(_pooled(names, drawn.reward)),
+                    _said(_pooled(names, drawn.reward, base), sign=True),
+                    " ".join(f"{one.value:+.2f}" for one in seeds if one.value is not None) or "–",
+                    _said(_pooled(names, drawn.reward, base, won=True)),
+                    *([_said(_over(runs, done, rival, when, drawn.reward), True)] if rival else []),
+                    _said(_pooled(names, drawn.accuracy)),
                     _ell(done, when),
                 ]
             )
     return _table(head, rows)
+
+
+def _sampled(run: Run, when: str) -> str:
+    """The name of the samples of a run's last or best checkpoint."""
+    assert run.found is not None
+    step = run.found["best_step"] if when == "best" else run.found["curve"][-1]["step"]
+    return f"{run.name}/{step}"
+
+
+def _over(
+    runs: Sequence[Run], done: Sequence[Run], rival: str, when: str, reward: Scores
+) -> Interval:
+    """What a method's samples gained over the rival's of the same seed; itself has nothing."""
+    others = {run.seed: run for run in runs if run.method == rival and _whole(run)}
+    values: list[float] = []
+    prompts: list[int] = []
+    for run in done:
+        other = others.get(run.seed)
+        if other is None or other.name == run.name:
+            continue
+        theirs = reward.get(_sampled(other, when), {})
+        for prompt, value in reward.get(_sampled(run, when), {}).items():
+            values.append(value - theirs.get(prompt, np.nan))
+            prompts.append(prompt)
+    if not values:
+        return Interval(None, None, None)
+    return mean_interval(np.array(values), np.array(prompts), resamples=1000)
 
 
 def _titled(method: str, done: Sequence[Run]) -> str:
@@ -125,7 +177,7 @@ def _mean(values: Mapping[int, float]) -> str:
     return _said(_pooled(["it"], {"it": values}))
 
 
-def _said(found: Interval, *, sign: bool = False) -> str:
+def _said(found: Interval, sign: bool = False) -> str:
     if found.value is None:
         return "–"
     value = f"{found.value:+.3f}" if sign else f"{found.value:.3f}"

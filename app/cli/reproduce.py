@@ -111,7 +111,7 @@ def world(out: Path, scale: "Scale") -> "Store":
     """The drawn pairs, those held out under their true labels among them."""
     from toolkit.miniworld.intake import add_true_labels, ingest_world
     from toolkit.store import open_or_create
-    from training.reproduce.cells import CLEAN, HELD_OUT
+    from training.reproduce.tables import CLEAN, HELD_OUT
 
     store = open_or_create(out / "store")
     ingest_world(store, out / "truth.parquet", pairs=scale.pairs, seed=0)
@@ -123,32 +123,46 @@ def world(out: Path, scale: "Scale") -> "Store":
 
 def write_page(name: str, table: "Table", out: Path) -> Path:
     """The table as it stands: OUT/table-NAME.md."""
-    import pyarrow.parquet as pq
-
-    from analysis.reproduction import Run, figure, markdown
-    from toolkit.parts import parts, write_text_whole
-    from training.evaluate import SCORES
-    from training.reproduce.cells import FIRST, result
+    from analysis.reproduction import Drawn, Run, markdown
+    from toolkit.parts import write_text_whole
+    from training.reproduce.cells import FIRST, Scale, result, scale_of
     from training.reproduce.tables import TUNING_SEED
     from training.reproduce.tables import cells as cells_of
 
     runs = [
-        Run(cell.method.name, cell.rate, cell.name, result(out, cell))
+        Run(cell.method.name, cell.rate, cell.seed, cell.name, result(out, cell))
         for cell in cells_of(table)
         if cell.seed != TUNING_SEED
     ]
-    files = parts(out / "samples" / "scores" / "miniworld")
-    scores = pq.read_table(files, schema=SCORES) if files else SCORES.empty_table()
+    guidances = (scale_of(out) or Scale()).guidances
     text = markdown(
         table.title,
         table.question,
         runs,
-        figure(scores, "reward"),
-        figure(scores, "accuracy"),
+        [Drawn(_guidance_words(guidance), *_figures(out, guidance)) for guidance in guidances],
         FIRST,
+        rival=table.rival,
         about=_scale_words(name, out),
     )
     return write_text_whole(out / f"table-{name}.md", text)
+
+
+def _figures(out: Path, guidance: float) -> tuple[Any, Any]:
+    """Reward and prompt accuracy of all samples at one strength of guidance."""
+    import pyarrow.parquet as pq
+
+    from analysis.reproduction import figure
+    from toolkit.parts import parts
+    from training.evaluate import SCORES
+    from training.reproduce.cells import samples_folder
+
+    files = parts(samples_folder(out, guidance) / "scores" / "miniworld")
+    scores = pq.read_table(files, schema=SCORES) if files else SCORES.empty_table()
+    return figure(scores, "reward"), figure(scores, "accuracy")
+
+
+def _guidance_words(guidance: float) -> str:
+    return "without guidance" if guidance == 1 else f"at guidance {guidance:g}"
 
 
 def _options(scale: "Scale") -> str:
@@ -174,7 +188,7 @@ def _scale_words(name: str, out: Path) -> list[str]:
         f"cross-attention; {scale.pairs:,} drawn pairs, {scale.steps:,} steps of "
         f"{scale.batch_size}, learning rate {scale.learning_rate:g}, every gradient brought to "
         f"norm {scale.grad_norm:g}. Samples: {scale.prompts} prompts, {scale.sampler_steps} steps, "
-        f"guidance {scale.guidance:g}, the mini world's exact reward.",
+        f"{' and '.join(map(_guidance_words, scale.guidances))}, the mini world's exact reward.",
         f"Accuracy of ell is measured on {judged} pairs, so that one seed's has a 95 % interval of "
         f"up to {1.96 * (0.25 / judged) ** 0.5:.3f} to either side.",
     ]
@@ -182,7 +196,7 @@ def _scale_words(name: str, out: Path) -> list[str]:
 
 def _flip(store: "Store", cell: "Cell") -> None:
     from analysis.planted import plant_in_store
-    from training.reproduce.cells import flips
+    from training.reproduce.tables import flips
 
     if cell.rate:
         name = flips(cell.rate, cell.seed)
@@ -194,7 +208,8 @@ def _vote(store: "Store", cell: "Cell") -> None:
     from analysis.scorer_vote import vote
     from toolkit import scoring
     from toolkit.scoring.filling import fill
-    from training.reproduce.cells import flips, labels_of
+    from training.reproduce.cells import labels_of
+    from training.reproduce.tables import flips
 
     if not cell.method.voters:
         return

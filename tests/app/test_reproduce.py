@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
@@ -18,8 +19,9 @@ from toolkit.store.labels import label_set_recipe, planted_flips
 from toolkit.store.runs import run_about
 from training import loop
 from training.reproduce import cells as module
-from training.reproduce.cells import HELD_OUT, Scale, held_out_curve
-from training.reproduce.tables import DPO, HISTORY, TABLES, VOTE, Cell, Method, Table
+from training.reproduce.cells import Scale
+from training.reproduce.curves import held_out_curve
+from training.reproduce.tables import DPO, HELD_OUT, HISTORY, TABLES, VOTE, Cell, Method, Table
 
 CHOICES = tuple(
     Method(
@@ -98,13 +100,17 @@ def test_a_table_grows_cell_by_cell_and_a_cell_goes_on_where_it_was(
     monkeypatch.setattr(module, "train", training)
     monkeypatch.setattr(module, "evaluate", killed)
     with pytest.raises(KeyboardInterrupt):
-        make(out, scale, limit=1)
+        make(out, scale, limit=3)  # two choices, then their row
     monkeypatch.setattr(module, "evaluate", real_evaluate)
     text = make(out, scale)
     assert sorted(trained) == sorted(set(trained))
     assert "2 of 3 cells are there, 1 failed" in text
     assert "Failed: broken-flip20-seed0: The loss became" in text
     assert re.search(r"\| poly \(poly-[04].0\) \| 1/1 \| last \|", text)
+    for guidance in ("guidance-1", "guidance-3"):
+        named = pq.read_table(out / "samples" / guidance / "samples")["model"].to_pylist()
+        assert set(named) >= {"pretrained", f"{first.name}/12"}
+        assert not any("seed100" in name for name in named), "a choice is made by its curve"
     assert len(trained) == 4  # two choices, the chosen one, the broken one
     make(out, scale)
     assert len(trained) == 4

@@ -14,7 +14,17 @@ SEEDS = (0, 1, 2)
 TUNING_SEED = 100
 """Choices are made on this one, and it is reported nowhere."""
 
+HELD_OUT = "held_out"
+"""The split of pairs that no cell trains on."""
+CLEAN = "clean"
+"""The label set of the held-out pairs' true labels."""
+
 Changes = dict[str, Any]
+
+
+def flips(rate: float, seed: int) -> str:
+    """The label set that a cell of this rate and seed is trained under."""
+    return f"flip{rate * 100:02.0f}-seed{seed}" if rate else "original"
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,8 @@ class Table:
     methods: tuple[Method, ...]
     rates: tuple[float, ...] = RATES
     seeds: tuple[int, ...] = SEEDS
+    rival: str | None = None
+    """The row that the others are held against."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +124,7 @@ _MAIN = Table(
         Method("poly_dpo", {}, _POLY),
         *_ADAPTIVE,
     ),
+    rival=DPO.name,
 )
 
 _WEIGHTS = ("linear", "square", "sqrt", "sigmoid", "none")
@@ -125,6 +138,7 @@ _VARIANTS = Table(
         *(_adaptive(f"Gamma-{form}", _RELEASED, margin=form) for form in _MARGINS),
     ),
     rates=(0.2, 0.0),
+    rival="W-none",
 )
 
 _STRENGTH = Table(
@@ -154,6 +168,7 @@ _IPO = Table(
         ),
     ),
     rates=(0.2, 0.0),
+    rival="ipo",
 )
 
 _TIME = Table(

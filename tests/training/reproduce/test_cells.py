@@ -12,17 +12,9 @@ from toolkit.parts import parts, write_part
 from toolkit.store.labels import write_label_set
 from toolkit.store.runs import start_run
 from toolkit.trajectory import Recorder
-from training.reproduce.cells import (
-    CLEAN,
-    HELD_OUT,
-    Scale,
-    best_step,
-    check_scale,
-    chosen,
-    held_out_curve,
-    speed,
-)
-from training.reproduce.tables import TUNING_SEED, Cell, Method
+from training.reproduce.cells import Scale, check_scale, chosen
+from training.reproduce.curves import best_step, held_out_curve, speed
+from training.reproduce.tables import CLEAN, HELD_OUT, TUNING_SEED, Cell, Method
 
 PLAIN = Method("plain", {})
 
