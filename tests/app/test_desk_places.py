@@ -4,7 +4,7 @@ import uuid
 
 import pyarrow as pa
 
-from app.desk import data
+from app.desk import data, summary
 from tests.factories import StoreFactory
 from toolkit.places import place
 from toolkit.store.desk import card
@@ -25,5 +25,5 @@ def test_a_queue_and_its_cards_come_from_an_object_store(tmp_path):
     assert opened.pairs == 8
     cursor = opened.cursor(View())
     assert card(cursor, ids[3])["pair_id"] == ids[3]
-    assert data.overview(store).totals["pairs"] == 8
+    assert summary.overview(store).totals["pairs"] == 8
     assert (tmp_path / "verdicts.sqlite").exists()

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app.desk import data, frame, state
+from app.desk import data, frame, state, summary
 from app.desk.components import histogram, notice
 from app.desk.components.figures import on_ground
 from app.desk.components.text import literal
@@ -17,13 +17,13 @@ from toolkit.store.view import View
 
 def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
     """The whole page."""
-    found = data.overview(store)
+    found = summary.overview(store)
     run = settings.run or next(iter(data.runs_with_queue(store)), "")
     labels = label_set_of(store, run) if run else ORIGINAL
-    verdicts = data.verdict_counts(store, settings.journal, labels)
+    verdicts = summary.verdict_counts(store, settings.journal, labels)
     st.title(store.root.name)
     st.html(f'<p class="desk-quiet desk-tight">{literal(str(store.root))}</p>')
-    _counts(found, sum(verdicts.values()), data.noise(store, run))
+    _counts(found, sum(verdicts.values()), summary.noise(store, run))
     if found.unfinished:
         _unfinished(found)
     left, right = st.columns([3, 2], gap="large")
@@ -38,7 +38,7 @@ def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
         _quarantine(found)
 
 
-def _counts(found: data.Overview, judged: int, noise: data.Noise | None) -> None:
+def _counts(found: summary.Overview, judged: int, noise: summary.Noise | None) -> None:
     numbers = {
         "pairs": f"{found.totals['pairs']:,}",
         "images": f"{found.totals['images']:,}",
@@ -55,7 +55,7 @@ def _counts(found: data.Overview, judged: int, noise: data.Noise | None) -> None
             st.metric("estimated wrong labels", value, border=True, help=about)
 
 
-def _noise_words(noise: data.Noise) -> tuple[str, str]:
+def _noise_words(noise: summary.Noise) -> tuple[str, str]:
     """The estimate with its interval, and how it came about."""
     how = (
         "The margins read as a mixture of right and reversed labels. A right label's margin is "
@@ -94,7 +94,7 @@ def _spread(desk: Desk, ground: Ground) -> None:
         state.open_page(state.HOME, view)
 
 
-def _unfinished(found: data.Overview) -> None:
+def _unfinished(found: summary.Overview) -> None:
     count = len(found.unfinished)
     some = ", ".join(str(path) for path in found.unfinished[:3])
     what = "file that a killed run left" if count == 1 else "files that killed runs left"
@@ -105,7 +105,7 @@ def _unfinished(found: data.Overview) -> None:
 
 
 def _planted(store: Store, run: str, ground: Ground) -> None:
-    figure = data.flipped_ratio(store, run) if run else None
+    figure = summary.flipped_ratio(store, run) if run else None
     if figure is not None:
         st.subheader("Planted flips by u")
         st.plotly_chart(
@@ -121,7 +121,7 @@ def _planted(store: Store, run: str, ground: Ground) -> None:
         )
 
 
-def _runs(found: data.Overview) -> None:
+def _runs(found: summary.Overview) -> None:
     if not found.runs:
         return
     st.subheader("Runs and their findings")
@@ -157,7 +157,7 @@ def _decided(verdicts: dict[str, int], labels: str, pairs: int) -> None:
     st.html(f'{rows}<p class="desk-quiet">held against label set {literal(labels)}</p>')
 
 
-def _quarantine(found: data.Overview) -> None:
+def _quarantine(found: summary.Overview) -> None:
     if found.reasons:
         st.subheader("Quarantined")
         rows = "".join(
@@ -167,7 +167,7 @@ def _quarantine(found: data.Overview) -> None:
         st.html(f'<table class="desk-table">{rows}</table>')
 
 
-def _next(store: Store, found: data.Overview, verdicts: dict[str, int]) -> None:
+def _next(store: Store, found: summary.Overview, verdicts: dict[str, int]) -> None:
     st.subheader("What to do next")
     missing = [need for need in start.needs(store, found) if not need.there]
     ready = any(FINDING in names for names in found.findings.values())

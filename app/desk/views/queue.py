@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from app.desk import data, state
+from app.desk import data, state, summary
 from app.desk.components import notice
 from app.desk.components.text import literal
 from app.desk.views import filters, judging, start
@@ -14,11 +14,11 @@ from toolkit.store import Store
 def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
     """The whole page, or the page of what is missing."""
     if settings.run and settings.run not in data.runs_with_queue(store):
-        start.draw(store, data.overview(store), settings.run)
+        start.draw(store, summary.overview(store), settings.run)
         return
     desk, _ = data.current(store, settings)
     if not desk.pairs:
-        start.draw(store, data.overview(store))
+        start.draw(store, summary.overview(store))
         return
     filters.draw(desk, settings, ground)
     if not parts(store.folder("images")):
@@ -28,7 +28,9 @@ def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
             "all the same."
         )
     if not desk.run:
-        missing = next(need for need in start.needs(store, data.overview(store)) if not need.there)
+        missing = next(
+            need for need in start.needs(store, summary.overview(store)) if not need.there
+        )
         st.html(
             '<p class="desk-quiet desk-tight">No run has scored these pairs yet, so they stand in '
             f"the order of their ids. Next: <code>{literal(missing.command)}</code></p>"

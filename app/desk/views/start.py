@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from app.desk.components import notice
-from app.desk.data import Overview
+from app.desk.summary import Overview
 from toolkit.store import Store
 from toolkit.store.desk import FINDING
 
