@@ -107,8 +107,10 @@ VOTE = Method(
 """The paper's voting baseline. None of the four is the exact reward: that would be the answer."""
 _ROBUST = tuple(_plain("robust_dpo", beta=_BETA, a=a) for a in (0.1, 0.2, 0.3))
 _POLY = tuple(_plain("poly_dpo", beta=_BETA, alpha=a) for a in (-1.0, 1.0, 4.0, 8.0))
+_STANDARD = _adaptive("adaptive_released", _RELEASED)
+"""W linear, Gamma quadratic, k1 10 and rho 15: a row of tables 1, 5 and 6, and run once."""
 _ADAPTIVE = (
-    _adaptive("adaptive_released", _RELEASED),
+    _STANDARD,
     _adaptive("adaptive_running", _RUNNING),
     _adaptive("adaptive_history", HISTORY),
 )
@@ -127,13 +129,15 @@ _MAIN = Table(
     rival=DPO.name,
 )
 
-_WEIGHTS = ("linear", "square", "sqrt", "sigmoid", "none")
+_WEIGHTS = ("square", "sqrt", "sigmoid", "none")
 _MARGINS = ("linear", "none")
 
 _VARIANTS = Table(
     "Forms of weight and margin (the shape of Table 5)",
-    "Which W and which Gamma?",
+    "Which W and which Gamma? The first row has W linear and Gamma quadratic, each other row "
+    "changes one of them.",
     (
+        _STANDARD,
         *(_adaptive(f"W-{form}", _RELEASED, weight=form) for form in _WEIGHTS),
         *(_adaptive(f"Gamma-{form}", _RELEASED, margin=form) for form in _MARGINS),
     ),
@@ -143,9 +147,11 @@ _VARIANTS = Table(
 
 _STRENGTH = Table(
     "k1 and rho (the shape of Table 6)",
-    "How hard should a pair be weighed down, and how sharp is the score?",
+    "How hard should a pair be weighed down, and how sharp is the score? The first row has k1 10 "
+    "and rho 15, each other row changes one of them.",
     (
-        *(_adaptive(f"k1-{k1:g}", _RELEASED, k1=k1) for k1 in (1.0, 10.0, 100.0)),
+        _STANDARD,
+        *(_adaptive(f"k1-{k1:g}", _RELEASED, k1=k1) for k1 in (1.0, 100.0)),
         *(_adaptive(f"rho-{rho:g}", _rho(rho)) for rho in (5.0, 45.0)),
     ),
     rates=(0.2, 0.0),

@@ -33,6 +33,16 @@ def test_two_tables_share_a_cell_only_where_it_is_the_same_run() -> None:
             assert seen.setdefault(cell.name, cell.method) == cell.method
 
 
+def test_nothing_is_run_twice_under_two_names(make_store: StoreFactory) -> None:
+    store, seen = make_store(), dict[str, str]()
+    for name in NAMES:
+        for cell in cells(TABLES[name]):
+            if not cell.method.choices:
+                recipe = recipe_for(store, cell, cell.method, Scale())
+                content = recipe.model_copy(update={"run": None}).to_yaml()
+                assert seen.setdefault(content, cell.name) == cell.name
+
+
 def test_the_main_table_holds_what_was_promised() -> None:
     main = TABLES["1"]
     assert all(TABLES[name] is main for name in "238")
