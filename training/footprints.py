@@ -6,9 +6,13 @@ Float32 clones of the trainable tensors only (adapters, or the whole UNet when a
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
+
+USUAL_RAMP = 10.0
+"""The decay of update n is min(cap, (1 + n) / (10 + n)), as in the authors' release."""
 
 
 def trainable(module: torch.nn.Module) -> dict[str, Tensor]:
@@ -35,9 +39,18 @@ def tensors_hash(tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def footprint_name(cap: float) -> str:
+class Averaging(Protocol):
+    """How a footprint follows the policy: a recipe's entry."""
+
+    @property
+    def decay(self) -> float: ...
+    @property
+    def ramp(self) -> float: ...
+
+
+def footprint_name(decay: float, ramp: float = USUAL_RAMP) -> str:
     """The name of a footprint in `models` of run.json."""
-    return f"ema_{cap:g}"
+    return f"ema_{decay:g}" + (f"_ramp_{ramp:g}" if ramp != USUAL_RAMP else "")
 
 
 @dataclass
@@ -46,16 +59,17 @@ class Footprint:
 
     cap: float
     tensors: dict[str, Tensor]
+    ramp: float = USUAL_RAMP
     updates: int = 0
 
     @property
     def name(self) -> str:
-        return footprint_name(self.cap)
+        return footprint_name(self.cap, self.ramp)
 
     @torch.no_grad()
     def update(self, policy: dict[str, Tensor]) -> None:
-        """Move towards the policy by 1 - decay, decay = min(cap, (1 + n) / (10 + n))."""
-        decay = min(self.cap, (1 + self.updates) / (10 + self.updates))
+        """Move towards the policy by 1 - decay, decay = min(cap, (1 + n) / (ramp + n))."""
+        decay = min(self.cap, (1 + self.updates) / (self.ramp + self.updates))
         names = list(self.tensors)
         torch._foreach_lerp_(
             [self.tensors[name] for name in names],
@@ -65,6 +79,6 @@ class Footprint:
         self.updates += 1
 
 
-def footprints_of(module: torch.nn.Module, caps: Sequence[float]) -> list[Footprint]:
-    """One footprint a cap, each beginning at the policy's present tensors."""
-    return [Footprint(cap, snapshot(module)) for cap in caps]
+def footprints_of(module: torch.nn.Module, wanted: Sequence[Averaging]) -> list[Footprint]:
+    """One footprint an entry, each beginning at the policy's present tensors."""
+    return [Footprint(one.decay, snapshot(module), one.ramp) for one in wanted]

@@ -14,10 +14,12 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    field_validator,
 )
 
 from toolkit.errors import RecipeError
 from toolkit.minority import PRESETS, Metric, Preset
+from training.footprints import USUAL_RAMP, footprint_name
 from training.objectives import AnyObjective
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -36,6 +38,18 @@ class Lora(Section):
     alpha: PositiveFloat = 16
     targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
     dropout: Share = 0.0
+
+
+class FootprintSection(Section):
+    """An exponential moving average of the policy; a bare number stands for its decay."""
+
+    decay: Share
+    ramp: Annotated[float, Field(ge=1)] = USUAL_RAMP
+    """The decay of update n is min(decay, (1 + n) / (ramp + n)); 1: `decay` from the first on."""
+
+
+def _by_decay(given: Any) -> Any:
+    return {"decay": given} if isinstance(given, int | float | str) else given
 
 
 class Backbone(Section):
@@ -190,8 +204,11 @@ class Recipe(Section):
     backbone: Backbone
     objective: AnyObjective
     metric: MetricSection = MetricSection()
-    footprints: tuple[Share, ...] = (0.9999, 0.5)
-    """Caps of the EMA decays; the decay ramps up as min(cap, (1 + n) / (10 + n))."""
+    footprints: tuple[Annotated[FootprintSection, BeforeValidator(_by_decay)], ...] = (
+        FootprintSection(decay=0.9999),
+        FootprintSection(decay=0.5),
+    )
+    """Decays, or mappings of `decay` and `ramp`; each costs a forward pass a visit."""
     draws: Draws = Draws()
     optimiser: Optimiser = Optimiser()
     network: Network = Network()
@@ -210,6 +227,15 @@ class Recipe(Section):
     """The project on Weights & Biases that the figures go to, where wandb is installed."""
     log_every: PositiveInt = 10
     checkpoint_every: PositiveInt = 500
+
+    @field_validator("footprints")
+    @classmethod
+    def _differ(cls, given: tuple[FootprintSection, ...]) -> tuple[FootprintSection, ...]:
+        names = [footprint_name(one.decay, one.ramp) for one in given]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(twice)} is there more than once; leave the others out")
+        return given
 
     def to_yaml(self) -> str:
         """The resolved recipe, every default written out."""
@@ -261,6 +287,8 @@ def _line(error: Any) -> str:
         return f"{where}: unknown key; remove it. {_allowed(place[:-1])}"
     if error["type"] == "missing":
         return f"{where}: missing; add it."
+    if error["type"] == "value_error":  # a sentence of ours
+        return f"{where}: {error['ctx']['error']}, found {error['input']!r}."
     return f"{where}: {error['msg'].lower()}, found {error['input']!r}."
 
 

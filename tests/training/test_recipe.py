@@ -107,5 +107,15 @@ def test_stored_weights_may_be_named_as_they_lie_in_the_store() -> None:
         named == parse_recipe({**base, "weights": {"run": "first", "finding": "minority"}}).weights
     )
     assert parse_recipe(base).weights is None
-    with pytest.raises(RecipeError, match=r"weights: .*write findings/run/finding, or a mapping"):
+    with pytest.raises(RecipeError, match=r"weights: .*write findings/RUN/FINDING, or a mapping"):
         parse_recipe({**base, "weights": "findings/minority"})
+
+
+def test_a_footprint_is_a_decay_or_a_mapping_and_none_is_there_twice() -> None:
+    given = [0.9, {"decay": 0.5, "ramp": 1}]
+    slow, fast = parse_recipe({**MINIMAL, "footprints": given}).footprints
+    assert (slow.decay, slow.ramp, fast.decay, fast.ramp) == (0.9, 10, 0.5, 1)
+    with pytest.raises(RecipeError, match=r"footprints.0.ramp: .*greater than or equal to 1"):
+        parse_recipe({**MINIMAL, "footprints": [{"decay": 0.5, "ramp": 0}]})
+    with pytest.raises(RecipeError, match=r"footprints: ema_0.9 is there more than once; leave"):
+        parse_recipe({**MINIMAL, "footprints": [0.9, {"decay": 0.9}]})
