@@ -33,7 +33,7 @@ def test_every_problem_is_listed_at_once() -> None:
         "backbone.trian: unknown key",
         "objective.beta:",
         "objective.k1: unknown key",
-        "footprints.0:",
+        "footprints.0.decay:",
     ):
         assert f"\n  {place}" in text
     assert "Allowed: path, train, lora, adapter, resolution." in text
