@@ -11,16 +11,18 @@ what can be cached is cached, and once more with the filling of the caches count
 
 import argparse
 import contextlib
+import gc
 import io
 import json
 import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +32,7 @@ from toolkit.miniworld.intake import ingest_world
 from toolkit.store import Store, create_store
 from toolkit.store.images import ImageReader
 from training.data import load_pairs, to_pixels
+from training.denoising import Condition
 from training.loop import train
 from training.models import encode_images, encode_prompts, load_models, prepare_trainable
 from training.recipe import Recipe, parse_recipe
@@ -88,6 +91,27 @@ def recipe_of(store: Store, setting: Setting, run: str, pairs: int, **changes: A
             **changes,
         }
     )
+
+
+class Speed(NamedTuple):
+    """Pairs a second of one rival in one round, and what it held on the GPU."""
+
+    warm: float
+    whole: float
+    """With the filling of caches counted in."""
+    gigabytes: float | None
+    """At most, None without a GPU."""
+
+
+def held(measured: Callable[[], tuple[float, float]]) -> Speed:
+    """What a rival's run measured, with its peak of GPU memory."""
+    gc.collect()
+    if not torch.cuda.is_available():
+        return Speed(*measured(), None)
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    speeds = measured()
+    return Speed(*speeds, torch.cuda.max_memory_allocated() / 1e9)
 
 
 def ours(
@@ -162,14 +186,14 @@ def _naive_step(
     noise = torch.randn_like(latents).chunk(2)[0].repeat(2, 1, 1, 1)
     timestep = torch.randint(0, 1000, (len(members),), device=device).repeat(2)
     noisy = models.scheduler.add_noise(latents, noise, timestep)
-    states = encode_prompts(models, [data.prompt[k] for k in members])[0].repeat(2, 1, 1)
+    more = condition_of(models, [data.prompt[k] for k in members], setting.resolution)
     with accelerator.autocast():
-        predicted = unet(noisy, timestep, states).sample
+        predicted = unet(noisy, timestep, **more).sample
         errors = (predicted.float() - noise.float()).square().mean(dim=(1, 2, 3))
         chosen, rejected = errors.chunk(2)
         accelerator.unwrap_model(unet).disable_adapters()
         with torch.no_grad():
-            reference = unet(noisy, timestep, states).sample
+            reference = unet(noisy, timestep, **more).sample
             before = (reference.float() - noise.float()).square().mean(dim=(1, 2, 3))
             ref_chosen, ref_rejected = before.chunk(2)
         accelerator.unwrap_model(unet).enable_adapters()
@@ -182,6 +206,17 @@ def _naive_step(
     accelerator.clip_grad_norm_(unet.parameters(), 1.0)
     optimiser.step()
     optimiser.zero_grad()
+
+
+def condition_of(models: Any, prompts: list[str], side: int) -> dict[str, Any]:
+    """What the UNet is told of both images of each pair, encoded anew."""
+    states, pooled = encode_prompts(models, prompts)
+    pooled = None if pooled is None else pooled.repeat(2, 1)
+    time_ids = None
+    if pooled is not None:
+        sides = [float(side), float(side), 0.0, 0.0, float(side), float(side)]
+        time_ids = torch.tensor(sides, device=pooled.device).repeat(len(pooled), 1)
+    return Condition(states.repeat(2, 1, 1), pooled, time_ids).arguments()
 
 
 @contextlib.contextmanager
@@ -197,28 +232,28 @@ def recorder_off() -> Iterator[None]:
         RunRecorder.add, RunRecorder.seen = kept  # type: ignore[method-assign]
 
 
-def measure(setting: Setting, pairs: int, rounds: int) -> dict[str, list[tuple[float, float]]]:
+def measure(setting: Setting, pairs: int, rounds: int) -> dict[str, list[Speed]]:
     """Every rival in turn, several rounds, so that a busy moment hits all alike."""
-    found: dict[str, list[tuple[float, float]]] = {"naive plain loop": []}
+    found: dict[str, list[Speed]] = {"naive plain loop": []}
     with tempfile.TemporaryDirectory() as folder:
         store = create_store(Path(folder) / "store")
         ingest_world(store, Path(folder) / "truth.parquet", pairs=pairs, seed=0)
         for turn in range(rounds):
-            speed = naive(store, setting, pairs)
-            found["naive plain loop"].append((speed, speed))
+            found["naive plain loop"].append(held(lambda: (naive(store, setting, pairs),) * 2))
             for name, changes in RIVALS.items():
                 run = f"{name}-{turn}".replace(" ", "_").replace(",", "").replace("=", "")
-                speeds = ours(store, setting, run, pairs, **changes)
+                speeds = held(partial(ours, store, setting, run, pairs, **changes))
                 found.setdefault(name, []).append(speeds)
             with recorder_off():
-                speeds = ours(store, setting, f"silent-{turn}", pairs, **RIVALS["plain DPO"])
+                silent, plain = f"silent-{turn}", RIVALS["plain DPO"]
+                speeds = held(partial(ours, store, setting, silent, pairs, **plain))
             found.setdefault("plain DPO, nothing recorded", []).append(speeds)
     return found
 
 
-def report(setting: Setting, found: dict[str, list[tuple[float, float]]], command: str) -> str:
-    base = [speed for speed, _ in found["naive plain loop"]]
-    plain = [speed for speed, _ in found["plain DPO"]]
+def report(setting: Setting, found: dict[str, list[Speed]], command: str) -> str:
+    base = [speed.warm for speed in found["naive plain loop"]]
+    plain = [speed.warm for speed in found["plain DPO"]]
     lines = [
         "# Pairs per second of a training step",
         "",
@@ -228,14 +263,16 @@ def report(setting: Setting, found: dict[str, list[tuple[float, float]]], comman
         f"{setting.backbone}, {setting.resolution} px, LoRA, {setting.precision}, batch "
         f"{setting.batch}, {len(base)} rounds; median (lowest to highest round).",
         "",
-        "| | pairs per second | x naive | x our plain | x naive, caches filled on the way |",
-        "|---|---|---|---|---|",
+        "| | pairs per second | x naive | x our plain | x naive, caches filled on the way | "
+        "GPU memory, GB at most |",
+        "|---|---|---|---|---|---|",
     ]
     for name, speeds in found.items():
-        warm, whole = zip(*speeds, strict=True)
+        warm, whole, memory = zip(*speeds, strict=True)
+        most = "–" if None in memory else f"{max(memory):.1f}"
         lines.append(
             f"| {name} | {statistics.median(warm):.1f} | {_ratio(warm, base)} | "
-            f"{_ratio(warm, plain)} | {_ratio(whole, base)} |"
+            f"{_ratio(warm, plain)} | {_ratio(whole, base)} | {most} |"
         )
     return "\n".join([*lines, ""])
 

@@ -1,0 +1,90 @@
+"""Everything that is owed a GPU, in one call; each step's words and results lie under OUT.
+
+    python -m tests.benchmarks.on_gpu OUT
+    python -m tests.benchmarks.on_gpu OUT --only training --only training-sdxl
+
+A step that fails does not keep the others from running; the last lines say which did. Steps are
+subprocesses of their own, so that one's memory is free again for the next.
+
+    tests          the tests marked `gpu`: SD1.5 and SDXL of full size in bf16, random weights
+    training       pairs per second and memory, SD1.5 LoRA at 512 px, against the naive loop
+    training-sdxl  the same for SDXL at 1,024 px
+    scorers        hps and image_reward against their packages' own calls
+    tables         `outvoted reproduce 1`, 0 and 20 % flips, as many cells as an hour has
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+_BUILD = "import sys; from pathlib import Path; from tests.training import real_sizes; "
+
+
+def steps_of(out: Path) -> dict[str, list[list[str]]]:
+    """The commands of every step, in the order in which they are run."""
+    python = [sys.executable]
+
+    def training(family: str, side: int, batch: int) -> list[list[str]]:
+        folder = out / "backbones" / family
+        build = f"{_BUILD}Path(sys.argv[1]).exists() or real_sizes.save_{family}(Path(sys.argv[1]))"
+        measured = ["-m", "tests.benchmarks.training", "--backbone", str(folder)]
+        measured += ["--resolution", str(side), "--precision", "bf16", "--batch", str(batch)]
+        result = out / f"training_{family}.md"
+        return [[*python, "-c", build, str(folder)], [*python, *measured, "--out", str(result)]]
+
+    scorers = ["-m", "tests.benchmarks.scorers", str(out / "scorers"), "--device", "cuda"]
+    outvoted = ["-c", "from app.cli.main import main; main()"]
+    tables = [*outvoted, "reproduce", "1", "--out", str(out / "tables"), "--device", "cuda"]
+    return {
+        "tests": [[*python, "-m", "pytest", "-m", "gpu", "tests", "-q"]],
+        "training": training("sd15", 512, 8),
+        "training-sdxl": training("sdxl", 1024, 2),
+        "scorers": [[*python, *scorers, "--images", "65", "--batch", "32"]],
+        "tables": [[*python, *tables, "--rate", "0", "--rate", "0.2"]],
+    }
+
+
+def run(name: str, commands: Sequence[Sequence[str]], log: Path, limit: float) -> str:
+    """Run a step's commands one after the other; how it ended, in words."""
+    began = time.monotonic()
+    with log.open("w", encoding="utf-8") as stream:
+        for command in commands:
+            left = limit - (time.monotonic() - began)
+            try:
+                done = subprocess.run(
+                    command, stdout=stream, stderr=subprocess.STDOUT, timeout=max(left, 1)
+                )
+            except subprocess.TimeoutExpired:
+                return f"{name}: stopped after {limit:.0f} s, see {log}"
+            if done.returncode:
+                return f"{name}: failed ({done.returncode}), see {log}"
+    return f"{name}: done in {time.monotonic() - began:.0f} s"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.on_gpu")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--only", action="append", help="a step by its name; may repeat")
+    parser.add_argument("--limit", type=float, default=3600, help="seconds that a step may take")
+    asked = parser.parse_args(arguments)
+    steps = steps_of(asked.out.resolve())
+    unknown = sorted(set(asked.only or ()) - set(steps))
+    if unknown:
+        parser.error(f"there is no step {', '.join(unknown)}; choose {', '.join(steps)}")
+    if not torch.cuda.is_available():
+        parser.error("torch sees no CUDA device here, so nothing of this could be measured")
+    asked.out.mkdir(parents=True, exist_ok=True)
+    ends = []
+    for name in asked.only or steps:
+        ends.append(run(name, steps[name], asked.out / f"{name}.log", asked.limit))
+        print(ends[-1], flush=True)
+    return int(any(": done" not in end for end in ends))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
