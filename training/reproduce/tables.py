@@ -134,27 +134,34 @@ _MARGINS = ("linear", "none")
 
 _VARIANTS = Table(
     "Forms of weight and margin (the shape of Table 5)",
-    "Which W and which Gamma? The first row has W linear and Gamma quadratic, each other row "
-    "changes one of them.",
+    "Which W and which Gamma? With neither it is plain DPO. adaptive_released has W linear and "
+    "Gamma quadratic, each W- and Gamma- row changes one of them, under `history` where it says "
+    "so.",
     (
+        DPO,
         _STANDARD,
         *(_adaptive(f"W-{form}", _RELEASED, weight=form) for form in _WEIGHTS),
         *(_adaptive(f"Gamma-{form}", _RELEASED, margin=form) for form in _MARGINS),
+        _ADAPTIVE[-1],
+        _adaptive("history-W-none", HISTORY, weight="none"),
+        _adaptive("history-Gamma-none", HISTORY, margin="none"),
     ),
     rates=(0.2, 0.0),
-    rival="W-none",
+    rival=DPO.name,
 )
 
 _STRENGTH = Table(
     "k1 and rho (the shape of Table 6)",
-    "How hard should a pair be weighed down, and how sharp is the score? The first row has k1 10 "
-    "and rho 15, each other row changes one of them.",
+    "How hard should a pair be weighed down, and how sharp is the score? adaptive_released has k1 "
+    "10 and rho 15, each row below it changes one of them.",
     (
+        DPO,
         _STANDARD,
         *(_adaptive(f"k1-{k1:g}", _RELEASED, k1=k1) for k1 in (1.0, 100.0)),
         *(_adaptive(f"rho-{rho:g}", _rho(rho)) for rho in (5.0, 45.0)),
     ),
     rates=(0.2, 0.0),
+    rival=DPO.name,
 )
 
 _IPO = Table(
