@@ -14,6 +14,8 @@ subprocesses of their own, so that one's memory is free again for the next.
 """
 
 import argparse
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -55,14 +57,20 @@ def run(name: str, commands: Sequence[Sequence[str]], log: Path, limit: float) -
     with log.open("w", encoding="utf-8") as stream:
         for command in commands:
             left = limit - (time.monotonic() - began)
+            # A group of its own, so that a command's own processes can be ended with it.
+            begun = subprocess.Popen(
+                command, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True
+            )
             try:
-                done = subprocess.run(
-                    command, stdout=stream, stderr=subprocess.STDOUT, timeout=max(left, 1)
-                )
+                ended = begun.wait(max(left, 1))
             except subprocess.TimeoutExpired:
                 return f"{name}: stopped after {limit:.0f} s, see {log}"
-            if done.returncode:
-                return f"{name}: failed ({done.returncode}), see {log}"
+            finally:
+                if begun.poll() is None:
+                    os.killpg(begun.pid, signal.SIGKILL)
+                    begun.wait()
+            if ended:
+                return f"{name}: failed ({ended}), see {log}"
     return f"{name}: done in {time.monotonic() - began:.0f} s"
 
 
