@@ -15,6 +15,7 @@ from training.objectives import OBJECTIVES
 from training.optimisers import make_optimiser, prepare_network
 from training.recipe import Recipe
 from training.reference import ReferenceErrors
+from training.sharding import divide, divides, frozen_copy
 from training.step import Learner
 
 
@@ -24,23 +25,31 @@ def build_learner(recipe: Recipe, models: Models, pairs: Pairs, accelerator: Any
     if kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM", "TP"):
         raise TrainingError(
             f"accelerate was set up for {kind}, which splits the network that reference and "
-            "footprints are read through; launch with --multi_gpu (DDP) instead."
+            "footprints are read through; launch with --multi_gpu (DDP) instead, and set "
+            "network.shard: true where a network that trains as a whole must be divided."
         )
     prepare_trainable(models, recipe.backbone)
-    for part in (models.unet, models.vae, *models.text_encoders):
+    frozen = None
+    if divides(recipe, accelerator):
+        frozen = _divided(recipe, models, accelerator)
+    else:
+        models.unet.to(accelerator.device)
+    for part in (models.vae, *models.text_encoders):
         part.to(accelerator.device)
     if recipe.precision != "fp32" and recipe.backbone.train == "lora":
         _halve_frozen(models.unet, recipe.precision)
     section = recipe.optimiser
-    prepare_network(models.unet, recipe.network)
+    if frozen is None:
+        prepare_network(models.unet, recipe.network)
     tensors = trainable(models.unet).values()
     optimiser = make_optimiser(section, tensors, accelerator.device)
     warmup = section.warmup_steps
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda done: min(1.0, (done + 1) / (warmup + 1))
     )
-    wrapped, optimiser = accelerator.prepare(models.unet, optimiser)
+    wrapped = accelerator.prepare(models.unet) if frozen is None else models.unet
     bare = accelerator.unwrap_model(wrapped)
+    optimiser = accelerator.prepare(optimiser)
     footprints = footprints_of(bare, recipe.footprints)
     metric = recipe.metric.resolve()
     if metric.preset in ("released", "running", "paper") and not footprints:
@@ -60,7 +69,7 @@ def build_learner(recipe: Recipe, models: Models, pairs: Pairs, accelerator: Any
         accelerator,
         wrapped,
         bare,
-        snapshot(bare),
+        snapshot(bare) if frozen is None else dict(frozen.named_parameters()),
         footprints,
         objective,
         recipe.objective,
@@ -70,7 +79,17 @@ def build_learner(recipe: Recipe, models: Models, pairs: Pairs, accelerator: Any
         section.max_grad_norm,
         section.grad_norm,
         recipe.seed,
+        frozen,
     )
+
+
+def _divided(recipe: Recipe, models: Models, accelerator: Any) -> torch.nn.Module:
+    """Divide the policy over the processes, and its start beside it: the frozen reference."""
+    frozen = frozen_copy(models.unet)
+    prepare_network(models.unet, recipe.network)
+    for unet in (models.unet, frozen):
+        divide(unet, accelerator, recipe.precision)
+    return frozen
 
 
 def reference_errors(

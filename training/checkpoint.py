@@ -23,6 +23,7 @@ from toolkit.parts import sync_folder
 from training.footprints import trainable
 from training.models import Models
 from training.recipe import Recipe
+from training.sharding import Gathered, divided_like, divided_state, undivided
 from training.step import Learner
 
 _POLICY = "policy.safetensors"
@@ -44,16 +45,25 @@ def checkpoints(run: Path) -> dict[int, Path]:
     return {int(path.name.removeprefix("step-")): path for path in found}
 
 
-def save_checkpoint(run: Path, step: int, recipe: Recipe, models: Models, learner: Learner) -> Path:
+def save_checkpoint(
+    run: Path,
+    step: int,
+    recipe: Recipe,
+    models: Models,
+    learner: Learner,
+    gathered: Gathered | None = None,
+) -> Path:
     """Write the checkpoint of `step` finished steps aside and rename it; its path.
 
-    To be called by one process, when every rank's rows are on the disk. TrainingError where it
-    cannot be written. Whatever goes wrong, the checkpoint before it stays and nothing lies aside.
+    Policy and optimiser are taken from `gathered` where the learner's are divided; the files are
+    the same. To be called by one process, when every rank's rows are on the disk. TrainingError
+    where it cannot be written. Whatever goes wrong, the checkpoint before it stays and nothing lies
+    aside.
     """
     final = checkpoint_folder(run, step)
     aside = final.with_name(f".{final.name}.unfinished")
     try:
-        return _save(final, aside, step, recipe, models, learner)
+        return _save(final, aside, step, recipe, models, learner, gathered)
     except (OSError, RuntimeError, SafetensorError) as problem:  # each library has its own
         if isinstance(problem, RuntimeError) and not _UNWRITTEN.search(str(problem)):
             raise
@@ -69,15 +79,22 @@ def save_checkpoint(run: Path, step: int, recipe: Recipe, models: Models, learne
 
 
 def _save(
-    final: Path, aside: Path, step: int, recipe: Recipe, models: Models, learner: Learner
+    final: Path,
+    aside: Path,
+    step: int,
+    recipe: Recipe,
+    models: Models,
+    learner: Learner,
+    gathered: Gathered | None,
 ) -> Path:
     shutil.rmtree(aside, ignore_errors=True)
     (aside / "state").mkdir(parents=True)
-    _save_policy(aside, recipe, models, learner.bare)
+    unet: Any = learner.bare if gathered is None else undivided(learner.bare, gathered.policy)
+    _save_policy(aside, recipe, models, unet)
     for footprint in learner.footprints:
         tensors = {name: value.cpu().contiguous() for name, value in footprint.tensors.items()}
         save_file(tensors, aside / f"{footprint.name}.safetensors")
-    _save_state(aside / "state", step, learner)
+    _save_state(aside / "state", step, learner, gathered)
     _sync_tree(aside)
     older = checkpoints(final.parent.parent)
     shutil.rmtree(final, ignore_errors=True)
@@ -105,11 +122,11 @@ def _save_policy(folder: Path, recipe: Recipe, models: Models, unet: Any) -> Non
     pipeline.save_lora_weights(folder, unet_lora_layers=state, unet_lora_adapter_metadata=about)
 
 
-def _save_state(folder: Path, step: int, learner: Learner) -> None:
+def _save_state(folder: Path, step: int, learner: Learner, gathered: Gathered | None) -> None:
     scaler = learner.accelerator.scaler
     state = {
         "step": step,
-        "optimiser": learner.optimiser.state_dict(),
+        "optimiser": learner.optimiser.state_dict() if gathered is None else gathered.optimiser,
         "schedule": learner.schedule.state_dict(),
         "scaler": None if scaler is None else scaler.state_dict(),
         "metric": learner.metric.state(),
@@ -133,7 +150,7 @@ def restore_checkpoint(folder: Path, learner: Learner) -> None:
     state = torch.load(folder / "state" / _TRAINING, map_location="cpu", weights_only=True)
     for footprint, updates in zip(learner.footprints, state["updates"], strict=True):
         footprint.updates = updates
-    learner.optimiser.load_state_dict(state["optimiser"])
+    learner.optimiser.load_state_dict(divided_state(learner.optimiser, state["optimiser"]))
     learner.schedule.load_state_dict(state["schedule"])
     learner.metric.restore(state["metric"])
     if state["scaler"] is not None and learner.accelerator.scaler is not None:
@@ -163,7 +180,7 @@ def _put(present: Any, saved: dict[str, torch.Tensor], folder: Path) -> None:
             f"as {odd[0]}); resume with the recipe that began the run."
         )
     for name, tensor in present.items():
-        tensor.copy_(saved[name])
+        tensor.copy_(divided_like(tensor, saved[name]))
 
 
 def _sync_tree(folder: Path) -> None:

@@ -11,6 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from training.sharding import whole
+
 USUAL_RAMP = 10.0
 """The decay of update n is min(cap, (1 + n) / (10 + n)), as in the authors' release."""
 
@@ -30,10 +32,13 @@ def snapshot(module: torch.nn.Module) -> dict[str, Tensor]:
 
 
 def tensors_hash(tensors: dict[str, Tensor]) -> str:
-    """sha256 over names, shapes and values: names the reference that errors belong to."""
+    """sha256 over names, shapes and values: names the reference that errors belong to.
+
+    Divided tensors are put together, so all processes must ask.
+    """
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        value = tensors[name].detach().float().cpu().contiguous()
+        value = whole(tensors[name].detach()).float().cpu().contiguous()
         digest.update(f"{name}{tuple(value.shape)}".encode())
         digest.update(value.numpy().tobytes())
     return digest.hexdigest()

@@ -2,65 +2,30 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
-import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from toolkit.errors import RecipeError, TrainingError
 from toolkit.store import Store
 from toolkit.store.runs import run_about, start_run, update_run
-from toolkit.trajectory import Recorder
-from training.batches import Source, micro_batches
-from training.boards import Board, boards
-from training.build import about_models, build_learner, pairs_per_step, reference_errors
-from training.cache import Encoded, network_ingredients
-from training.checkpoint import restore_checkpoint, save_checkpoint
-from training.conventions import said
-from training.data import Pairs, load_pairs, store_of
-from training.fill import announced_for_run
-from training.footprints import tensors_hash, trainable
+from training.batches import micro_batches
+from training.build import build_learner, pairs_per_step
+from training.checkpoint import restore_checkpoint
+from training.data import load_pairs, store_of
+from training.due import due, measure, must_have_moved, sample, save
 from training.live import LiveVerdicts, VerdictLog, rule
-from training.models import Models, load_models
-from training.monitor import Log, log_entry, must_be_finite, status
+from training.models import load_models
+from training.monitor import log_entry, status
 from training.precision import accelerator_of
-from training.probe import accuracy, probe, probe_members
 from training.recipe import Recipe
-from training.recorder import RunRecorder
 from training.resume import check_unchanged, recipe_of, set_aside, starting_point
-from training.samples import draw_samples
-from training.step import Batch, Learner, train_step
+from training.session import Session, describe, introduce, make_session, tell
+from training.step import Batch, train_step
 from training.weights import take_stored
 
 _PROOF = 10
 """Steps after which the policy must have left its reference."""
-
-
-@dataclass(frozen=True)
-class Session:
-    """What one process of a run works with."""
-
-    recipe: Recipe
-    store: Store
-    run: str
-    models: Models
-    learner: Learner
-    source: Source
-    recorder: RunRecorder
-    live: LiveVerdicts | None
-    held_out: Source | None
-    log: Log
-    begin: int
-    """Steps that are done already."""
-    known: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict)
-    """The reference's errors on held-out pairs (`training.probe`)."""
-
-    @property
-    def main(self) -> bool:
-        """Whether this process writes what is written once."""
-        return bool(self.learner.accelerator.is_main_process)
 
 
 def train(recipe: Recipe, *, console: Any = None) -> str:
@@ -116,14 +81,14 @@ def _run(recipe: Recipe, store: Store, run: str, *, resumed: bool, console: Any)
     if accelerator.is_main_process:
         if resumed:
             lost = set_aside(store, run, begin)
-            _print(console, f"Run {run} goes on from step {begin}; {lost} later rows set aside")
+            tell(console, f"Run {run} goes on from step {begin}; {lost} later rows set aside")
         else:
             start_run(store, run, about, recipe.to_yaml())
         if live is not None:
             live.write_start()
-        _say(console, recipe, pairs, learner)
+        introduce(console, recipe, pairs, learner)
     accelerator.wait_for_everyone()
-    session = _session(recipe, store, run, models, learner, pairs, live, begin, console)
+    session = make_session(recipe, store, run, models, learner, pairs, live, begin, console)
     try:
         _steps(session, console)
     finally:
@@ -132,96 +97,6 @@ def _run(recipe: Recipe, store: Store, run: str, *, resumed: bool, console: Any)
     if accelerator.is_main_process:
         update_run(store, run, steps=recipe.steps, planned_steps=recipe.steps, finished=True)
     return run
-
-
-def _session(
-    recipe: Recipe,
-    store: Store,
-    run: str,
-    models: Models,
-    learner: Learner,
-    pairs: Pairs,
-    live: LiveVerdicts | None,
-    begin: int,
-    console: Any,
-) -> Session:
-    """The parts that touch the disk, made once everything else stands."""
-    accelerator = learner.accelerator
-    caches = recipe.caches
-    encoded = Encoded(
-        store,
-        models,
-        recipe.backbone.resolution,
-        memory_gb=caches.memory_gb,
-        disk=caches.disk,
-    )
-    if accelerator.is_main_process:
-        _print(console, announced_for_run(encoded, recipe, models, pairs))
-    known = reference_errors(recipe, store, models, learner, pairs)
-    source = Source(recipe, pairs, models, encoded, known)
-    held_out = None
-    if recipe.held_out is not None:
-        others = load_pairs(store, labels=recipe.held_out.labels, split=recipe.held_out.split)
-        held_out = Source(recipe, others, models, encoded, None)
-    writer = Recorder(store.run(run), about_models(learner), rank=accelerator.process_index)
-    recorder = RunRecorder(writer, pairs, known, micro=begin * recipe.accumulation)
-    main = accelerator.is_main_process
-    shown = _boards(recipe, store.run(run)) if main else []
-    log = Log(store.run(run), main=main, boards=shown, console=console)
-    return Session(
-        recipe, store, run, models, learner, source, recorder, live, held_out, log, begin
-    )
-
-
-def _boards(recipe: Recipe, run: Path) -> list[Board]:
-    return boards(
-        run,
-        tensorboard=recipe.tensorboard,
-        wandb=recipe.wandb,
-        recipe=recipe.model_dump(mode="json"),
-    )
-
-
-def describe(recipe: Recipe, models: Models, pairs: Pairs, learner: Learner) -> dict[str, Any]:
-    """What run.json says before the first step."""
-    return {
-        "models": about_models(learner),
-        "labels": recipe.labels,
-        "split": recipe.split,
-        "pairs": len(pairs),
-        "pairs_content": pairs.content(),
-        "left_out": pairs.left_out,
-        "metric": asdict(learner.metric.metric),
-        "objective": recipe.objective.model_dump(mode="json"),
-        "reference": tensors_hash(dict(learner.reference)),
-        "backbone": recipe.backbone.path,
-        "backbone_content": network_ingredients(models),
-        "family": models.family,
-        "train_timesteps": models.timesteps,
-        "batch_size": recipe.batch_size,
-        "pairs_per_step": pairs_per_step(recipe, learner),
-        "planned_steps": recipe.steps,
-        "finished": False,
-    }
-
-
-def _print(console: Any, text: str) -> None:
-    if console is not None:
-        console.print(text)
-
-
-def _say(console: Any, recipe: Recipe, pairs: Pairs, learner: Learner) -> None:
-    seen = recipe.steps * pairs_per_step(recipe, learner) / len(pairs)
-    left_out = ", ".join(f"{n} {why}" for why, n in sorted(pairs.left_out.items()))
-    _print(
-        console,
-        f"{len(pairs)} pairs under labels {recipe.labels!r}"
-        + (f" (left out: {left_out})" if left_out else "")
-        + f", {recipe.steps} steps, {seen:.1f} visits a pair; models: "
-        + ", ".join(about_models(learner)),
-    )
-    for line in said(recipe, pairs_per_step(recipe, learner)):
-        _print(console, line)
 
 
 def _steps(session: Session, console: Any) -> None:
@@ -245,12 +120,12 @@ def _steps(session: Session, console: Any) -> None:
     with Progress(*columns, console=console, disable=quiet) as progress:
         task = progress.add_task("training", total=recipe.steps, completed=session.begin, said="")
         if session.begin == 0:
-            _sample(session, 0)
+            sample(session, 0)
         for step in range(session.begin, recipe.steps):
             _one_step(session, batches, step)
             done = step + 1
-            saving = _due(done, recipe.checkpoint_every, recipe.steps)
-            if saving or _due(done, recipe.log_every, recipe.steps):
+            saving = due(done, recipe.checkpoint_every, recipe.steps)
+            if saving or due(done, recipe.log_every, recipe.steps):
                 pairs = (done - logged) * pairs_per_step(recipe, learner)
                 speed = pairs / (time.perf_counter() - clock)
                 clock, logged = time.perf_counter(), done
@@ -258,15 +133,11 @@ def _steps(session: Session, console: Any) -> None:
                 entry = log_entry(done, seen, speed, session.models.timesteps, accelerator)
                 session.log.scalars(entry)
                 progress.update(task, said=status(entry))
-            _measure(session, done)
-            _sample(session, done)
+            measure(session, done)
+            sample(session, done)
             if saving:
-                _save(session, done)
+                save(session, done)
             progress.update(task, advance=1)
-
-
-def _due(done: int, every: int, steps: int) -> bool:
-    return done % every == 0 or done == steps
 
 
 def _one_step(session: Session, batches: Iterator[Batch], step: int) -> None:
@@ -279,70 +150,4 @@ def _one_step(session: Session, batches: Iterator[Batch], step: int) -> None:
     rows = train_step(session.learner, batches, session.recipe.accumulation, step)
     session.recorder.add(step, rows)
     if step + 1 == min(_PROOF, session.recipe.steps):
-        _must_have_moved(session.learner, step + 1)
-
-
-def _must_have_moved(learner: Learner, steps: int) -> None:
-    """Gradients that get lost silently leave a policy that equals its reference for ever."""
-    policy = trainable(learner.bare)
-    if all(torch.equal(policy[name].float(), start) for name, start in learner.reference.items()):
-        raise TrainingError(
-            f"After {steps} steps no trainable tensor has changed, so no gradient arrives; raise "
-            "the learning rate, or check lora.targets and precision."
-        )
-
-
-def _measure(session: Session, done: int) -> None:
-    """Probe and held-out pairs, where they are due after `done` steps. At step 0 ell is 0."""
-    recipe, learner = session.recipe, session.learner
-    if (section := recipe.probe) is not None and _due(done, section.every, recipe.steps):
-        members = probe_members(section.seed, len(session.source.pairs), section.pairs)
-        probe(
-            learner,
-            session.source,
-            session.recorder,
-            members,
-            draws=section.draws,
-            seed=section.seed,
-            step=done,
-            number=-(-done // section.every),
-        )
-    if (aside := recipe.held_out) is not None and _due(done, aside.every, recipe.steps):
-        assert session.held_out is not None
-        members = probe_members(aside.seed, len(session.held_out.pairs), aside.pairs)
-        ell = probe(
-            learner,
-            session.held_out,
-            session.recorder,
-            members,
-            draws=aside.draws,
-            seed=aside.seed,
-            step=done,
-            number=-(-done // aside.every),
-            reference=session.known,
-        )
-        session.log.held_out(done, accuracy(ell), len(members))
-
-
-def _sample(session: Session, done: int) -> None:
-    """Images from the policy as it is after `done` steps, where they are due."""
-    wanted, recipe = session.recipe.samples, session.recipe
-    if wanted is not None and session.main and _due(done, wanted.every, recipe.steps):
-        folder = session.store.run(session.run) / "samples" / f"step-{done:06d}"
-        unet, resolution = session.learner.bare, recipe.backbone.resolution
-        draw_samples(session.models, unet, wanted, resolution, folder)
-
-
-def _save(session: Session, done: int) -> Path | None:
-    """Everything up to `done` on the disk, then the checkpoint that says so."""
-    must_be_finite(trainable(session.learner.bare), done)
-    session.recorder.flush()
-    session.source.encoded.flush()
-    if session.source.reference is not None:
-        session.source.reference.flush()
-    session.learner.accelerator.wait_for_everyone()
-    if not session.main:
-        return None
-    return save_checkpoint(
-        session.store.run(session.run), done, session.recipe, session.models, session.learner
-    )
+        must_have_moved(session.learner, step + 1)

@@ -17,6 +17,7 @@ from toolkit.errors import BrokenLoss
 from toolkit.parts import write_text_whole
 from training.boards import Board
 from training.recorder import Seen
+from training.sharding import agreed, local
 
 BINS = 5
 """Parts of the noise schedule that the errors' growth is told apart by."""
@@ -57,11 +58,12 @@ def log_entry(step: int, seen: Seen, speed: float, timesteps: int, accelerator: 
     }
 
 
-def must_be_finite(tensors: Mapping[str, torch.Tensor], step: int) -> None:
+def must_be_finite(tensors: Mapping[str, torch.Tensor], step: int, accelerator: Any) -> None:
     """BrokenLoss where weights are inf or NaN, before a checkpoint of them takes the place of a
-    good one: a gradient may break them after a loss that was still a number."""
-    finite = [tensor.isfinite().all() for tensor in tensors.values()]
-    if not bool(torch.stack(finite).all()):
+    good one: a gradient may break them after a loss that was still a number. On every process,
+    whichever of them holds the broken part of a divided tensor."""
+    finite = [local(tensor).isfinite().all() for tensor in tensors.values()]
+    if not agreed(accelerator, bool(torch.stack(finite).all())):
         raise BrokenLoss(
             f"Weights are no numbers any more after step {step}; the rows up to there and the "
             "checkpoint before it are kept. Lower the learning rate or beta and start again under "

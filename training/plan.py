@@ -56,6 +56,17 @@ class Plan:
     """Of host memory; None where the recipe keeps its caches on disk."""
     row_bytes: float
     checkpoints: int
+    divided: bool = False
+    """Whether the run divides the network over its processes (`network.shard`). The trial is of
+    one process, which holds the whole."""
+
+    @property
+    def shared_memory(self) -> int:
+        """Bytes of one process where the network is divided: the trial's peak less what the other
+        processes hold of weights, gradient, AdamW's two moments and the reference, each four bytes
+        a number. The blocks that are whole while they compute come on top."""
+        held = 5 * 4 * self.numbers
+        return self.peak_memory - held + -(-held // self.processes)
 
     @property
     def rows(self) -> int:
@@ -124,7 +135,9 @@ def plan(recipe: Recipe, processes: int = 1) -> Plan:
     except torch.cuda.OutOfMemoryError as problem:
         raise TrainingError(
             f"The trial step does not fit into the memory of {_device_name(accelerator)}; lower "
-            "batch_size and raise accumulation, or set network.gradient_checkpointing: true."
+            "batch_size and raise accumulation, or set network.gradient_checkpointing: true. (The "
+            "trial is of one process; network.shard divides a network that trains as a whole over "
+            "several.)"
         ) from problem
     return _counted(recipe, models, pairs, learner, encode, step, processes)
 
@@ -185,6 +198,7 @@ def _counted(
         cache_limit=None if recipe.caches.disk else int(recipe.caches.memory_gb * 1e9),
         row_bytes=row_bytes(pairs.pair_id, 1 + len(learner.footprints)),
         checkpoints=-(-recipe.steps // recipe.checkpoint_every),
+        divided=recipe.network.shard and learner.frozen is None,
     )
 
 

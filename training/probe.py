@@ -3,6 +3,7 @@
 Held-out pairs are measured the same way; their accuracy is the share whose mean ell is positive.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -38,7 +39,7 @@ def probe(
 ) -> np.ndarray:
     """Measure this rank's share of `members` under `draws` draws and record the rows.
 
-    `reference` keeps the reference's errors from one measuring to the next, (2, B) by first place
+    `reference` keeps the reference's errors from one measuring to the next, (2, B) by batch
     and draw: draws are fixed, so they are the same while members and their labels are.
 
     Returns the policy's ell of every member, averaged over the draws, (len(members),) float64,
@@ -51,24 +52,33 @@ def probe(
     places = list(range(len(members)))[rank::world]
     was_training = learner.bare.training
     learner.bare.eval()
-    for start in range(0, len(places), size):
-        some = places[start : start + size]
+    shares = [places[start : start + size] for start in range(0, len(places), size)]
+    idle = _idle(len(members), world, size, len(shares)) if learner.frozen is not None else 0
+    for turn, some in enumerate([*shares, *[[0]] * idle]):
         for draw in range(draws):
             indices = [members[place] for place in some]
             batch = probe_batch(source, indices, draw, seed=seed, strata=draws)
-            if reference is not None and (start, draw) in reference:
-                batch = batch._replace(reference=reference[start, draw])
+            if reference is not None and (turn, draw) in reference:
+                batch = batch._replace(reference=reference[turn, draw])
             with accelerator.autocast():
                 policy = errors_of(learner.bare, batch)
             before, *footprints = errors_aside(learner, batch)
             if reference is not None:
-                reference[start, draw] = before
+                reference[turn, draw] = before
+            if turn >= len(shares):
+                continue
             errors = torch.stack([before, policy, *footprints])
             ell = (before[0] - before[1]) - (policy[0] - policy[1])
             total[some] += ell.double() / draws
             recorder.probe(step, number, source.pairs, batch, errors.cpu().numpy())
     learner.bare.train(was_training)
     return np.asarray(accelerator.reduce(total, "sum").cpu())
+
+
+def _idle(members: int, world: int, size: int, own: int) -> int:
+    """Passes that this rank, which has `own` batches, makes for the sake of the others: those of a
+    divided network need all ranks, and the first rank has the most batches."""
+    return math.ceil(math.ceil(members / world) / size) - own
 
 
 def accuracy(ell: np.ndarray) -> tuple[float, float, float]:

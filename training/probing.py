@@ -59,7 +59,11 @@ def probe_run(
     set_seed(recipe.seed)  # the adapters' start, which is the reference
     pairs = load_pairs(store, labels=recipe.labels, split=recipe.split)
     models = load_models(recipe.backbone.path)
-    learner = build_learner(recipe, models, pairs, accelerator)
+    # Checkpoints are whole networks, and measuring one takes a fraction of training's memory.
+    whole = recipe.model_copy(
+        update={"network": recipe.network.model_copy(update={"shard": False})}
+    )
+    learner = build_learner(whole, models, pairs, accelerator)
     _check(store, run, models, learner)
     restore_models(folder, learner)
     caches = recipe.caches

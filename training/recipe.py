@@ -19,6 +19,7 @@ from pydantic import (
 
 from toolkit.errors import RecipeError
 from toolkit.minority import PRESETS, Metric, Preset
+from training.conflicts import conflicts
 from training.footprints import USUAL_RAMP, footprint_name
 from training.objectives import AnyObjective
 
@@ -186,6 +187,10 @@ class Network(Section):
     channels_last: bool = False
     compile: bool = False
     """torch.compile of the transformer blocks; needs a C++ compiler, the first step takes long."""
+    shard: bool = False
+    """Divide network, gradients, optimiser and reference over the processes of `accelerate launch
+    --multi_gpu` (FSDP2), where a network that trains as a whole does not fit one device. For
+    `train: full` with `footprints: []`; in a single process it changes nothing."""
 
 
 class Recipe(Section):
@@ -270,12 +275,17 @@ def load_recipe(path: str | Path, **overrides: Any) -> Recipe:
 def parse_recipe(raw: dict[str, Any], name: str = "The recipe") -> Recipe:
     """A recipe from a mapping. RecipeError lists every problem at once."""
     try:
-        return Recipe.model_validate(raw)
+        recipe = Recipe.model_validate(raw)
     except ValidationError as problem:
-        lines = [_line(error) for error in problem.errors()]
-        raise RecipeError(
-            f"{name} has {len(lines)} problem{'s' * (len(lines) > 1)}:\n  " + "\n  ".join(lines)
-        ) from problem
+        raise _problems(name, [_line(error) for error in problem.errors()]) from problem
+    if found := conflicts(recipe):
+        raise _problems(name, found)
+    return recipe
+
+
+def _problems(name: str, lines: list[str]) -> RecipeError:
+    count = f"{len(lines)} problem{'s' * (len(lines) > 1)}"
+    return RecipeError(f"{name} has {count}:\n  " + "\n  ".join(lines))
 
 
 def _line(error: Any) -> str:

@@ -13,20 +13,23 @@ from training.sampling import Sample, Sampling, draw
 
 @torch.no_grad()
 def draw_samples(
-    models: Models, unet: Any, section: Samples, resolution: int, folder: Path
+    models: Models, unet: Any, section: Samples, resolution: int, folder: Path | None
 ) -> list[Path]:
     """Save one PNG a prompt under `folder`, 00.png and so on, and prompts.txt; their paths.
 
-    A prompt starts from its own noise (`sampling.noise_of`), whatever else is drawn.
+    A prompt starts from its own noise (`sampling.noise_of`), whatever else is drawn. Without a
+    folder they are drawn and not kept: the passes of a divided network need every process.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "prompts.txt").write_text("\n".join(section.prompts) + "\n", encoding="utf-8")
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "prompts.txt").write_text("\n".join(section.prompts) + "\n", encoding="utf-8")
     wanted = [Sample(k, prompt, section.seed) for k, prompt in enumerate(section.prompts)]
     how = Sampling("dpm", section.steps, section.guidance, resolution)
     written = []
     for some, images in draw(_pipeline(models, unet), wanted, how, batch=1):
-        written.append(folder / f"{some[0].prompt_index:02d}.png")
-        images[0].save(written[-1])
+        if folder is not None:
+            written.append(folder / f"{some[0].prompt_index:02d}.png")
+            images[0].save(written[-1])
     return written
 
 

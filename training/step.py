@@ -20,6 +20,7 @@ from training.footprints import Footprint, trainable
 from training.metric import LiveMetric, Measured
 from training.noising import policy_seed
 from training.objectives.base import PairErrors, PerPair, mean_over
+from training.sharding import agreed, local, whole
 
 
 class Batch(NamedTuple):
@@ -77,6 +78,8 @@ class Learner(NamedTuple):
     max_grad_norm: float
     grad_norm: float | None
     seed: int
+    frozen: torch.nn.Module | None = None
+    """The reference as a network of its own, where both are divided (`training.sharding`)."""
 
 
 def train_step(
@@ -113,11 +116,11 @@ def bound_gradient(learner: Learner) -> None:
     if learner.grad_norm is None:
         learner.accelerator.clip_grad_norm_(tensors, learner.max_grad_norm)
         return
-    norm = learner.accelerator.clip_grad_norm_(tensors, math.inf)
+    norm = whole(learner.accelerator.clip_grad_norm_(tensors, math.inf))
     factor = torch.where(norm > 0, learner.grad_norm / norm, 1)
     for tensor in tensors:
         if tensor.grad is not None:
-            tensor.grad.mul_(factor.to(tensor.grad.device))
+            local(tensor.grad).mul_(factor.to(tensor.grad.device))
 
 
 def errors_of(unet: torch.nn.Module, batch: Batch, tensors: TensorSet | None = None) -> Tensor:
@@ -133,10 +136,19 @@ def errors_aside(learner: Learner, batch: Batch) -> list[Tensor]:
     """(2, B) each: the reference's errors, then every footprint's, on the same draw."""
     sets = [footprint.tensors for footprint in learner.footprints]
     with learner.accelerator.autocast(), _without_dropout(learner.bare):
-        reference = batch.reference
-        if reference is None:
-            reference = errors_of(learner.bare, batch, learner.reference)
+        reference = _reference(learner, batch)
         return [reference, *(errors_of(learner.bare, batch, tensors) for tensors in sets)]
+
+
+def _reference(learner: Learner, batch: Batch) -> Tensor:
+    """(2, B): cached errors where they are known. A divided reference computes with all processes
+    or with none, so there the cache serves only where it serves them all."""
+    known = batch.reference
+    if learner.frozen is None:
+        return errors_of(learner.bare, batch, learner.reference) if known is None else known
+    if agreed(learner.accelerator, known is not None) and known is not None:
+        return known
+    return errors_of(learner.frozen, batch)
 
 
 def judge(learner: Learner, batch: Batch, policy: Tensor, aside: list[Tensor], step: int) -> Row:
@@ -172,5 +184,6 @@ def _without_dropout(unet: torch.nn.Module) -> Iterator[None]:
 
 
 def _synchronised(accelerator: Any, unet: torch.nn.Module, last: bool) -> Any:
-    """Gradients cross the network once a step, with its last micro-batch."""
+    """Gradients cross between processes once a step, with its last micro-batch; those of a divided
+    network with each, or they would have to be held whole."""
     return contextlib.nullcontext() if last else accelerator.no_sync(unet)

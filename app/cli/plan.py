@@ -47,7 +47,7 @@ def summary(found: "Plan") -> list[tuple[str, str]]:
         ),
         ("device", found.device if found.processes == 1 else f"{found.processes} x {found.device}"),
         ("trains", f"{found.numbers:,} numbers, {found.models} models"),
-        ("memory", f"{size(found.peak_memory)} at most in the trial, on each device"),
+        ("memory", _memory(found)),
         ("speed", f"{found.pairs_per_second:.3g} pairs a second, once they are encoded"),
         (
             "time",
@@ -63,6 +63,18 @@ def summary(found: "Plan") -> list[tuple[str, str]]:
             f"{size(found.checkpoint_bytes)} of checkpoints ({found.checkpoints})",
         ),
     ]
+
+
+def _memory(found: "Plan") -> str:
+    if not found.divided:
+        return f"{size(found.peak_memory)} at most in the trial, on each device"
+    trial = f"{size(found.peak_memory)} at most in the trial, of one process with the whole network"
+    if found.processes == 1:
+        return f"{trial}; --processes N says what network.shard leaves on each of N devices"
+    return (
+        f"{trial}; divided over {found.processes} about {size(found.shared_memory)} on each "
+        "device by counting, and the block that computes on top (not tried)"
+    )
 
 
 def _room(found: "Plan") -> str:

@@ -4,9 +4,10 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli.main import registered
-from app.cli.plan import size
+from app.cli.plan import size, summary
 from tests.factories import StoreFactory
 from tests.training.backbones import tiny_sd
+from tests.training.test_plan import a_plan
 
 
 def test_the_command_says_what_a_run_will_take(make_store: StoreFactory, tmp_path: Path) -> None:
@@ -28,3 +29,24 @@ def test_the_command_says_what_a_run_will_take(make_store: StoreFactory, tmp_pat
 )
 def test_sizes_are_read_in_powers_of_ten(count: float, text: str) -> None:
     assert size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("processes", "sentence"),
+    [
+        (
+            1,
+            "50 kB at most in the trial, of one process with the whole network; --processes N says "
+            "what network.shard leaves on each of N devices",
+        ),
+        (
+            4,
+            "50 kB at most in the trial, of one process with the whole network; divided over 4 "
+            "about 35 kB on each device by counting, and the block that computes on top (not "
+            "tried)",
+        ),
+    ],
+)
+def test_memory_of_a_divided_network_is_told_as_counted(processes: int, sentence: str) -> None:
+    found = a_plan(peak_memory=50_000, divided=True, processes=processes)
+    assert dict(summary(found))["memory"] == sentence

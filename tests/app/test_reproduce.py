@@ -120,17 +120,17 @@ def test_a_cell_stopped_in_training_goes_on_from_its_checkpoint(
     tmp_path: Path, scale: Scale, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(tmp_path / "whole", scale, limit=1)
-    real = loop._save
+    real = loop.save
 
     def stop(session: Any, done: int) -> Any:
         real(session, done)
         if done == 8:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "_save", stop)
+    monkeypatch.setattr(loop, "save", stop)
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path / "parts", scale, limit=1)
-    monkeypatch.setattr(loop, "_save", real)
+    monkeypatch.setattr(loop, "save", real)
     monkeypatch.setattr(module, "train", None)  # only resume may be called now
     make(tmp_path / "parts", scale, limit=1)
     name = f"{Cell(DPO, 0.2, 0).name}.json"

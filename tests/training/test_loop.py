@@ -426,8 +426,13 @@ def test_a_network_that_accelerate_splits_is_refused(
 
     monkeypatch.setattr(Accelerator, "distributed_type", DistributedType.FSDP)
     store = make_store()
-    with pytest.raises(TrainingError, match=r"set up for FSDP, .* launch with --multi_gpu"):
+    with pytest.raises(TrainingError) as refused:
         train(recipe_for(store))
+    assert str(refused.value) == (
+        "accelerate was set up for FSDP, which splits the network that reference and footprints "
+        "are read through; launch with --multi_gpu (DDP) instead, and set network.shard: true "
+        "where a network that trains as a whole must be divided."
+    )
     assert store.runs() == []
 
 

@@ -53,6 +53,13 @@ def test_hours_count_steps_and_what_must_be_encoded() -> None:
     assert a_plan().checkpoint_bytes == (2 * 3 + 3) * 4000
 
 
+def test_where_the_network_is_divided_others_hold_their_part_of_its_memory() -> None:
+    """20 bytes a number (policy, gradient, two moments, reference): 20,000 of 50,000, of which
+    four processes hold 5,000 each."""
+    assert a_plan(peak_memory=50_000, processes=4).shared_memory == 35_000
+    assert a_plan(peak_memory=50_000).shared_memory == 50_000
+
+
 def test_processes_share_the_encoding_and_take_more_pairs_a_step(
     make_store: StoreFactory, recipe_for: MakeRecipe
 ) -> None:

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -82,13 +83,15 @@ def test_recipes_in_the_papers_setting_hold_its_numbers(path: Path) -> None:
     """Batch 128, 12,000 steps, rho 15, beta 1000 and k1 10 for SD1.5, 2500 and 1 for SDXL."""
     recipe = load_recipe(path)
     xl = path.stem.startswith("sdxl")
-    assert recipe.batch_size * recipe.accumulation == 128
+    header = " ".join(path.read_text().split("\nseed:")[0].replace("#", " ").split())
+    processes = int((re.findall(r"accelerate launch .*--num_processes=(\d+)", header) or [1])[0])
+    assert recipe.batch_size * recipe.accumulation * processes == 128
+    assert recipe.network.shard == (processes > 1)
     assert recipe.steps == 12_000
     assert getattr(recipe.objective, "beta", None) in (None, 2500 if xl else 1000)
     assert getattr(recipe.objective, "k1", 1 if xl else 10) == (1 if xl else 10)
     if recipe.metric.preset == "released":
         assert recipe.metric.resolve().rho == 15
-    header = " ".join(path.read_text().split("\nseed:")[0].replace("#", " ").split())
     assert f"recipes/{path.name} --store" in header
     assert "figures for this setting are the paper's and were not rerun here" in header
 

@@ -20,7 +20,7 @@ from toolkit.errors import TrainingError
 from toolkit.parts import parts
 from toolkit.store import Store
 from toolkit.store.runs import run_about
-from training import checkpoint, loop
+from training import checkpoint, due, loop
 from training.checkpoint import checkpoints
 from training.loop import resume, train
 from training.monitor import forget_after
@@ -219,13 +219,13 @@ def test_a_full_disk_leaves_nothing_aside_and_another_error_is_not_called_one(
     make_store: StoreFactory, recipe_for: MakeRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, given = make_store(), list[Any]()
-    real = loop.save_checkpoint
+    real = due.save_checkpoint
 
     def kept(*about: Any) -> Path:
         given[:] = about
         return real(*about)
 
-    monkeypatch.setattr(loop, "save_checkpoint", kept)
+    monkeypatch.setattr(due, "save_checkpoint", kept)
     train(recipe_for(store, steps=2))
     run, step, *rest = given
     before = files_in(run / "checkpoints")

@@ -1,0 +1,108 @@
+"""Trains on two ranks (gloo, CPU): each with the whole network, and with the network divided.
+
+    python -m tests.training.sharding_ranks RECIPE.yaml FOLDER
+
+Run `held` is not divided, run `whole` is, and run `killed` too: one of its ranks is killed with
+SIGKILL after a checkpoint, and both are resumed. Then each rank leaves FOLDER/rank-N.json: what a
+rank of a divided network in bf16 holds after one step, and the length of the gradient in it.
+Prints one JSON object: the step whose checkpoint was there when the rank was killed.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from tests.training.killing import finish
+from tests.training.killing_ranks import kill_one, two
+from toolkit.store import open_store
+from training.batches import Source, micro_batches
+from training.build import build_learner
+from training.cache import Encoded
+from training.data import load_pairs, store_of
+from training.footprints import trainable
+from training.loop import resume, train
+from training.models import load_models
+from training.precision import accelerator_of
+from training.recipe import Recipe, load_recipe
+from training.sharding import local, whole
+from training.step import bound_gradient, errors_aside, errors_of
+
+
+def changed(recipe: Recipe, run: str, **network: bool) -> Recipe:
+    about = recipe.network.model_copy(update=network)
+    return recipe.model_copy(update={"run": run, "network": about})
+
+
+def leave_what_is_held(recipe: Recipe, folder: Path) -> None:
+    """One step by hand, since a step keeps no gradient."""
+    accelerator = accelerator_of("bf16")
+    pairs = load_pairs(store_of(recipe), labels=recipe.labels, split=recipe.split)
+    models = load_models(recipe.backbone.path)
+    learner = build_learner(recipe, models, pairs, accelerator)
+    encoded = Encoded(
+        store_of(recipe), models, recipe.backbone.resolution, memory_gb=1.0, disk=False
+    )
+    rank = accelerator.process_index
+    batch = next(micro_batches(Source(recipe, pairs, models, encoded, None), rank=rank, world=2))
+    with accelerator.autocast():
+        policy = errors_of(learner.unet, batch)
+    reference = errors_aside(learner, batch)[0]
+    accelerator.backward(policy.mean())
+    bound_gradient(learner)
+    tensors = list(trainable(learner.bare).values())
+    gradients = [tensor.grad for tensor in tensors if tensor.grad is not None]
+    squares = [whole(gradient).square().sum() for gradient in gradients]
+    learner.optimiser.step()
+    moments = [v for kept in learner.optimiser.state.values() for v in kept.values() if v.ndim]
+    sets = {
+        "policy": tensors,
+        "reference": list(learner.reference.values()),
+        "gradient": gradients,
+        "moments": moments,
+    }
+    about = {
+        "numbers": sum(tensor.numel() for tensor in tensors),
+        "bytes": {
+            name: bytes_of([local(tensor) for tensor in held]) for name, held in sets.items()
+        },
+        "formats": sorted({str(t.dtype) for held in sets.values() for t in held}),
+        "gradient_norm": float(torch.stack(squares).sum().sqrt()),
+        "same_errors": torch.equal(policy.detach(), reference),
+    }
+    (folder / f"rank-{rank}.json").write_text(json.dumps(about))
+
+
+def bytes_of(tensors: list[torch.Tensor]) -> int:
+    """Of their memory, which several may share: the gradients of a block lie in one."""
+    storages = [tensor.untyped_storage() for tensor in tensors]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+def main(path: str, folder: Path) -> None:
+    recipe = load_recipe(path)
+    store = open_store(str(recipe.store))
+
+    def finish_both(work: Callable[[], object]) -> None:
+        for pid in two(work):
+            finish(pid)
+
+    divided = changed(recipe, "killed", shard=True)
+    finish_both(lambda: train(changed(recipe, "held")))
+    finish_both(lambda: train(changed(recipe, "whole", shard=True)))
+    killed = kill_one(store, 1, recipe.checkpoint_every, two(lambda: train(divided)))
+    finish_both(lambda: resume(store, "killed"))
+    other = changed(recipe, "other", shard=True, gradient_checkpointing=True).model_copy(
+        update={
+            "precision": "bf16",
+            "optimiser": recipe.optimiser.model_copy(update={"grad_norm": 0.5}),
+        }
+    )
+    finish_both(lambda: leave_what_is_held(other, folder))
+    print(json.dumps({"killed_after": killed}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

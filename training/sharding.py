@@ -1,0 +1,139 @@
+"""A network in training divided over processes, by torch's fully_shard (`network.shard: true`).
+
+Each process keeps its part of every tensor: of the policy, its gradient, the optimiser's state,
+and of a second, frozen network, the reference. A block's tensors are whole on a device only while
+that block computes. Every forward pass is therefore a thing that all processes do together: one
+that makes a pass more, or fewer, than the others leaves them waiting for ever.
+
+Tensors are divided along their first axis: "whole" is as one process would hold it, "local" is
+this process's part of it.
+"""
+
+import copy
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+if TYPE_CHECKING:
+    from training.recipe import Recipe
+
+
+class Gathered(NamedTuple):
+    """What a checkpoint needs of a divided network, whole and on the host."""
+
+    policy: dict[str, Tensor]
+    optimiser: dict[str, Any]
+    """As the optimiser's state_dict of a network that is not divided."""
+
+
+def divides(recipe: "Recipe", accelerator: Any) -> bool:
+    """Whether this run's network is divided: it is asked for, and there are processes to share."""
+    return recipe.network.shard and int(accelerator.num_processes) > 1
+
+
+def frozen_copy(unet: torch.nn.Module) -> torch.nn.Module:
+    """The reference: a network's present state, without gradient.
+
+    A divided network cannot be read with other tensors in the places of its own
+    (`denoising.instead`), since its blocks gather their own when they compute.
+    """
+    return copy.deepcopy(unet).requires_grad_(False).eval()
+
+
+def divide(unet: Any, accelerator: Any, precision: str) -> None:
+    """Divide a network that lies on the host over all processes, in place, on their devices.
+
+    Block by block, so that no device ever holds the whole. Names of tensors stay as they are.
+    In bf16 blocks are gathered in bf16, and gradients summed in float32: left to autocast alone,
+    its cache would keep every block's bf16 copy until the pass ends, the whole network again.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    mesh = init_device_mesh(accelerator.device.type, (int(accelerator.num_processes),))
+    formats = MixedPrecisionPolicy()
+    if precision == "bf16":
+        formats = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
+    for block in [*_blocks(unet), unet]:
+        # Also the outermost is divided again after a pass: measuring makes passes that no
+        # backward pass follows, and what is saved or compared must be the parts.
+        fully_shard(block, mesh=mesh, mp_policy=formats, reshard_after_forward=True)
+    # Autocast as in a network that is not divided, and no DDP around it.
+    accelerator.prepare_model(unet, device_placement=False, evaluation_mode=True)
+
+
+def _blocks(unet: Any) -> list[torch.nn.Module]:
+    """What is gathered at a time, inner ones first: transformer blocks, then the rest of each of
+    the UNet's blocks."""
+    inner = [m for m in unet.modules() if type(m).__name__ in unet._repeated_blocks]
+    outer = [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
+    return inner + [block for block in outer if block is not None]
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This process's part of a divided tensor, sharing its memory; any other as it is."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A divided tensor put together, which all processes must ask for; any other as it is."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def divided_like(tensor: Tensor, value: Any) -> Any:
+    """A whole value divided as `tensor` is; as it came where that is whole or of another shape.
+
+    Every process has the value, so nothing is sent.
+    """
+    if not isinstance(tensor, DTensor) or getattr(value, "shape", None) != tensor.shape:
+        return value
+    return distribute_tensor(value, tensor.device_mesh, tensor.placements, src_data_rank=None)
+
+
+def divided_state(optimiser: torch.optim.Optimizer, saved: dict[str, Any]) -> dict[str, Any]:
+    """An optimiser's saved state, each tensor divided as its parameter is."""
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    state = {
+        k: {name: divided_like(parameters[k], value) for name, value in kept.items()}
+        for k, kept in saved["state"].items()
+    }
+    return {**saved, "state": state}
+
+
+def gather(unet: torch.nn.Module, optimiser: Any, *, keep: bool) -> Gathered | None:
+    """Policy and optimiser put together, tensor by tensor; None where `keep` is false.
+
+    All processes call it, and one keeps the result, in its host's memory.
+    """
+    policy = {name: _host(p.detach(), keep) for name, p in unet.named_parameters()}
+    held = optimiser.state_dict()
+    state = {
+        k: {name: _host(value, keep) for name, value in kept.items()}
+        for k, kept in held["state"].items()
+    }
+    return Gathered(policy, {**held, "state": state}) if keep else None
+
+
+def _host(value: Any, keep: bool) -> Any:
+    if not isinstance(value, Tensor):
+        return value
+    found = whole(value)
+    return found.cpu() if keep else None
+
+
+def undivided(unet: Any, tensors: dict[str, Tensor]) -> Any:
+    """A network of the same configuration that holds these tensors, as diffusers saves it."""
+    from diffusers import UNet2DConditionModel
+
+    with torch.device("meta"):
+        plain = UNet2DConditionModel.from_config(unet.config)
+    plain.load_state_dict(tensors, assign=True)
+    return plain
+
+
+def agreed(accelerator: Any, says: bool) -> bool:
+    """Whether every process says so; all of them must ask."""
+    votes = torch.tensor(int(says), device=accelerator.device)
+    return int(accelerator.reduce(votes, "sum")) == int(accelerator.num_processes)
