@@ -15,7 +15,7 @@ from training.objectives import OBJECTIVES
 from training.optimisers import make_optimiser, prepare_network
 from training.recipe import Recipe
 from training.reference import ReferenceErrors
-from training.sharding import divide, divides, frozen_copy
+from training.sharding import divide, divides, frozen_twin
 from training.step import Learner
 
 
@@ -29,18 +29,8 @@ def build_learner(recipe: Recipe, models: Models, pairs: Pairs, accelerator: Any
             "network.shard: true where a network that trains as a whole must be divided."
         )
     prepare_trainable(models, recipe.backbone)
-    frozen = None
-    if divides(recipe, accelerator):
-        frozen = _divided(recipe, models, accelerator)
-    else:
-        models.unet.to(accelerator.device)
-    for part in (models.vae, *models.text_encoders):
-        part.to(accelerator.device)
-    if recipe.precision != "fp32" and recipe.backbone.train == "lora":
-        _halve_frozen(models.unet, recipe.precision)
+    frozen = _placed(recipe, models, accelerator)
     section = recipe.optimiser
-    if frozen is None:
-        prepare_network(models.unet, recipe.network)
     tensors = trainable(models.unet).values()
     optimiser = make_optimiser(section, tensors, accelerator.device)
     warmup = section.warmup_steps
@@ -83,13 +73,20 @@ def build_learner(recipe: Recipe, models: Models, pairs: Pairs, accelerator: Any
     )
 
 
-def _divided(recipe: Recipe, models: Models, accelerator: Any) -> torch.nn.Module:
-    """Divide the policy over the processes, and its start beside it: the frozen reference."""
-    frozen = frozen_copy(models.unet)
+def _placed(recipe: Recipe, models: Models, accelerator: Any) -> torch.nn.Module | None:
+    """Every part on the device, or the policy divided over all processes' devices: then its start,
+    divided beside it, is returned, since the reference cannot be read through the policy."""
+    for part in (models.vae, *models.text_encoders):
+        part.to(accelerator.device)
+    if divides(recipe, accelerator):
+        prepare_network(models.unet, recipe.network)
+        divide(models.unet, accelerator, recipe.precision)
+        return frozen_twin(models.unet, accelerator, recipe.precision)
+    models.unet.to(accelerator.device)
+    if recipe.precision != "fp32" and recipe.backbone.train == "lora":
+        _halve_frozen(models.unet, recipe.precision)
     prepare_network(models.unet, recipe.network)
-    for unet in (models.unet, frozen):
-        divide(unet, accelerator, recipe.precision)
-    return frozen
+    return None
 
 
 def reference_errors(

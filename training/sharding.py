@@ -9,7 +9,6 @@ Tensors are divided along their first axis: "whole" is as one process would hold
 this process's part of it.
 """
 
-import copy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -33,15 +32,6 @@ def divides(recipe: "Recipe", accelerator: Any) -> bool:
     return recipe.network.shard and int(accelerator.num_processes) > 1
 
 
-def frozen_copy(unet: torch.nn.Module) -> torch.nn.Module:
-    """The reference: a network's present state, without gradient.
-
-    A divided network cannot be read with other tensors in the places of its own
-    (`denoising.instead`), since its blocks gather their own when they compute.
-    """
-    return copy.deepcopy(unet).requires_grad_(False).eval()
-
-
 def divide(unet: Any, accelerator: Any, precision: str) -> None:
     """Divide a network that lies on the host over all processes, in place, on their devices.
 
@@ -62,6 +52,30 @@ def divide(unet: Any, accelerator: Any, precision: str) -> None:
         fully_shard(block, mesh=mesh, mp_policy=formats, reshard_after_forward=True)
     # Autocast as in a network that is not divided, and no DDP around it.
     accelerator.prepare_model(unet, device_placement=False, evaluation_mode=True)
+
+
+@torch.no_grad()
+def frozen_twin(unet: Any, accelerator: Any, precision: str) -> torch.nn.Module:
+    """The reference: a second network divided alike, with a divided network's present tensors.
+
+    The first cannot be read with other tensors in the places of its own (`denoising.instead`),
+    since its blocks gather their own when they compute.
+    """
+    twin = _hollow(unet).requires_grad_(False).eval()
+    divide(twin, accelerator, precision)
+    twin.to_empty(device=accelerator.device)
+    held = dict(unet.named_parameters())
+    for name, tensor in twin.named_parameters():
+        local(tensor).copy_(local(held[name]))
+    return twin
+
+
+def _hollow(unet: Any) -> Any:
+    """A network of the same configuration, as diffusers knows it, whose tensors have no memory."""
+    from diffusers import UNet2DConditionModel
+
+    with torch.device("meta"):
+        return UNet2DConditionModel.from_config(unet.config)
 
 
 def _blocks(unet: Any) -> list[torch.nn.Module]:
@@ -125,10 +139,7 @@ def _host(value: Any, keep: bool) -> Any:
 
 def undivided(unet: Any, tensors: dict[str, Tensor]) -> Any:
     """A network of the same configuration that holds these tensors, as diffusers saves it."""
-    from diffusers import UNet2DConditionModel
-
-    with torch.device("meta"):
-        plain = UNet2DConditionModel.from_config(unet.config)
+    plain = _hollow(unet)
     plain.load_state_dict(tensors, assign=True)
     return plain
 

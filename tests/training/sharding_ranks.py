@@ -17,18 +17,21 @@ import torch
 
 from tests.training.killing import finish
 from tests.training.killing_ranks import kill_one, two
+from toolkit.errors import TrainingError
 from toolkit.store import open_store
 from training.batches import Source, micro_batches
 from training.build import build_learner
 from training.cache import Encoded
 from training.data import load_pairs, store_of
+from training.due import must_have_moved
 from training.footprints import trainable
 from training.loop import resume, train
 from training.models import load_models
+from training.monitor import must_be_finite
 from training.precision import accelerator_of
 from training.recipe import Recipe, load_recipe
 from training.sharding import local, whole
-from training.step import bound_gradient, errors_aside, errors_of
+from training.step import Learner, bound_gradient, errors_aside, errors_of
 
 
 def changed(recipe: Recipe, run: str, **network: bool) -> Recipe:
@@ -55,7 +58,10 @@ def leave_what_is_held(recipe: Recipe, folder: Path) -> None:
     tensors = list(trainable(learner.bare).values())
     gradients = [tensor.grad for tensor in tensors if tensor.grad is not None]
     squares = [whole(gradient).square().sum() for gradient in gradients]
+    unmoved = said_by(lambda: must_have_moved(learner, 1))
     learner.optimiser.step()
+    must_have_moved(learner, 1)
+    must_be_finite(trainable(learner.bare), 1, accelerator)
     moments = [v for kept in learner.optimiser.state.values() for v in kept.values() if v.ndim]
     sets = {
         "policy": tensors,
@@ -71,8 +77,26 @@ def leave_what_is_held(recipe: Recipe, folder: Path) -> None:
         "formats": sorted({str(t.dtype) for held in sets.values() for t in held}),
         "gradient_norm": float(torch.stack(squares).sum().sqrt()),
         "same_errors": torch.equal(policy.detach(), reference),
+        "unmoved": unmoved,
+        "broken": broken_on(1, learner),
     }
     (folder / f"rank-{rank}.json").write_text(json.dumps(about))
+
+
+def broken_on(rank: int, learner: Learner) -> str:
+    """What this rank says once a number of one rank's part is none any more."""
+    if learner.accelerator.process_index == rank:
+        with torch.no_grad():
+            local(next(iter(trainable(learner.bare).values()))).view(-1)[0] = torch.inf
+    return said_by(lambda: must_be_finite(trainable(learner.bare), 1, learner.accelerator))
+
+
+def said_by(work: Callable[[], object]) -> str:
+    try:
+        work()
+    except TrainingError as problem:
+        return str(problem)
+    return "nothing"
 
 
 def bytes_of(tensors: list[torch.Tensor]) -> int:

@@ -30,6 +30,7 @@ from training.loop import train
 from training.recipe import Recipe, parse_recipe
 from training.resume import read_log
 
+pytestmark = pytest.mark.timeout(600)
 MakeRecipe = Callable[..., Recipe]
 
 RATE = 1e-3
@@ -86,7 +87,6 @@ def column(rows: dict[tuple, dict], name: str, order: list[tuple]) -> np.ndarray
     return np.concatenate([np.ravel(value) for value in found]).astype(float)
 
 
-@pytest.mark.timeout(600)
 def test_a_divided_network_meets_the_same_pairs_with_the_same_errors(ran: Ran) -> None:
     held, divided = (rows_of(ran.store, run) for run in ("held", "whole"))
     assert held.keys() == divided.keys()
@@ -159,7 +159,6 @@ def test_its_policy_loads_by_diffusers_itself(ran: Ran) -> None:
     assert all(torch.equal(value, saved[name]) for name, value in unet.state_dict().items())
 
 
-@pytest.mark.timeout(600)
 def test_a_divided_run_that_was_killed_resumes_to_the_same_bits(ran: Ran) -> None:
     assert 2 <= ran.killed_after < 6
     assert_same_run(ran.store, "whole", "killed")
@@ -194,6 +193,13 @@ def test_each_rank_holds_half_and_brings_the_whole_gradient_to_its_norm(ran: Ran
             assert rank["bytes"][name] == pytest.approx(times * 4 * numbers / 2, rel=0.02), name
         assert rank["gradient_norm"] == pytest.approx(0.5, rel=1e-4)
         assert rank["same_errors"]  # policy and reference, before the first step
+
+
+def test_what_one_rank_sees_stops_both(ran: Ran) -> None:
+    """Before its first step no part has moved; then a number of rank 1 is made infinite."""
+    for rank in ran.ranks:
+        assert rank["unmoved"].startswith("After 1 steps no trainable tensor has changed")
+        assert rank["broken"].startswith("Weights are no numbers any more after step 1;")
 
 
 def test_in_a_single_process_it_changes_nothing_and_says_so(
