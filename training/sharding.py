@@ -33,7 +33,7 @@ def divides(recipe: "Recipe", accelerator: Any) -> bool:
 
 
 def divide(unet: Any, accelerator: Any, precision: str) -> None:
-    """Divide a network that lies on the host over all processes, in place, on their devices.
+    """Divide a network over all processes, in place: from the host onto their devices.
 
     Block by block, so that no device ever holds the whole. Names of tensors stay as they are.
     In bf16 blocks are gathered in bf16, and gradients summed in float32: left to autocast alone,

@@ -30,7 +30,7 @@ from training.loop import train
 from training.recipe import Recipe, parse_recipe
 from training.resume import read_log
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 MakeRecipe = Callable[..., Recipe]
 
 RATE = 1e-3
@@ -75,7 +75,7 @@ def ran(sdxl: Path, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     file = folder / "recipe.yaml"
     file.write_text(parse_recipe(raw).to_yaml())
     command = [sys.executable, "-m", "tests.training.sharding_ranks", str(file), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=550)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=850)
     assert done.returncode == 0, done.stderr[-3000:]
     killed = json.loads(done.stdout.splitlines()[-1])["killed_after"]
     ranks = [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in (0, 1)]
