@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from toolkit.errors import TrainingError
-from training import recipe as recipes
+from training import sections
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
 
@@ -23,7 +23,7 @@ def adapter_file(path: str | Path) -> Path:
     return file
 
 
-def add_lora(unet: Any, lora: recipes.Lora) -> None:
+def add_lora(unet: Any, lora: sections.Lora) -> None:
     """Fresh adapters on the UNet's layers: B = 0, so nothing changes until they are trained."""
     from peft import LoraConfig
 
@@ -40,7 +40,7 @@ def add_lora(unet: Any, lora: recipes.Lora) -> None:
     unet.train(lora.dropout > 0)
 
 
-def load_lora(unet: Any, path: str | Path, lora: recipes.Lora) -> None:
+def load_lora(unet: Any, path: str | Path, lora: sections.Lora) -> None:
     """Adapters on the UNet's layers with the tensors of a file, and nothing of them left over.
 
     TrainingError where the file's rank, alpha or layers are not those of `lora`.
@@ -63,7 +63,7 @@ def load_lora(unet: Any, path: str | Path, lora: recipes.Lora) -> None:
     set_peft_model_state_dict(unet, state)
 
 
-def fuse_lora(unet: Any, path: str | Path, lora: recipes.Lora) -> None:
+def fuse_lora(unet: Any, path: str | Path, lora: sections.Lora) -> None:
     """Add a file's adapters to the weights themselves, as full fine-tuning from them needs."""
     load_lora(unet, path, lora)
     unet.fuse_lora()
@@ -98,7 +98,7 @@ def _read(file: Path) -> tuple[dict[str, Tensor], set[float]]:
     return state, alphas
 
 
-def _check(file: Path, state: dict[str, Tensor], alphas: set[float], lora: recipes.Lora) -> None:
+def _check(file: Path, state: dict[str, Tensor], alphas: set[float], lora: sections.Lora) -> None:
     ranks = sorted({value.shape[0] for key, value in state.items() if "lora_A" in key})
     if ranks != [lora.rank]:
         found = " and ".join(map(str, ranks))

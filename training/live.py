@@ -15,7 +15,7 @@ from toolkit.parts import parts
 from toolkit.store import Store
 from toolkit.store.verdicts import PREFERENCE
 from training.data import Pairs, Rulings, published, ruled
-from training.recipe import Live
+from training.sections import Live
 
 _START = -1
 _NONE = {"choice": "unsure", "verdict_id": None}

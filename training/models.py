@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 
 from toolkit.errors import TrainingError
-from training import recipe as recipes
+from training import sections
 from training.adapters import add_lora, fuse_lora, load_lora
 from training.denoising import Condition
 
@@ -128,7 +128,7 @@ def _load(kind: Any, folder: Path, part: str) -> Any:
     return module.requires_grad_(False).eval()
 
 
-def prepare_trainable(models: Models, section: recipes.Backbone) -> None:
+def prepare_trainable(models: Models, section: sections.Backbone) -> None:
     """Mark what trains: LoRA adapters, fresh (B = 0, so ell is 0 at step 0) or those of
     `section.adapter`, or the whole UNet, with that adapter added to its weights.
 

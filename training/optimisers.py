@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from toolkit.errors import TrainingError
-from training import recipe as recipes
+from training import sections
 
 
 def make_optimiser(
-    section: recipes.Optimiser, tensors: Iterable[Tensor], device: torch.device
+    section: sections.Optimiser, tensors: Iterable[Tensor], device: torch.device
 ) -> torch.optim.Optimizer:
     """The optimiser of a recipe over these tensors.
 
@@ -26,7 +26,7 @@ def make_optimiser(
 
 
 def _adamw(
-    section: recipes.Optimiser, tensors: list[Tensor], device: torch.device
+    section: sections.Optimiser, tensors: list[Tensor], device: torch.device
 ) -> torch.optim.Optimizer:
     return torch.optim.AdamW(
         tensors,
@@ -38,7 +38,7 @@ def _adamw(
 
 
 def _adamw_8bit(
-    section: recipes.Optimiser, tensors: list[Tensor], _: torch.device
+    section: sections.Optimiser, tensors: list[Tensor], _: torch.device
 ) -> torch.optim.Optimizer:
     try:
         from bitsandbytes.optim import AdamW8bit
@@ -56,7 +56,7 @@ def _adamw_8bit(
 
 
 def _adafactor(
-    section: recipes.Optimiser, tensors: list[Tensor], _: torch.device
+    section: sections.Optimiser, tensors: list[Tensor], _: torch.device
 ) -> torch.optim.Optimizer:
     """Its rate is relative to each tensor's root mean square, taken as .001 at the least."""
     return torch.optim.Adafactor(
@@ -71,7 +71,7 @@ _OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 
 
-def prepare_network(unet: Any, section: recipes.Network) -> None:
+def prepare_network(unet: Any, section: sections.Network) -> None:
     """Gradient checkpointing, memory format and regional compilation, in place.
 
     Called on the device, after the trainable tensors are chosen and before accelerate wraps the

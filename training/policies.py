@@ -11,7 +11,8 @@ from toolkit.errors import TrainingError
 from training.adapters import WEIGHTS, load_lora
 from training.checkpoint import checkpoints
 from training.models import family_of, resolve_path
-from training.recipe import Lora, load_recipe
+from training.recipe import load_recipe
+from training.sections import Lora
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 
 from training.models import Models
-from training.recipe import Samples
 from training.sampling import Sample, Sampling, draw
+from training.sections import Samples
 
 
 @torch.no_grad()

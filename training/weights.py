@@ -6,7 +6,7 @@ from toolkit.errors import RecipeError
 from toolkit.store import Store
 from toolkit.store.runs import read_findings
 from training.data import Pairs
-from training.recipe import StoredWeights
+from training.sections import StoredWeights
 
 
 def take_stored(store: Store, section: StoredWeights | None, pairs: Pairs) -> None:

@@ -18,7 +18,8 @@ from training.adapters import WEIGHTS, load_lora
 from training.footprints import snapshot, tensors_hash
 from training.loop import train
 from training.models import load_models, prepare_trainable
-from training.recipe import Backbone, Lora, Recipe
+from training.recipe import Recipe
+from training.sections import Backbone, Lora
 
 MakeRecipe = Callable[..., Recipe]
 SHAPE = Lora(rank=4, alpha=12)  # alpha other than the rank: the default of many loaders would err

@@ -20,7 +20,8 @@ from training.footprints import snapshot, trainable
 from training.loop import train
 from training.optimisers import make_optimiser, prepare_network
 from training.pretraining import parts
-from training.recipe import Lora, Network, Optimiser, parse_recipe
+from training.recipe import parse_recipe
+from training.sections import Lora, Network, Optimiser
 
 
 def network(seed: int = 0) -> UNet2DConditionModel:

@@ -5,7 +5,8 @@ import pytest
 
 from toolkit.errors import RecipeError
 from toolkit.minority import PRESETS
-from training.recipe import MetricSection, load_recipe, parse_recipe
+from training.recipe import load_recipe, parse_recipe
+from training.sections import MetricSection
 
 MINIMAL = {
     "backbone": {"path": "miniature:sd"},
