@@ -100,8 +100,9 @@ class Stream:
             return None
         some = table.take(pa.array(suspects))
         names = ("draw", "visit", "pair")
-        keys = [*(arrays.ints(some, name) for name in names), arrays.is_train(some)]
-        kept = arrays.unrepeated(keys, step[suspects])
+        train, late = arrays.is_train(some), step[suspects]
+        keys = [*(arrays.ints(some, name) for name in names), train, np.where(train, 0, late)]
+        kept = arrays.unrepeated(keys, late)
         if len(kept) == len(suspects):
             return None
         use = np.ones(table.num_rows, bool)

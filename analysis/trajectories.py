@@ -170,7 +170,8 @@ def load(
     sign = np.select([label == 1, label == 0], [1, -1], np.nan).astype(np.float32)
     draw, visit = arrays.ints(table, "draw"), arrays.ints(table, "visit")
     train = arrays.is_train(table)
-    kept = arrays.unrepeated([draw, visit, pair, train], arrays.ints(table, "step"))
+    step = arrays.ints(table, "step")
+    kept = arrays.unrepeated([draw, visit, pair, train, np.where(train, 0, step)], step)
     out["repeated"] = table.num_rows - len(kept)
     return chunk(
         table.take(pa.array(kept)),

@@ -104,9 +104,3 @@ def move(path: Path, target: Path) -> None:
     path.rename(target)
     sync_folder(target.parent)
     sync_folder(path.parent)
-
-
-def next_sequence(folder: Path) -> int:
-    """One more than the highest number among parts named part-NUMBER.parquet."""
-    numbers = [int(p.stem.removeprefix("part-")) for p in parts(folder) if p.stem[5:].isdigit()]
-    return max(numbers, default=-1) + 1

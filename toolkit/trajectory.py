@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from toolkit.errors import StoreError, TrainingError
-from toolkit.parts import next_sequence, write_part
+from toolkit.parts import write_part
 from toolkit.places import place
 from toolkit.schema import column
 
@@ -114,7 +114,6 @@ class Recorder:
         self._queue: queue.Queue[Any] = queue.Queue(maxsize=256)
         self._failure: BaseException | None = None
         self._held: list[pa.Table] = []
-        self._sequence = next_sequence(self.folder)
         self._thread = threading.Thread(target=self._work, daemon=True, name="outvoted-recorder")
         self._thread.start()
 
@@ -156,8 +155,8 @@ class Recorder:
     def _write(self) -> None:
         if self._held and self._failure is None:
             table = pa.concat_tables(self._held)
-            write_part(self.folder, table, name=f"part-{self._sequence:06d}.parquet")
-            self._sequence += 1
+            # Named by time and chance: a run in training may be probed by another process.
+            write_part(self.folder, table)
             self._held = []
 
     def _raise(self) -> None:

@@ -106,6 +106,8 @@ def reference_errors(
         "draws": recipe.draws.count,
         "caption_dropout": recipe.caption_dropout,
         "precision": recipe.precision,
+        # In half precision these two change an error's rounding, which beta multiplies.
+        "network": [recipe.network.compile, recipe.network.channels_last],
         "pairs": pairs.content(),
     }
     on_disk = store if recipe.caches.disk else None

@@ -8,7 +8,13 @@ if TYPE_CHECKING:
 
 def conflicts(recipe: "Recipe") -> list[str]:
     """One line each, by the key to change: found, allowed, what to write instead."""
-    return _of_sharding(recipe) if recipe.network.shard else []
+    found = _of_sharding(recipe) if recipe.network.shard else []
+    if recipe.held_out is not None and recipe.held_out.split == recipe.split:
+        found.append(
+            f"held_out.split: {recipe.split!r} is the split that is trained on, and held-out pairs "
+            "never are; name another one of the store's."
+        )
+    return found
 
 
 def _of_sharding(recipe: "Recipe") -> list[str]:

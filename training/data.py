@@ -68,6 +68,14 @@ class Pairs:
             digest.update("\x1f".join(map(str, row)).encode())
         return digest.hexdigest()
 
+    def labels_content(self) -> str:
+        """sha256 over the label set's labels, whatever verdicts made of them."""
+        return hashlib.sha256(self.set_label.tobytes()).hexdigest()
+
+    def weights_content(self) -> str:
+        """sha256 over the stored weights, and which of them stand for the live ones."""
+        return hashlib.sha256(self.weight.tobytes() + self.replaced.tobytes()).hexdigest()
+
 
 Rulings = Mapping[str, Mapping[str, Any]]
 """pair_id -> {choice, verdict_id}: one outcome a pair, as `published` gives them."""

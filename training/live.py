@@ -77,6 +77,13 @@ class LiveVerdicts:
         self.known = dict(found[0])
         return self.known
 
+    def replay(self, begin: int, pairs: Pairs) -> None:
+        """Change `pairs` by every look before step `begin`, where a resumed run goes on."""
+        for step in sorted(self._log.looks):
+            if _START < step < begin:
+                self.known.update(self._log.looks[step])
+                rule(pairs, self._log.looks[step], self._settings.keep)
+
     def write_start(self) -> None:
         """Log what `start` found, once the run has its folder. On the main process."""
         if _START not in self._log.looks:

@@ -76,6 +76,8 @@ def _run(recipe: Recipe, store: Store, run: str, *, resumed: bool, console: Any)
     begin, checkpoint = starting_point(store, run) if resumed else (0, None)
     if resumed:
         check_unchanged(run_about(store, run), about)
+    if live is not None:
+        live.replay(begin, pairs)
     if checkpoint is not None:
         restore_checkpoint(checkpoint, learner)
     if accelerator.is_main_process:

@@ -22,6 +22,9 @@ from training.sharding import agreed, local
 BINS = 5
 """Parts of the noise schedule that the errors' growth is told apart by."""
 
+_KEPT = 0.9
+"""Share of the accuracy's moving average that a log point leaves as it was."""
+
 _GROWTH = 0.05
 """Growth of the chosen images' own error, over the reference's, that is worth a warning."""
 
@@ -94,9 +97,14 @@ class Log:
         self._main = main
         self._warned = False
         self._boards = boards
+        self._smooth = _last_smooth(self._folder / "scalars.jsonl")
 
     def scalars(self, entry: dict[str, Any]) -> None:
-        """Append a log point; warn once where the chosen images' own error grows."""
+        """Append a log point with the moving average of its accuracy; warn once where the chosen
+        images' own error grows."""
+        now, before = entry["accuracy"], self._smooth
+        self._smooth = now if before is None else _KEPT * before + (1 - _KEPT) * now
+        entry["accuracy_ema"] = self._smooth
         self._write("scalars.jsonl", entry, "train")
         growth = entry["chosen_growth"]
         if growth is not None and growth > _GROWTH and not self._warned:
@@ -139,6 +147,12 @@ class Log:
                     board.write(f"{tag}/{key}", value, entry["step"])
 
 
+def _last_smooth(path: Path) -> float | None:
+    """Where the average of a run that is gone on with stood."""
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+    return json.loads(lines[-1]).get("accuracy_ema") if lines else None
+
+
 def forget_after(run: Path, step: int) -> None:
     """Drop the entries past a step: a resumed run writes them again."""
     for path in (run / "metrics").glob("*.jsonl"):
@@ -150,6 +164,6 @@ def forget_after(run: Path, step: int) -> None:
 def status(entry: dict[str, Any]) -> str:
     """The progress bar's words."""
     return (
-        f"loss {entry['loss']:.3f} · ell > 0: {entry['accuracy']:.0%} · "
+        f"loss {entry['loss']:.3f} · ell > 0: {entry['accuracy_ema']:.0%} · "
         f"{entry['pairs_per_second']:.0f} pairs/s"
     )

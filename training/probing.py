@@ -76,7 +76,7 @@ def probe_run(
     )
     source = Source(recipe, pairs, models, encoded, None)
     number = _number(store, run, {"step": step, "draws": draws, "seed": seed}, accelerator)
-    members = _members(store, run, pairs, pair_ids, number, draws)
+    members = _members(store, run, pairs, pair_ids, (step, number), draws)
     writer = Recorder(store.run(run), about_models(learner), rank=accelerator.process_index)
     recorder = RunRecorder(writer, pairs)
     columns = (TextColumn("probing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -145,9 +145,18 @@ def _number(store: Store, run: str, asked: dict[str, int], accelerator: Any) -> 
 
 
 def _members(
-    store: Store, run: str, pairs: Pairs, wanted: Sequence[str] | None, number: int, draws: int
+    store: Store,
+    run: str,
+    pairs: Pairs,
+    wanted: Sequence[str] | None,
+    asked_at: tuple[int, int],
+    draws: int,
 ) -> list[int]:
-    """Indices of the pairs asked for that have not every draw of this probe on the disk."""
+    """Indices of the pairs asked for that have not every draw of this probe on the disk.
+
+    `asked_at`: its step and number; a run that was given more steps later may have come to use the
+    number itself, at a later step.
+    """
     spot = {name: k for k, name in enumerate(pairs.pair_id.tolist())}
     asked = list(spot) if wanted is None else sorted(set(wanted) & spot.keys())
     if not asked:
@@ -158,8 +167,10 @@ def _members(
     counts: dict[str, int] = {}
     for rank in (store.run(run) / "trajectory").glob("rank-*"):
         for part in parts(rank):
-            table = pq.read_table(part, columns=["pair_id", "visit", "kind"])
+            table = pq.read_table(part, columns=["pair_id", "visit", "kind", "step"])
+            step, number = asked_at
             mine = pc.and_(pc.equal(table["kind"], "probe"), pc.equal(table["visit"], number))
+            mine = pc.and_(mine, pc.equal(table["step"], step))
             for name in table.filter(mine)["pair_id"].to_pylist():
                 counts[name] = counts.get(name, 0) + 1
     return [spot[name] for name in asked if counts.get(name, 0) < draws]

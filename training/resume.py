@@ -35,6 +35,12 @@ def recipe_of(store: Store, run: str, steps: int | None) -> Recipe:
             f"Run {run!r} has done its {done} steps; ask for more with --steps, or train under "
             "another --run."
         )
+    reached, _ = starting_point(store, run)
+    if reached > recipe.steps:
+        raise TrainingError(
+            f"Run {run!r} has a checkpoint of step {reached} already, beyond the {recipe.steps} "
+            f"asked for; ask for {reached + 1} or more with --steps, or train under another --run."
+        )
     return recipe
 
 
@@ -83,8 +89,11 @@ def check_unchanged(about: dict[str, Any], facts: dict[str, Any]) -> None:
     """TrainingError naming what is no longer as it was when the run began."""
     said = {
         "pairs_content": "its pairs (ids, prompts or images)",
+        "labels_content": "the labels of its label set",
+        "weights_content": "its stored weights (the finding they come from)",
         "reference": "its reference weights",
         "backbone_content": "its backbone (the UNet's files or its noise schedule)",
+        "encoders_content": "its VAE or text encoders",
         "pairs_per_step": "the number of pairs a step (batch size x accumulation x processes)",
         "models": "its models",
     }

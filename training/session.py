@@ -11,7 +11,12 @@ from toolkit.trajectory import Recorder
 from training.batches import Source
 from training.boards import Board, boards
 from training.build import about_models, pairs_per_step, reference_errors
-from training.cache import Encoded, network_ingredients
+from training.cache import (
+    Encoded,
+    image_ingredients,
+    network_ingredients,
+    text_ingredients,
+)
 from training.conventions import said
 from training.data import Pairs, load_pairs
 from training.fill import announced_for_run
@@ -105,6 +110,12 @@ def describe(recipe: Recipe, models: Models, pairs: Pairs, learner: Learner) -> 
         "split": recipe.split,
         "pairs": len(pairs),
         "pairs_content": pairs.content(),
+        "labels_content": pairs.labels_content(),
+        "weights_content": pairs.weights_content(),
+        "encoders_content": {
+            **image_ingredients(models, recipe.backbone.resolution),
+            **text_ingredients(models),
+        },
         "left_out": pairs.left_out,
         "metric": asdict(learner.metric.metric),
         "objective": recipe.objective.model_dump(mode="json"),

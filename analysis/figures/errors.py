@@ -38,7 +38,9 @@ def pair_errors_table(rows: pa.Table, label: float) -> pa.Table:
         gaps = [policy[slot] - row[f"err_ref_{slot}"] for slot in (0, 1)]
         chosen, rejected = gaps if label == 1 else gaps[::-1]
         told = {name: row[name] for name in ("step", "timestep", "kind")}
-        key = (row["visit"], row["draw"], row["kind"])
+        # Two probes may bear one number, at different steps.
+        measured = row["step"] if row["kind"] == "probe" else None
+        key = (row["visit"], row["draw"], row["kind"], measured)
         found.setdefault(key, told | {"chosen": chosen, "rejected": rejected})
     return pa.Table.from_pylist(list(found.values()), schema=PAIR_ERRORS)
 

@@ -56,17 +56,23 @@ def test_a_strangers_loop_records_in_five_lines(tmp_path: Path) -> None:
         recorder.append(**{**ROW, "step": step, "err_0": np.zeros((1, 3))})
     recorder.close()
     written = parts(store.run("mine") / "trajectory" / "rank-0")
-    assert [path.name for path in written] == ["part-000000.parquet", "part-000001.parquet"]
+    assert len(written) == 2
     steps = [s for path in written for s in pq.read_table(path)["step"].to_pylist()]
     assert steps == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
 
 
-def test_a_second_recorder_continues_the_numbering(tmp_path: Path) -> None:
-    for _ in range(2):
-        recorder = Recorder(tmp_path, models=["policy"])
-        recorder.append(**ROW)
-        recorder.close()
-    assert len(parts(tmp_path / "trajectory" / "rank-0")) == 2
+def test_two_recorders_at_one_folder_lose_no_row_of_each_other(tmp_path: Path) -> None:
+    """A run in training, and a probe of it that begins and ends in between."""
+    training = Recorder(tmp_path, models=["policy"])
+    probing = Recorder(tmp_path, models=["policy"])
+    for step, recorder in enumerate((training, probing, training, probing)):
+        recorder.append(**{**ROW, "step": step})
+        recorder.flush()
+    training.close()
+    probing.close()
+    written = parts(tmp_path / "trajectory" / "rank-0")
+    steps = [set(pq.read_table(path)["step"].to_pylist()) for path in written]
+    assert steps == [{0}, {1}, {2}, {3}], "every part is there, in the order of writing"
 
 
 def test_what_cannot_be_written_stops_the_caller_with_a_sentence(tmp_path: Path) -> None:

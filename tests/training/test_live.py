@@ -122,6 +122,54 @@ def test_resume_replays_the_verdicts_at_their_steps_whatever_was_published_since
     assert table_of(store, "r") == whole
 
 
+def test_a_run_gone_on_with_from_a_checkpoint_knows_the_verdicts_before_it(
+    make_store: StoreFactory,
+    recipe_for: MakeRecipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Verdicts are taken up before steps 2 and 4; the run is stopped in step 5 and goes on from
+    the checkpoint of step 4, in a copy of the store."""
+    store = make_store(pairs=10)
+    shutil.copytree(store.root, tmp_path / "copy")
+    copy = Store(tmp_path / "copy")
+    pairs = load_pairs(store, labels="original", split="train")
+    ids, label = pairs.pair_id.tolist(), pairs.label.copy()
+    early = [Entry(ids[k], "tester", other(label[k])) for k in range(4)]
+    early += [Entry(ids[4], "tester", "drop"), Entry(ids[5], "tester", "tie")]
+    late = [Entry(ids[0], "tester", same(label[0])), Entry(ids[6], "tester", other(label[6]))]
+    settings = {"batch_size": 10, "checkpoint_every": 2, "live": {"every": 2}}
+    real = loop.train_step
+
+    def stopped(*given: object) -> object:
+        if given[3] == 5:
+            raise KeyboardInterrupt
+        return real(*given)  # type: ignore[arg-type]
+
+    for where, step in ((store, real), (copy, stopped)):
+        monkeypatch.setattr(loop, "train_step", step)
+        journal = Journal(tmp_path / f"{where.root.name}.sqlite")
+        at = {1: early, 3: late}
+        monkeypatch.setattr(loop, "train_step", publishing(where, journal, at))
+        recipe = recipe_for(where, steps=8, **settings)
+        if step is stopped:
+            with pytest.raises(KeyboardInterrupt):
+                train(recipe)
+        else:
+            train(recipe)
+    monkeypatch.setattr(loop, "train_step", real)
+    resume(copy, "r")
+
+    def told(where: Store, name: str) -> list:
+        rows = sorted(rows_of(where, "r"), key=lambda row: (row["step"], row["pair_id"]))
+        return [row[name] for row in rows]
+
+    for name in ("step", "pair_id", "label", "weight", "err_0", "err_1", "loss"):
+        assert told(copy, name) == told(store, name), name
+    late_labels = [row["label"] for row in rows_of(copy, "r") if row["pair_id"] == ids[1]][-2:]
+    assert late_labels == [1 - label[1]] * 2
+
+
 def test_a_verdict_taken_back_restores_the_sets_label(make_store: StoreFactory) -> None:
     pairs = load_pairs(make_store(), labels="original", split="train")
     name, label = pairs.pair_id[3], float(pairs.label[3])

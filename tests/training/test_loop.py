@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +29,7 @@ from training.checkpoint import checkpoints
 from training.data import load_pairs, published
 from training.footprints import trainable
 from training.loop import train
+from training.monitor import Log, status
 from training.recipe import Recipe
 from training.resume import read_log
 from training.step import Batch, Learner, Row
@@ -388,6 +390,23 @@ def test_a_policy_that_gets_no_gradient_is_noticed(
     monkeypatch.setattr(torch.optim.AdamW, "step", lambda *_args, **_more: None)
     with pytest.raises(TrainingError, match="After 8 steps no trainable tensor has changed"):
         train(recipe_for(make_store()))
+
+
+def test_the_progress_line_shows_a_moving_average_that_a_resumed_run_goes_on_with(
+    tmp_path: Path,
+) -> None:
+    def entry(accuracy: float) -> dict[str, Any]:
+        about = {"step": 1, "loss": 0.5, "pairs_per_second": 7.0, "chosen_growth": None}
+        return {**about, "accuracy": accuracy}
+
+    first, second, third = entry(0.5), entry(1.0), entry(0.0)
+    for some in ((first, second), (third,)):
+        log = Log(tmp_path, main=True, boards=[], console=None)
+        for one in some:
+            log.scalars(one)
+    found = [one["accuracy_ema"] for one in (first, second, third)]
+    assert found == pytest.approx([0.5, 0.55, 0.495])
+    assert "ell > 0: 50% · 7 pairs/s" in status(third)  # .495
 
 
 def test_stored_weights_stand_instead_of_the_live_ones_or_multiply_them(

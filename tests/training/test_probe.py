@@ -5,11 +5,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from analysis.trajectories import COLUMNS, load
 from tests.factories import StoreFactory
 from toolkit.errors import TrainingError
 from toolkit.parts import parts
 from toolkit.store import Store
-from training.loop import Session, train
+from toolkit.store.trajectories import read_trajectory
+from training.loop import Session, resume, train
 from training.probe import accuracy, probe_members
 from training.probing import probe_run
 from training.recipe import Recipe
@@ -147,6 +149,27 @@ def test_the_same_question_is_answered_once_and_another_anew(
         probe_run(store, "r", draws=2, step=7)
     with pytest.raises(TrainingError, match="None of the pairs asked for"):
         probe_run(store, "r", draws=2, pair_ids=["stranger"])
+
+
+def test_a_number_that_a_longer_run_came_to_use_too_is_another_probe(
+    make_store: StoreFactory, recipe_for: MakeRecipe
+) -> None:
+    """After two steps a probe by hand is number 3; the run's own third is of step 3."""
+    store = make_store(pairs=6)
+    train(recipe_for(store, steps=2, batch_size=3, probe={"every": 1, "pairs": 6, "draws": 1}))
+    assert probe_run(store, "r", draws=1, step=2) == 6
+    resume(store, "r", steps=4)
+    assert sorted({(row["visit"], row["step"]) for row in probes(store)}) == [
+        (1, 1),
+        (2, 2),
+        (3, 2),
+        (3, 3),
+        (4, 4),
+    ]
+    assert probe_run(store, "r", draws=1, step=2) == 0
+    table = read_trajectory(store, "r", list(COLUMNS))
+    read = load(table, ["policy", "ema_0.9999", "ema_0.5"])
+    assert len(read.pair) == table.num_rows, "no row counts as one that was met before"
 
 
 def test_a_probe_under_another_backbone_is_refused(

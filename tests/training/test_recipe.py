@@ -123,3 +123,9 @@ def test_a_footprint_is_a_decay_or_a_mapping_and_none_is_there_twice() -> None:
         parse_recipe({**MINIMAL, "footprints": [{"decay": 0.5, "ramp": 0}]})
     with pytest.raises(RecipeError, match=r"footprints: ema_0.9 is there more than once; leave"):
         parse_recipe({**MINIMAL, "footprints": [0.9, {"decay": 0.9}]})
+
+
+def test_held_out_pairs_are_not_those_that_are_trained_on() -> None:
+    with pytest.raises(RecipeError, match=r"held_out.split: 'train' is the split that is trained"):
+        parse_recipe({**MINIMAL, "held_out": {"split": "train"}})
+    assert parse_recipe({**MINIMAL, "held_out": {"split": "test"}}).held_out is not None

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -19,9 +20,11 @@ from tests.factories import StoreFactory
 from toolkit.errors import TrainingError
 from toolkit.parts import parts
 from toolkit.store import Store
-from toolkit.store.runs import run_about
+from toolkit.store.labels import write_label_set
+from toolkit.store.runs import run_about, start_run, write_findings
 from training import checkpoint, due, loop
 from training.checkpoint import checkpoints
+from training.data import load_pairs
 from training.loop import resume, train
 from training.monitor import forget_after
 from training.recipe import Recipe
@@ -153,6 +156,60 @@ def test_changed_pairs_are_refused_with_nothing_touched(
     with pytest.raises(TrainingError, match=r"its pairs .* changed since it began"):
         resume(store, "r", steps=8)
     assert table_of(store, "r") == before
+
+
+def test_changed_stored_weights_or_labels_are_refused(
+    make_store: StoreFactory, recipe_for: MakeRecipe
+) -> None:
+    store = make_store(pairs=10)
+    ids = load_pairs(store, labels="original", split="train").pair_id.tolist()
+    start_run(store, "old", {"models": ["policy"], "labels": "original"}, "")
+
+    def told(value: float) -> None:
+        table = pa.table({"pair_id": ids, "weight": [value] * len(ids)})
+        write_findings(store, "old", "trust", table, {})
+
+    def labelled(label: int) -> None:
+        for file in store.folder("labels").glob("mine.*"):
+            file.unlink()  # sets are never overwritten, but a person may
+        overlay = pa.table({"pair_id": ids, "label": [label] * len(ids)})
+        write_label_set(store, "mine", overlay, {"kind": "test"})
+
+    told(1.0)
+    labelled(1)
+    train(recipe_for(store, steps=4, labels="mine", weights="findings/old/trust"))
+    told(0.25)
+    with pytest.raises(TrainingError, match=r"its stored weights .* changed since it began"):
+        resume(store, "r", steps=8)
+    told(1.0)
+    labelled(0)
+    with pytest.raises(TrainingError, match="the labels of its label set changed since it began"):
+        resume(store, "r", steps=8)
+    labelled(1)
+    resume(store, "r", steps=8)
+    assert run_about(store, "r")["steps"] == 8
+
+
+def test_fewer_steps_than_a_checkpoint_has_are_refused(
+    make_store: StoreFactory, recipe_for: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store()
+    real = loop.train_step
+
+    def breaks(*given: object) -> object:
+        if given[3] == 5:
+            raise KeyboardInterrupt
+        return real(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "train_step", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe_for(store, steps=8, checkpoint_every=4))
+    monkeypatch.setattr(loop, "train_step", real)
+    with pytest.raises(TrainingError, match=r"checkpoint of step 4 already, beyond the 3 asked"):
+        resume(store, "r", steps=3)
+    assert not run_about(store, "r")["finished"]
+    resume(store, "r")
+    assert run_about(store, "r")["steps"] == 8
 
 
 def test_another_noise_schedule_is_refused(
