@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 
+import psutil
 import torch
 
 from toolkit.store import open_store
@@ -36,11 +37,32 @@ def child(work: Callable[[], object]) -> int:
         os._exit(1)
 
 
-def finish(pid: int) -> None:
-    """Wait for a child that must end well."""
-    _, status = os.waitpid(pid, 0)
+def finish(pid: int) -> float:
+    """Wait for a child that must end well; the CPU seconds it took."""
+    _, status, used = os.wait4(pid, 0)
     if status != 0:
         raise SystemExit(f"a child ended with status {status}")
+    return used.ru_utime + used.ru_stime
+
+
+def kill_after(pid: int, seconds: float) -> bool:
+    """SIGKILL a child once it used so many CPU seconds; False where it ended well before.
+
+    CPU seconds and not the clock: how far a child comes in a second depends on what else runs.
+    """
+    child_of_ours = psutil.Process(pid)
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended and status != 0:
+            raise SystemExit(f"a child ended with status {status}")
+        if ended:
+            return False
+        used = child_of_ours.cpu_times()
+        if used.user + used.system >= seconds:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            return True
+        time.sleep(0.002)
 
 
 def main(path: str, kills: int, seed: int) -> None:
@@ -56,23 +78,15 @@ def main(path: str, kills: int, seed: int) -> None:
         else:
             train(recipe.model_copy(update={"run": run}))
 
-    began = time.monotonic()
-    finish(child(go("whole")))
-    lasts = time.monotonic() - began
+    lasts = finish(child(go("whole")))
     rng = random.Random(seed)
     counts = []
     for k in range(kills):
         killed = 0
         for _ in range(rng.choice([1, 1, 2])):
             pid = child(go(f"killed-{k}"))
-            time.sleep(rng.uniform(0.1, 0.95) * lasts)
-            ended, status = os.waitpid(pid, os.WNOHANG)
-            if ended:
-                if status != 0:
-                    raise SystemExit(f"a child ended with status {status}")
+            if not kill_after(pid, rng.uniform(0.1, 0.95) * lasts):
                 break
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
             killed += 1
         finished = store.run(f"killed-{k}") / "checkpoints" / f"step-{recipe.steps:06d}"
         if not finished.exists():
