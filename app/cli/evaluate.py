@@ -187,9 +187,17 @@ def models_table(comparison: "pa.Table", headings: dict[str, str]) -> Any:
     for figure in figures:
         table.add_column(headings[figure], justify="right")
     for model, cells in rows:
-        told = ["–" if c is None else f"{c['mean']:.3f} ({c['win_rate']:.0%})" for c in cells]
-        table.add_row(model, *told)
+        table.add_row(model, *map(_told, cells))
     return table
+
+
+def _told(cell: dict[str, Any] | None) -> str:
+    """A mean and its win rate; dashes for what is not there, as where the first model has no
+    score."""
+    if cell is None:
+        return "–"
+    won = "–" if cell["win_rate"] is None else f"{cell['win_rate']:.0%}"
+    return f"{cell['mean']:.3f} ({won})"
 
 
 def comparison_table(comparison: "pa.Table", first: str) -> Any:

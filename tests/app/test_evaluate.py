@@ -1,15 +1,21 @@
 """`outvoted evaluate` from the command line to its table and page."""
 
+import io
+from math import nan
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
-from app.cli.evaluate import named_models
+from analysis.samples import compare
+from app.cli.evaluate import models_table, named_models
 from app.cli.main import registered
 from tests.training.backbones import tiny_sd
 from toolkit.errors import InputError
+from training.evaluate import SCORES
 
 
 def test_two_models_are_drawn_scored_compared_and_shown(tmp_path: Path) -> None:
@@ -68,6 +74,22 @@ def test_scorers_of_the_store_score_samples_in_the_papers_form(tmp_path: Path) -
     result = CliRunner().invoke(registered(), command)
     assert isinstance(result.exception, InputError)
     assert "other weights" in str(result.exception)
+
+
+def test_where_the_first_model_has_no_score_there_is_no_win_rate() -> None:
+    """The scorer could score only b's images: a mean, and nothing to hold it against."""
+    rows = [
+        {"model": name, "prompt_index": k, "seed": 0, "figure": "world_reward", "value": value}
+        for name, values in (("a", [nan, nan]), ("b", [1.0, 3.0]))
+        for k, value in enumerate(values)
+    ]
+    comparison = compare(pa.Table.from_pylist(rows, schema=SCORES), ["a", "b"])
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(models_table(comparison, {"world_reward": "reward"}))
+    assert [line.split() for line in console.export_text().splitlines()[-3:-1]] == [
+        ["a", "–"],
+        ["b", "2.000", "(–)"],
+    ]
 
 
 def test_a_scorer_without_weights_is_told_before_anything_is_drawn(
