@@ -1,6 +1,7 @@
 """Samples of several models for the same prompts and seeds, scored: what `outvoted evaluate` runs.
 
-OUT/evaluation.json            how the samples were drawn, and the weights' hash of every model
+OUT/evaluation.json            how the samples were drawn and in which precision, and the weights'
+                               hash of every model
 OUT/samples/part-*.parquet     model, prompt_index, prompt, seed, png
 OUT/scores/SCORER/part-*.parquet   model, prompt_index, seed, figure, value
 OUT/scores/SCORER.json         version, weights and preprocessing of a scorer of toolkit.scoring
@@ -30,6 +31,7 @@ from toolkit.parts import parts, write_part, write_text_whole
 from toolkit.schema import column
 from toolkit.scoring.filling import judged_rows
 from training.policies import Policy, identity, load_pipeline
+from training.precision import name_of
 from training.sampling import Sample, Sampling, draw
 
 Scorer = Callable[[Sequence[str], Sequence[Image.Image]], Mapping[str, Sequence[float]]]
@@ -93,7 +95,7 @@ def evaluate(
     hears the model, how many of its images are done and how many there are to be.
     InputError where `out` holds an evaluation that was drawn in another way, or scored so.
     """
-    _claim(out, asked, models)
+    _claim(out, asked, models, dtype)
     wanted = asked.samples()
     for name, policy in models.items():
         absent = _absent(wanted, _keys(_read(out / "samples", SAMPLES), name))
@@ -158,16 +160,18 @@ def _claim_scorer(folder: Path, identity: scoring.Identity) -> None:
     write_text_whole(file, json.dumps(about, indent=2) + "\n")
 
 
-def _claim(out: Path, asked: Evaluation, models: Mapping[str, Policy]) -> None:
+def _claim(out: Path, asked: Evaluation, models: Mapping[str, Policy], dtype: torch.dtype) -> None:
     about = {
         "prompts": list(asked.prompts),
         "seeds": list(asked.seeds),
         "sampling": asked.sampling._asdict(),
+        "precision": name_of(dtype),
     }
     hashes = {name: identity(policy) for name, policy in models.items()}
     file = out / "evaluation.json"
     if file.exists():
-        before = json.loads(file.read_text(encoding="utf-8"))
+        # Folders of before the format was noted: it was fp32 unless another was asked for.
+        before = {"precision": "fp32", **json.loads(file.read_text(encoding="utf-8"))}
         known = before.pop("models")
         changed = [key for key in about if before.get(key) != about[key]]
         changed += [

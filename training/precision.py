@@ -27,6 +27,11 @@ def dtype_of(name: str) -> torch.dtype:
     return DTYPES[name]
 
 
+def name_of(dtype: torch.dtype) -> str:
+    """What the format is called in recipes and options."""
+    return next(name for name, known in DTYPES.items() if known == dtype)
+
+
 def accelerator_of(precision: str) -> Any:
     """accelerate's Accelerator for fp32, bf16 or fp16.
 

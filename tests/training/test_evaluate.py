@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
@@ -147,6 +148,27 @@ def test_another_setting_or_other_weights_under_the_name_are_refused(
     with pytest.raises(InputError, match="other model a"):
         evaluate(ASKED, changed, out)
     assert list(json.loads((out / "evaluation.json").read_text())["models"]) == ["a"]
+
+
+def test_models_drawn_in_different_precisions_are_not_compared(sd: Path, tmp_path: Path) -> None:
+    out, models = tmp_path / "e", {"a": policy_of(str(sd))}
+    evaluate(ASKED, models, out)
+    file = out / "evaluation.json"
+    about = json.loads(file.read_text())
+    assert about.pop("precision") == "fp32"
+    both = {**models, "b": policy_of(str(tiny_sd(tmp_path / "other", seed=1)))}
+    with pytest.raises(InputError, match="other precision; name another --out"):
+        evaluate(ASKED, both, out, dtype=torch.bfloat16)
+    file.write_text(json.dumps(about))  # as older versions wrote it
+    with pytest.raises(InputError, match="other precision"):
+        evaluate(ASKED, both, out, dtype=torch.bfloat16)
+    samples, _ = evaluate(ASKED, both, out)
+    assert set(samples["model"].to_pylist()) == {"a", "b"}
+    assert json.loads(file.read_text())["precision"] == "fp32"
+    halves, _ = evaluate(ASKED, models, tmp_path / "halves", dtype=torch.bfloat16)
+    assert json.loads((tmp_path / "halves" / "evaluation.json").read_text())["precision"] == "bf16"
+    one, other = pixels(samples), pixels(halves)
+    assert max(apart(one[key], other[key]) for key in other) > 0  # it would have mattered
 
 
 def test_another_scorer_reads_the_same_images(
