@@ -1,9 +1,10 @@
 """LoRA adapters read from disk: the start of a run, or the policy of a checkpoint."""
 
+import re
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from toolkit.errors import TrainingError
 from training import sections
@@ -24,9 +25,13 @@ def adapter_file(path: str | Path) -> Path:
 
 
 def add_lora(unet: Any, lora: sections.Lora) -> None:
-    """Fresh adapters on the UNet's layers: B = 0, so nothing changes until they are trained."""
+    """Fresh adapters on the UNet's layers: B = 0, so nothing changes until they are trained.
+
+    TrainingError where `lora.targets` names none, or what is no layer of this network.
+    """
     from peft import LoraConfig
 
+    _check_targets(unet, lora.targets)
     unet.add_adapter(
         LoraConfig(
             r=lora.rank,
@@ -38,6 +43,27 @@ def add_lora(unet: Any, lora: sections.Lora) -> None:
     )
     # Fresh adapters come in training mode inside a network that is not.
     unet.train(lora.dropout > 0)
+
+
+def _check_targets(unet: Any, targets: tuple[str, ...]) -> None:
+    """A target is a layer's name or the end of one; one that fits nothing would go unnoticed
+    beside others that do."""
+    layers = {n for n, part in unet.named_modules() if isinstance(part, nn.Linear | nn.Conv2d)}
+    others = {n for n, _ in unet.named_modules()} - layers
+
+    def fits(target: str, names: set[str]) -> bool:
+        return any(f".{name}".endswith(f".{target}") for name in names)
+
+    odd = [t for t in targets if not t or not fits(t, layers) or fits(t, others)]
+    if targets and not odd:
+        return
+    attention = sorted(name for name in layers if "attentions." in name) or sorted(layers)
+    ends = dict.fromkeys(re.sub(r".*\.(?=[^.\d]+(\.\d+)?$)", "", name) for name in attention)
+    found = f"names {', '.join(map(repr, odd))}" if odd else "is empty"
+    raise TrainingError(
+        f"lora.targets {found}; every target must be the name, or the end of the name, of linear "
+        f"or convolutional layers of this network, such as {', '.join(list(ends)[:6])}."
+    )
 
 
 def load_lora(unet: Any, path: str | Path, lora: sections.Lora) -> None:

@@ -4,17 +4,33 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from training.recipe import Recipe
+    from training.sections import Optimiser
 
 
 def conflicts(recipe: "Recipe") -> list[str]:
     """One line each, by the key to change: found, allowed, what to write instead."""
-    found = _of_sharding(recipe) if recipe.network.shard else []
+    found = _of_optimiser(recipe.optimiser)
+    if recipe.network.shard:
+        found += _of_sharding(recipe)
     if recipe.held_out is not None and recipe.held_out.split == recipe.split:
         found.append(
             f"held_out.split: {recipe.split!r} is the split that is trained on, and held-out pairs "
             "never are; name another one of the store's."
         )
     return found
+
+
+def _of_optimiser(section: "Optimiser") -> list[str]:
+    """What the optimiser would not look at. A default is no wish: resolved recipes spell it out."""
+    if section.name != "adafactor":
+        return []
+    usual = type(section)(name=section.name)
+    return [
+        f"optimiser.{key}: adafactor has no betas, and it is {getattr(section, key):g}; remove it, "
+        "or write `name: adamw`."
+        for key in ("beta1", "beta2")
+        if getattr(section, key) != getattr(usual, key)
+    ]
 
 
 def _of_sharding(recipe: "Recipe") -> list[str]:

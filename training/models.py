@@ -41,8 +41,13 @@ class Models:
 
     def latent_shape(self, resolution: int) -> tuple[int, int, int]:
         """(C, H, W) of one image's latents at a resolution in pixels."""
-        side = resolution // 2 ** (len(self.vae.config.block_out_channels) - 1)
+        side = resolution // self.shrinks
         return (int(self.vae.config.latent_channels), side, side)
+
+    @property
+    def shrinks(self) -> int:
+        """Pixels of an image's side to one of its latents'."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
 
 def resolve_path(path: str) -> Path:
@@ -132,8 +137,10 @@ def prepare_trainable(models: Models, section: sections.Backbone) -> None:
     """Mark what trains: LoRA adapters, fresh (B = 0, so ell is 0 at step 0) or those of
     `section.adapter`, or the whole UNet, with that adapter added to its weights.
 
-    Either way the reference is what the network is when this returns.
+    Either way the reference is what the network is when this returns. TrainingError where the
+    autoencoder cannot divide `section.resolution`, or the adapters do not fit.
     """
+    _check_resolution(models, section.resolution)
     if section.train == "full":
         if section.adapter is not None:
             fuse_lora(models.unet, section.adapter, section.lora)
@@ -142,6 +149,16 @@ def prepare_trainable(models: Models, section: sections.Backbone) -> None:
         load_lora(models.unet, section.adapter, section.lora)
     else:
         add_lora(models.unet, section.lora)
+
+
+def _check_resolution(models: Models, resolution: int) -> None:
+    """Most autoencoders shrink by 8, which every recipe's resolution is a multiple of."""
+    if resolution % models.shrinks:
+        above = -(-resolution // models.shrinks) * models.shrinks
+        raise TrainingError(
+            f"backbone.resolution is {resolution}, and the autoencoder of {models.path} divides "
+            f"sides by {models.shrinks}; set it to a multiple of {models.shrinks}, such as {above}."
+        )
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
+    Field,
     PositiveInt,
     ValidationError,
     field_validator,
@@ -48,7 +49,8 @@ class Recipe(Section):
     live: Live = Live()
     weights: Annotated[StoredWeights | None, BeforeValidator(by_path)] = None
     """A mapping, or `findings/RUN/FINDING` as they lie in the store."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """Of all randomness; numpy's own generator takes no larger one."""
     backbone: Backbone
     objective: AnyObjective
     metric: MetricSection = MetricSection()

@@ -55,8 +55,9 @@ class Backbone(Section):
     adapter: str | None = None
     """An adapter to start from: a checkpoint's folder or a .safetensors file, of `lora`'s shape.
     The reference is this start, not the bare backbone."""
-    resolution: PositiveInt = 512
-    """Side in pixels: images are resized by their shorter side and cropped in the centre."""
+    resolution: Annotated[PositiveInt, Field(multiple_of=8)] = 512
+    """Side in pixels, of the multiples that pipelines draw: images are resized by their shorter
+    side and cropped in the centre."""
 
 
 class MetricSection(Section):

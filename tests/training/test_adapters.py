@@ -14,7 +14,7 @@ from toolkit.errors import TrainingError
 from toolkit.store import Store, connect
 from toolkit.store.query import add_trajectory, fetch
 from toolkit.store.runs import run_about
-from training.adapters import WEIGHTS, load_lora
+from training.adapters import WEIGHTS, add_lora, load_lora
 from training.footprints import snapshot, tensors_hash
 from training.loop import train
 from training.models import load_models, prepare_trainable
@@ -108,3 +108,23 @@ def test_what_does_not_fit_is_said_in_a_sentence(
         with pytest.raises(TrainingError, match=says):
             load_lora(load_models(str(sd)).unet, path, shape)
     load_lora(load_models(str(sd)).unet, no_alpha, Lora(rank=4, alpha=3))
+
+
+@pytest.mark.parametrize(
+    ("targets", "found"),
+    [
+        (("nonsense",), "names 'nonsense'; every"),
+        (("to_q", "to_kk"), "names 'to_kk'; every"),  # beside one that fits
+        (("attn1",), "names 'attn1'; every"),  # there, and no layer
+        ((), "is empty; every"),
+    ],
+)
+def test_targets_that_fit_no_layer_are_named_beside_some_that_do(
+    targets: tuple[str, ...], found: str, sd: Path
+) -> None:
+    unet = load_models(str(sd)).unet
+    with pytest.raises(TrainingError) as caught:
+        add_lora(unet, Lora(targets=targets))
+    head, _, some = str(caught.value).rstrip(".").partition(" of this network, such as ")
+    assert head.startswith(f"lora.targets {found}")
+    add_lora(unet, Lora(targets=tuple(some.split(", "))))  # what it offers can be had

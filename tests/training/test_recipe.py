@@ -129,3 +129,32 @@ def test_held_out_pairs_are_not_those_that_are_trained_on() -> None:
     with pytest.raises(RecipeError, match=r"held_out.split: 'train' is the split that is trained"):
         parse_recipe({**MINIMAL, "held_out": {"split": "train"}})
     assert parse_recipe({**MINIMAL, "held_out": {"split": "test"}}).held_out is not None
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 1099511627776])
+def test_a_seed_that_numpy_cannot_take_is_refused(seed: int) -> None:
+    with pytest.raises(RecipeError, match=rf"  seed: input should be .*, found {seed}\."):
+        parse_recipe({**MINIMAL, "seed": seed})
+    assert parse_recipe({**MINIMAL, "seed": 2**32 - 1}).seed == 2**32 - 1
+
+
+@pytest.mark.parametrize("side", [1, 7, 20, 30, 0, -8])
+def test_a_resolution_that_pipelines_do_not_draw_is_refused(side: int) -> None:
+    with pytest.raises(RecipeError, match=rf"backbone\.resolution: .*, found {side}\."):
+        parse_recipe({**MINIMAL, "backbone": {"path": "x", "resolution": side}})
+    assert parse_recipe({**MINIMAL, "backbone": {"path": "x", "resolution": 24}})
+
+
+def test_betas_that_adafactor_would_not_look_at_are_refused(tmp_path: Path) -> None:
+    wanted = {"name": "adafactor", "beta1": 0.5, "beta2": 0.9}
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe({**MINIMAL, "optimiser": wanted})
+    lines = str(caught.value).split("\n")
+    assert lines[0] == "The recipe has 2 problems:"
+    for line, key, found in zip(lines[1:], ("beta1", "beta2"), ("0.5", "0.9"), strict=True):
+        assert line.startswith(f"  optimiser.{key}: adafactor has no betas, and it is {found};")
+    assert parse_recipe({**MINIMAL, "optimiser": {**wanted, "name": "adamw"}})
+    file = tmp_path / "resolved.yaml"  # every default written out, beta1 and beta2 with them
+    file.write_text(parse_recipe({**MINIMAL, "optimiser": {"name": "adafactor"}}).to_yaml())
+    assert "beta1: 0.9" in file.read_text()
+    assert load_recipe(file).optimiser.name == "adafactor"
