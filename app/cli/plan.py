@@ -49,20 +49,31 @@ def summary(found: "Plan") -> list[tuple[str, str]]:
         ("trains", f"{found.numbers:,} numbers, {found.models} models"),
         ("memory", _memory(found)),
         ("speed", f"{found.pairs_per_second:.3g} pairs a second, once they are encoded"),
-        (
-            "time",
-            f"{found.hours:.3g} hours, {found.encoding_seconds / 3600:.2g} of them encoding",
-        ),
+        ("time", _time(found)),
         (
             "cache",
             f"{size(found.cache_bytes)} {_room(found)}",
         ),
         (
             "disk",
-            f"{size(found.trajectory_bytes)} of trajectories ({found.row_bytes:.0f} bytes a row), "
+            f"{size(found.trajectory_bytes)} of trajectories ({found.rows:,} rows"
+            f"{_measured(found)}, {found.row_bytes:.0f} bytes each), "
             f"{size(found.checkpoint_bytes)} of checkpoints ({found.checkpoints})",
         ),
     ]
+
+
+def _time(found: "Plan") -> str:
+    said = f"{found.hours:.3g} hours, {found.encoding_seconds / 3600:.2g} of them encoding"
+    if found.measured:
+        said += f" and {found.measuring_seconds / 3600:.2g} measuring probes and held-out pairs"
+    if found.samples:
+        said += f"; drawing {found.samples:,} samples comes on top and was not tried"
+    return said
+
+
+def _measured(found: "Plan") -> str:
+    return f", {found.measured:,} of probes and held-out pairs" if found.measured else ""
 
 
 def _memory(found: "Plan") -> str:

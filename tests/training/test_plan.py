@@ -3,22 +3,29 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests.factories import StoreFactory
 from toolkit.errors import RecipeError
+from toolkit.store import Store
+from toolkit.store.query import read_pairs
+from training.cache import Encoded
 from training.data import load_pairs
 from training.footprints import trainable
 from training.loop import train
+from training.measuring import Measuring
 from training.models import load_models, prepare_trainable
-from training.plan import Plan, plan, row_bytes
+from training.plan import Plan, plan
 from training.recipe import Recipe
+from training.sizes import row_bytes
 
 MakeRecipe = Callable[..., Recipe]
 
 
-def a_plan(**changes: float) -> Plan:
+def a_plan(**changes: Any) -> Plan:
     base = Plan(
         device="cpu",
         pairs=100,
@@ -32,10 +39,15 @@ def a_plan(**changes: float) -> Plan:
         peak_memory=1,
         step_seconds=2.0,
         encode_seconds=0.5,
+        forward_seconds=0.0,
+        met=100,
         cache_bytes=1000,
         cache_limit=1000,
         row_bytes=100.0,
         checkpoints=2,
+        files=4,
+        weights_bytes=4000,
+        state_bytes=8000,
     )
     return replace(base, **changes)
 
@@ -48,9 +60,68 @@ def test_hours_count_steps_and_what_must_be_encoded() -> None:
     assert a_plan(cache_limit=500).encoded_pairs == 100 + 260 / 2
     assert a_plan(cache_limit=500).hours == pytest.approx((72 + 115) / 3600)
     assert a_plan(cache_limit=None).encoded_pairs == 100  # on disk
-    assert a_plan(steps=5).encoded_pairs == 50  # not every pair is met
+    assert a_plan(steps=5, met=50).encoded_pairs == 50  # not every pair is met
     assert a_plan().trajectory_bytes == 36_000
-    assert a_plan().checkpoint_bytes == (2 * 3 + 3) * 4000
+    assert a_plan().checkpoint_bytes == 2 * 4 * 4000 + 8000
+
+
+def test_hours_count_probes_and_held_out_pairs() -> None:
+    """At .01 s a pass of three models and the reference: 5 pairs under 4 draws, 3 times, are 240
+    passes; 10 under 2, 2 times, are 120 and once more 20 of the reference. 60 rows and 40."""
+    probe, held_out = Measuring((*range(5),), 4, 3, False), Measuring((*range(10),), 2, 2, True)
+    found = a_plan(probe=probe, held_out=held_out, forward_seconds=0.01, met=110)
+    assert found.measuring_seconds == pytest.approx(2.4 + 1.4)
+    assert found.hours == pytest.approx((72 + 55 + 3.8) / 3600)
+    assert found.visits == 3.6  # of training
+    assert (found.measured, found.rows, found.trajectory_bytes) == (100, 460, 46_000)
+    assert replace(found, cache_limit=0).encoded_pairs == 460  # each draw encodes again
+    assert replace(found, processes=2).measuring_seconds == pytest.approx(1.9)
+
+
+@pytest.mark.parametrize("preset", ["released", "history"])
+def test_rows_and_caches_of_a_real_run_are_foreseen_exactly(
+    preset: str, make_store: StoreFactory, recipe_for: MakeRecipe
+) -> None:
+    """4 steps of 5 meet 20 of 40 pairs; measured every 3, hence after 3 and 4."""
+    store = make_store(pairs=52, held_out=12)
+    recipe = recipe_for(
+        store,
+        steps=4,
+        batch_size=5,
+        metric={"preset": preset},
+        footprints=[] if preset == "history" else [0.9],
+        probe={"every": 3, "pairs": 9, "draws": 2},
+        held_out={"every": 3, "pairs": 11, "draws": 3},
+        samples={"prompts": ["a", "b"], "every": 5, "steps": 1},
+        caches={"disk": True},
+        checkpoint_every=3,
+    )
+    found = plan(recipe)
+    assert not (store.root / "caches").exists()
+    train(recipe)
+    run = store.run("r")
+    parts = list(run.glob("trajectory/*/*.parquet"))
+    kinds = [kind for part in parts for kind in pq.read_table(part)["kind"].to_pylist()]
+    assert (found.rows, found.trained) == (len(kinds), kinds.count("train"))
+    assert (found.rows, found.trained) == (20 + 2 * 9 * 2 + 2 * 11 * 3, 20)
+    images, prompts = _encoded(recipe, store)
+    assert 2 * (20 + 11) < images == 2 * found.met  # the probe meets more than training
+    assert found.cache_bytes == images * 1048 + prompts * 512
+    assert found.samples == len(list(run.glob("samples/*/*.png")))
+    files = list(run.glob("checkpoints/*/*.safetensors"))
+    assert found.checkpoints * found.files == len(files)
+    assert all(0.9 < file.stat().st_size / found.weights_bytes < 1.1 for file in files)
+    states = [file.stat().st_size for file in run.glob("checkpoints/*/state/*")]
+    assert sum(states) == pytest.approx(found.state_bytes, rel=0.1)
+
+
+def _encoded(recipe: Recipe, store: Store) -> tuple[int, int]:
+    """How many of the store's 104 images and 13 prompts lie in its caches."""
+    models, side = load_models(recipe.backbone.path), recipe.backbone.resolution
+    shelves = Encoded(store, models, side, memory_gb=0, disk=True)
+    rows = read_pairs(store, ["image_0", "image_1", "prompt"]).to_pylist()
+    images = shelves.missing_images([row[slot] for row in rows for slot in ("image_0", "image_1")])
+    return 104 - len(images), 13 - len(shelves.missing_prompts([row["prompt"] for row in rows]))
 
 
 def test_where_the_network_is_divided_others_hold_their_part_of_its_memory() -> None:
