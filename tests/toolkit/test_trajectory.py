@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,7 @@ def test_a_strangers_loop_records_in_five_lines(tmp_path: Path) -> None:
     recorder.close()
     written = parts(store.run("mine") / "trajectory" / "rank-0")
     assert len(written) == 2
+    assert all(re.fullmatch(r"part-\d{20}-[0-9a-f]{8}.parquet", path.name) for path in written)
     steps = [s for path in written for s in pq.read_table(path)["step"].to_pylist()]
     assert steps == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
 
