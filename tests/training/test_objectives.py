@@ -27,6 +27,12 @@ def errors(pairs: int = 64, seed: int = 0) -> PairErrors:
     return PairErrors(*values[:2], *(value.requires_grad_() for value in values[2:]))
 
 
+def scores(seed: int = 1) -> Tensor:
+    """A minority score per pair of `errors`, between 0 and 1."""
+    rng = torch.Generator().manual_seed(seed)
+    return torch.rand(64, generator=rng, dtype=torch.float64)
+
+
 def by_hand(*four: float) -> PairErrors:
     return PairErrors(*(torch.tensor([v], dtype=torch.float64) for v in four))
 
@@ -74,11 +80,9 @@ def test_each_objective_by_hand(name: str, settings: dict[str, float], expected:
 
 
 def test_dpo_is_ln_2_where_policy_and_reference_agree() -> None:
-    agree = torch.rand(5)
+    agree = errors(5).chosen.detach()
     batch = PairErrors(agree, agree.flip(0), agree, agree.flip(0))
-    torch.testing.assert_close(
-        loss("diffusion_dpo", batch, beta=BETA), torch.full((5,), math.log(2))
-    )
+    same(loss("diffusion_dpo", batch, beta=BETA), torch.full_like(agree, math.log(2)))
 
 
 @pytest.mark.parametrize("a", [0.0, 0.1, 0.3, 0.45])
@@ -116,7 +120,7 @@ def test_exchanging_the_images_negates_ell_bit_for_bit() -> None:
 
 
 def test_adaptive_without_weight_and_margin_is_its_plain_sibling() -> None:
-    batch, u = errors(), torch.rand(64, dtype=torch.float64)
+    batch, u = errors(), scores()
     bare = {"weight": "none", "margin": "none"}
     dpo = loss("diffusion_dpo", batch, beta=BETA)
     assert torch.equal(loss("adaptive_dpo", batch, u, beta=BETA, **bare), dpo)
@@ -134,7 +138,7 @@ MARGINS = ["quadratic", "linear", "none"]
 @pytest.mark.parametrize("c2", ["mean_logit", "mean_ell", 0.3])
 def test_the_adaptive_gradient_is_equation_17(form: str, shift: str, c2: str | float) -> None:
     """-beta W sigmoid(-beta ell + Gamma) d ell; d ell is -1 by e_chosen and +1 by e_rejected."""
-    batch, u = errors(), torch.rand(64, dtype=torch.float64)
+    batch, u = errors(), scores()
     settings = {"beta": BETA, "weight": form, "margin": shift, "k2": -2.0, "c2": c2}
     found = outcome("adaptive_dpo", batch, u, **settings)
     found.loss.sum().backward()
@@ -185,7 +189,7 @@ def test_adaptive_ipo_in_the_papers_form_subtracts_the_margin() -> None:
 
 def test_adaptive_ipo_as_released_adds_it() -> None:
     """W (ell - u^2 / beta^2 + mean(ell) / beta - 1 / (2 tau))^2, tau 100."""
-    batch, u = errors(), torch.rand(64, dtype=torch.float64)
+    batch, u = errors(), scores()
     beta, tau = 2.0, 100.0  # a small beta, so that the margin weighs something
     found = loss("adaptive_ipo", batch, u, form="released", beta=beta, tau=tau, k1=10)
     ell = batch.ell.detach()
@@ -196,7 +200,7 @@ def test_adaptive_ipo_as_released_adds_it() -> None:
 
 
 def test_adaptive_ipos_weight_and_margin_carry_no_gradient() -> None:
-    batch, u = errors(), torch.rand(64, dtype=torch.float64)
+    batch, u = errors(), scores()
     found = outcome("adaptive_ipo", batch, u, tau=30, k2=-2.0)
     found.loss.sum().backward()
     slope = 2 * found.weight * (batch.ell.detach() - found.margin - 1 / 60)
@@ -300,7 +304,7 @@ def test_every_objective_gives_a_finite_gradient_for_wild_errors(name: str) -> N
     batch = PairErrors(*(1000 * (e.detach() - 0.1).requires_grad_() for e in errors()))
     for part in batch:
         part.retain_grad()
-    found = loss(name, batch, torch.rand(64, dtype=torch.float64), **needed)
+    found = loss(name, batch, scores(), **needed)
     assert found.shape == (64,)
     found.sum().backward()
     assert torch.isfinite(found).all()
