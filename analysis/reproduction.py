@@ -60,10 +60,15 @@ def markdown(
     that the others are held against, seed by seed. `about`: paragraphs on how cells were made.
     """
     rates = list(dict.fromkeys(run.rate for run in runs))
+    begun = {run.rate for run in runs if run.found is not None}
     parts = [f"# {title}", question, *about, *_preface(runs, first, rival)]
     for rate in rates:
         here = [run for run in runs if run.rate == rate]
         parts.append(f"## {rate:.0%} of the labels flipped")
+        if begun and rate not in begun:  # pages of dashes would bury what there is
+            methods = ", ".join(dict.fromkeys(run.method for run in here))
+            parts.append(f"None of the {len(here)} cells was run ({methods}).")
+            continue
         for some in drawn:
             parts += [f"Samples {some.how}:", _samples(here, some, first, rival)]
         parts += ["Held-out accuracy of ell by step, true labels, mean over seeds:", _curves(here)]

@@ -74,6 +74,14 @@ def test_what_is_missing_or_failed_is_shown_as_such(page: str) -> None:
     assert lines(page, "b (b-alpha4)")[0].startswith("| b (b-alpha4) | 1/2 | last | 0.000")
 
 
+def test_a_rate_of_which_nothing_was_run_says_so_in_a_line() -> None:
+    runs = [*RUNS, *(Run(name, 0.3, seed, "", None) for name in "ab" for seed in (0, 1))]
+    text = markdown("T", "Q", runs, [Drawn("in some way", {}, {})], "pretrained")
+    assert "3 of 10 cells are there" in text
+    assert "## 30% of the labels flipped\n\nNone of the 4 cells was run (a, b).\n\n## " in text
+    assert text.count("| pretrained |") == 1
+
+
 def test_curves_and_speeds_go_by_method(page: str) -> None:
     assert "| method | 10 | 20 |" in page
     assert "| a | 0.850 | 0.650 |" in page
