@@ -32,6 +32,7 @@ def probe(
     members: Sequence[int],
     *,
     draws: int,
+    only: Sequence[int] | None = None,
     seed: int,
     step: int,
     number: int,
@@ -39,10 +40,12 @@ def probe(
 ) -> np.ndarray:
     """Measure this rank's share of `members` under `draws` draws and record the rows.
 
+    `only`: these of the draws, where the others are known.
+
     `reference` keeps the reference's errors from one measuring to the next, (2, B) by batch
     and draw: draws are fixed, so they are the same while members and their labels are.
 
-    Returns the policy's ell of every member, averaged over the draws, (len(members),) float64,
+    Returns the policy's ell of every member, averaged over what was measured, (len(members),) float64,
     the same on every rank.
     """
     accelerator = learner.accelerator
@@ -50,12 +53,13 @@ def probe(
     size = source.recipe.batch_size
     total = torch.zeros(len(members), dtype=torch.float64, device=accelerator.device)
     places = list(range(len(members)))[rank::world]
+    wanted = range(draws) if only is None else only
     was_training = learner.bare.training
     learner.bare.eval()
     shares = [places[start : start + size] for start in range(0, len(places), size)]
     idle = _idle(len(members), world, size, len(shares)) if learner.frozen is not None else 0
     for turn, some in enumerate([*shares, *[[0]] * idle]):
-        for draw in range(draws):
+        for draw in wanted:
             indices = [members[place] for place in some]
             batch = probe_batch(source, indices, draw, seed=seed, strata=draws)
             if reference is not None and (turn, draw) in reference:
@@ -69,7 +73,7 @@ def probe(
                 continue
             errors = torch.stack([before, policy, *footprints])
             ell = (before[0] - before[1]) - (policy[0] - policy[1])
-            total[some] += ell.double() / draws
+            total[some] += ell.double() / len(wanted)
             recorder.probe(step, number, source.pairs, batch, errors.cpu().numpy())
     learner.bare.train(was_training)
     return np.asarray(accelerator.reduce(total, "sum").cpu())

@@ -76,31 +76,33 @@ def probe_run(
     )
     source = Source(recipe, pairs, models, encoded, None)
     number = _number(store, run, {"step": step, "draws": draws, "seed": seed}, accelerator)
-    members = _members(store, run, pairs, pair_ids, (step, number), draws)
+    absent = _absent(store, run, pairs, pair_ids, (step, number), draws)
     writer = Recorder(store.run(run), about_models(learner), rank=accelerator.process_index)
     recorder = RunRecorder(writer, pairs)
     columns = (TextColumn("probing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     quiet = console is None or not accelerator.is_main_process
     try:
         with Progress(*columns, console=console, disable=quiet) as progress:
-            task = progress.add_task("probing", total=len(members))
-            for start in range(0, len(members), _FLUSH_PAIRS):
-                some = members[start : start + _FLUSH_PAIRS]
-                probe(
-                    learner,
-                    source,
-                    recorder,
-                    some,
-                    draws=draws,
-                    seed=seed,
-                    step=step,
-                    number=number,
-                )
-                recorder.flush()
-                progress.update(task, advance=len(some))
+            task = progress.add_task("probing", total=sum(map(len, absent.values())))
+            for only, members in absent.items():
+                for start in range(0, len(members), _FLUSH_PAIRS):
+                    some = members[start : start + _FLUSH_PAIRS]
+                    probe(
+                        learner,
+                        source,
+                        recorder,
+                        some,
+                        draws=draws,
+                        only=only,
+                        seed=seed,
+                        step=step,
+                        number=number,
+                    )
+                    recorder.flush()
+                    progress.update(task, advance=len(some))
     finally:
         recorder.close()
-    return len(members)
+    return sum(map(len, absent.values()))
 
 
 def _checkpoint(store: Store, run: str, step: int | None) -> tuple[int, Any]:
@@ -144,18 +146,18 @@ def _number(store: Store, run: str, asked: dict[str, int], accelerator: Any) -> 
     return number
 
 
-def _members(
+def _absent(
     store: Store,
     run: str,
     pairs: Pairs,
     wanted: Sequence[str] | None,
     asked_at: tuple[int, int],
     draws: int,
-) -> list[int]:
-    """Indices of the pairs asked for that have not every draw of this probe on the disk.
+) -> dict[tuple[int, ...], list[int]]:
+    """Draws of this probe that are not on the disk -> indices of the pairs that lack just those.
 
-    `asked_at`: its step and number; a run that was given more steps later may have come to use the
-    number itself, at a later step.
+    An interrupted call leaves pairs with some of their draws. `asked_at`: step and number; a run
+    that was given more steps later may have come to use the number itself, at a later step.
     """
     spot = {name: k for k, name in enumerate(pairs.pair_id.tolist())}
     asked = list(spot) if wanted is None else sorted(set(wanted) & spot.keys())
@@ -164,13 +166,19 @@ def _members(
             "None of the pairs asked for can be measured (a pair needs two images, a label other "
             "than a tie, and the run's split); widen the filter."
         )
-    counts: dict[str, int] = {}
+    known: dict[str, set[int]] = {}
     for rank in (store.run(run) / "trajectory").glob("rank-*"):
         for part in parts(rank):
-            table = pq.read_table(part, columns=["pair_id", "visit", "kind", "step"])
+            table = pq.read_table(part, columns=["pair_id", "visit", "kind", "step", "draw"])
             step, number = asked_at
             mine = pc.and_(pc.equal(table["kind"], "probe"), pc.equal(table["visit"], number))
             mine = pc.and_(mine, pc.equal(table["step"], step))
-            for name in table.filter(mine)["pair_id"].to_pylist():
-                counts[name] = counts.get(name, 0) + 1
-    return [spot[name] for name in asked if counts.get(name, 0) < draws]
+            table = table.filter(mine)
+            for name, draw in zip(table["pair_id"].to_pylist(), table["draw"].to_pylist(), strict=True):
+                known.setdefault(name, set()).add(draw)
+    absent: dict[tuple[int, ...], list[int]] = {}
+    for name in asked:
+        missing = tuple(draw for draw in range(draws) if draw not in known.get(name, ()))
+        if missing:
+            absent.setdefault(missing, []).append(spot[name])
+    return absent

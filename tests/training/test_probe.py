@@ -11,6 +11,7 @@ from toolkit.errors import TrainingError
 from toolkit.parts import parts
 from toolkit.store import Store
 from toolkit.store.trajectories import read_trajectory
+from training.batches import probe_batch
 from training.loop import Session, resume, train
 from training.probe import accuracy, probe_members
 from training.probing import probe_run
@@ -186,3 +187,37 @@ def test_a_probe_under_another_backbone_is_refused(
     changed = r"its reference weights and its backbone \(the UNet's files or its noise schedule\)"
     with pytest.raises(TrainingError, match=f"because {changed} changed since it began"):
         probe_run(store, "r", draws=1)
+
+
+def test_an_interrupted_probe_goes_on_with_the_draws_that_are_missing(
+    make_store: StoreFactory, recipe_for: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped after each number of (batch, draw) in turn: every draw is there once, and the same
+    errors as of a probe that nobody stopped."""
+    store = make_store(pairs=10)
+    train(recipe_for(store, steps=2, batch_size=6))
+    left = [0]
+
+    def stops(*given: object, **options: object) -> object:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return probe_batch(*given, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("training.probe.probe_batch", stops)
+    for allowed in (1, 2, 1, 3):
+        left[0] = allowed
+        with pytest.raises(KeyboardInterrupt):
+            probe_run(store, "r", draws=4)
+    left[0] = 100
+    probe_run(store, "r", draws=4)
+    stopped = probes(store)
+    assert len(stopped) == 40
+    assert len({(row["pair_id"], row["draw"]) for row in stopped}) == 40
+    assert probe_run(store, "r", draws=4) == 0
+    for part in parts(store.run("r") / "trajectory" / "rank-0"):
+        part.unlink()
+    assert probe_run(store, "r", draws=4) == 10
+    for one, other in zip(stopped, probes(store), strict=True):
+        assert [one[name] for name in FIXED] == [other[name] for name in FIXED]
+        assert one["err_0"] == pytest.approx(other["err_0"], rel=1e-5)
