@@ -69,6 +69,7 @@ def build_learner(recipe: Recipe, models: Models, pairs: Pairs, accelerator: Any
         section.max_grad_norm,
         section.grad_norm,
         recipe.seed,
+        torch.zeros((), dtype=torch.bool, device=accelerator.device),
         frozen,
     )
 

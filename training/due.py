@@ -22,12 +22,17 @@ def due(done: int, every: int, steps: int) -> bool:
 
 def must_have_moved(learner: Learner, steps: int) -> None:
     """TrainingError where no process sees a change: gradients that get lost silently leave a policy
-    that equals its reference for ever."""
+    that equals its reference for ever. Weight decay moves tensors without any gradient."""
     policy = trainable(learner.bare)
     same = (
         torch.equal(local(policy[name]).float(), local(start))
         for name, start in learner.reference.items()
     )
+    if agreed(learner.accelerator, not learner.arrived.item()):
+        raise TrainingError(
+            f"In {steps} steps every gradient was 0, so the policy learns nothing; check "
+            "lora.targets, precision and the weights that pairs are given."
+        )
     if agreed(learner.accelerator, all(same)):
         raise TrainingError(
             f"After {steps} steps no trainable tensor has changed, so no gradient arrives; raise "

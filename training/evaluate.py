@@ -1,7 +1,7 @@
 """Samples of several models for the same prompts and seeds, scored: what `outvoted evaluate` runs.
 
-OUT/evaluation.json            how the samples were drawn and in which precision, and the weights'
-                               hash of every model
+OUT/evaluation.json            how the samples were drawn and in which precision, and every
+                               model's hashes
 OUT/samples/part-*.parquet     model, prompt_index, prompt, seed, png
 OUT/scores/SCORER/part-*.parquet   model, prompt_index, seed, figure, value
 OUT/scores/SCORER.json         version, weights and preprocessing of a scorer of toolkit.scoring
@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -167,16 +168,14 @@ def _claim(out: Path, asked: Evaluation, models: Mapping[str, Policy], dtype: to
         "sampling": asked.sampling._asdict(),
         "precision": name_of(dtype),
     }
-    hashes = {name: identity(policy) for name, policy in models.items()}
+    hashes: dict[str, Any] = {name: identity(policy) for name, policy in models.items()}
     file = out / "evaluation.json"
     if file.exists():
         # Folders of before the format was noted: it was fp32 unless another was asked for.
         before = {"precision": "fp32", **json.loads(file.read_text(encoding="utf-8"))}
         known = before.pop("models")
         changed = [key for key in about if before.get(key) != about[key]]
-        changed += [
-            f"model {name}" for name in hashes if known.get(name, hashes[name]) != hashes[name]
-        ]
+        changed += [f"model {name}" for name in hashes if _other(known.get(name), hashes[name])]
         if changed:
             raise InputError(
                 f"{out} holds an evaluation with other {', '.join(changed)}; name another --out, "
@@ -184,6 +183,13 @@ def _claim(out: Path, asked: Evaluation, models: Mapping[str, Policy], dtype: to
             )
         hashes = {**known, **hashes}
     write_text_whole(file, json.dumps({**about, "models": hashes}, indent=2) + "\n")
+
+
+def _other(before: dict[str, str] | str | None, now: dict[str, str]) -> bool:
+    """Whether a model is not what was drawn from. Older versions noted its weights alone."""
+    if before is None:
+        return False
+    return before != (now["weights"] if isinstance(before, str) else now)
 
 
 def _rows(model: str, some: Sequence[Sample], images: Sequence[Image.Image]) -> pa.Table:

@@ -32,14 +32,20 @@ class Policy:
         trained = sorted(self.checkpoint.rglob("*.safetensors")) if self.checkpoint else []
         return base + [p for p in trained if p.name == WEIGHTS or p.parent.name == "unet"]
 
+    def others(self) -> list[Path]:
+        """The backbone's other files: noise schedule, tokenizers, configs, weights as .bin."""
+        parts = [path for path in sorted(self.base.glob("*/**/*")) if path.is_file()]
+        return [path for path in parts if path.suffix != ".safetensors"]
+
 
 def policy_of(spec: str) -> Policy:
-    """The policy behind `miniature:sd`, a diffusers folder, a checkpoint, or a run (its last one).
+    """The policy behind `miniature:sd`, `hub:OWNER/NAME`, a diffusers folder, a checkpoint, or a run
+    (its last one).
 
     TrainingError says what lies there instead.
     """
     folder = Path(spec)
-    if spec.startswith("miniature:") or (folder / "model_index.json").is_file():
+    if spec.startswith(("miniature:", "hub:")) or (folder / "model_index.json").is_file():
         return Policy(resolve_path(spec))
     if (folder / "recipe.yaml").is_file():
         return _checkpoint(folder, _last(folder))
@@ -81,13 +87,21 @@ def load_pipeline(policy: Policy, device: str = "cpu", dtype: torch.dtype = torc
     return pipeline.to(device)
 
 
-def identity(policy: Policy) -> str:
-    """sha256 over the weights, by content: another model under an old name is noticed."""
-    digest = hashlib.sha256(repr(policy.lora).encode())
+def identity(policy: Policy) -> dict[str, str]:
+    """sha256 over the files that decide what is drawn, of the weights and of what is beside them:
+    another model under an old name is noticed."""
+    weights = hashlib.sha256(repr(policy.lora).encode())
     for file in policy.files():
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
+        weights.update(_sha256(file))
+    others = hashlib.sha256()
+    for file in policy.others():
+        others.update(str(file.relative_to(policy.base)).encode() + _sha256(file))
+    return {"weights": weights.hexdigest(), "others": others.hexdigest()}
+
+
+def _sha256(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
 
 
 def _last(run: Path) -> Path:

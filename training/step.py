@@ -78,6 +78,8 @@ class Learner(NamedTuple):
     max_grad_norm: float
     grad_norm: float | None
     seed: int
+    arrived: Tensor
+    """() bool: whether a gradient other than 0 has been met; steps write to it."""
     frozen: torch.nn.Module | None = None
     """The reference as a network of its own, where both are divided (`training.sharding`)."""
 
@@ -111,12 +113,13 @@ def train_step(
 
 
 def bound_gradient(learner: Learner) -> None:
-    """Clip the gradient, or bring it to `grad_norm`; one of 0 stays as it is."""
+    """Clip the gradient, or bring it to `grad_norm`; one of 0 stays as it is. Notes what came."""
     tensors = list(trainable(learner.unet).values())
+    bound = learner.max_grad_norm if learner.grad_norm is None else math.inf
+    norm = whole(learner.accelerator.clip_grad_norm_(tensors, bound))
+    learner.arrived.logical_or_((norm > 0).to(learner.arrived.device))
     if learner.grad_norm is None:
-        learner.accelerator.clip_grad_norm_(tensors, learner.max_grad_norm)
         return
-    norm = whole(learner.accelerator.clip_grad_norm_(tensors, math.inf))
     factor = torch.where(norm > 0, learner.grad_norm / norm, 1)
     for tensor in tensors:
         if tensor.grad is not None:

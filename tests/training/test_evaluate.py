@@ -150,6 +150,26 @@ def test_another_setting_or_other_weights_under_the_name_are_refused(
     assert list(json.loads((out / "evaluation.json").read_text())["models"]) == ["a"]
 
 
+def test_a_model_is_another_when_any_file_that_draws_with_it_changed(tmp_path: Path) -> None:
+    """The noise schedule, and weights that are no safetensors, count as the UNet's do."""
+    base, out = tiny_sd(tmp_path / "sd"), tmp_path / "e"
+    evaluate(ASKED, {"a": policy_of(str(base))}, out)
+    file = base / "scheduler" / "scheduler_config.json"
+    schedule = file.read_text()
+    file.write_text(schedule.replace("epsilon", "v_prediction"))
+    assert file.read_text() != schedule
+    with pytest.raises(InputError, match="other model a"):
+        evaluate(ASKED, {"a": policy_of(str(base))}, out)
+    file.write_text(schedule)
+    about = json.loads((out / "evaluation.json").read_text())
+    about["models"]["a"] = about["models"]["a"]["weights"]  # as older versions wrote it
+    (out / "evaluation.json").write_text(json.dumps(about))
+    evaluate(ASKED, {"a": policy_of(str(base))}, out)
+    (base / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"other weights")
+    with pytest.raises(InputError, match="other model a"):
+        evaluate(ASKED, {"a": policy_of(str(base))}, out)
+
+
 def test_models_drawn_in_different_precisions_are_not_compared(sd: Path, tmp_path: Path) -> None:
     out, models = tmp_path / "e", {"a": policy_of(str(sd))}
     evaluate(ASKED, models, out)

@@ -30,6 +30,7 @@ from training.data import load_pairs, published
 from training.footprints import trainable
 from training.loop import train
 from training.monitor import Log, status
+from training.policies import policy_of
 from training.recipe import Recipe
 from training.resume import read_log
 from training.step import Batch, Learner, Row
@@ -392,6 +393,15 @@ def test_a_policy_that_gets_no_gradient_is_noticed(
         train(recipe_for(make_store()))
 
 
+def test_gradients_that_are_all_0_are_noticed_though_weight_decay_moves_the_policy(
+    make_store: StoreFactory, recipe_for: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = torch.Tensor.backward
+    monkeypatch.setattr(torch.Tensor, "backward", lambda loss, *given: real(loss * 0, *given))
+    with pytest.raises(TrainingError, match="In 8 steps every gradient was 0"):
+        train(recipe_for(make_store(), optimiser={"learning_rate": 1e-3, "weight_decay": 0.1}))
+
+
 def test_the_progress_line_shows_a_moving_average_that_a_resumed_run_goes_on_with(
     tmp_path: Path,
 ) -> None:
@@ -460,5 +470,7 @@ def test_a_backbone_that_the_hub_does_not_give_is_a_sentence(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     recipe = recipe_for(make_store(), backbone={"path": "hub:nobody/nothing-at-all"})
+    with pytest.raises(TrainingError, match="hub:nobody/nothing-at-all cannot be fetched"):
+        policy_of("hub:nobody/nothing-at-all")  # what `outvoted evaluate` is given
     with pytest.raises(TrainingError, match="hub:nobody/nothing-at-all cannot be fetched"):
         train(recipe)
