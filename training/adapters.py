@@ -11,6 +11,9 @@ from training import sections
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
 
+_OTHER_KINDS = ("use_rslora", "use_dora", "alpha_pattern", "rank_pattern")
+"""Settings in a file's metadata that change what its tensors mean."""
+
 
 def adapter_file(path: str | Path) -> Path:
     """The weights behind a folder or a file. TrainingError where there are none."""
@@ -69,7 +72,8 @@ def _check_targets(unet: Any, targets: tuple[str, ...]) -> None:
 def load_lora(unet: Any, path: str | Path, lora: sections.Lora) -> None:
     """Adapters on the UNet's layers with the tensors of a file, and nothing of them left over.
 
-    TrainingError where the file's rank, alpha or layers are not those of `lora`.
+    TrainingError where the file's rank, alpha or layers are not those of `lora`, or its adapters
+    of another kind. A file that states no alpha has that of `lora`.
     """
     from peft import set_peft_model_state_dict
 
@@ -118,6 +122,12 @@ def _read(file: Path) -> tuple[dict[str, Tensor], set[float]]:
         )
     if not any("lora_A" in key for key in state):
         state = convert_unet_state_dict_to_peft(state)
+    if odd := [key for key in _OTHER_KINDS if (metadata or {}).get(f"unet.{key}")]:
+        raise TrainingError(
+            f"The adapter {file} was made with {' and '.join(odd)}, under which the same tensors "
+            "are another network than plain LoRA's, and this version has plain LoRA alone; name "
+            "another adapter, or train on a backbone into which this one was fused."
+        )
     alphas = {float(value) for value in (network_alphas or {}).values()}
     if metadata and "unet.lora_alpha" in metadata:
         alphas.add(float(metadata["unet.lora_alpha"]))

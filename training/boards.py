@@ -17,19 +17,20 @@ class Board(NamedTuple):
 
 
 def boards(
-    run: Path, *, tensorboard: bool, wandb: str | None, recipe: dict[str, Any]
+    run: Path, *, begin: int, tensorboard: bool, wandb: str | None, recipe: dict[str, Any]
 ) -> list[Board]:
-    """The boards that a recipe asks for. TrainingError where one's package is not installed, or
-    where it refuses."""
+    """The boards that a recipe asks for, for a run that has done `begin` steps: TensorBoard drops
+    what an attempt before showed past them, W&B keeps it. TrainingError where one's package is not
+    installed, or where it refuses."""
     found = []
     if tensorboard:
-        found.append(_tensorboard(run / "metrics" / "tensorboard"))
+        found.append(_tensorboard(run / "metrics" / "tensorboard", begin))
     if wandb is not None:
         found.append(_wandb(run, wandb, recipe))
     return found
 
 
-def _tensorboard(folder: Path) -> Board:
+def _tensorboard(folder: Path, begin: int) -> Board:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as problem:
@@ -37,7 +38,7 @@ def _tensorboard(folder: Path) -> Board:
             "The recipe says tensorboard: true, and tensorboard is not installed; type "
             "`pip install tensorboard`, or take the line out."
         ) from problem
-    writer = SummaryWriter(folder)
+    writer = SummaryWriter(folder, purge_step=begin + 1 if begin else None)
     return Board(writer.add_scalar, writer.close)
 
 

@@ -1,11 +1,13 @@
 """A run's learner: the policy on its device with reference, footprints, optimiser and metric."""
 
+import hashlib
 from typing import Any
 
 import torch
 
 from toolkit.errors import RecipeError, TrainingError
 from toolkit.store import Store
+from toolkit.store.images import image_versions
 from training.cache import image_ingredients, network_ingredients, text_ingredients
 from training.data import Pairs
 from training.footprints import footprints_of, snapshot, tensors_hash, trainable
@@ -112,6 +114,12 @@ def reference_errors(
         "pairs": pairs.content(),
     }
     on_disk = store if recipe.caches.disk else None
+    if on_disk is not None:
+        versions = image_versions(store)
+        ingredients["images"] = [
+            hashlib.sha256(repr([versions.get(name) for name in side]).encode()).hexdigest()
+            for side in (pairs.image_0, pairs.image_1)
+        ]
     return ReferenceErrors(pairs, recipe.draws.count, on_disk, ingredients)
 
 

@@ -16,12 +16,14 @@ import torch
 from toolkit.errors import InputError, TrainingError
 from toolkit.images import decode
 from toolkit.store import Store
-from toolkit.store.images import ImageReader
+from toolkit.store.images import ImageReader, image_versions
 from training.data import to_pixels
 from training.models import Models, encode_images, encode_prompts
 from training.shelf import DiskShelf, shelf_folder
 
 Arrays = tuple[np.ndarray, ...]
+
+_AT = "@"
 
 BLOCK = 8
 """Images or prompts that are encoded at a time."""
@@ -59,18 +61,25 @@ class Encoded:
         self._models = models
         self._resolution = resolution
         budget = [int(memory_gb * 1e9)]
+        self._versions: dict[str, str | None] = {}
         self._posteriors: MemoryShelf | DiskShelf = MemoryShelf(budget)
         self._prompts: MemoryShelf | DiskShelf = MemoryShelf(budget)
         if disk:
             root = store.folder("caches")
-            self._posteriors = DiskShelf(
+            held = DiskShelf(
                 shelf_folder(root, "posteriors", image_ingredients(models, resolution))
             )
+            self._posteriors = held
+            self._versions = _versions(store, held)
             self._prompts = DiskShelf(shelf_folder(root, "prompts", text_ingredients(models)))
 
     def posteriors(self, image_ids: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """(R, 2C, h, w) posterior mean and log-variance, and (R, 6) time ids, on the device."""
-        rows = _through(self._posteriors, image_ids, self._encode_images)
+        names = [self._entry(image_id) for image_id in image_ids]
+        of_entry = dict(zip(names, image_ids, strict=True))
+        rows = _through(
+            self._posteriors, names, lambda some: self._encode_images([of_entry[n] for n in some])
+        )
         device = self._models.unet.device
         mean_and_logvar = torch.from_numpy(np.stack([row[0] for row in rows]))
         time_ids = torch.from_numpy(np.stack([row[1] for row in rows]))
@@ -92,11 +101,17 @@ class Encoded:
 
     def missing_images(self, image_ids: Sequence[str]) -> list[str]:
         """Those that no shelf holds yet, each once."""
-        return [i for i in dict.fromkeys(image_ids) if self._posteriors.get(i) is None]
+        held = self._posteriors
+        return [i for i in dict.fromkeys(image_ids) if held.get(self._entry(i)) is None]
 
     def missing_prompts(self, prompts: Sequence[str]) -> list[str]:
         """Those that no shelf holds yet, each once."""
         return [p for p in dict.fromkeys(prompts) if self._prompts.get(p) is None]
+
+    def _entry(self, image_id: str) -> str:
+        """An image's name on the shelf: on the disk, other bytes under its id are another entry."""
+        version = self._versions.get(image_id)
+        return image_id if version is None else f"{image_id}{_AT}{version}"
 
     def _encode_images(self, image_ids: Sequence[str]) -> list[Arrays]:
         return _in_blocks(image_ids, self._encode_block_of_images)
@@ -125,6 +140,14 @@ class Encoded:
                 "its pairs."
             ) from problem
         return to_pixels(picture, self._resolution)
+
+
+def _versions(store: Store, held: DiskShelf) -> dict[str, str | None]:
+    """As `image_versions`. An image whose file is away is taken as it was last encoded: a store may
+    be trained on where its originals are not."""
+    last = {name.rpartition(_AT)[0]: name.rpartition(_AT)[2] for name in held if _AT in name}
+    found = image_versions(store)
+    return {i: last.get(i) if version is None else version for i, version in found.items()}
 
 
 def _through(

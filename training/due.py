@@ -44,7 +44,7 @@ def measure(session: Session, done: int) -> None:
     """Probe and held-out pairs, where they are due after `done` steps. At step 0 ell is 0."""
     recipe, learner = session.recipe, session.learner
     if (section := recipe.probe) is not None and due(done, section.every, recipe.steps):
-        members = probe_members(section.seed, len(session.source.pairs), section.pairs)
+        members = probe_members(section.seed, session.source.pairs.pair_id, section.pairs)
         probe(
             learner,
             session.source,
@@ -57,7 +57,7 @@ def measure(session: Session, done: int) -> None:
         )
     if (aside := recipe.held_out) is not None and due(done, aside.every, recipe.steps):
         assert session.held_out is not None
-        members = probe_members(aside.seed, len(session.held_out.pairs), aside.pairs)
+        members = probe_members(aside.seed, session.held_out.pairs.pair_id, aside.pairs)
         ell = probe(
             learner,
             session.held_out,

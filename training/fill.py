@@ -7,10 +7,12 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from toolkit.dealing import Shard
+from toolkit.store import Store
 from training.cache import BLOCK, Encoded
 from training.data import Pairs, load_pairs, published, store_of
 from training.models import Models, load_models
 from training.precision import accelerator_of
+from training.probe import probe_members
 from training.recipe import Recipe
 
 
@@ -24,12 +26,13 @@ def fill(recipe: Recipe, *, shard: Shard | None = None, console: Any = None) -> 
     state = accelerator_of("fp32")  # PartialState alone would overlook several processes on CPUs
     rulings = published(store) if recipe.verdicts else None
     pairs = load_pairs(store, labels=recipe.labels, split=recipe.split, rulings=rulings)
+    image_ids, texts = encodable(recipe, pairs, held_out_of(recipe, store))
     models = load_models(recipe.backbone.path)
     for part in (models.unet, models.vae, *models.text_encoders):
         part.to(state.device)
     encoded = Encoded(store, models, recipe.backbone.resolution, memory_gb=0, disk=True)
-    images = encoded.missing_images(_share([*pairs.image_0, *pairs.image_1], shard))
-    prompts = encoded.missing_prompts(_share([*pairs.prompt, ""], shard))
+    images = encoded.missing_images(_share(image_ids, shard))
+    prompts = encoded.missing_prompts(_share([*texts, ""], shard))
     state.wait_for_everyone()  # all deal out the same list, before anyone shortens it
     quiet = console is None or not state.is_main_process
     if not quiet:
@@ -74,15 +77,34 @@ def announced(
     return f"{images} images and {prompts} prompts to encode: {size / 1e9:.2f} GB {where}"
 
 
-def announced_for_run(encoded: Encoded, recipe: Recipe, models: Models, pairs: Pairs) -> str:
+def announced_for_run(
+    encoded: Encoded, recipe: Recipe, models: Models, pairs: Pairs, held_out: Pairs | None
+) -> str:
     """What a run will encode as it meets its pairs, and where that goes."""
-    images = encoded.missing_images([*pairs.image_0, *pairs.image_1])
-    prompts = encoded.missing_prompts(pairs.prompt)
+    image_ids, texts = encodable(recipe, pairs, held_out)
+    images, prompts = encoded.missing_images(image_ids), encoded.missing_prompts(texts)
     where = f"in memory, of {recipe.caches.memory_gb:g} GB allowed"
     if recipe.caches.disk:
         where = "on the store's disk"
     size = recipe.backbone.resolution
     return announced(models, size, len(images), len(prompts), f"{where}, as pairs are first met")
+
+
+def held_out_of(recipe: Recipe, store: Store) -> Pairs | None:
+    """The held-out pairs that a recipe names, if it does."""
+    aside = recipe.held_out
+    return None if aside is None else load_pairs(store, labels=aside.labels, split=aside.split)
+
+
+def encodable(recipe: Recipe, pairs: Pairs, held_out: Pairs | None) -> tuple[list[str], list[str]]:
+    """Images and prompts of all pairs a run trains on, and of the held-out ones it measures."""
+    images, prompts = [*pairs.image_0, *pairs.image_1], list(pairs.prompt)
+    if held_out is not None and recipe.held_out is not None:
+        aside = recipe.held_out
+        for k in probe_members(aside.seed, held_out.pair_id, aside.pairs):
+            images += [held_out.image_0[k], held_out.image_1[k]]
+            prompts.append(held_out.prompt[k])
+    return images, prompts
 
 
 def needed(pairs: Pairs) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from toolkit.parts import parts
+from toolkit.parts import parts, sync_folder
 from toolkit.store import Store
 from toolkit.store.verdicts import PREFERENCE
 from training.data import Pairs, Rulings, published, ruled
@@ -39,10 +39,13 @@ class VerdictLog:
     def append(self, step: int, changes: Rulings) -> None:
         """Write one look; on the disk when this returns."""
         line = json.dumps({"step": step, "changes": changes}) + "\n"
+        fresh = not self.path.exists()
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(line)
             stream.flush()
             os.fsync(stream.fileno())
+        if fresh:  # a synced file that no folder names is lost with the power
+            sync_folder(self.path.parent)
         self.looks[step] = {pair: dict(ruling) for pair, ruling in changes.items()}
 
     def _drop_half_a_line(self) -> None:

@@ -83,6 +83,8 @@ def _run(recipe: Recipe, store: Store, run: str, *, resumed: bool, console: Any)
     if accelerator.is_main_process:
         if resumed:
             lost = set_aside(store, run, begin)
+            # A finished run that is given more steps is one in training, also after a kill.
+            update_run(store, run, steps=begin, planned_steps=recipe.steps, finished=False)
             tell(console, f"Run {run} goes on from step {begin}; {lost} later rows set aside")
         else:
             start_run(store, run, about, recipe.to_yaml())

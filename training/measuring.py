@@ -49,14 +49,14 @@ def measurings(
     """A recipe's probe of `pairs`, and its measuring of `held_out`."""
     probe = aside = None
     if recipe.probe is not None:
-        probe = _measuring(recipe.probe, recipe.steps, len(pairs), asks_once=False)
+        probe = _measuring(recipe.probe, recipe.steps, pairs, asks_once=False)
     if recipe.held_out is not None and held_out is not None:
-        aside = _measuring(recipe.held_out, recipe.steps, len(held_out), asks_once=True)
+        aside = _measuring(recipe.held_out, recipe.steps, held_out, asks_once=True)
     return probe, aside
 
 
-def _measuring(section: Probe | HeldOut, steps: int, count: int, *, asks_once: bool) -> Measuring:
-    members = probe_members(section.seed, count, section.pairs)
+def _measuring(section: Probe | HeldOut, steps: int, pairs: Pairs, *, asks_once: bool) -> Measuring:
+    members = probe_members(section.seed, pairs.pair_id, section.pairs)
     return Measuring(tuple(members), section.draws, times_due(section.every, steps), asks_once)
 
 

@@ -13,7 +13,7 @@ from training.batches import Source, micro_batches
 from training.build import build_learner, pairs_per_step
 from training.cache import Encoded
 from training.data import Pairs, load_pairs, published, store_of
-from training.fill import image_bytes, needed, prompt_bytes
+from training.fill import held_out_of, image_bytes, needed, prompt_bytes
 from training.footprints import trainable
 from training.measuring import Measuring, measurings, met, times_due
 from training.models import Models, load_models
@@ -105,12 +105,23 @@ class Plan:
         return self.pairs_per_step / self.step_seconds
 
     @property
+    def encoders(self) -> float:
+        """How many processes encode a pair, on average: where each holds its own in memory, all
+        those that meet it in one epoch or another."""
+        if self.cache_limit is None:
+            return 1.0
+        return max(1.0, self.processes * (1 - (1 - 1 / self.processes) ** self.visits))
+
+    @property
     def encoded_pairs(self) -> float:
-        """How many pairs' worth of encoding the run does: each once, and what does not fit into
-        the cache again at every visit and every measuring."""
-        limit = self.cache_bytes if self.cache_limit is None else self.cache_limit
-        kept = min(1.0, limit / max(self.cache_bytes, 1))
-        return self.met + (self.rows - self.met) * (1 - kept)
+        """How many pairs' worth of encoding the run does: each once by every process that encodes
+        it, and what does not fit into the cache again at every visit and every measuring."""
+        first = min(self.met * self.encoders, self.rows)
+        kept = 1.0
+        if self.cache_limit is not None:
+            held = self.cache_bytes * self.encoders / self.processes
+            kept = min(1.0, self.cache_limit / max(held, 1))
+        return first + (self.rows - first) * (1 - kept)
 
     @property
     def hours(self) -> float:
@@ -152,9 +163,7 @@ def plan(recipe: Recipe, processes: int = 1) -> Plan:
     accelerator = accelerator_of(recipe.precision)
     rulings = published(store) if recipe.verdicts else None
     pairs = load_pairs(store, labels=recipe.labels, split=recipe.split, rulings=rulings)
-    held_out = None
-    if (aside := recipe.held_out) is not None:
-        held_out = load_pairs(store, labels=aside.labels, split=aside.split)
+    held_out = held_out_of(recipe, store)
     models = load_models(recipe.backbone.path)
     try:
         learner = build_learner(recipe, models, pairs, accelerator)

@@ -39,8 +39,8 @@ class Policy:
 
 
 def policy_of(spec: str) -> Policy:
-    """The policy behind `miniature:sd`, `hub:OWNER/NAME`, a diffusers folder, a checkpoint, or a run
-    (its last one).
+    """The policy behind `miniature:sd`, `hub:OWNER/NAME`, a diffusers folder, a checkpoint, or a
+    run (its last one).
 
     TrainingError says what lies there instead.
     """

@@ -3,6 +3,8 @@
 Held-out pairs are measured the same way; their accuracy is the share whose mean ell is positive.
 """
 
+import hashlib
+import heapq
 import math
 from collections.abc import Sequence
 
@@ -12,16 +14,20 @@ from torch import Tensor
 
 from toolkit.shares import wilson
 from training.batches import Source, probe_batch
-from training.noising import generator
 from training.recorder import RunRecorder
 from training.step import Learner, errors_aside, errors_of
 
 
-def probe_members(seed: int, count: int, pairs: int | None) -> list[int]:
-    """Indices of the pairs a probe measures: `pairs` of `count` chosen by the seed, in order."""
-    if pairs is None or pairs >= count:
-        return list(range(count))
-    return sorted(generator(seed, "probe", count).permutation(count)[:pairs].tolist())
+def probe_members(seed: int, pair_ids: Sequence[str] | np.ndarray, pairs: int | None) -> list[int]:
+    """Indices of the pairs a probe measures: `pairs` of them chosen by the seed, in order.
+
+    A pair's place in the choice is its own, so that runs of which one lacks some pairs (a tie, a
+    dropped pair) measure the same ones but for those.
+    """
+    if pairs is None or pairs >= len(pair_ids):
+        return list(range(len(pair_ids)))
+    keys = [hashlib.sha256(f"probe {seed} {name}".encode()).digest() for name in pair_ids]
+    return sorted(heapq.nsmallest(pairs, range(len(keys)), key=keys.__getitem__))
 
 
 @torch.no_grad()
@@ -45,8 +51,8 @@ def probe(
     `reference` keeps the reference's errors from one measuring to the next, (2, B) by batch
     and draw: draws are fixed, so they are the same while members and their labels are.
 
-    Returns the policy's ell of every member, averaged over what was measured, (len(members),) float64,
-    the same on every rank.
+    Returns the policy's ell of every member, averaged over what was measured, (len(members),)
+    float64, the same on every rank.
     """
     accelerator = learner.accelerator
     rank, world = accelerator.process_index, accelerator.num_processes

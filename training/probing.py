@@ -174,7 +174,8 @@ def _absent(
             mine = pc.and_(pc.equal(table["kind"], "probe"), pc.equal(table["visit"], number))
             mine = pc.and_(mine, pc.equal(table["step"], step))
             table = table.filter(mine)
-            for name, draw in zip(table["pair_id"].to_pylist(), table["draw"].to_pylist(), strict=True):
+            names, drawn = table["pair_id"].to_pylist(), table["draw"].to_pylist()
+            for name, draw in zip(names, drawn, strict=True):
                 known.setdefault(name, set()).add(draw)
     absent: dict[tuple[int, ...], list[int]] = {}
     for name in asked:

@@ -125,7 +125,19 @@ def parse_recipe(raw: dict[str, Any], name: str = "The recipe") -> Recipe:
         raise _problems(name, [_line(error) for error in problem.errors()]) from problem
     if found := conflicts(recipe):
         raise _problems(name, found)
-    return recipe
+    return _by_preset(recipe)
+
+
+def _by_preset(recipe: Recipe) -> Recipe:
+    """What a preset decides beside the metric, where the recipe does not: the paper's margin has
+    the mean of the batch's logits in it (c2 of Eq. 16)."""
+    objective = recipe.objective
+    told = "c2" in objective.model_fields_set
+    if recipe.metric.preset != "paper" or objective.name != "adaptive_dpo" or told:
+        return recipe
+    return recipe.model_copy(
+        update={"objective": objective.model_copy(update={"c2": "mean_logit"})}
+    )
 
 
 def _problems(name: str, lines: list[str]) -> RecipeError:

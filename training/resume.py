@@ -28,7 +28,9 @@ def recipe_of(store: Store, run: str, steps: int | None) -> Recipe:
     """
     about = run_about(on_disk(store), run)
     recipe = load_recipe(store.run(run) / "recipe.yaml", store=str(store.root), run=run)
-    recipe = recipe.model_copy(update={"steps": steps or recipe.steps})
+    # Other steps than its recipe's may have been asked for by an attempt before this one.
+    planned = about.get("planned_steps", recipe.steps)
+    recipe = recipe.model_copy(update={"steps": steps or planned})
     done = about.get("steps", 0) if about.get("finished") else 0
     if done >= recipe.steps:
         raise TrainingError(

@@ -18,8 +18,8 @@ from training.cache import (
     text_ingredients,
 )
 from training.conventions import said
-from training.data import Pairs, load_pairs
-from training.fill import announced_for_run
+from training.data import Pairs
+from training.fill import announced_for_run, held_out_of
 from training.footprints import tensors_hash
 from training.live import LiveVerdicts
 from training.models import Models
@@ -75,27 +75,26 @@ def make_session(
         memory_gb=caches.memory_gb,
         disk=caches.disk,
     )
+    others = held_out_of(recipe, store)
     if accelerator.is_main_process:
-        tell(console, announced_for_run(encoded, recipe, models, pairs))
+        tell(console, announced_for_run(encoded, recipe, models, pairs, others))
     known = reference_errors(recipe, store, models, learner, pairs)
     source = Source(recipe, pairs, models, encoded, known)
-    held_out = None
-    if recipe.held_out is not None:
-        others = load_pairs(store, labels=recipe.held_out.labels, split=recipe.held_out.split)
-        held_out = Source(recipe, others, models, encoded, None)
+    held_out = None if others is None else Source(recipe, others, models, encoded, None)
     writer = Recorder(store.run(run), about_models(learner), rank=accelerator.process_index)
     recorder = RunRecorder(writer, pairs, known, micro=begin * recipe.accumulation)
     main = accelerator.is_main_process
-    shown = _boards(recipe, store.run(run)) if main else []
+    shown = _boards(recipe, store.run(run), begin) if main else []
     log = Log(store.run(run), main=main, boards=shown, console=console)
     return Session(
         recipe, store, run, models, learner, source, recorder, live, held_out, log, begin
     )
 
 
-def _boards(recipe: Recipe, run: Path) -> list[Board]:
+def _boards(recipe: Recipe, run: Path, begin: int) -> list[Board]:
     return boards(
         run,
+        begin=begin,
         tensorboard=recipe.tensorboard,
         wandb=recipe.wandb,
         recipe=recipe.model_dump(mode="json"),

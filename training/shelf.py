@@ -10,7 +10,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,10 @@ class DiskShelf:
 
     def __len__(self) -> int:
         return len(self._place) + len(self._held)
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._place
+        yield from self._held
 
     def get(self, name: str) -> tuple[np.ndarray, ...] | None:
         """The arrays under a name, or None. Those from a file are read-only views of its map."""
@@ -103,12 +107,16 @@ def _write(folder: Path, table: pa.Table) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"part-{time.time_ns():020d}-{uuid.uuid4().hex[:8]}{_SUFFIX}"
     aside = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
-    with aside.open("wb") as stream:
-        with pa.ipc.new_file(stream, table.schema) as writer:
-            # One batch: the map then shows every array as one block.
-            writer.write_table(table, max_chunksize=table.num_rows)
-        stream.flush()
-        os.fsync(stream.fileno())
-    aside.replace(path)
+    try:
+        with aside.open("wb") as stream:
+            with pa.ipc.new_file(stream, table.schema) as writer:
+                # One batch: the map then shows every array as one block.
+                writer.write_table(table, max_chunksize=table.num_rows)
+            stream.flush()
+            os.fsync(stream.fileno())
+        aside.replace(path)
+    except BaseException:  # a full disk must not keep half a part
+        aside.unlink(missing_ok=True)
+        raise
     sync_folder(folder)
     return path

@@ -2,10 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from diffusers.utils import convert_state_dict_to_diffusers
+from peft import LoraConfig
+from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
 from tests.factories import StoreFactory
@@ -108,6 +112,25 @@ def test_what_does_not_fit_is_said_in_a_sentence(
         with pytest.raises(TrainingError, match=says):
             load_lora(load_models(str(sd)).unet, path, shape)
     load_lora(load_models(str(sd)).unet, no_alpha, Lora(rank=4, alpha=3))
+
+
+@pytest.mark.parametrize(
+    "kind", [{"use_rslora": True}, {"use_dora": True}, {"alpha_pattern": {"to_q": 8}}]
+)
+def test_adapters_whose_tensors_mean_another_network_are_refused(
+    kind: dict[str, Any], sd: Path, tmp_path: Path
+) -> None:
+    """Saved as peft and diffusers save them; read as plain LoRA they would start elsewhere."""
+    unet = load_models(str(sd)).unet
+    unet.add_adapter(LoraConfig(r=4, lora_alpha=4, target_modules=["to_q", "to_v"], **kind))
+    StableDiffusionPipeline.save_lora_weights(
+        tmp_path,
+        unet_lora_layers=convert_state_dict_to_diffusers(get_peft_model_state_dict(unet)),
+        unet_lora_adapter_metadata=unet.peft_config["default"].to_dict(),
+    )
+    shape = Lora(rank=4, alpha=4, targets=("to_q", "to_v"))
+    with pytest.raises(TrainingError, match=f"was made with {next(iter(kind))}, under which"):
+        load_lora(load_models(str(sd)).unet, tmp_path, shape)
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+import errno
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -7,11 +9,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from rich.console import Console
 
-from tests.factories import StoreFactory
+from tests.factories import StoreFactory, png
 from tests.training.test_resume import table_of
 from toolkit.dealing import Shard
 from toolkit.parts import parts
+from toolkit.store.images import image_versions, write_images
 from training.cache import (
     Encoded,
     image_ingredients,
@@ -113,6 +117,77 @@ def test_filling_goes_on_where_it_was_stopped_and_a_run_reads_it(
     monkeypatch.setattr("training.cache.encode_images", never)
     monkeypatch.setattr("training.cache.encode_prompts", never)
     train(recipe)
+
+
+def test_filling_and_the_announced_size_count_held_out_pairs(
+    make_store: StoreFactory, recipe_for: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """26 trained pairs have images of their own, 10 of 14 others are held out."""
+    store = make_store(held_out=14)
+    recipe = recipe_for(store, steps=2, caches={"disk": True}, held_out={"pairs": 10, "draws": 1})
+    console = Console(record=True, width=200)
+    train(recipe.model_copy(update={"run": "first", "steps": 1}), console=console)
+    assert (
+        "72 images and 10 prompts to encode: 0.00 GB on the store's disk" in console.export_text()
+    )
+    assert fill(recipe)[0] == 72 - 2 * (10 + 10)  # the first run's step and measuring
+    monkeypatch.setattr("training.cache.encode_images", None)
+    monkeypatch.setattr("training.cache.encode_prompts", None)
+    train(recipe)
+
+
+def test_other_bytes_under_an_images_name_are_another_entry(
+    make_store: StoreFactory, recipe_for: MakeRecipe, tmp_path: Path
+) -> None:
+    """A referenced file that was replaced is encoded again; one that is away is as it was."""
+    store = make_store(pairs=2)
+    file = tmp_path / "seen.png"
+    file.write_bytes(png((200, 10, 30)))
+    write_images(store, [{"image_id": "seen", "ref_file": str(file)}])
+    models = load_models(recipe_for(store).backbone.path)
+
+    def encoded() -> torch.Tensor:
+        found = Encoded(store, models, 16, memory_gb=0, disk=True)
+        value = found.posteriors(["seen", "img-0000-0"])[0]
+        found.flush()
+        return value
+
+    first = encoded()
+    assert torch.equal(encoded(), first)
+    file.write_bytes(png((3, 90, 250)))
+    os.utime(file, ns=(1, 1))
+    second = encoded()
+    assert (first[0] - second[0]).abs().max() > 0.1
+    assert torch.equal(first[1], second[1])
+    file.unlink()
+    assert torch.equal(encoded(), second)
+
+
+def test_reference_errors_are_computed_anew_for_other_images(
+    make_store: StoreFactory, recipe_for: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store(pairs=10)
+    ask = {"steps": 1, "draws": {"kind": "fixed", "count": 1}, "caches": {"disk": True}}
+    train(recipe_for(store, run="a", **ask))
+    changed = dict.fromkeys(image_versions(store), "other")
+    for module in ("training.build", "training.cache"):
+        monkeypatch.setattr(f"{module}.image_versions", lambda _: changed)
+    train(recipe_for(store, run="b", **ask))
+    assert len(list(store.folder("caches", "reference").iterdir())) == 2
+
+
+def test_a_part_that_does_not_fit_on_the_disk_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    shelf = DiskShelf(tmp_path)
+    shelf.put("a", (np.zeros(3),))
+    monkeypatch.setattr("training.shelf.os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        shelf.flush()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_known_reference_errors_are_read_and_nothing_else_changes(

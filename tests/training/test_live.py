@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from tests.training.test_resume import table_of
 from toolkit.parts import parts
 from toolkit.store import Store
 from toolkit.store.verdicts import Entry, Journal, publish
-from training import loop
+from training import live, loop
 from training.data import load_pairs
 from training.live import VerdictLog, rule
 from training.loop import resume, train
@@ -191,3 +192,39 @@ def test_half_a_line_at_the_logs_end_was_never_trained_on(tmp_path: Path) -> Non
     again.append(8, {})
     assert sorted(VerdictLog(tmp_path, fresh=False).looks) == [-1, 4, 8]
     assert VerdictLog(tmp_path, fresh=True).looks == {}
+
+
+def test_what_is_trained_by_is_synced_to_the_disk_before(
+    make_store: StoreFactory,
+    recipe_for: MakeRecipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The log's file at every look, and with the first the folder that names it."""
+    store = make_store(pairs=10)
+    journal = Journal(tmp_path / "verdicts.sqlite")
+    first = load_pairs(store, labels="original", split="train").pair_id.tolist()[0]
+    log, happened = store.run("r") / "verdicts.jsonl", []
+    sync, sync_folder = os.fsync, live.sync_folder
+
+    def synced(handle: int) -> None:
+        sync(handle)
+        if log.exists() and os.fstat(handle).st_ino == log.stat().st_ino:
+            happened.append(f"{log.read_text().count(chr(10))} lines")
+
+    def folder_synced(folder: Path) -> None:
+        sync_folder(folder)
+        happened.append(folder.name)
+
+    publishes = publishing(store, journal, {1: [Entry(first, "tester", "drop")]})
+
+    def trained(*given: object) -> object:
+        happened.append(f"step {given[3]}")
+        return publishes(*given)
+
+    monkeypatch.setattr("os.fsync", synced)
+    monkeypatch.setattr(live, "sync_folder", folder_synced)
+    monkeypatch.setattr(loop, "train_step", trained)
+    train(recipe_for(store, steps=4, live={"every": 2}))
+    expected = ["1 lines", "r", "step 0", "step 1", "2 lines", "step 2", "step 3"]
+    assert happened == expected

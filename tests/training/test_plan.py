@@ -134,7 +134,14 @@ def test_where_the_network_is_divided_others_hold_their_part_of_its_memory() -> 
 def test_processes_share_the_encoding_and_take_more_pairs_a_step(
     make_store: StoreFactory, recipe_for: MakeRecipe
 ) -> None:
-    assert a_plan(processes=5).hours == pytest.approx((72 + 10) / 3600)
+    """On disk 100 pairs are encoded once, in .5 s each. In memory of its own each of 5 processes
+    encodes a pair that it meets in one of 3.6 epochs: 1 - .8^3.6 of them do, 2.76 of 5."""
+    assert a_plan(processes=5, cache_limit=None).hours == pytest.approx((72 + 10) / 3600)
+    apart = a_plan(processes=5, cache_limit=10**9)
+    assert apart.encoders == pytest.approx(2.761, abs=1e-3)
+    assert apart.hours == pytest.approx((72 + 27.61) / 3600, rel=1e-3)
+    half = a_plan(processes=5, cache_limit=276)  # of the 552 bytes that each would hold
+    assert half.encoded_pairs == pytest.approx(276.1 + (360 - 276.1) / 2, rel=1e-3)
     recipe = recipe_for(make_store(), run=None)
     one, four = plan(recipe), plan(recipe, 4)
     assert (four.rows, four.pairs_per_step) == (4 * one.rows, 4 * one.pairs_per_step)

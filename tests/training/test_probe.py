@@ -105,10 +105,18 @@ def test_wilsons_interval_is_the_published_one() -> None:
     assert (share, round(low, 3), round(high, 3)) == (0.8, 0.490, 0.943)
 
 
-def test_the_members_of_a_probe_depend_on_its_seed_alone() -> None:
-    assert probe_members(0, 100, 10) == probe_members(0, 100, 10)
-    assert probe_members(0, 100, 10) != probe_members(1, 100, 10)
-    assert probe_members(0, 5, None) == probe_members(3, 5, 9) == [0, 1, 2, 3, 4]
+def test_the_members_of_a_probe_depend_on_its_seed_and_their_own_ids_alone() -> None:
+    names = [f"pair-{k}" for k in range(100)]
+    assert probe_members(0, names, 10) == probe_members(0, names, 10)
+    assert probe_members(0, names, 10) != probe_members(1, names, 10)
+    assert probe_members(0, names[:5], None) == probe_members(3, names[:5], 9) == [0, 1, 2, 3, 4]
+    many = probe_members(0, names, 50)
+    assert len(set(many)) == 50
+    assert many == sorted(many)
+    # A run that lacks a pair measures the other 49, and another one in the absent one's place.
+    gone = many[20]
+    fewer = [name for name in names if name != names[gone]]
+    assert set(many) - {names.index(fewer[k]) for k in probe_members(0, fewer, 50)} == {gone}
 
 
 @pytest.mark.parametrize("kind", ["lora", "full"])

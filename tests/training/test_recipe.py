@@ -2,6 +2,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from toolkit.errors import RecipeError
 from toolkit.minority import PRESETS
@@ -102,6 +103,18 @@ def test_a_metric_section_changes_only_what_it_names() -> None:
     assert metric.window == 7
     assert metric.rho == PRESETS["history"].rho
     assert MetricSection(preset="released").resolve() == PRESETS["released"]
+
+
+def test_the_preset_paper_takes_the_papers_c2_where_the_recipe_names_none() -> None:
+    def c2(preset: str, **named: object) -> object:
+        objective = {"name": "adaptive_dpo", "beta": 1000, **named}
+        recipe = parse_recipe({**MINIMAL, "objective": objective, "metric": {"preset": preset}})
+        assert parse_recipe(yaml.safe_load(recipe.to_yaml())) == recipe
+        return recipe.objective.c2  # type: ignore[union-attr]
+
+    assert c2("paper") == "mean_logit"
+    assert c2("paper", c2="mean_ell") == "mean_ell"
+    assert c2("released") == c2("history") == "mean_ell"
 
 
 def test_stored_weights_may_be_named_as_they_lie_in_the_store() -> None:

@@ -144,6 +144,37 @@ def test_a_finished_run_can_be_given_more_steps(
     assert table_of(store, "long") == table_of(store, "r")
 
 
+def test_a_run_that_was_killed_in_its_further_steps_goes_on_to_their_end(
+    make_store: StoreFactory, recipe_for: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store()
+    train(recipe_for(store, steps=8, run="long", checkpoint_every=2))
+    train(recipe_for(store, steps=4, checkpoint_every=2, tensorboard=True, log_every=1))
+    real = loop.train_step
+
+    def breaks(*given: object) -> object:
+        if given[3] == 7:
+            raise KeyboardInterrupt
+        return real(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loop, "train_step", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        resume(store, "r", steps=8)
+    about = run_about(store, "r")
+    assert (about["finished"], about["planned_steps"]) == (False, 8)
+    assert max(checkpoints(store.run("r"))) == 6
+    monkeypatch.setattr(loop, "train_step", real)
+    resume(store, "r")
+    assert run_about(store, "r")["finished"]
+    assert table_of(store, "long") == table_of(store, "r")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(store.run("r") / "metrics" / "tensorboard"))
+    events.Reload()
+    # what the killed attempt showed past its checkpoint is shown once
+    assert [point.step for point in events.Scalars("train/loss")] == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
 def test_changed_pairs_are_refused_with_nothing_touched(
     make_store: StoreFactory, recipe_for: MakeRecipe
 ) -> None:

@@ -65,6 +65,34 @@ def write_thumbnails(store: Store, rows: Iterable[dict[str, Any]]) -> None:
         write_part(store.folder("thumbnails"), table, row_group_size=ROW_GROUP)
 
 
+def image_versions(store: Store) -> dict[str, str | None]:
+    """image_id -> what its bytes are known by: their hash, or for a reference the size and time of
+    change of the file it points into. None where that file is away or on the web."""
+    columns = ["image_id", "content_hash", "ref_file"]
+    of_file: dict[str, str | None] = {}
+    versions: dict[str, str | None] = {}
+    for part in parts(store.folder("images")):
+        table = pq.read_table(readable(part), columns=columns)
+        for image_id, content, named in zip(*(table[c].to_pylist() for c in columns), strict=True):
+            if named is None:
+                versions[image_id] = (content or "")[:16]
+            elif named in of_file:
+                versions[image_id] = of_file[named]
+            else:
+                versions[image_id] = of_file[named] = _file_version(named)
+    return versions
+
+
+def _file_version(named: str) -> str | None:
+    if named.lower().startswith(_WEB):
+        return None
+    try:
+        about = place(named).stat()
+    except OSError:
+        return None
+    return f"{about.st_size:x}-{int(about.st_mtime * 1e6):x}"
+
+
 _WEB = ("http:", "https:", "ftp:", "ftps:")
 
 

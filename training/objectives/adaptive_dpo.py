@@ -29,7 +29,8 @@ class Settings(BaseModel):
     """Null: -1 / beta, as the authors' release has it."""
     c2: Literal["mean_logit", "mean_ell"] | float = "mean_ell"
     """`mean_logit`: the mean of beta * ell over the micro-batches of all processes (the paper);
-    `mean_ell`: of ell (the release, numerically near nothing); or a number."""
+    `mean_ell`: of ell (the release, numerically near nothing); or a number. A recipe of preset
+    `paper` that names none has `mean_logit`."""
 
 
 def loss(
