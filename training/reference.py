@@ -4,6 +4,7 @@ Held by image slot, so that a flipped label needs nothing new. What an error dep
 pair and its draw is hashed into the folder's name.
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ class ReferenceErrors:
     ) -> None:
         """Kept in memory, and with `store` on its disk too, under `ingredients`."""
         self._pairs = pairs
+        self._spot = {name: k for k, name in enumerate(pairs.pair_id.tolist())}
         self._errors = np.full((len(pairs), draws, 2), np.nan, np.float32)
         self._fresh: list[tuple[np.ndarray, np.ndarray]] = []
         self._folder = None
@@ -71,16 +73,24 @@ class ReferenceErrors:
         arrays = [pa.array(c, f.type) for c, f in zip(columns, REFERENCE, strict=True)]
         write_part(self._folder, pa.Table.from_arrays(arrays, schema=REFERENCE))
 
+    def recall(self, rank: Path) -> None:
+        """Take what a rank of the run found before it was stopped, from its trajectory: the same
+        bits, whatever batches are met from here on."""
+        names = [*REFERENCE.names, "kind"]
+        for path in parts(rank):
+            self._take(pq.read_table(path, columns=names, filters=[("kind", "=", "train")]))
+
     def _read(self) -> None:
         assert self._folder is not None
-        spot = {name: k for k, name in enumerate(self._pairs.pair_id.tolist())}
         for path in parts(self._folder):
-            table = pq.read_table(path)
-            where = np.array([spot.get(name, -1) for name in table["pair_id"].to_pylist()])
-            draw = table["draw"].to_numpy()
-            here = (where >= 0) & (draw < self._errors.shape[1])
-            both = np.stack([table["err_ref_0"].to_numpy(), table["err_ref_1"].to_numpy()], axis=1)
-            self._errors[where[here], draw[here]] = both[here]
+            self._take(pq.read_table(path))
+
+    def _take(self, table: pa.Table) -> None:
+        where = np.array([self._spot.get(name, -1) for name in table["pair_id"].to_pylist()], int)
+        draw = table["draw"].to_numpy()
+        here = (where >= 0) & (draw < self._errors.shape[1])
+        both = np.stack([table["err_ref_0"].to_numpy(), table["err_ref_1"].to_numpy()], axis=1)
+        self._errors[where[here], draw[here]] = both[here]
 
 
 def _first(names: np.ndarray) -> np.ndarray:

@@ -79,6 +79,8 @@ def make_session(
     if accelerator.is_main_process:
         tell(console, announced_for_run(encoded, recipe, models, pairs, others))
     known = reference_errors(recipe, store, models, learner, pairs)
+    if known is not None and begin:
+        known.recall(store.run(run) / "trajectory" / f"rank-{accelerator.process_index}")
     source = Source(recipe, pairs, models, encoded, known)
     held_out = None if others is None else Source(recipe, others, models, encoded, None)
     writer = Recorder(store.run(run), about_models(learner), rank=accelerator.process_index)

@@ -1,7 +1,11 @@
 """The vote of scorers and label: by hand, with ties and missing scores in it."""
 
+from importlib import import_module
+from pkgutil import iter_modules
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -9,8 +13,10 @@ from analysis.findings import analyze_run
 from analysis.scorer_vote import ballots_of_store, look, vote
 from app.cli.main import registered
 from tests.factories import StoreFactory
+from toolkit import ingest
 from toolkit.errors import InputError
-from toolkit.parts import write_part
+from toolkit.parts import parts, write_part
+from toolkit.scoring import SCORERS
 from toolkit.store import Store
 from toolkit.store.filters import passing
 from toolkit.store.query import effective_labels, read_pairs
@@ -107,6 +113,42 @@ def test_a_scorer_that_knows_the_labels_is_warned_about(store: Store) -> None:
     found = look(store, ["a", "b"], trained_on={"a": ("test",), "b": ("elsewhere",)})
     assert len(found.warnings) == 1
     assert found.warnings[0].startswith("a was trained on labels of test")
+
+
+def test_every_source_that_a_scorer_was_trained_on_is_one_that_can_be_taken_in() -> None:
+    """Else no store would ever hold it, and the warning never come."""
+    modules = [import_module(f"toolkit.ingest.{m.name}") for m in iter_modules(ingest.__path__)]
+    sources = {module.SOURCE for module in modules if hasattr(module, "SOURCE")}
+    told = {name: set(scorer.trained_on) for name, scorer in SCORERS.items()}
+    assert set().union(*told.values()) <= sources
+    assert told["pickscore"] == {"pickapic"}
+    assert told["image_reward"] == {"imagereward"}
+    assert told["hps"] == {"hpd"}
+
+
+def test_the_command_warns_of_pickscore_on_pickapic(store: Store) -> None:
+    for part in parts(store.folder("pairs")):
+        table = pq.read_table(part)
+        at = table.schema.get_field_index("source")
+        source = pa.array(["pickapic"] * table.num_rows)
+        pq.write_table(table.set_column(at, table.schema.field(at), source), part)
+    true = labels(store)
+    for name in ("pickscore", "clip"):
+        chosen(store, name, list(true))
+    args = [
+        "labels",
+        "vote",
+        str(store.root),
+        "--scorer",
+        "pickscore",
+        "--scorer",
+        "clip",
+        "--look",
+    ]
+    told = CliRunner().invoke(registered(), args).output
+    warnings = [line for line in told.splitlines() if line.startswith("Warning: ")]
+    assert len(warnings) == 1
+    assert warnings[0].startswith("Warning: pickscore was trained on labels of pickapic, which")
 
 
 def test_the_command_tells_and_makes_the_set(store: Store, make_store: StoreFactory) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from rich.console import Console
 
 from tests.factories import StoreFactory, png
@@ -267,6 +268,44 @@ def test_weights_that_broke_after_a_sound_loss_take_no_checkpoints_place(
     losses = [row["loss"] for row in rows_of(store)]
     assert len(losses) == 6 * 10
     assert np.isfinite(losses).all()
+
+
+@pytest.fixture
+def other_format() -> Iterator[None]:
+    """accelerate keeps to the format that a process began in, and these tests share one."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.usefixtures("other_format")
+def test_in_bf16_the_base_is_halved_and_adapters_and_footprints_stay_float32(
+    make_store: StoreFactory,
+    recipe_for: MakeRecipe,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    formats: dict[str, set[torch.dtype]] = {}
+    real = loop.train_step
+
+    def seen(learner: Learner, *given: Any) -> object:
+        for name, tensor in learner.bare.named_parameters():
+            kind = "adapter" if ".lora_" in name else "base"
+            formats.setdefault(kind, set()).add(tensor.dtype)
+        kept = [*learner.reference.values(), *learner.footprints[0].tensors.values()]
+        formats["kept"] = {tensor.dtype for tensor in kept}
+        return real(learner, *given)
+
+    monkeypatch.setattr(loop, "train_step", seen)
+    store = make_store(pairs=10)
+    train(recipe_for(store, steps=2, precision="bf16", metric={"preset": "running"}))
+    assert formats == {
+        "base": {torch.bfloat16},
+        "adapter": {torch.float32},
+        "kept": {torch.float32},
+    }
+    start = [row for row in rows_of(store) if row["step"] == 0]
+    assert all(row["err_0"][0] == row["err_ref_0"] for row in start)
+    assert len(start) == 10
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to train on in fp16")

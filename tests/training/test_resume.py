@@ -5,7 +5,7 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from toolkit.parts import parts
 from toolkit.store import Store
 from toolkit.store.labels import write_label_set
 from toolkit.store.runs import run_about, start_run, write_findings
-from training import checkpoint, due, loop
+from training import checkpoint, due, loop, step
 from training.checkpoint import checkpoints
 from training.data import load_pairs
 from training.loop import resume, train
@@ -101,9 +101,21 @@ def test_kills_at_random_moments_leave_no_trace_in_rows_or_weights(
         assert_same_run(store, "whole", f"killed-{k}")
 
 
+@pytest.fixture
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("threads", [1, 2], indirect=True)
 def test_a_stop_in_a_step_is_resumed_from_the_checkpoint_before_it(
-    make_store: StoreFactory, recipe_for: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+    threads: int,
+    make_store: StoreFactory,
+    recipe_for: MakeRecipe,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    assert torch.get_num_threads() == threads
     store = make_store(pairs=26, held_out=6)
     train(recipe_for(store, **RESUMED, run="whole"))
     real = loop.train_step
@@ -173,6 +185,27 @@ def test_a_run_that_was_killed_in_its_further_steps_goes_on_to_their_end(
     events.Reload()
     # what the killed attempt showed past its checkpoint is shown once
     assert [point.step for point in events.Scalars("train/loss")] == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_reference_errors_that_a_killed_run_knew_are_read_back_from_its_trajectory(
+    make_store: StoreFactory, recipe_for: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """10 pairs, one draw each, held in memory: the first step asks about all of them."""
+    store, asked = make_store(pairs=10), []
+    ask = {"batch_size": 5, "draws": {"kind": "fixed", "count": 1}}
+    history = {"metric": {"preset": "history"}, "footprints": []}
+    train(recipe_for(store, steps=8, run="long", **ask, **history))
+    train(recipe_for(store, steps=4, **ask, **history))
+    real = step.errors_of
+
+    def seen(*given: object) -> object:
+        asked.append(len(given) > 2)  # with tensors of its own: the reference
+        return real(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("training.step.errors_of", seen)
+    resume(store, "r", steps=8)
+    assert (len(asked), sum(asked)) == (4, 0)
+    assert table_of(store, "long") == table_of(store, "r")
 
 
 def test_changed_pairs_are_refused_with_nothing_touched(
