@@ -18,8 +18,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from analysis.bootstrap import mean_interval
 from tests.benchmarks.training import RIVALS, Setting, _hardware, recipe_of, recorder_off
 from toolkit.miniworld.intake import ingest_world
 from toolkit.store import Store, create_store
@@ -82,7 +84,8 @@ def watched(used: Used) -> Iterator[None]:
 
 
 def measure(setting: Setting, pairs: int, rounds: int) -> dict[str, list[tuple[Used, Used]]]:
-    """Per rival and round what a run used with the recorder, and without it."""
+    """Per rival and round what a run used with the recorder, and without it; which of the two is
+    first changes from round to round."""
     found: dict[str, list[tuple[Used, Used]]] = {name: [] for name in NAMES}
     with tempfile.TemporaryDirectory() as folder:
         store = create_store(Path(folder) / "store")
@@ -94,10 +97,12 @@ def measure(setting: Setting, pairs: int, rounds: int) -> dict[str, list[tuple[U
         for turn in range(rounds):
             for number, name in enumerate(NAMES):
                 changes = {**RIVALS[name], **ask}
-                on = _run(store, setting, f"on-{number}-{turn}", pairs, changes)
-                with recorder_off():
-                    off = _run(store, setting, f"off-{number}-{turn}", pairs, changes)
-                found[name].append((on, off))
+                both: dict[bool, Used] = {}
+                for off in (False, True) if turn % 2 else (True, False):
+                    run = f"{'off' if off else 'on'}-{number}-{turn}"
+                    with recorder_off() if off else contextlib.nullcontext():
+                        both[off] = _run(store, setting, run, pairs, changes)
+                found[name].append((both[False], both[True]))
     return found
 
 
@@ -120,7 +125,8 @@ def report(
         f"{_hardware()}; torch {torch.__version__}, {torch.get_num_threads()} thread(s). Backbone "
         f"{setting.backbone}, {setting.resolution} px, LoRA, {setting.precision}, batch "
         f"{setting.batch}, log points every 10 steps, one checkpoint; {rounds} rounds, median "
-        "(lowest to highest round). CPU seconds of the whole process from the first step to the "
+        "(lowest to highest round); with over without: mean (95 % bootstrap over rounds). CPU "
+        "seconds of the whole process from the first step to the "
         "last checkpoint.",
         "",
         "| | CPU ms a pair | the recorder's own calls and thread, of that | with it / without it |",
@@ -129,11 +135,12 @@ def report(
     seen = setting.visits * pairs
     for name, turns in found.items():
         cost = [(on.calls + on.thread) / on.steps for on, _ in turns]
-        ratio = [on.steps / off.steps for on, off in turns]
+        ratio = np.array([on.steps / off.steps for on, off in turns])
+        mean = mean_interval(ratio, np.arange(len(ratio)), resamples=2000)
         each = [1000 * on.steps / seen for on, _ in turns]
         lines.append(
             f"| {name} | {statistics.median(each):.1f} | {_spread(cost, '.2%')} | "
-            f"{_spread(ratio, '.3f')} |"
+            f"{mean.value:.3f} ({mean.low:.3f} to {mean.high:.3f}) |"
         )
     return "\n".join([*lines, ""])
 
