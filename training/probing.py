@@ -77,6 +77,7 @@ def probe_run(
     source = Source(recipe, pairs, models, encoded, None)
     number = _number(store, run, {"step": step, "draws": draws, "seed": seed}, accelerator)
     absent = _absent(store, run, pairs, pair_ids, (step, number), draws)
+    accelerator.wait_for_everyone()  # all share out the same list, before anyone writes
     writer = Recorder(store.run(run), about_models(learner), rank=accelerator.process_index)
     recorder = RunRecorder(writer, pairs)
     columns = (TextColumn("probing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
