@@ -142,6 +142,25 @@ def test_who_may_be_named_leaves_as_a_pseudonym_and_a_score_as_it_is(tmp_path: P
         assert table[name].to_pylist() == values
 
 
+def test_whole_numbers_that_are_stored_as_doubles_name_persons_too(tmp_path: Path) -> None:
+    """As pandas writes a column of numbers in which one is missing."""
+    users = [source_row(n)["user_id"] for n in range(2)]
+    told = {
+        "labelled_by_worker_id": pa.array([9001.0, None]),
+        "copy": pa.array([float(user) for user in users]),
+        "worker_hours": pa.array([1.5, 2.0]),
+        "rater_score": pa.array([3.0, 4.0]),
+    }
+    table = exported(tmp_path, [pa.table(told)], Policy())
+    for name in ("labelled_by_worker_id", "copy"):
+        assert table[name].type == pa.int64()
+    assert table["labelled_by_worker_id"].to_pylist()[0] not in (9001, None)
+    assert table["labelled_by_worker_id"].to_pylist()[1] is None
+    assert table["copy"].to_pylist() == table["user_id"].to_pylist()
+    assert table["worker_hours"].to_pylist() == [1.5, 2.0]
+    assert table["rater_score"].to_pylist() == [3.0, 4.0]
+
+
 def test_parts_that_differ_in_type_leave_in_one_that_holds_both(tmp_path: Path) -> None:
     one = pa.table({"score": [1, 2], "tags": ["a", "b"], "grade": [1, 2], "src_lang": ["en", "en"]})
     two = pa.table({"score": [1.5, None], "tags": [["a"], []], "grade": ["A", None]})

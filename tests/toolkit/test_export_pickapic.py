@@ -307,6 +307,36 @@ def test_the_labels_of_the_finding_are_the_default(tmp_path, make_store):
     record = json.loads((tmp_path / "out" / "curation.json").read_text())
     left = len(flipped & {row["pair_id"] for row in rows})
     assert record["counts"]["not_the_sources"] == left > 0
+    assert record["counts"]["planted"] == left
+
+
+def test_planted_flips_do_not_leave_without_a_warning(tmp_path, make_store):
+    """Eight of 40 labels are planted; under a set made from theirs the rest of them still are."""
+    from analysis.findings import analyze_run
+    from toolkit.store.labels import planted_flips
+    from toolkit.store.relabel import curated_set
+
+    made = make_store(pairs=40, run=True)
+    analyze_run(made, "r")
+    flipped = planted_flips(made, "flip20")
+    policy = Policy(run="r")
+    says = (
+        "Warning: 8 of these labels are wrong on purpose, planted flips of the label set flip20; "
+        "with --labels original yours leave."
+    )
+    assert len(flipped) == 8
+    assert preview_pickapic(made, policy).lines()[1] == says
+    outcome = export_pickapic(made, tmp_path / "own", Policy(run="r", labels="original"))
+    assert not any(line.startswith("Warning") for line in outcome.lines())
+    assert all(row["label_0"] == row["original_label_0"] for row in exported(tmp_path / "own"))
+    at = pair_ids(made).index(flipped[0])
+    under = {row["pair_id"]: row["label_0"] for row in exported(tmp_path / "own")}
+    judge(made, {at: "image_0" if under[flipped[0]] == 1 else "image_1"})  # the true label
+    assert "Warning: 7 of these labels" in preview_pickapic(made, policy).lines()[1]
+    curated_set(made, "mended", base="flip20")
+    assert (
+        "7 of these labels" in preview_pickapic(made, Policy(run="r", labels="mended")).lines()[1]
+    )
 
 
 def test_the_same_export_is_the_same_bytes(tmp_path, judged):

@@ -34,6 +34,10 @@ class Plan:
     """Row to {action, why, by, ...}; a row that is absent is exported as it was."""
     own_weight: Floats
     """The sample_weight that the source came with."""
+    planted: npt.NDArray[np.bool_]
+    """True where the label is one that planted flips made wrong."""
+    without: str | None
+    """The label set beneath those flips; None where none were planted."""
 
     @property
     def pair_ids(self) -> list[str]:

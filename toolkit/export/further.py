@@ -5,9 +5,10 @@ is taken in again as NAME. Nested columns and bytes stay behind: persons may be 
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -60,7 +61,7 @@ class Further:
                 made[one.name] = pa.nulls(batch.num_rows, one.type)
             elif self.rename and one.name in self.renamed:
                 names = batch.column(own).to_pylist()
-                told = [None if name is None else self.rename(str(name)) for name in names]
+                told = [None if name is None else self.rename(_as_text(name)) for name in names]
                 made[one.name] = pa.array(told, one.type)
             else:
                 made[one.name] = batch.column(own).cast(one.type)
@@ -90,7 +91,12 @@ def further_columns(
             continue
         kind, meaning = kinds[own], "as the source had it"
         shown = own if name in taken else name
-        if rename and (_may_name(kind, name) or _says(files, own, kind, annotators)):
+        if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+            # pandas makes doubles of whole numbers where one is missing.
+            tells = pa.int64() if rename and _whole(files, own) else kind
+        else:
+            tells = kind
+        if rename and (_may_name(tells, name) or _says(files, own, tells, annotators)):
             kind, meaning = pa.int64(), f"{meaning}, by a keyed pseudonym"
             renamed.add(shown)
         fields.append(column(shown, kind, meaning))
@@ -102,15 +108,43 @@ def _says(files: Sequence[Path], own: str, kind: pa.DataType, annotators: pa.Chu
     """Whether a stored column names the annotator wherever both are known."""
     if not _tells(kind):
         return False
-    pieces: list[pa.Array] = []
+    pieces = [chunk.cast(pa.string()) for chunk in _stored(files, own)]
+    same = pc.equal(
+        _plain(pa.chunked_array(pieces, pa.string())), _plain(annotators.cast(pa.string()))
+    )
+    return same.null_count < len(same) and bool(pc.all(same).as_py())
+
+
+def _as_text(name: Any) -> str:
+    """A person's name or number as the annotators' are written: 101.0 is 101."""
+    return str(int(name)) if isinstance(name, float) and name.is_integer() else str(name)
+
+
+def _plain(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Texts in which 101.0 is 101, as another type has it."""
+    return pc.replace_substring_regex(texts, r"\.0+$", "")
+
+
+def _whole(files: Sequence[Path], own: str) -> bool:
+    """Whether a stored column of numbers has whole ones only, and any."""
+    found = False
+    for chunk in _stored(files, own):
+        known = pc.drop_null(chunk.cast(pa.float64()))
+        known = known.filter(pc.is_finite(known))
+        if len(known) and not pc.all(pc.equal(known, pc.floor(known))).as_py():
+            return False
+        found = found or len(known) > 0
+    return found
+
+
+def _stored(files: Sequence[Path], own: str) -> Iterator[pa.Array]:
+    """A column of the parts, a chunk at a time; nulls where a part lacks it."""
     for file in files:
         with pq.ParquetFile(readable(file)) as opened:
-            rows = opened.metadata.num_rows
-            there = own in opened.schema_arrow.names
-            column = opened.read([own])[own].cast(pa.string()) if there else pa.nulls(rows)
-            pieces += column.chunks if there else [column.cast(pa.string())]
-    same = pc.equal(pa.chunked_array(pieces, pa.string()), annotators.cast(pa.string()))
-    return same.null_count < len(same) and bool(pc.all(same).as_py())
+            if own in opened.schema_arrow.names:
+                yield from opened.read([own])[own].chunks
+            else:
+                yield pa.nulls(opened.metadata.num_rows)
 
 
 def _kinds(schemas: Sequence[pa.Schema]) -> dict[str, pa.DataType]:

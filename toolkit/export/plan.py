@@ -4,16 +4,18 @@ Row k of every array is the k-th pair in the store's order. NaN: no label, or no
 """
 
 import numpy as np
+import numpy.typing as npt
 
 from toolkit.errors import InputError
-from toolkit.export.decisions import SCORES, Plan, drop, facts_of, floats, relabel
+from toolkit.export.decisions import SCORES, Floats, Plan, drop, facts_of, floats, relabel
 from toolkit.export.policy import Policy, check, weight_column
 from toolkit.export.scores import apply_scores
 from toolkit.minority import weight
 from toolkit.store import Store
 from toolkit.store.curation import pair_files, pairs_in_order
 from toolkit.store.filters import column_of, passing
-from toolkit.store.labels import ORIGINAL
+from toolkit.store.labels import ORIGINAL, label_set_recipe, planted_beneath, planted_flips
+from toolkit.store.query import effective_labels
 from toolkit.store.runs import findings_about, run_about
 from toolkit.store.verdicts import PREFERENCE, resolve, verdict_of
 
@@ -39,6 +41,7 @@ def make_plan(store: Store, policy: Policy) -> Plan:
         [None] * size,
         {},
         floats(rows["sample_weight"]),
+        *_planted(store, labels, rows["pair_id"].to_pylist(), label),
     )
     outside = _apply_conditions(plan, store, policy, seen)
     if policy.run is not None:
@@ -115,6 +118,22 @@ def _labels_of_finding(store: Store, policy: Policy) -> str:
         return ORIGINAL
     about = {**run_about(store, policy.run), **findings_about(store, policy.run, policy.finding)}
     return str(about.get("labels", ORIGINAL))
+
+
+def _planted(
+    store: Store, labels: str, pair_ids: list[str], label: Floats
+) -> tuple[npt.NDArray[np.bool_], str | None]:
+    """Which labels are planted flips, and the set that they were planted in."""
+    name = planted_beneath(store, labels)
+    if name is None:
+        return np.zeros(len(label), bool), None
+    flipped = set(planted_flips(store, name) or ())
+    every = effective_labels(store, name)
+    under = dict(zip(every["pair_id"].to_pylist(), every["label"].to_pylist(), strict=True))
+    wrong = [
+        pair_id in flipped and under[pair_id] == label[k] for k, pair_id in enumerate(pair_ids)
+    ]
+    return np.array(wrong, bool), str(label_set_recipe(store, name).get("base", ORIGINAL))
 
 
 def _apply_verdicts(plan: Plan, store: Store) -> None:

@@ -27,7 +27,8 @@ def counts(plan: Plan) -> dict[str, Any]:
     """Pairs before and after, and what happened in between.
 
     `not_the_sources` are the exported pairs whose label differs from the source's: flips, and what
-    the label set had changed before.
+    the label set had changed before. `planted` are those of them that carry a planted flip, and
+    `without_planted` the label set that lacks it.
     """
     done = Counter(decision["action"] for decision in plan.decisions.values())
     reasons = Counter(
@@ -44,6 +45,9 @@ def counts(plan: Plan) -> dict[str, Any]:
         "tied": done["tied"],
         "dropped": done["dropped"],
         "not_the_sources": int(np.count_nonzero(plan.kept & ~same)),
+        "planted": int(np.count_nonzero(plan.kept & plan.planted & (plan.final == plan.label))),
+        "labels": plan.labels,
+        "without_planted": plan.without,
         "reweighted": int(np.count_nonzero(plan.weight[plan.kept] != 1)),
         "reasons": dict(sorted(reasons.items())),
     }

@@ -98,7 +98,18 @@ class Outcome:
             f"{self.counts['flipped']:,}, tied {self.counts['tied']:,}, dropped "
             f"{self.counts['dropped']:,}, reweighted {self.counts['reweighted']:,}"
         )
-        return [first, *(f"{n:,} {why}" for why, n in self.counts["reasons"].items())]
+        reasons = [f"{n:,} {why}" for why, n in self.counts["reasons"].items()]
+        return [first, *warnings_of(self.counts), *reasons]
+
+
+def warnings_of(counts: dict[str, Any]) -> list[str]:
+    """What nobody should overlook in an export, in sentences."""
+    if not counts["planted"]:
+        return []
+    return [
+        f"Warning: {counts['planted']:,} of these labels are wrong on purpose, planted flips of "
+        f"the label set {counts['labels']}; with --labels {counts['without_planted']} yours leave."
+    ]
 
 
 def preview(store: Store, policy: Policy) -> Outcome:

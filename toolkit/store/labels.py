@@ -75,3 +75,14 @@ def planted_flips(store: Store, name: str) -> list[str] | None:
     """pair_ids whose label a planted set flipped, sorted; None where the set planted none."""
     recipe = label_set_recipe(store, name)
     return list(recipe["flipped"]) if recipe.get("kind") == "planted" else None
+
+
+def planted_beneath(store: Store, name: str) -> str | None:
+    """The set of planted flips that a set is, or was made from; None where there is none."""
+    recipe = label_set_recipe(store, name)
+    while recipe.get("kind") != "planted":
+        if recipe.get("base") in (None, name):
+            return None
+        name = str(recipe["base"])
+        recipe = label_set_recipe(store, name)
+    return name

@@ -17,6 +17,7 @@ from app.desk.views.export_form import Wanted
 from toolkit.errors import OutvotedError, StoreError
 from toolkit.export import Policy
 from toolkit.export.policy import check
+from toolkit.export.writing import warnings_of
 from toolkit.palette import Ground
 from toolkit.store import Store
 
@@ -91,6 +92,8 @@ def _counts(found: Preview) -> None:
         for word in ("flipped", "tied", "dropped", "reweighted")
     )
     st.html(f'<div class="desk-wrap">{acts}</div>')
+    for warning in warnings_of(found.counts):
+        notice.sentence(warning)
     reasons = [[f"{pairs:,}", why] for why, pairs in found.counts["reasons"].items()]
     if reasons:
         with st.expander(f"Why ({len(reasons)} reasons)"):
