@@ -4,6 +4,8 @@ The sentence says what was found, what is allowed, and what to type next. Progra
 never turned into these: they keep their traceback.
 """
 
+import re
+
 
 class OutvotedError(Exception):
     """A problem whose remedy lies with the user."""
@@ -35,3 +37,17 @@ class BrokenLoss(TrainingError):
 
 class ScoringError(OutvotedError):
     """A scorer cannot begin or cannot go on."""
+
+
+_DAMAGE = re.compile(
+    r"magic bytes|footer|thrift|page header|checksum|crc|corrupt|truncated|deserializ|compressed",
+    re.IGNORECASE,
+)
+"""What readers of Parquet say of a file that is broken."""
+
+
+def is_damage(problem: Exception) -> bool:
+    """Whether a reader of Parquet (pyarrow or DuckDB) met a broken file; both raise many kinds."""
+    reader = type(problem).__module__.partition(".")[0] in ("pyarrow", "duckdb", "_duckdb")
+    bare = isinstance(problem, OSError) and problem.errno is None
+    return (reader or bare) and bool(_DAMAGE.search(str(problem)))

@@ -10,7 +10,7 @@ import sys
 import typer
 from rich.console import Console
 
-from toolkit.errors import OutvotedError
+from toolkit.errors import OutvotedError, is_damage
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 """What a disk answers that nobody's code is to blame for, in whatever verb."""
@@ -82,8 +82,15 @@ def main() -> None:
             f"outvoted: {problem}", markup=False
         )
         sys.exit(1)
-    except OSError as problem:
-        if problem.errno not in _DISK:
+    except Exception as problem:
+        if is_damage(problem):
+            Console(stderr=True, soft_wrap=True, highlight=False).print(
+                f"outvoted: A file cannot be read ({' '.join(str(problem).split())}); type "
+                "`outvoted check STORE`, which names every damaged part and says what to do.",
+                markup=False,
+            )
+            sys.exit(1)
+        if not isinstance(problem, OSError) or problem.errno not in _DISK:
             raise
         Console(stderr=True, soft_wrap=True, highlight=False).print(
             f"outvoted: {problem.filename or 'A file'} cannot be written or read "

@@ -13,8 +13,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from toolkit.errors import is_damage
 from toolkit.parts import parts
 from toolkit.places import readable
 from toolkit.schema import conform
@@ -46,6 +48,8 @@ class Ledger:
         self.path = path
         self.problem = ""
         """Why the last publishing failed; empty when it did not."""
+        self.unread = ""
+        """Which part of the verdicts cannot be read; empty when all can."""
         self.changed: list[str] = []
         """pair_ids in the order their verdicts changed; readers remember how far they read."""
         self._store = store
@@ -68,14 +72,32 @@ class Ledger:
         atexit.register(self.publish)
         self._wait_for_publishing()  # what a killed desk left in the journal
 
+    @property
+    def trouble(self) -> str:
+        """What a page must tell: what could not be published, or not be read."""
+        return self.problem or self.unread
+
     def refresh(self) -> None:
         """Take in parts that others published since the last look."""
         with self._lock:
+            self.unread = ""
             for file in parts(self._store.folder("verdicts")):
-                if file.name not in self._seen:
-                    for row in conform(pq.read_table(readable(file)), VERDICTS).to_pylist():
-                        self._take(row)
-                    self._seen.add(file.name)  # after: one that cannot be read now is read later
+                if file.name in self._seen:
+                    continue
+                try:
+                    rows = conform(pq.read_table(readable(file)), VERDICTS).to_pylist()
+                except (OSError, pa.ArrowException) as problem:
+                    if not is_damage(problem):
+                        raise
+                    why = " ".join(str(problem).split())
+                    self.unread = (
+                        f"{file} cannot be read ({why}), so verdicts of others may be missing "
+                        f"here; type `outvoted check {self._store.root}`."
+                    )
+                    continue
+                for row in rows:
+                    self._take(row)
+                self._seen.add(file.name)
 
     def record(self, entries: Sequence[Entry]) -> list[dict[str, Any]]:
         """Save entries; they are on the disk when this returns. StoreError where they are not."""

@@ -10,6 +10,7 @@ from tests.factories import StoreFactory
 from toolkit.errors import StoreError
 from toolkit.parts import parts
 from toolkit.store import Store
+from toolkit.store.check import check_store, repair
 from toolkit.store.verdicts import Choice, Entry, Journal, publish, resolve
 
 
@@ -78,6 +79,29 @@ def test_a_broken_part_among_the_verdicts_is_told_and_publishing_goes_on(
     ledger.publish()
     assert ledger.problem == ""
     assert len(parts(store.folder("verdicts"))) == 1
+
+
+def test_a_desk_opens_beside_a_damaged_part_and_publishes_its_own_again(
+    store: Store, tmp_path: Path
+) -> None:
+    path = tmp_path / "journal.sqlite"
+    journal = Journal(path)
+    for pair in ("a", "b"):
+        journal.record([Entry(pair, "anna", "drop")])
+        publish(store, journal)
+    journal.close()
+    first = parts(store.folder("verdicts"))[0]
+    first.write_bytes(first.read_bytes()[:-30])
+    ledger = Ledger(store, path)
+    assert ledger.saved("anna").verdicts == 2
+    assert f"{first} cannot be read" in ledger.trouble
+    assert "type `outvoted check" in ledger.trouble
+    repair(store, check_store(store))
+    assert resolve(store).num_rows == 1
+    ledger.publish()
+    ledger.refresh()
+    assert ledger.trouble == ""
+    assert resolve(store)["pair_id"].to_pylist() == ["a", "b"]
 
 
 def test_undo_brings_back_the_verdict_before(ledger: Ledger) -> None:

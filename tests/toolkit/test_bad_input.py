@@ -18,8 +18,10 @@ from tests.toolkit.stores import rows
 from toolkit.errors import InputError, StoreError
 from toolkit.export import FORMATS, Policy, export_set
 from toolkit.ingest import ingest_pickapic, open_pickapic
+from toolkit.parts import parts
 from toolkit.store import Store, create_store
 from toolkit.store.labels import label_sets
+from toolkit.store.verdicts import Entry, Journal, publish
 
 
 def encoded(picture: Image.Image, kind: str, **options) -> bytes:
@@ -211,3 +213,28 @@ def test_a_file_where_a_folder_is_needed_is_a_sentence(tmp_path):
         create_store(tmp_path / "file" / "s")
     with pytest.raises(InputError, match="cannot be written to"):
         export_set(store, tmp_path / "file" / "out", Policy(), FORMATS["weights"])
+
+
+@pytest.mark.parametrize("table", ["pairs", "verdicts", "images"])
+def test_a_damaged_part_of_a_store_is_a_sentence_in_every_verb(
+    table: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    store, _ = take_in(tmp_path, *(source_row(k) for k in range(4)))
+    journal = Journal(tmp_path / "verdicts.sqlite")
+    journal.record([Entry(rows(store, "pairs")[0]["pair_id"], "anna", "drop")])
+    publish(store, journal)
+    part = parts(store.folder(table))[0]
+    part.write_bytes(part.read_bytes()[:-30])
+    verbs = [["export", str(store.root), "--out", str(tmp_path / "out")]]
+    if table != "images":  # which labels do not look at
+        verbs.append(["labels", "curated", str(store.root)])
+    for verb in verbs:
+        monkeypatch.setattr(sys, "argv", ["outvoted", *verb])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        assert stopped.value.code == 1
+        said = capsys.readouterr().err
+        assert "cannot be read" in said
+        assert "outvoted check" in said
+        assert "Traceback" not in said
+    assert not (tmp_path / "out").exists()

@@ -14,6 +14,7 @@ import pytest
 from toolkit.errors import InputError, StoreError
 from toolkit.parts import parts
 from toolkit.store import create_store
+from toolkit.store.check import check_store, repair
 from toolkit.store.verdicts import (
     VERDICTS,
     Entry,
@@ -170,6 +171,44 @@ def test_publishing_twice_writes_once(tmp_path, journal):
     files = parts(store.folder("verdicts"))
     assert [pq.read_metadata(file).num_rows for file in files] == [2, 1]
     assert resolve(store).to_pylist() == resolve_rows(journal.rows()).to_pylist()
+
+
+def test_a_part_that_was_taken_out_is_published_again(tmp_path, journal):
+    """Three parts, the middle one damaged: repaired, and whole again with the next publishing."""
+    store = create_store(tmp_path / "s")
+    for pair in ("p", "q", "r"):
+        journal.record([Entry(pair, "c", "drop"), Entry(pair, "d", "tie")])
+        assert publish(store, journal) == 2
+    middle = parts(store.folder("verdicts"))[1]
+    middle.write_bytes(middle.read_bytes()[:-30])
+    with pytest.raises(StoreError, match=r"cannot be read .*; type `outvoted check .* --repair`"):
+        resolve(store)
+    repair(store, check_store(store))
+    assert resolve(store)["pair_id"].to_pylist() == ["p", "r"]
+    journal.record([Entry("s", "c", "drop")])
+    assert publish(store, journal) == 3
+    assert resolve(store)["pair_id"].to_pylist() == ["p", "q", "r", "s"]
+    assert publish(store, journal) == 0
+    whole = [row["verdict_id"] for row in journal.rows()]
+    held = [v for file in parts(store.folder("verdicts")) for v in ids_of(file)]
+    assert sorted(held) == sorted(whole)
+
+
+def ids_of(file: Path) -> list[str]:
+    return pq.read_table(file)["verdict_id"].to_pylist()
+
+
+def test_parts_of_before_say_the_last_sequence_alone(tmp_path, journal):
+    store = create_store(tmp_path / "s")
+    for pair in ("p", "q"):
+        journal.record([Entry(pair, "c", "drop")])
+        publish(store, journal)
+    for file in parts(store.folder("verdicts")):
+        head, _, last = file.stem.rpartition("-")
+        file.rename(file.with_name(f"{head.rpartition('-')[0]}-{last}.parquet"))
+    assert publish(store, journal) == 0
+    journal.record([Entry("r", "c", "drop")])
+    assert publish(store, journal) == 1
 
 
 def test_an_undo_after_publishing_reaches_the_store(tmp_path, journal):

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from toolkit.errors import InputError, StoreError
+from toolkit.errors import InputError, StoreError, is_damage
 from toolkit.parts import parts, write_part
 from toolkit.places import readable
 from toolkit.schema import column, conform
@@ -221,33 +221,73 @@ class Journal:
 
 
 def publish(store: Store, journal: Journal) -> int:
-    """Write the journal's rows that no part holds yet as a part; how many they were."""
-    fresh = journal.rows(after=_last_published(store, journal.name))
-    if fresh:
-        # The name says how far the journal got, so that the next call need not open every part.
-        name = f"part-{time.time_ns():020d}-{journal.name}-{fresh[-1]['sequence']:09d}.parquet"
-        table = pa.Table.from_pylist(fresh, schema=VERDICTS)
+    """Write the journal's rows that no part holds as a part; how many they were."""
+    covered = _covered(store, journal.name)
+    fresh = [
+        row
+        for row in journal.rows(after=_first_gap(covered))
+        if not any(first <= row["sequence"] <= last for first, last in covered)
+    ]
+    # A part holds rows that follow each other: its name says which, so that none need be opened.
+    for rows in _unbroken(fresh):
+        span = f"{rows[0]['sequence']:09d}-{rows[-1]['sequence']:09d}"
+        table = pa.Table.from_pylist(rows, schema=VERDICTS)
+        name = f"part-{time.time_ns():020d}-{journal.name}-{span}.parquet"
         write_part(store.folder("verdicts"), table, name=name)
     return len(fresh)
 
 
-def _last_published(store: Store, journal: str) -> int:
-    last = 0
+def _covered(store: Store, journal: str) -> list[tuple[int, int]]:
+    """The sequences (first, last) of a journal that the parts hold."""
+    spans = []
     for file in parts(store.folder("verdicts")):
-        named = re.fullmatch(r"part-\d+-([0-9a-f]{16})-(\d+)", file.stem)
+        named = re.fullmatch(r"part-\d+-([0-9a-f]{16})(?:-(\d+))?-(\d+)", file.stem)
         if named:
-            last = max(last, int(named[2])) if named[1] == journal else last
+            if named[1] == journal:  # older names say the last alone
+                spans.append((int(named[2] or 1), int(named[3])))
             continue
         table = pq.read_table(readable(file), columns=["journal", "sequence"])
-        mine = table.filter(pc.equal(table["journal"], journal))
-        last = max(last, pc.max(mine["sequence"]).as_py() or 0)
-    return last
+        mine = table.filter(pc.equal(table["journal"], journal))["sequence"]
+        if len(mine):
+            spans.append((1, pc.max(mine).as_py()))
+    return sorted(spans)
+
+
+def _first_gap(spans: Sequence[tuple[int, int]]) -> int:
+    """The last sequence before the first that no span holds."""
+    reached = 0
+    for first, last in spans:
+        if first > reached + 1:
+            break
+        reached = max(reached, last)
+    return reached
+
+
+def _unbroken(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    runs: list[list[dict[str, Any]]] = []
+    for row in rows:
+        if not runs or row["sequence"] != runs[-1][-1]["sequence"] + 1:
+            runs.append([])
+        runs[-1].append(row)
+    return runs
 
 
 def _published(store: Store) -> pa.Table:
     files = parts(store.folder("verdicts"))
-    tables = [conform(pq.read_table(readable(file)), VERDICTS) for file in files]
+    tables = [conform(_read(store, file), VERDICTS) for file in files]
     return pa.concat_tables(tables) if tables else VERDICTS.empty_table()
+
+
+def _read(store: Store, file: Path) -> pa.Table:
+    try:
+        return pq.read_table(readable(file))
+    except (OSError, pa.ArrowException) as problem:
+        if not is_damage(problem):
+            raise
+        raise StoreError(
+            f"The verdicts in {file} cannot be read ({' '.join(str(problem).split())}); type "
+            f"`outvoted check {store.root} --repair`, and the desk publishes its journal's again."
+        ) from problem
 
 
 def resolve(store: Store) -> pa.Table:

@@ -98,7 +98,7 @@ def _judge(desk: Desk, audit: Audit, settings: state.Settings) -> None:
         mine = auditing.answers_in(audit, rows).get(settings.curator, {})
         left = [pair_id for pair_id in audit.order if pair_id not in mine]
         _status(desk, audit, settings, len(mine))
-        for problem in (st.session_state["problem"], desk.ledger.problem):
+        for problem in (st.session_state["problem"], desk.ledger.trouble):
             if problem:
                 notice.sentence(problem)
         pair_id = left[0] if left else None

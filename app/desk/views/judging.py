@@ -35,7 +35,7 @@ def _drawn(desk: Desk, settings: state.Settings, ground: Ground) -> None:
     st.session_state["pair_id"] = pair_id
     at = listing.position(cursor, view, pair_id) if pair_id else None
     _strip(desk, settings, view, cursor, at, pairs)
-    for problem in (st.session_state["problem"], desk.ledger.problem):
+    for problem in (st.session_state["problem"], desk.ledger.trouble):
         if problem:
             notice.sentence(problem)
     seen = queries.card(cursor, pair_id) if pair_id else None

@@ -111,7 +111,7 @@ def _verdict(known: Ledger, settings: state.Settings, run: str | None, facts: Fa
     """What stands, the buttons, and every row that led there."""
     pair_id, label = facts.pair["pair_id"], facts.label
     st.subheader("Verdict")
-    if problem := st.session_state.get("problem") or known.problem:
+    if problem := st.session_state.get("problem") or known.trouble:
         notice.sentence(problem)
     history = known.history(pair_id)
     outcome = known.outcome(pair_id)
