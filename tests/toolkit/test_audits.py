@@ -35,8 +35,13 @@ def test_the_same_seed_draws_the_same_sample_and_another_another(make_store: Sto
 
 
 def test_asking_for_more_than_there_is_gives_all(make_store: StoreFactory) -> None:
-    audit = drawn(judgeable(make_store), size=1000)
-    assert len(audit.random) == len(audit.top) == len(audit.order) == 40
+    store = judgeable(make_store)
+    audit = drawn(store, size=1000)
+    assert len(audit.random) == len(audit.order) == 40
+    rows = read_findings(store, "r", "minority").to_pylist()
+    by_u = [row["pair_id"] for row in sorted(rows, key=lambda row: -row["minority"])]
+    assert set(audit.top) == set(by_u[:10])  # a quarter, and no pair beneath it
+    assert len(drawn(store, size=1000, share=1.0).top) == 40
 
 
 def test_a_kept_sample_is_never_drawn_anew(make_store: StoreFactory) -> None:

@@ -30,7 +30,10 @@ from toolkit.store import Store, connect, create_store
 from toolkit.store.columns import columns_of
 from toolkit.store.desk import make_queue
 from toolkit.store.filters import kinds_of, passing, to_sql
+from toolkit.store.labels import planted_flips
 from toolkit.store.listing import ids, make_view
+from toolkit.store.query import read_pairs
+from toolkit.store.runs import write_findings
 from toolkit.store.view import Range, View
 
 SCHEMA = pa.schema(
@@ -262,3 +265,22 @@ def test_a_nan_that_an_earlier_version_left_in_a_part_passes_nothing_either(make
         make_view(con, columns, view)
         risk = dict(con.execute("SELECT pair_id, src_risk FROM pairs").fetchall())
         assert [risk[pair_id] for pair_id in ids(con, view)] == [0.9, 0.6, None]
+
+
+def test_each_finding_speaks_of_the_labels_it_was_computed_under(make_store):
+    """`other`, of flip20, knows nothing of pairs whose label there is not the one that is meant."""
+    store = make_store(pairs=20, run=True)
+    flipped = set(planted_flips(store, "flip20"))
+    every = read_pairs(store, ["pair_id"])["pair_id"]
+    table = pa.table({"pair_id": every, "value": pa.array([0.5] * 20)})
+    for name, labels in (("mine", "original"), ("other", "flip20")):
+        write_findings(store, "r", name, table, {"labels": labels})
+    conditions = [("--where", f"{name} > 0") for name in ("value", "mine.value", "other.value")]
+    ask = {"run": "r", "finding": "mine", "seen": "original"}
+    under, mine, other = passing(store, conditions, labels="original", **ask)
+    assert set(under) == set(mine) == set(every.to_pylist())
+    assert set(other) == set(every.to_pylist()) - flipped
+    under, _, other = passing(store, conditions, labels="flip20", **ask)
+    assert set(under) == set(every.to_pylist()) - flipped
+    assert set(other) == set(every.to_pylist())
+    assert len(flipped) == 4

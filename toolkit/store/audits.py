@@ -45,7 +45,8 @@ class Audit:
 def draw_audit(
     con: Connection, run: str, label_set: str, *, size: int, share: float, seed: int
 ) -> Audit:
-    """Draw `size` pairs an arm, or all there are. InputError where nothing can be drawn."""
+    """Draw `size` pairs an arm, or all there are: the top arm has no more than its share of the
+    pairs, since its flip rate speaks of that share. InputError where nothing can be drawn."""
     if size < 1 or not 0 < share <= 1:
         raise InputError("An audit needs one pair an arm at least, and a share above 0, up to 1.")
     ranked = (
@@ -55,7 +56,7 @@ def draw_audit(
     )
     arms = []
     for arm in ARMS:
-        pool = "true" if arm == "random" else f"rank <= greatest({size}, ceil({share!r} * of))"
+        pool = "true" if arm == "random" else f"rank <= ceil({share!r} * of)"
         rows = con.execute(
             f"SELECT pair_id FROM ({ranked}) WHERE {pool} ORDER BY md5(? || pair_id) LIMIT ?",
             [f"{seed} {arm} ", size],

@@ -30,7 +30,7 @@ from toolkit.pairs import SOURCE_PREFIX
 from toolkit.store.labels import ORIGINAL
 from toolkit.store.layout import Store
 from toolkit.store.query import Connection, connect, effective_labels, fetch, quoted
-from toolkit.store.runs import findings, read_findings
+from toolkit.store.runs import findings, findings_about, read_findings
 from toolkit.store.scores import scorers_in, voices
 from toolkit.store.verdicts import resolve, verdict_of
 
@@ -163,7 +163,7 @@ def make_candidates(
     columns += [
         f"p.{quoted(SOURCE_PREFIX + name)} AS {quoted(name)}" for name in sorted(bare - taken)
     ]
-    joins, scores = _joined_findings(con, store, named, run, finding, taken | bare)
+    joins, scores = _joined_findings(con, store, named, run, (finding, seen), taken | bare)
     more, gaps = _joined_gaps(con, store, named)
     joins, scores = joins + more, scores + gaps
     con.execute(
@@ -182,12 +182,14 @@ def _joined_findings(
     store: Store,
     named: Sequence[str],
     run: str | None,
-    finding: str,
+    main: tuple[str, str],
     taken: set[str],
 ) -> tuple[str, list[str]]:
-    """JOINs of the run's findings that are named, and their columns."""
+    """JOINs of the run's findings that are named, and their columns. `main`: the finding whose
+    columns need no prefix, and the label set it was computed under; others say theirs."""
     if run is None:
         return "", []
+    finding, seen = main
     wanted = dict.fromkeys([finding, *(name.split(".")[0] for name in named if "." in name)], None)
     joins, scores = "", []
     for number, name in enumerate(wanted):
@@ -196,13 +198,19 @@ def _joined_findings(
         table = read_findings(store, run, name)
         con.register(f"finding_{number}", table)
         joins += f" LEFT JOIN finding_{number} f{number} ON f{number}.pair_id = p.pair_id"
+        own = str(findings_about(store, run, name).get("labels", seen))
+        met = "s.label"
+        if own != seen and name != finding:
+            con.register(f"seen_{number}", effective_labels(store, own))
+            joins += f" LEFT JOIN seen_{number} s{number} ON s{number}.pair_id = p.pair_id"
+            met = f"s{number}.label"
         for column in table.column_names:
             if column == "pair_id":
                 continue
-            value = f"CASE WHEN l.label = s.label THEN f{number}.{quoted(column)} END"
+            value = f"CASE WHEN l.label = {met} THEN f{number}.{quoted(column)} END"
             if pa.types.is_floating(table.schema.field(column).type):
                 held = f"f{number}.{quoted(column)}"
-                value = f"CASE WHEN l.label = s.label AND NOT isnan({held}) THEN {held} END"
+                value = f"CASE WHEN l.label = {met} AND NOT isnan({held}) THEN {held} END"
             if name == finding and column not in taken:
                 scores.append(f"{value} AS {quoted(column)}")
             scores.append(f"{value} AS {quoted(f'{name}.{column}')}")
