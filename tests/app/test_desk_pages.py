@@ -3,13 +3,18 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from app.desk.views.grid import BOXES as OWN_SCRIPT
 from tests.app.desk_pages import open_page, shown
 from tests.app.desk_stores import judgeable
 from tests.factories import StoreFactory
+from toolkit.ingest.released_npy import ingest_released_npy, open_released_npy
 from toolkit.store import Store, create_store
+from toolkit.store.query import read_pairs
+from toolkit.store.runs import start_run, write_findings
 
 PAGES = ("pair", "grid", "map", "prompts", "audit", "runs", "export")
 
@@ -42,6 +47,27 @@ def with_broken_images(make: StoreFactory, _: Path) -> Store:
 
 def without_labels(make: StoreFactory, _: Path) -> Store:
     return judgeable(make, pairs=8, label=0.5)
+
+
+def imported(make: StoreFactory, folder: Path) -> Store:
+    """A run from another trainer's u of five pairs: no confidence, stability, steps or rows."""
+    store = make(pairs=8)
+    ids = sorted(read_pairs(store, ["pair_id"])[0].to_pylist())
+    np.save(folder / "u.npy", np.array([0.5, 0.25, 0.75, 0.125, 0.625]))
+    np.save(folder / "ids.npy", np.array(ids[:5]))
+    source = open_released_npy([folder / "u.npy"], index=[folder / "ids.npy"])
+    ingest_released_npy(store, source, run="theirs", by="pair_id")
+    return store
+
+
+def with_u_alone(make: StoreFactory, _: Path) -> Store:
+    """A finding of somebody's own that says a u and nothing beside it."""
+    store = make(pairs=8)
+    start_run(store, "own", {"models": ["policy"], "labels": "original"}, "")
+    ids = read_pairs(store, ["pair_id"])[0]
+    u = [0.125 * k for k in range(8)]
+    write_findings(store, "own", "minority", pa.table({"pair_id": ids, "minority": u}), {})
+    return store
 
 
 NEXT = {
@@ -81,6 +107,18 @@ NEXT = {
         "audit": "Is u right?",
         "map": "8 pairs",
     },
+    imported: {
+        "queue": "80th percentile",
+        "overview": "u of every pair",
+        "pair": "Run theirs has not met this pair",
+        "grid": "1 to 5 of 5",
+        "map": "5 pairs drawn",
+        "prompts": "a square number",
+        "audit": "Is u right?",
+        "runs": "finished after",
+        "export": "outvoted export",
+    },
+    with_u_alone: {"queue": "87th percentile", "map": "8 pairs drawn"},
     whole: {
         "pair": "6 visits",
         "grid": "1 to 24 of 40",

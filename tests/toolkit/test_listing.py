@@ -234,6 +234,31 @@ def test_equal_scores_come_in_the_order_of_the_finding(make_store: StoreFactory)
             assert listing.ids(con, view) == ids
 
 
+def test_scores_that_a_finding_lacks_are_unknown_and_the_others_order(
+    make_store: StoreFactory,
+) -> None:
+    """As `ingest released-npy` leaves it: pair_id, visits and one column."""
+    store = make_store(pairs=4)
+    ids = sorted(read_pairs(store, ["pair_id"])[0].to_pylist())
+    start_run(store, "r", {"models": ["policy"], "labels": "original"}, "")
+    visits = pa.array([3, 1, 2], pa.int32())
+    finding = pa.table({"pair_id": ids[:3], "visits": visits, "minority": [0.25, 0.75, 0.5]})
+    write_findings(store, "r", "minority", finding, {})
+    with connect(store) as con:
+        assert make_queue(con, store, "r") == 3
+        columns = columns_of(con, store, "r", "original")
+        listing.make_view(con, columns, View())
+        assert listing.ids(con, View()) == [ids[1], ids[2], ids[0]]
+        first = card(con, ids[1])
+        assert first is not None
+        told = {name: first[name] for name in ("visits", "minority", "confidence", "stability")}
+        assert told == {"visits": 1, "minority": 0.75, "confidence": None, "stability": None}
+        assert first["lower"] == {"minority": 2 / 3, "confidence": None, "stability": None}
+        view = View(where="confidence is null and minority > 0.3")
+        listing.make_view(con, columns, view)
+        assert listing.count(con, view) == 2
+
+
 def test_without_a_run_every_pair_is_listed_by_its_id(make_store: StoreFactory) -> None:
     store = make_store(pairs=8)
     with connect(store) as con:

@@ -21,7 +21,8 @@ from toolkit.store.query import Connection, add_labels, fetch, quoted
 from toolkit.store.runs import findings_about, read_findings, run_about
 
 FINDING = "minority"
-"""The finding that orders the queue: pair_id, visits, confidence, stability, minority."""
+"""The finding that orders the queue: pair_id, visits, confidence, stability, minority; of an import
+from another trainer there may be fewer."""
 
 Order = Literal["minority", "confidence", "stability"]
 ORDERS: tuple[Order, ...] = ("minority", "confidence", "stability")
@@ -82,17 +83,19 @@ def make_queue(con: Connection, store: Store, run: str = "", *, with_gaps: bool 
     """Fill `queue` (nth, pair_id, row of the finding, visits, scores), `facts`, `ballots`, `gaps`.
 
     Returns how many pairs the queue holds: those of the finding that the store still has; without
-    a run every pair, in the order of their ids, with null scores. `gaps` stays empty where it is
-    not wanted now: it holds every visit, and `make_gaps` fills it at any later time. StoreError
-    where the run or its finding is absent.
+    a run every pair, in the order of their ids, with null scores. What the finding lacks of visits
+    and scores is null. `gaps` stays empty where it is not wanted now: it holds every visit, and
+    `make_gaps` fills it at any later time. StoreError where the run or its finding is absent.
     """
     if run:
         finding = read_findings(store, run, FINDING)
         row = pa.array(np.arange(finding.num_rows, dtype=np.int32))
+        there = finding.column_names
         con.register("__finding", finding.append_column("row", row))
         con.execute(
-            _NUMBERED + "(SELECT f.pair_id, f.row, f.visits,"
-            f" {', '.join(f'{_score(name)} AS {name}' for name in ORDERS)}"
+            _NUMBERED + "(SELECT f.pair_id, f.row,"
+            f" {'f.visits' if 'visits' in there else 'NULL::INTEGER AS visits'},"
+            f" {', '.join(f'{_score(name, there)} AS {name}' for name in ORDERS)}"
             " FROM __finding f SEMI JOIN pairs USING (pair_id)"
             " ORDER BY minority DESC NULLS LAST, f.row)"
         )
@@ -115,7 +118,9 @@ def make_queue(con: Connection, store: Store, run: str = "", *, with_gaps: bool 
     return _one(con, "SELECT count(*) FROM queue")
 
 
-def _score(name: str) -> str:
+def _score(name: str, there: list[str]) -> str:
+    if name not in there:
+        return "NULL::DOUBLE"
     return f"CASE WHEN NOT isnan(f.{name}) THEN f.{name}::DOUBLE END"
 
 

@@ -72,7 +72,7 @@ def ordinal(share: float) -> str:
 
 
 def _scores(pair: Mapping[str, Any]) -> list[str]:
-    if pair["visits"] is None:
+    if pair["visits"] is None and all(pair[name] is None for name in ORDERS):
         return []
     found = []
     for name in ORDERS:

@@ -1,5 +1,7 @@
 """The page Map: any two findings against each other; a box on it becomes the view."""
 
+from itertools import islice
+
 import streamlit as st
 
 from app.desk import data, frame, state
@@ -19,7 +21,7 @@ _FIRST = (
     ("cartography.variability", "cartography.cartography_confidence"),
     ("stability", "confidence"),
 )
-"""Axes to begin with, where the run has them: the cartography map."""
+"""Axes to begin with, where the run has values of both: the cartography map."""
 
 
 def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
@@ -63,9 +65,9 @@ def _lacking(store: Store, settings: state.Settings) -> None:
 def _axes(desk: Desk) -> tuple[str, str]:
     """The two columns, as chosen before on this page or to begin with."""
     names = mapping.numbers_of(desk.columns)
-    first = next((pair for pair in _FIRST if all(name in names for name in pair)), names[:2])
-    kept = st.session_state.get("map-axes", first)
-    kept = kept if all(name in names for name in kept) else first
+    kept = st.session_state.get("map-axes", ())
+    if not kept or not all(name in names for name in kept):
+        kept = _first_axes(desk, names)
     left, right = st.columns(2)
     x = left.selectbox("Across", names, index=names.index(kept[0]), key="map-x")
     others = [name for name in names if name != x]
@@ -73,6 +75,20 @@ def _axes(desk: Desk) -> tuple[str, str]:
     y = right.selectbox("Up", others, index=at, key="map-y")
     st.session_state["map-axes"] = (x, y)
     return str(x), str(y)
+
+
+def _first_axes(desk: Desk, names: list[str]) -> tuple[str, str]:
+    """Two columns with values to begin with: an import has no confidence and stability."""
+    whole = View(run=desk.run)
+
+    def known(name: str) -> bool:
+        return name in names and any(data.spread(desk, whole, name)[0].counts)
+
+    for x, y in _FIRST:
+        if known(x) and known(y):
+            return x, y
+    x, y = [*islice(filter(known, names), 2), *names[:2]][:2]
+    return x, y
 
 
 def _summary(desk: Desk, view: View, drawn: Map, axes: tuple[str, str]) -> None:
