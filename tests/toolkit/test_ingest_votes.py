@@ -118,6 +118,42 @@ def test_arrays_without_an_index_belong_to_no_pair(tmp_path, store):
     assert run_about(store, "theirs")["values"] == 3
 
 
+def with_a_second_part(folder: Path, store: Store) -> None:
+    """Three pairs more whose source counts its rows from 0 again: 0, 5 and none."""
+    more = [source_row(k) for k in range(12, 15)]
+    for row, number in zip(more, (0, 5, None), strict=True):
+        row["__index_level_0__"] = number
+    ingest_pickapic(store, open_pickapic([write_source(folder / "validation.parquet", more)]))
+
+
+def test_a_source_row_of_several_pairs_is_refused_and_others_are_joined(tmp_path, store):
+    with_a_second_part(tmp_path, store)
+    names = {pair["src_ranking_id"] - 1000: pair["pair_id"] for pair in rows(store, "pairs")}
+    values, index = tmp_path / "v.npy", tmp_path / "i.npy"
+    np.save(values, np.array([0.25, 0.5, 0.75]))
+    np.save(index, np.array([10, 5, 0]))
+    source = open_released_npy([values], index=[index])
+    with pytest.raises(InputError, match=r"names 5, which stands for 2 pairs .* \(and 1 more such"):
+        ingest_released_npy(store, source, run="theirs", by="source-row")
+    assert store.runs() == []
+    np.save(index, np.array([10, 15, 20]))  # numbers that only the first part has
+    source = open_released_npy([values], index=[index])
+    ingest_released_npy(store, source, run="theirs", by="source-row")
+    found = read_findings(store, "theirs", "minority").to_pylist()
+    told = {row["pair_id"]: row["minority"] for row in found}
+    assert told == {names[2]: 0.25, names[3]: 0.5, names[4]: 0.75}
+
+
+def test_an_entry_that_says_nothing_is_not_taken_for_a_pair_without_a_number(tmp_path, store):
+    with_a_second_part(tmp_path, store)
+    [values] = arrays(tmp_path, [1.0])
+    for nothing in (np.array(["NaT"], "datetime64[s]"), np.array([np.nan])):
+        np.save(tmp_path / "i.npy", nothing)
+        source = open_released_npy([values], index=[tmp_path / "i.npy"])
+        with pytest.raises(InputError, match="which no pair of the store has; see --by"):
+            ingest_released_npy(store, source, run="theirs", by="source-row")
+
+
 def test_arrays_that_do_not_fit_are_refused_before_a_run_is_made(tmp_path, store):
     [values] = arrays(tmp_path, [1.0, 2.0])
     bad = tmp_path / "bad.npy"

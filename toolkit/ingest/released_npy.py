@@ -7,6 +7,7 @@ nothing says which pair a value belongs to: the values are kept beside the run, 
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +90,8 @@ def ingest_released_npy(
     by: By = "row",
     labels: str = ORIGINAL,
 ) -> Joined:
-    """Make run `run` from the arrays. InputError where an entry of the index names no pair.
+    """Make run `run` from the arrays. InputError where an entry of the index names no pair, or
+    several.
 
     `labels` is the label set that the other trainer saw.
     """
@@ -151,14 +153,31 @@ def _places(
                 "or --by pair_id."
             )
         keys = read_pairs(store, [SOURCE_ROW])[0].to_pylist()
-    place = {key: row for row, key in enumerate(keys)}
-    entries = [_key(entry) for entry in index.tolist()]
+    return _named(keys, [_key(entry) for entry in index.tolist()])
+
+
+def _named(keys: list[Any], entries: list[Any]) -> npt.NDArray[np.int64]:
+    """The one row whose key is the entry. A key that is null is no name.
+
+    Parts of one source (train and validation, say) may each count their rows from 0, so a row
+    number alone can stand for several pairs.
+    """
+    place = {key: row for row, key in enumerate(keys) if key is not None}
     strangers = [entry for entry in entries if entry not in place]
     if strangers:
         raise InputError(
             f"The index names {strangers[0]!r}, which no pair of the store has"
             + (f" (and {len(strangers) - 1:,} more)" if len(strangers) > 1 else "")
             + "; see --by."
+        )
+    times = Counter(keys)
+    several = list(dict.fromkeys(entry for entry in entries if times[entry] > 1))
+    if several:
+        raise InputError(
+            f"The index names {several[0]!r}, which stands for {times[several[0]]:,} pairs of the "
+            "store"
+            + (f" (and {len(several) - 1:,} more such entries)" if len(several) > 1 else "")
+            + "; use --by pair_id, or --by row with row numbers of the store."
         )
     return np.array([place[entry] for entry in entries], np.int64)
 
