@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from scipy import sparse  # type: ignore[import-untyped]
 
 from analysis.arrays import Floats, Ints, as_table, numbers
@@ -39,15 +40,16 @@ _RIDGE = 1.0
 def consistency(pairs: pa.Table) -> pa.Table:
     """How far each label fits the other labels of its prompt; schema CONSISTENCY, by pair_id.
 
-    `pairs`: pair_id, prompt, image_0, image_1, label. Ties and unlabelled pairs get nulls and say
-    nothing about others. Cost grows with the comparisons that share an image, not with their
-    square over the dataset.
+    `pairs`: pair_id, prompt, image_0, image_1, label. Ties, unlabelled pairs and pairs with the
+    same image on both sides get nulls and say nothing about others. Cost grows with the comparisons
+    that share an image, not with their square over the dataset.
     """
     ids = np.asarray(pairs["pair_id"].to_pylist(), np.str_)
     order = np.argsort(ids)
     pairs = pairs.take(pa.array(order))
     label = numbers(pairs["label"])
-    use = np.flatnonzero((label == 0) | (label == 1))
+    same = pc.fill_null(pc.equal(pairs["image_0"], pairs["image_1"]), False)
+    use = np.flatnonzero(((label == 0) | (label == 1)) & ~same.to_numpy())
     winner, loser, nodes = _edges(pairs, label, use)
     size = len(ids)
     counts = np.zeros((4, size), np.int32)

@@ -102,6 +102,16 @@ def test_opposite_labels_on_the_same_two_images_contradict_each_other_either_way
     assert rows[4]["contradicted"] is None
 
 
+def test_a_pair_of_one_image_twice_says_nothing_of_itself_or_others():
+    apart = [("cat", "i", "j", 1), ("cat", "j", "i", 1), ("cat", "j", "k", 1)]
+    itself = [("cat", "i", "i", 1), ("cat", "i", "i", 0), ("dog", "a", "a", 1)]
+    rows = consistency(pairs_of(*apart, *itself)).to_pylist()
+    assert rows[:3] == consistency(pairs_of(*apart)).to_pylist()
+    for row in rows[3:]:
+        assert (row["repeats"], row["contradictions"], row["triangles"]) == (0, 0, 0)
+        assert row["contradicted"] is row["cyclic"] is row["ranking_residual"] is None
+
+
 def test_three_labels_in_a_circle_are_found_and_three_in_a_row_are_not():
     circle = [("cat", "a", "b", 1), ("cat", "b", "c", 1), ("cat", "c", "a", 1)]
     row = [("dog", "a", "b", 1), ("dog", "b", "c", 1), ("dog", "a", "c", 1)]
