@@ -20,7 +20,7 @@ ANNOTATORS = pa.schema(
             "agreement",
             pa.float64(),
             "share of votes that go with the majority of the others on the same comparison; null "
-            "where no other vote exists",
+            "where nobody else voted",
         ),
         column("compared", pa.int64(), "votes that could be held against a majority of others"),
         column("mean_u", pa.float64(), "mean minority score of the pairs the annotator labelled"),
@@ -79,11 +79,14 @@ def voted(pairs: pa.Table, votes: pa.Table, u: Floats | None) -> pd.DataFrame:
 
 
 def _with_others(frame: pd.DataFrame) -> Floats:
-    """(V,) 1 where a vote goes with the majority of the other votes on its comparison, 0 where it
-    goes against it, NaN where they are even, absent, or the vote is a tie."""
+    """(V,) 1 where a vote goes with the majority of the others' votes on its comparison, 0 where it
+    goes against it, NaN where they are even, absent, or the vote is a tie. Whoever voted more than
+    once on the comparison is not among the others."""
     signed = np.sign(frame["side"].to_numpy(float) - 0.5)
     which, tasks = coded(frame["task"].to_numpy(str))
-    others = np.bincount(which, signed, tasks)[which] - signed
+    who, people = coded(frame["worker"].to_numpy(str))
+    own, owns = coded(which * people + who)
+    others = np.bincount(which, signed, tasks)[which] - np.bincount(own, signed, owns)[own]
     return np.where((signed == 0) | (others == 0), np.nan, signed == np.sign(others))
 
 

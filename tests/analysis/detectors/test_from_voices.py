@@ -229,6 +229,23 @@ def test_habits_of_annotators_are_counted_and_few_votes_are_shrunk():
     assert own["annotator_minority"][0].as_py() == pytest.approx(cyd["mean_u_shrunk"])
 
 
+def test_somebodys_own_further_votes_on_a_comparison_are_not_those_of_others():
+    pairs = pairs_of(
+        ("cat", "i", "j", 1), ("cat", "j", "i", 0), ("dog", "i", "j", 1), ("dog", "i", "j", 1),
+        ("dog", "j", "i", 1), ("dog", "i", "j", 1),
+    )  # fmt: skip
+    votes = votes_of(
+        ("p0", "ann", 1), ("p1", "ann", 0),  # i twice, and nobody else voted
+        ("p2", "ann", 1), ("p3", "ann", 1), ("p4", "bob", 1), ("p5", "cyd", 0),  # i, i, j, j
+    )  # fmt: skip
+    table = {row["annotator"]: row for row in annotators(pairs, votes).to_pylist()}
+    told = {name: (row["agreement"], row["compared"]) for name, row in table.items()}
+    # ann's two votes for i meet two for j; bob and cyd meet one for j and two for i
+    assert told == {"ann": (0.0, 2), "bob": (0.0, 1), "cyd": (0.0, 1)}
+    alone = annotators(pairs, votes.slice(0, 2)).to_pylist()
+    assert [(row["agreement"], row["compared"]) for row in alone] == [(None, 0)]
+
+
 def test_no_votes_give_an_empty_table_and_no_overlap():
     pairs = pairs_of(("cat", "i", "j", 1))
     votes = votes_of(("p0", None, 1))
