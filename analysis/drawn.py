@@ -11,9 +11,10 @@ from analysis.bootstrap import Interval
 from analysis.detection import flipped_ratio_table
 from analysis.judging import suspicions
 from analysis.outcome import SAMPLE, Analysis
+from analysis.planted import planted_count
 from analysis.tables import ELL_BY_TIMESTEP, ell_by_timestep_table, minority_histogram_table
 from analysis.words import detector_names, headline
-from toolkit.store.labels import label_set_recipe
+from toolkit.store.labels import planted_flips
 
 Drawn = dict[str, tuple[go.Figure, str]]
 """Figure's name -> figure and caption."""
@@ -123,8 +124,9 @@ def _voices(analysis: Analysis) -> Drawn:
     made: Drawn = {}
     if analysis.noise is not None and analysis.noise.rate.value is not None:
         rates = {"estimated from the margins": analysis.noise.rate}
-        planted = label_set_recipe(analysis.store, analysis.labels).get("rate")
-        if isinstance(planted, float):
+        if planted_flips(analysis.store, analysis.labels) is not None:
+            flipped, labelled = planted_count(analysis.store, analysis.labels)
+            planted = flipped / labelled
             rates["planted on purpose"] = Interval(planted, planted, planted)
         made["noise"] = (
             figures.noise_rate_figure(rates),

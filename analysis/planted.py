@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from toolkit.errors import InputError
+from toolkit.errors import InputError, StoreError
 from toolkit.store import Store
-from toolkit.store.labels import ORIGINAL, write_label_set
+from toolkit.store.labels import ORIGINAL, planted_flips, write_label_set
 from toolkit.store.query import effective_labels
 
 _DECIDED = pa.array([0, 1], pa.float32())
@@ -71,3 +71,23 @@ def plant_in_store(
     }
     write_label_set(store, name, overlay, recipe)
     return flips.num_rows, decided
+
+
+def planted_count(store: Store, name: str) -> tuple[int, int]:
+    """(flipped, labelled) pairs of a planted set: of all labels of 0 or 1 in the store.
+
+    The recipe's own `rate` and `labelled` speak of the pairs the flips were drawn from, which by
+    gap are only those with a gap. StoreError where the set planted none.
+    """
+    flips = planted_flips(store, name)
+    if flips is None:
+        raise StoreError(
+            f"Label set {name!r} planted no flips; name one that `outvoted flip` made."
+        )
+    labels = effective_labels(store, name)
+    counted = (
+        pc.is_in(labels["pair_id"], pa.array(flips, pa.string())),
+        pc.is_in(labels["label"], _DECIDED),
+    )
+    flipped, labelled = (int(pc.sum(one).as_py() or 0) for one in counted)
+    return flipped, labelled

@@ -1,10 +1,12 @@
 """The report's sentences that depend on what was found."""
 
 import shlex
+from typing import Any
 
 import numpy as np
 
 from analysis.outcome import Analysis
+from analysis.planted import planted_count
 from analysis.trajectories import window_words
 from toolkit.minority import PRESETS
 from toolkit.store.labels import label_set_recipe
@@ -66,12 +68,34 @@ def lead(analysis: Analysis) -> str:
 def planted_words(analysis: Analysis) -> str:
     """What was planted."""
     recipe = label_set_recipe(analysis.store, analysis.labels)
-    return (
-        f"Label set {analysis.labels} flips a random {recipe.get('rate', 0):.0%} of the labels of "
-        f"{recipe.get('base', 'original')} (seed {recipe.get('seed', 0)}), so here the truth is "
-        "known. If the score works, few flips lie on the left and many on the right. Flips drawn "
-        "at random are an easier prey than the doubtful labels of real people."
+    known = (
+        "so here the truth is known. If the score works, few flips lie on the left and many on "
+        "the right."
     )
+    if recipe.get("kind") != "planted":
+        assert analysis.flipped is not None
+        count, of = int(analysis.flipped.sum()), len(analysis.flipped)
+        return f"Which labels are flipped was handed in ({count:,} of {of:,} pairs), {known}"
+    flipped, labelled = planted_count(analysis.store, analysis.labels)
+    rate, base = f"{recipe.get('rate', 0):.0%}", recipe.get("base", "original")
+    begun, seed = f"Label set {analysis.labels} flips", f"seed {recipe.get('seed', 0)}"
+    if gap := recipe.get("gap"):
+        return (
+            f"{begun} {flipped:,} of the {labelled:,} labels of {base} ({seed}): {rate} of the "
+            f"{recipe.get('labelled', 0):,} whose gap in {_gap_name(gap)} is known, drawn the more "
+            f"often the smaller the gap, {known} Where a small gap means that two images are "
+            "nearly level, such flips are a harder prey than flips drawn at random."
+        )
+    return (
+        f"{begun} a random {rate} of the labels of {base} ({flipped:,} of {labelled:,}, {seed}), "
+        f"{known} Flips drawn at random are an easier prey than the doubtful labels of real people."
+    )
+
+
+def _gap_name(gap: dict[str, Any]) -> str:
+    """The column that flips by gap went by, with its run where it is a finding's."""
+    of = f" of run {gap['run']}'s finding {gap['finding']}" if gap.get("run") else ""
+    return f"{gap['column']}{of}"
 
 
 def unknown_words(analysis: Analysis) -> str:

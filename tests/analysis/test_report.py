@@ -17,15 +17,24 @@ import typer
 from typer.testing import CliRunner
 
 from analysis.detection import detect
+from analysis.drawn import all_figures
 from analysis.outcome import Section
 from analysis.report import analyze_run, render, write_report
-from analysis.words import next_steps, planting_steps
+from analysis.words import next_steps, planted_words, planting_steps
 from app.cli.analyze import analyze
 from toolkit.errors import InputError, OutvotedError, StoreError
 from toolkit.parts import parts, write_whole
 from toolkit.schema import meaning_of
 from toolkit.store.labels import planted_flips
-from toolkit.store.runs import findings, findings_about, read_findings, start_run, update_run
+from toolkit.store.relabel import plant_by_gap
+from toolkit.store.runs import (
+    findings,
+    findings_about,
+    read_findings,
+    start_run,
+    update_run,
+    write_findings,
+)
 from toolkit.trajectory import Recorder
 
 FINDINGS = [
@@ -220,6 +229,34 @@ def test_the_commands_on_the_page_have_the_options_they_name(make_store, labels)
         known = inspect.signature(getattr(module, module.__name__.rpartition(".")[2])).parameters
         used = {word[2:].replace("-", "_") for word in words if word.startswith("--")}
         assert used <= set(known), line
+
+
+def test_flips_by_gap_are_not_called_random_and_are_counted_of_all_labels(make_store):
+    store = make_store(run=True, pairs=200)
+    start_run(store, "truth", {"models": ["policy"], "labels": "original"}, "")
+    known = pa.table({"pair_id": read_all_ids(store)[:50], "reward": np.linspace(-1, 1, 50)})
+    write_findings(store, "truth", "truth", known, {})
+    plant_by_gap(store, "close", rate=0.4, seed=3, column="reward", run="truth", finding="truth")
+    found = analyze_run(store, "r", labels="close")
+    words = planted_words(found)
+    assert "flips a random" not in words
+    assert "flips 20 of the 200 labels of original (seed 3): 40% of the 50 whose gap in" in words
+    assert "reward of run truth's finding truth is known" in words
+    drawn = all_figures(found)["noise"].data[0]
+    assert dict(zip(drawn.y, drawn.x, strict=True))["planted on purpose"] == pytest.approx(0.1)
+
+
+def test_flips_at_random_are_called_so_and_counted(make_store):
+    words = planted_words(analyze_run(make_store(run=True), "r"))
+    assert "flips a random 20% of the labels of original (8 of 40, seed 0)" in words
+    assert "easier prey" in words
+
+
+def test_flips_that_were_handed_in_are_not_called_planted(make_store):
+    store = make_store(run=True)
+    flips = planted_flips(store, "flip20")
+    words = planted_words(analyze_run(store, "r", labels="original", flips=flips))
+    assert words.startswith("Which labels are flipped was handed in (8 of 40 pairs), so here")
 
 
 def test_without_planted_flips_the_page_leaves_detection_out(make_store):
