@@ -121,6 +121,7 @@ def test_the_page_previews_writes_and_lists(
 ) -> None:
     store = judgeable(make_store)
     app = open_page(monkeypatch, store, "export")
+    assert "8 of these labels are wrong on purpose" in app.warning[0].value
     app = app.number_input(key="export-drop-top").set_value(25.0).run()
     said = shown(app)
     assert "--drop-top 0.25" in said

@@ -127,13 +127,16 @@ def _planted(
     name = planted_beneath(store, labels)
     if name is None:
         return np.zeros(len(label), bool), None
-    flipped = set(planted_flips(store, name) or ())
-    every = effective_labels(store, name)
-    under = dict(zip(every["pair_id"].to_pylist(), every["label"].to_pylist(), strict=True))
-    wrong = [
-        pair_id in flipped and under[pair_id] == label[k] for k, pair_id in enumerate(pair_ids)
-    ]
-    return np.array(wrong, bool), str(label_set_recipe(store, name).get("base", ORIGINAL))
+    base = str(label_set_recipe(store, name).get("base", ORIGINAL))
+    under, right = _labels(store, name), _labels(store, base)
+    wrong = {k for k in planted_flips(store, name) or () if under.get(k) != right.get(k)}
+    found = [k in wrong and under[k] == at for k, at in zip(pair_ids, label, strict=True)]
+    return np.array(found, bool), base
+
+
+def _labels(store: Store, name: str) -> dict[str, float | None]:
+    table = effective_labels(store, name)
+    return dict(zip(table["pair_id"].to_pylist(), table["label"].to_pylist(), strict=True))
 
 
 def _apply_verdicts(plan: Plan, store: Store) -> None:

@@ -19,6 +19,11 @@ def news(text: str) -> None:
     st.info(plain(text), icon=":material/info:")
 
 
+def caution(text: str) -> None:
+    """Something that nobody should overlook, as plain text."""
+    st.warning(plain(text), icon=":material/warning:")
+
+
 def plain(text: str) -> str:
     """Markdown that shows `text` as it is, except that commands between backticks keep them."""
     return "".join(

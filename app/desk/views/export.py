@@ -93,7 +93,7 @@ def _counts(found: Preview) -> None:
     )
     st.html(f'<div class="desk-wrap">{acts}</div>')
     for warning in warnings_of(found.counts):
-        notice.sentence(warning)
+        notice.caution(warning)
     reasons = [[f"{pairs:,}", why] for why, pairs in found.counts["reasons"].items()]
     if reasons:
         with st.expander(f"Why ({len(reasons)} reasons)"):
