@@ -1,5 +1,6 @@
 """`outvoted reproduce`: the paper's tables on the mini world, a cell at a time."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,6 +27,10 @@ def reproduce(
     methods: Annotated[
         list[str] | None, typer.Option("--method", help="Only these rows; may repeat.")
     ] = None,
+    rival: Annotated[
+        str | None,
+        typer.Option(help="The row that others are held against, in a page of its own."),
+    ] = None,
     backbone: Annotated[str, typer.Option(help="What is aligned.")] = "miniature:sd",
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps a cell.")] = 1000,
     pairs: Annotated[int, typer.Option(min=10, help="Drawn pairs to train on.")] = 2000,
@@ -51,7 +56,7 @@ def reproduce(
         device=device_of(device),
     )
     console = Console(soft_wrap=True, highlight=False)
-    page = run_table(table, Path(out), scale, cells, rates, seeds, methods, console)
+    page = run_table(table, Path(out), scale, cells, rates, seeds, methods, console, rival)
     console.print(f"Table: {page.resolve()}", markup=False)
 
 
@@ -64,8 +69,12 @@ def run_table(
     seeds: list[int] | None,
     methods: list[str] | None,
     console: Any,
+    rival: str | None = None,
 ) -> Path:
-    """Make at most `limit` missing cells of a table; its page, which is written after each."""
+    """Make at most `limit` missing cells of a table; its page, which is written after each.
+
+    `rival`: another row than the table's own to hold the others against.
+    """
     from toolkit.errors import InputError
     from training.reproduce.cells import check_scale, result, run_cell
     from training.reproduce.tables import TABLES, TUNING_SEED
@@ -74,6 +83,11 @@ def run_table(
     if name not in TABLES:
         raise InputError(f"There is no table {name!r}; choose {', '.join(TABLES)}.")
     table = TABLES[name]
+    if rival is not None:
+        known = ", ".join(row.name for row in table.methods)
+        if rival not in known.split(", "):
+            raise InputError(f"Table {name} has no row {rival!r}; choose {known} for --rival.")
+        table = replace(table, rival=rival)
     choices = [
         choice.name
         for row in table.methods
@@ -122,11 +136,11 @@ def world(out: Path, scale: "Scale") -> "Store":
 
 
 def write_page(name: str, table: "Table", out: Path) -> Path:
-    """The table as it stands: OUT/table-NAME.md."""
+    """The table as it stands: OUT/table-NAME.md, with another rival table-NAME-over-RIVAL.md."""
     from analysis.reproduction import Drawn, Run, markdown
     from toolkit.parts import write_text_whole
     from training.reproduce.cells import FIRST, Scale, result, scale_of
-    from training.reproduce.tables import TUNING_SEED
+    from training.reproduce.tables import TABLES, TUNING_SEED
     from training.reproduce.tables import cells as cells_of
 
     runs = [
@@ -144,7 +158,9 @@ def write_page(name: str, table: "Table", out: Path) -> Path:
         rival=table.rival,
         about=_scale_words(name, out),
     )
-    return write_text_whole(out / f"table-{name}.md", text)
+    own = TABLES[name].rival == table.rival
+    suffix = "" if own else f"-over-{table.rival}"
+    return write_text_whole(out / f"table-{name}{suffix}.md", text)
 
 
 def _figures(out: Path, guidance: float) -> tuple[Any, Any]:

@@ -183,6 +183,25 @@ def test_only_the_rows_that_were_asked_for_are_made(tmp_path: Path, scale: Scale
         run_table("small", out, scale, None, None, None, ["dpo"], quiet)
 
 
+def test_another_row_can_be_the_one_that_others_are_held_against(
+    tmp_path: Path, scale: Scale
+) -> None:
+    quiet = Console(quiet=True)
+    ask = ("small", tmp_path / "out", scale)
+    own = run_table(*ask, None, None, None, [DPO.name, "poly"], quiet)
+    other = run_table(*ask, 0, None, None, None, quiet, rival="poly")
+    assert (own.name, other.name) == ("table-small.md", "table-small-over-poly.md")
+    assert "`over poly` is the difference" in other.read_text()
+    assert "`over" not in own.read_text()
+    found = [
+        line.split(" | ")[7] for line in other.read_text().splitlines() if " | last | " in line
+    ]
+    assert found[0].startswith(("+", "-"))  # of plain DPO; poly has none over itself
+    assert found[1] == "–"
+    with pytest.raises(InputError, match=r"no row 'sgd'; choose diffusion_dpo, poly, broken for"):
+        run_table(*ask, 0, None, None, None, quiet, rival="sgd")
+
+
 def test_what_is_not_in_the_table_is_refused(tmp_path: Path, scale: Scale) -> None:
     result = CliRunner().invoke(registered(), ["reproduce", "4", "--out", str(tmp_path / "t")])
     assert isinstance(result.exception, InputError)

@@ -148,6 +148,7 @@ def test_whole_numbers_that_are_stored_as_doubles_name_persons_too(tmp_path: Pat
     told = {
         "labelled_by_worker_id": pa.array([9001.0, None]),
         "copy": pa.array([float(user) for user in users]),
+        "exact": pa.array([float(user) for user in users]).cast(pa.decimal128(12, 2)),
         "worker_hours": pa.array([1.5, 2.0]),
         "rater_score": pa.array([3.0, 4.0]),
     }
@@ -157,6 +158,7 @@ def test_whole_numbers_that_are_stored_as_doubles_name_persons_too(tmp_path: Pat
     assert table["labelled_by_worker_id"].to_pylist()[0] not in (9001, None)
     assert table["labelled_by_worker_id"].to_pylist()[1] is None
     assert table["copy"].to_pylist() == table["user_id"].to_pylist()
+    assert table["exact"].to_pylist() == table["user_id"].to_pylist()
     assert table["worker_hours"].to_pylist() == [1.5, 2.0]
     assert table["rater_score"].to_pylist() == [3.0, 4.0]
 

@@ -7,6 +7,7 @@ is taken in again as NAME. Nested columns and bytes stay behind: persons may be 
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,8 @@ def _says(files: Sequence[Path], own: str, kind: pa.DataType, annotators: pa.Chu
 
 def _as_text(name: Any) -> str:
     """A person's name or number as the annotators' are written: 101.0 is 101."""
-    return str(int(name)) if isinstance(name, float) and name.is_integer() else str(name)
+    whole = isinstance(name, float | Decimal) and name % 1 == 0
+    return str(int(name)) if whole else str(name)
 
 
 def _plain(texts: pa.ChunkedArray) -> pa.ChunkedArray:
