@@ -15,13 +15,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from analysis.arrays import numbers
 from analysis.detectors.cartography import cartography
-from analysis.digest import digest
-from analysis.trajectories import Trajectory, load
+from analysis.pair_stats import digest
+from analysis.trajectory import Trajectory, load, numbers
 from toolkit.errors import InputError
-from toolkit.parts import write_text_whole
-from toolkit.trajectory import rows
+from toolkit.files.atomic import write_text_whole
+from toolkit.recorder import rows
 
 _FILE = re.compile(r"dynamics_epoch_(\d+)\.jsonl")
 

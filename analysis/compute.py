@@ -7,12 +7,24 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from analysis.arrays import Floats, numbers
-from analysis.detectors import agreement, annotators, cartography, consistency, ell, kinds, minority
+from analysis.detectors import (
+    agreement,
+    annotators,
+    cartography,
+    consistency,
+    minority,
+)
+from analysis.detectors import (
+    noise_type as kinds,
+)
+from analysis.detectors import (
+    trajectory_ell as ell,
+)
+from analysis.detectors.dataset_profile import Profile, profile
 from analysis.detectors.mixture import NoiseRate, flip_posterior, loss_mixture
-from analysis.detectors.overlap import Overlap, overlap
-from analysis.detectors.profile import Profile, profile
-from analysis.digest import Digest
+from analysis.detectors.multi_vote import Overlap, overlap
+from analysis.pair_stats import Digest
+from analysis.trajectory import Floats, numbers
 from toolkit.minority import PRESETS, Metric
 
 

@@ -8,8 +8,8 @@ import pyarrow.compute as pc
 
 from toolkit.errors import InputError, StoreError
 from toolkit.store import Store
-from toolkit.store.labels import ORIGINAL, planted_flips, write_label_set
-from toolkit.store.query import effective_labels
+from toolkit.store.connection import effective_labels
+from toolkit.store.label_sets import ORIGINAL, planted_flips, write_label_set
 
 _DECIDED = pa.array([0, 1], pa.float32())
 

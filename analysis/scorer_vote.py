@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from analysis.arrays import numbers
+from analysis.trajectory import numbers
 from analysis.voting import vote_in_store
 from toolkit.errors import InputError
-from toolkit.shares import wilson
+from toolkit.intervals import wilson
 from toolkit.store import Store
-from toolkit.store.labels import ORIGINAL
-from toolkit.store.query import effective_labels, read_pairs
+from toolkit.store.connection import effective_labels, read_pairs
+from toolkit.store.label_sets import ORIGINAL
 from toolkit.store.scores import scorers_in, voices
 
 

@@ -7,8 +7,8 @@ import pyarrow as pa
 from analysis.detectors.agreement import majority
 from toolkit.errors import InputError
 from toolkit.store import Store
-from toolkit.store.labels import ORIGINAL, write_label_set
-from toolkit.store.query import effective_labels
+from toolkit.store.connection import effective_labels
+from toolkit.store.label_sets import ORIGINAL, write_label_set
 
 
 def vote_in_store(

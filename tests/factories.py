@@ -14,15 +14,15 @@ import pyarrow as pa
 from PIL import Image
 
 from analysis.planted import plant_in_store
-from toolkit.images import decode
+from toolkit.files.atomic import write_part
+from toolkit.image_files import decode
 from toolkit.minority import PRESETS, gap, score
 from toolkit.pairs import PAIRS, VOTES, make_comparison_id, make_pair_id
-from toolkit.parts import write_part
+from toolkit.recorder import Recorder
 from toolkit.store import Store, create_store
 from toolkit.store.images import image_row, write_images
-from toolkit.store.labels import planted_flips
+from toolkit.store.label_sets import planted_flips
 from toolkit.store.runs import start_run, update_run
-from toolkit.trajectory import Recorder
 
 
 def png(colour: tuple[int, int, int], side: int = 16) -> bytes:
@@ -121,7 +121,7 @@ class StoreFactory:
 
 
 def store_sets(store: Store) -> list[str]:
-    from toolkit.store.labels import label_sets
+    from toolkit.store.label_sets import label_sets
 
     return label_sets(store)
 

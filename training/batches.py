@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from training.cache import Encoded
-from training.data import Pairs, positions
+from training.latent_cache import Encoded
 from training.models import Models, condition_of, sample_latents
 from training.noising import add_noise, generator, image_noise, pair_draw, target_of
+from training.pairs import Pairs, positions
 from training.recipe import Recipe
-from training.reference import ReferenceErrors
+from training.reference_errors import ReferenceErrors
 from training.step import Batch
 
 

@@ -26,14 +26,13 @@ from PIL import Image
 
 from toolkit import scoring
 from toolkit.errors import InputError
+from toolkit.files.atomic import parts, write_part, write_text_whole
 from toolkit.miniworld import scorer as miniworld
-from toolkit.miniworld.words import parse
-from toolkit.parts import parts, write_part, write_text_whole
+from toolkit.miniworld.prompts import parse
 from toolkit.schema import column
-from toolkit.scoring.filling import judged_rows
-from training.policies import Policy, identity, load_pipeline
-from training.precision import name_of
-from training.sampling import Sample, Sampling, draw
+from toolkit.scoring.run import judged_rows
+from training.devices import name_of
+from training.sampling import Policy, Sample, Sampling, draw, identity, load_pipeline
 
 Scorer = Callable[[Sequence[str], Sequence[Image.Image]], Mapping[str, Sequence[float]]]
 

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import torch
 
 from toolkit.errors import TrainingError
-from training import sections
-from training.adapters import add_lora, fuse_lora, load_lora
+from training import recipe as sections
 from training.denoising import Condition
+from training.lora import add_lora, fuse_lora, load_lora
 
 Family = Literal["sd", "sdxl"]
 

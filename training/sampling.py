@@ -1,11 +1,25 @@
-"""Images from prompts: the same noise for a prompt and seed, whatever the model or the batch."""
+"""Images from prompts: the same noise for a prompt and seed, whatever the model or the batch.
+
+Images drawn from a policy in training, from fixed prompts and seeds, saved for the app.
+
+What can be sampled from: a diffusers folder, a miniature, a run, or one of its checkpoints.
+"""
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from PIL import Image
+
+from toolkit.errors import TrainingError
+from training.checkpoint import checkpoints
+from training.lora import WEIGHTS, load_lora
+from training.models import Models, family_of, resolve_path
+from training.recipe import Lora, Samples, load_recipe
 
 SAMPLERS: dict[str, str | None] = {
     "own": None,
@@ -68,3 +82,158 @@ def draw(
             width=sampling.side,
         )
         yield some, list(made.images)
+
+
+@torch.no_grad()
+def draw_samples(
+    models: Models, unet: Any, section: Samples, resolution: int, folder: Path | None
+) -> list[Path]:
+    """Save one PNG a prompt under `folder`, 00.png and so on, and prompts.txt; their paths.
+
+    A prompt starts from its own noise (`sampling.noise_of`), whatever else is drawn. Without a
+    folder they are drawn and not kept: the passes of a divided network need every process.
+    """
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "prompts.txt").write_text("\n".join(section.prompts) + "\n", encoding="utf-8")
+    wanted = [Sample(k, prompt, section.seed) for k, prompt in enumerate(section.prompts)]
+    how = Sampling("dpm", section.steps, section.guidance, resolution)
+    written = []
+    for some, images in draw(_pipeline(models, unet), wanted, how, batch=1):
+        if folder is not None:
+            written.append(folder / f"{some[0].prompt_index:02d}.png")
+            images[0].save(written[-1])
+    return written
+
+
+def _pipeline(models: Models, unet: Any) -> Any:
+    if models.family == "sd":
+        return StableDiffusionPipeline(
+            vae=models.vae,
+            text_encoder=models.text_encoders[0],
+            tokenizer=models.tokenizers[0],
+            unet=unet,
+            scheduler=models.scheduler,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        )
+    return StableDiffusionXLPipeline(
+        vae=models.vae,
+        text_encoder=models.text_encoders[0],
+        text_encoder_2=models.text_encoders[1],
+        tokenizer=models.tokenizers[0],
+        tokenizer_2=models.tokenizers[1],
+        unet=unet,
+        scheduler=models.scheduler,
+        add_watermarker=False,
+    )
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A backbone and what a run made of it."""
+
+    base: Path
+    """A diffusers folder."""
+    checkpoint: Path | None = None
+    """The folder of a checkpoint; None for the backbone as it is."""
+    lora: Lora | None = None
+    """The shape of the checkpoint's adapters; None where it holds a whole UNet."""
+
+    def files(self) -> list[Path]:
+        """The weights that decide what is drawn."""
+        base = sorted(self.base.glob("*/*.safetensors"))
+        trained = sorted(self.checkpoint.rglob("*.safetensors")) if self.checkpoint else []
+        return base + [p for p in trained if p.name == WEIGHTS or p.parent.name == "unet"]
+
+    def others(self) -> list[Path]:
+        """The backbone's other files: noise schedule, tokenizers, configs, weights as .bin."""
+        parts = [path for path in sorted(self.base.glob("*/**/*")) if path.is_file()]
+        return [path for path in parts if path.suffix != ".safetensors"]
+
+
+def policy_of(spec: str) -> Policy:
+    """The policy behind `miniature:sd`, `hub:OWNER/NAME`, a diffusers folder, a checkpoint, or a
+    run (its last one).
+
+    TrainingError says what lies there instead.
+    """
+    folder = Path(spec)
+    if spec.startswith(("miniature:", "hub:")) or (folder / "model_index.json").is_file():
+        return Policy(resolve_path(spec))
+    if (folder / "recipe.yaml").is_file():
+        return _checkpoint(folder, _last(folder))
+    if (folder.parent.parent / "recipe.yaml").is_file():
+        return _checkpoint(folder.parent.parent, folder)
+    raise TrainingError(
+        f"{spec} is no model (neither a diffusers folder, nor a run, nor RUN/checkpoints/step-N); "
+        "name one of these, or miniature:sd."
+    )
+
+
+def load_pipeline(policy: Policy, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
+    """The diffusers pipeline of a policy, ready to draw."""
+    from diffusers import DiffusionPipeline, UNet2DConditionModel
+    from diffusers.utils import logging
+
+    logging.disable_progress_bar()
+    extra: dict[str, Any] = {}
+    if family_of(policy.base) == "sd":  # a checker that blackens images would be scored, too
+        extra = {"safety_checker": None, "requires_safety_checker": False}
+    try:
+        pipeline = DiffusionPipeline.from_pretrained(
+            policy.base, torch_dtype=dtype, local_files_only=True, **extra
+        )
+        if policy.checkpoint is not None and policy.lora is None:
+            pipeline.unet = UNet2DConditionModel.from_pretrained(
+                policy.checkpoint, subfolder="unet", torch_dtype=dtype
+            )
+    except (OSError, ValueError) as problem:
+        raise TrainingError(
+            f"The model in {policy.checkpoint or policy.base} cannot be loaded "
+            f"({' '.join(str(problem).split())}); restore the folder or name another."
+        ) from problem
+    if policy.checkpoint is not None and policy.lora is not None:
+        load_lora(pipeline.unet, policy.checkpoint, policy.lora)
+        pipeline.unet.eval()  # adapters with dropout come in training mode
+        if dtype != torch.float32:
+            pipeline.unet.to(dtype)
+    return pipeline.to(device)
+
+
+def identity(policy: Policy) -> dict[str, str]:
+    """sha256 over the files that decide what is drawn, of the weights and of what is beside them:
+    another model under an old name is noticed."""
+    weights = hashlib.sha256(repr(policy.lora).encode())
+    for file in policy.files():
+        weights.update(_sha256(file))
+    others = hashlib.sha256()
+    for file in policy.others():
+        others.update(str(file.relative_to(policy.base)).encode() + _sha256(file))
+    return {"weights": weights.hexdigest(), "others": others.hexdigest()}
+
+
+def _sha256(file: Path) -> bytes:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
+
+
+def _last(run: Path) -> Path:
+    found = checkpoints(run)
+    if not found:
+        raise TrainingError(f"The run {run} has no checkpoint yet; name another, or let it go on.")
+    return found[max(found)]
+
+
+def _checkpoint(run: Path, folder: Path) -> Policy:
+    backbone = load_recipe(run / "recipe.yaml").backbone
+    base = resolve_path(backbone.path)
+    if backbone.train == "full" and (folder / "unet").is_dir():
+        return Policy(base, folder)
+    if backbone.train == "lora" and (folder / WEIGHTS).is_file():
+        return Policy(base, folder, backbone.lora)
+    known = ", ".join(path.name for path in checkpoints(run).values()) or "none"
+    raise TrainingError(
+        f"{folder} is no whole checkpoint of {run} (checkpoints: {known}); name one of them."
+    )

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from toolkit.minority import gap
 from training.denoising import Condition, TensorSet, image_errors
-from training.footprints import Footprint, trainable
-from training.metric import LiveMetric, Measured
+from training.ema import Footprint, trainable
+from training.fsdp import agreed, local, whole
+from training.live_metric import LiveMetric, Measured
 from training.noising import policy_seed
 from training.objectives.base import PairErrors, PerPair, mean_over
-from training.sharding import agreed, local, whole
 
 
 class Batch(NamedTuple):
@@ -81,7 +81,7 @@ class Learner(NamedTuple):
     arrived: Tensor
     """() bool: whether a gradient other than 0 has been met; steps write to it."""
     frozen: torch.nn.Module | None = None
-    """The reference as a network of its own, where both are divided (`training.sharding`)."""
+    """The reference as a network of its own, where both are divided (`training.fsdp`)."""
 
 
 def train_step(

@@ -6,13 +6,19 @@ from analysis.detectors import (
     annotators,
     cartography,
     consistency,
-    ell,
-    kinds,
     minority,
     mixture,
-    pictures,
 )
-from analysis.detectors.base import Detector, Need
+from analysis.detectors import (
+    image_defects as pictures,
+)
+from analysis.detectors import (
+    noise_type as kinds,
+)
+from analysis.detectors import (
+    trajectory_ell as ell,
+)
+from analysis.detectors.detector import Detector, Need
 
 __all__ = ["DETECTORS", "Detector", "Need"]
 

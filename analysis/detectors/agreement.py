@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from analysis.arrays import Floats, as_table, numbers
-from analysis.detectors.base import Detector
+from analysis.detectors.detector import Detector
+from analysis.trajectory import Floats, as_table, numbers
 from toolkit.errors import InputError
 from toolkit.schema import column
 

@@ -5,9 +5,9 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from analysis.arrays import Floats, as_table, numbers
-from analysis.bootstrap import coded
-from analysis.detectors.base import Detector
+from analysis.detectors.detector import Detector
+from analysis.ranking_metrics import coded
+from analysis.trajectory import Floats, as_table, numbers
 from toolkit.schema import column
 
 ANNOTATORS = pa.schema(

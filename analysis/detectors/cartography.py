@@ -8,9 +8,9 @@ and is named `cartography_confidence`.
 import numpy as np
 import pyarrow as pa
 
-from analysis.arrays import Floats
-from analysis.detectors.base import Detector, by_window, forms
-from analysis.digest import Digest
+from analysis.detectors.detector import Detector, by_window, forms
+from analysis.pair_stats import Digest
+from analysis.trajectory import Floats
 from toolkit.schema import column
 
 FORGETTING = column(

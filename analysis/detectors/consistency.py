@@ -5,8 +5,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy import sparse  # type: ignore[import-untyped]
 
-from analysis.arrays import Floats, Ints, as_table, numbers
-from analysis.detectors.base import Detector
+from analysis.detectors.detector import Detector
+from analysis.trajectory import Floats, Ints, as_table, numbers
 from toolkit.schema import column
 
 CONSISTENCY = pa.schema(

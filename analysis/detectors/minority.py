@@ -2,8 +2,8 @@
 
 import pyarrow as pa
 
-from analysis.detectors.base import Detector, by_window, forms
-from analysis.digest import SCORES, Digest
+from analysis.detectors.detector import Detector, by_window, forms
+from analysis.pair_stats import SCORES, Digest
 from toolkit.minority import PRESETS
 
 _MEANING = {

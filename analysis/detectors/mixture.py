@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from analysis.arrays import Floats, Ints, as_table
-from analysis.bootstrap import Interval, coded, interval, resample
-from analysis.detectors.base import Detector
-from analysis.digest import Digest
+from analysis.detectors.detector import Detector
+from analysis.pair_stats import Digest
+from analysis.ranking_metrics import Interval, coded, interval, resample
+from analysis.trajectory import Floats, Ints, as_table
 from toolkit.minority import sigmoid
 from toolkit.schema import column
 

@@ -1,4 +1,7 @@
-"""`outvoted analyze`: recompute a run's scores, write findings and a report."""
+"""`outvoted analyze`: recompute a run's scores, write findings and a report.
+
+`outvoted cartography`: the metrics of training dynamics that any trainer wrote.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +12,8 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from analysis.bootstrap import Interval
-    from analysis.outcome import Analysis
+    from analysis.ranking_metrics import Interval
+    from analysis.run_analysis import Analysis
 
 
 def analyze(
@@ -40,11 +43,11 @@ def analyze(
     """Score every pair a run met, say how well planted flips are found, and write a report."""
     from rich.console import Console
 
-    from app.cli.extras import needs
+    from app.cli.optional import needs
 
     with needs("analyze"):
-        from analysis.report import analyze_run, write_report
-    from analysis.trajectories import WINDOWS
+        from analysis.report.page import analyze_run, write_report
+    from analysis.trajectory import WINDOWS
     from toolkit.errors import InputError
     from toolkit.store import open_store
 
@@ -72,12 +75,12 @@ def _write_beside(
     """What is written only where a folder was named for it."""
     if figures:
         from analysis.figures import save_figures
-        from analysis.report import all_figures
+        from analysis.report.page import all_figures
 
         tell("drawing the figures")
         save_figures(all_figures(found), figures)
     if dynamics:
-        from analysis.findings import write_cartography
+        from analysis.run_analysis import write_cartography
 
         tell("writing the training dynamics")
         write_cartography(found, dynamics)
@@ -103,7 +106,7 @@ def detection_table(found: "Analysis") -> "Table":
     from rich import box
     from rich.table import Table
 
-    from analysis.words import detector_names, headline
+    from analysis.report.text import detector_names, headline
 
     names = detector_names(found)
     first = found.detections[0]
@@ -131,3 +134,36 @@ def _cell(found: "Interval") -> str:
     if found.low is None or found.high is None:
         return f"{found.value:.2f}"
     return f"{found.value:.2f} ({found.low:.2f}-{found.high:.2f})"
+
+
+_SHOWN = 5
+_NAMES = ("pair_id", "cartography_confidence")
+
+
+def cartography(
+    folder: Annotated[str, typer.Argument(help="Holds dynamics_epoch_0.jsonl and so on.")],
+    out: Annotated[str, typer.Option(help="Where the metrics go.")] = "td_metrics.jsonl",
+) -> None:
+    """Read dataset cartography's training dynamics of two classes, and write its metrics.
+
+    `outvoted analyze --dynamics FOLDER` writes such files for a run of this project.
+    """
+    from app.cli.optional import needs
+
+    with needs("analyze"):
+        from analysis.cartography_files import dynamics_metrics, read_dynamics, write_metrics
+    from toolkit.errors import InputError
+
+    read = read_dynamics(folder)
+    table = dynamics_metrics(read)
+    try:
+        path = write_metrics(table, out)
+    except OSError as problem:
+        raise InputError(
+            f"{out} cannot be written ({problem.strerror}); name a file in a folder you may write."
+        ) from problem
+    lowest = table.sort_by("cartography_confidence").slice(0, _SHOWN)
+    typer.echo(f"{table.num_rows:,} examples over {read.visit.max() + 1:,} epochs")
+    for guid, p in zip(*(lowest[n].to_pylist() for n in _NAMES), strict=True):
+        typer.echo(f"hardest to learn: {guid}, mean probability of its label {p:.3f}")
+    typer.echo(f"Metrics: {path}")

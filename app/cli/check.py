@@ -1,4 +1,7 @@
-"""`outvoted check`: is the store whole?"""
+"""`outvoted check`: is the store whole?
+
+`outvoted thumbnails`: small pictures for the desk, drawn ahead.
+"""
 
 from typing import Annotated
 
@@ -20,8 +23,8 @@ def check(
     from rich.progress import Progress
 
     from toolkit.store import open_store
-    from toolkit.store.check import check_store
-    from toolkit.store.check import repair as put_aside
+    from toolkit.store.integrity import check_store
+    from toolkit.store.integrity import repair as put_aside
     from toolkit.store.migrations import migrate as bring_up
 
     if migrate:
@@ -48,3 +51,33 @@ def check(
         typer.echo("the store is whole")
     elif not moved or any(not fault.files for fault in report.faults):
         raise typer.Exit(1)
+
+
+def thumbnails(
+    store: Annotated[str, typer.Argument(help="The store's folder.")],
+    shard: Annotated[
+        str | None, typer.Option(help="i/n: only every n-th share of the images, from i = 0.")
+    ] = None,
+) -> None:
+    """Draw the thumbnails of images by reference, which an ingest leaves unopened. May be stopped
+    and started again, and several may work at once."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from toolkit.sharding import read_shard
+    from toolkit.store import open_store
+    from toolkit.store.thumbnails import make_thumbnails
+
+    share = read_shard(shard)
+    opened, console = open_store(store), Console(stderr=True)
+    with Progress(console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("images", total=None)
+        drawn = make_thumbnails(
+            opened,
+            shard=share,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    if share:
+        typer.echo(f"shard {share} of the images:")
+    for line in drawn.lines():
+        typer.echo(line)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from analysis.outcome import Analysis
+    from analysis.run_analysis import Analysis
     from toolkit.store import Store
 
 RUN = "adaptive"
@@ -29,12 +29,12 @@ def demo(
     from rich.console import Console
 
     from app.cli.desk import desk
-    from app.cli.extras import needs
+    from app.cli.optional import needs
 
     with needs("train"):
-        import training.loop  # noqa: F401
+        import training.trainer  # noqa: F401
     with needs("analyze"):
-        import analysis.report  # noqa: F401
+        import analysis.report.page  # noqa: F401
 
     console = Console(soft_wrap=True, highlight=False)
     place = Path(folder)
@@ -51,7 +51,7 @@ def _draw(place: Path, pairs: int, seed: int, console: Any) -> "Store":
     from rich.progress import Progress
 
     from analysis.planted import plant_in_store
-    from toolkit.miniworld.intake import ingest_world
+    from toolkit.miniworld.dataset import ingest_world
     from toolkit.store import open_or_create
 
     store = open_or_create(place / "store")
@@ -72,7 +72,7 @@ def _draw(place: Path, pairs: int, seed: int, console: Any) -> "Store":
 def _train(store: "Store", steps: int | None, seed: int, console: Any) -> None:
     from toolkit.store.runs import run_about
     from training import recipe as recipes
-    from training.loop import resume, train
+    from training.trainer import resume, train
 
     if (store.run(RUN) / "run.json").exists():
         if run_about(store, RUN).get("finished"):
@@ -91,8 +91,8 @@ def _train(store: "Store", steps: int | None, seed: int, console: Any) -> None:
 
 
 def _report(place: Path, store: "Store", console: Any) -> "Analysis":
-    from analysis.report import analyze_run, write_report
-    from toolkit.miniworld.intake import oracle_scores
+    from analysis.report.page import analyze_run, write_report
+    from toolkit.miniworld.dataset import oracle_scores
 
     oracle = oracle_scores(store, place / "truth.parquet", LABELS)
     with console.status("analysing") as status:

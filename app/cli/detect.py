@@ -7,7 +7,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from analysis.outcome import Analysis
+    from analysis.run_analysis import Analysis
     from toolkit.store import Store
 
 
@@ -33,15 +33,15 @@ def detect(
     """Say how far each detector's ranking can be trusted: figures with 95 % intervals."""
     from rich.console import Console
 
-    from app.cli.extras import needs
+    from app.cli.optional import needs
 
     with needs("analyze"):
-        from analysis.findings import analyze_run
-    from analysis.known import read_ballots, read_flips
-    from analysis.trajectories import WINDOWS
+        from analysis.run_analysis import analyze_run
+    from analysis.evaluate_detectors import read_ballots, read_flips
+    from analysis.trajectory import WINDOWS
     from toolkit.errors import InputError
     from toolkit.store import open_store
-    from toolkit.store.query import read_pairs
+    from toolkit.store.connection import read_pairs
 
     if window not in WINDOWS:
         raise InputError(f"{window!r} is no part of a run; choose {', '.join(WINDOWS)}.")
@@ -76,14 +76,14 @@ def _plant_and_train(
 ) -> str:
     """The self-check's run: named, planted and trained here unless it is there already."""
     from analysis.planted import plant_in_store
-    from app.cli.extras import needs
+    from app.cli.optional import needs
     from toolkit.errors import StoreError
     from toolkit.store.runs import run_about
 
     with needs("train"):
-        from training.data import on_disk
-        from training.loop import train
+        from training.pairs import on_disk
         from training.recipe import load_recipe
+        from training.trainer import train
     name = run or f"selfcheck-{rate:g}-{seed}"
     settings = load_recipe(recipe, store=str(on_disk(store).root), run=name)
     flipped, labelled = plant_in_store(store, rate=rate, seed=seed, name=name, base=settings.labels)
@@ -160,7 +160,7 @@ def detectors_table(found: "Analysis") -> "Table":
 
 def deciles_words(found: "Analysis") -> str:
     """Flipped share by tenths of the score that pairs are ranked by, with intervals."""
-    from analysis.bootstrap import Interval
+    from analysis.ranking_metrics import Interval
 
     own = next(row for row in found.detections if row.name == found.ranking)
     shares = [

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from training.evaluate import Evaluation
-    from training.policies import Policy
+    from training.sampling import Policy
 
 _MODELS = (
     "NAME=MODEL, the first is compared with: miniature:sd, a diffusers folder, a run, or "
@@ -47,8 +47,8 @@ def evaluate(
     """
     from rich.console import Console
 
-    from app.cli.extras import needs
-    from app.cli.prompts import read_prompts
+    from app.cli.optional import needs
+    from training.prompts import read_prompts
 
     with needs("train"):
         from training.evaluate import Evaluation
@@ -73,7 +73,7 @@ def ready_scorers(names: list[str]) -> list[str]:
     from app.cli.score import faults_of
     from toolkit import scoring
     from toolkit.errors import InputError
-    from toolkit.scoring.weights import needed
+    from toolkit.scoring.checkpoints import needed
     from training.evaluate import SCORERS
 
     judges = list(dict.fromkeys(names))
@@ -99,8 +99,8 @@ def _drawn(
     """All samples and scores, drawn behind a bar a model; `where` is device and precision."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+    from training.devices import device_of, dtype_of
     from training.evaluate import evaluate as draw_and_score
-    from training.precision import device_of, dtype_of
 
     bars = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*bars, console=console) as progress:
@@ -128,8 +128,7 @@ def _tell(
     shown: int,
 ) -> None:
     """Compare, write table and page, print."""
-    from analysis.samples import by_model, compare
-    from analysis.sheet import write_sheet
+    from analysis.model_comparison import by_model, compare, write_sheet
     from toolkit.scoring import SCORERS
 
     samples, scores = drawn
@@ -156,7 +155,7 @@ def _tell(
 def named_models(specs: list[str]) -> "dict[str, Policy]":
     """NAME=MODEL arguments, in order; a model without a name is called after its folder."""
     from toolkit.errors import InputError
-    from training.policies import policy_of
+    from training.sampling import policy_of
 
     found: dict[str, Policy] = {}
     for spec in specs:
@@ -178,7 +177,7 @@ def models_table(comparison: "pa.Table", headings: dict[str, str]) -> Any:
     from rich import box
     from rich.table import Table
 
-    from analysis.samples import by_model
+    from analysis.model_comparison import by_model
 
     figures, rows = by_model(comparison, list(headings))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left")
@@ -235,7 +234,7 @@ def _range(row: dict[str, Any], key: str, stem: str) -> str:
 def _save(folder: Path, comparison: "pa.Table") -> None:
     import json
 
-    from toolkit.parts import write_text_whole, write_whole
+    from toolkit.files.atomic import write_text_whole, write_whole
 
     write_whole(folder / "comparison.parquet", comparison)
     text = json.dumps(comparison.to_pylist(), indent=2) + "\n"

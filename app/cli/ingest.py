@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from app.cli import ingest_tables
-from app.cli.ingesting import (
+from app.cli.ingest_options import (
     FolderOption,
     Images,
     ImagesOption,
@@ -40,10 +40,9 @@ def pickapic(
     new: NewOption = False,
 ) -> None:
     """Pick-a-Pic v1 or v2, with or without images."""
-    from toolkit.dealing import read_shard
-    from toolkit.ingest.pickapic import ingest_pickapic
-    from toolkit.ingest.pickapic_files import open_pickapic
-    from toolkit.ingest.rows import check_split
+    from toolkit.ingest.pickapic import ingest_pickapic, open_pickapic
+    from toolkit.ingest.records import check_split
+    from toolkit.sharding import read_shard
 
     check_split(split)
     source = open_pickapic(paths, shard=read_shard(shard))
@@ -74,9 +73,9 @@ def hpd(
     new: NewOption = False,
 ) -> None:
     """HPDv2's train.json and test.json, or HPDv3's lists."""
-    from toolkit.dealing import read_shard
     from toolkit.ingest.hpd import ingest_hpd, open_hpd
-    from toolkit.ingest.rows import check_split
+    from toolkit.ingest.records import check_split
+    from toolkit.sharding import read_shard
 
     check_split(split)
     source = open_hpd(paths, images_dir, shard=read_shard(shard))
@@ -106,9 +105,9 @@ def imagereward(
     new: NewOption = False,
 ) -> None:
     """ImageReward's rankings, or ImageRewardDB's rows of images."""
-    from toolkit.dealing import read_shard
     from toolkit.ingest.imagereward import ingest_imagereward, open_imagereward
-    from toolkit.ingest.rows import check_split
+    from toolkit.ingest.records import check_split
+    from toolkit.sharding import read_shard
 
     check_split(split)
     source = open_imagereward(paths, images_dir, shard=read_shard(shard))
@@ -138,9 +137,9 @@ def image_preferences(
     new: NewOption = False,
 ) -> None:
     """open-image-preferences: the annotators' answers, or the binarised form."""
-    from toolkit.dealing import read_shard
     from toolkit.ingest.image_preferences import ingest_image_preferences, open_image_preferences
-    from toolkit.ingest.rows import check_split
+    from toolkit.ingest.records import check_split
+    from toolkit.sharding import read_shard
 
     check_split(split)
     source = open_image_preferences(paths, images_dir, shard=read_shard(shard))
@@ -180,8 +179,8 @@ def ratings(
     new: NewOption = False,
 ) -> None:
     """A table of per-image scores: same-prompt pairs by their gap (source: mos)."""
-    from toolkit.dealing import read_shard
     from toolkit.ingest.ratings import Ratings, count_pairs, ingest_ratings, open_ratings
+    from toolkit.sharding import read_shard
 
     source = open_ratings(
         Ratings(

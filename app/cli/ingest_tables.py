@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.ingesting import (
+from app.cli.ingest_options import (
     FolderOption,
     Images,
     ImagesOption,
@@ -49,13 +49,9 @@ def chosen_rejected(
     new: NewOption = False,
 ) -> None:
     """A table of prompt, chosen, rejected: Parquet, JSON, CSV, or a folder `datasets` saved."""
-    from toolkit.dealing import read_shard
-    from toolkit.ingest.chosen_rejected import (
-        Columns,
-        ingest_chosen_rejected,
-        open_chosen_rejected,
-    )
-    from toolkit.ingest.rows import check_split
+    from toolkit.ingest.chosen_rejected import Columns, ingest_chosen_rejected, open_chosen_rejected
+    from toolkit.ingest.records import check_split
+    from toolkit.sharding import read_shard
 
     check_split(split)
     columns = Columns(
@@ -94,9 +90,9 @@ def folders(
     new: NewOption = False,
 ) -> None:
     """Two folders of equally named images, and a caption for each name."""
-    from toolkit.dealing import read_shard
     from toolkit.ingest.folders import ingest_folders, open_folders
-    from toolkit.ingest.rows import check_split
+    from toolkit.ingest.records import check_split
+    from toolkit.sharding import read_shard
 
     check_split(split)
     source = open_folders(chosen, rejected, captions, shard=read_shard(shard))
@@ -152,7 +148,7 @@ def released_npy(
     labels: Annotated[str, typer.Option(help="Label set that the trainer saw.")] = "original",
 ) -> None:
     """The .npy arrays that another trainer's processes left, as a run with a finding."""
-    from toolkit.ingest.released_npy import ingest_released_npy, open_released_npy
+    from toolkit.ingest.score_arrays import ingest_released_npy, open_released_npy
     from toolkit.store import open_store
 
     source = open_released_npy(paths, column, index or ())

@@ -1,4 +1,7 @@
-"""`outvoted labels`: what label sets there are, and new ones from votes, scores, verdicts."""
+"""`outvoted labels`: what label sets there are, and new ones from votes, scores, verdicts.
+
+`outvoted flip`: plant flips as a label set.
+"""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,9 +21,9 @@ def list_sets(store: StoreArgument) -> None:
     """Every set with its kind and how many labels differ from the source's."""
     import pyarrow.parquet as pq
 
-    from toolkit.places import readable
+    from toolkit.files.remote import readable
     from toolkit.store import open_store
-    from toolkit.store.labels import ORIGINAL, label_set_path, label_set_recipe, label_sets
+    from toolkit.store.label_sets import ORIGINAL, label_set_path, label_set_recipe, label_sets
 
     opened = open_store(store)
     for name in label_sets(opened):
@@ -56,11 +59,11 @@ def outvote(
     base: Annotated[str, typer.Option(help="The label set that votes along.")] = "original",
 ) -> None:
     """The majority of the label and further voices, such as scorers."""
-    from app.cli.extras import needs
+    from app.cli.optional import needs
 
     with needs("analyze"):
         from analysis.voting import vote_in_store
-    from analysis.known import read_ballots
+    from analysis.evaluate_detectors import read_ballots
     from toolkit.store import open_store
 
     changed, heard = vote_in_store(
@@ -81,7 +84,7 @@ def vote(
     only_look: Annotated[bool, typer.Option("--look", help="Make no set; only tell.")] = False,
 ) -> None:
     """The majority of the label and the scorers' choices (arXiv 2503.16921 takes four scorers)."""
-    from app.cli.extras import needs
+    from app.cli.optional import needs
 
     with needs("analyze"):
         from analysis import scorer_vote
@@ -155,3 +158,51 @@ def _told(made: object, base: str) -> None:
     typer.echo(
         f"Label set {made.name}: {made.changed:,} of {made.spoken:,} labels unlike {base}'s."
     )
+
+
+def flip(
+    store: Annotated[str, typer.Argument(help="The store's folder.")],
+    rate: Annotated[float, typer.Option(help="Share of the labelled pairs to flip, 0 to 1.")] = 0.2,
+    seed: Annotated[int, typer.Option(help="Which pairs: the same seed, the same pairs.")] = 0,
+    name: Annotated[str, typer.Option(help="Name of the new label set.")] = "flip20",
+    base: Annotated[str, typer.Option(help="The label set that is flipped.")] = "original",
+    by_gap: Annotated[
+        str | None,
+        typer.Option(help="Flip where this column's gap is small: NAME, or NAME for NAME_0, _1."),
+    ] = None,
+    gap_scale: Annotated[
+        float | None, typer.Option(help="Gap at which a flip is e times rarer; else the median.")
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option(help="Look for the column in a finding of this run.")
+    ] = None,
+    finding: Annotated[str, typer.Option(help="That finding.")] = "minority",
+) -> None:
+    """Plant known flips: a label set in which a share of the labels is reversed."""
+    from toolkit.store import open_store
+
+    if by_gap is not None:
+        from toolkit.store.relabel import plant_by_gap
+
+        made = plant_by_gap(
+            open_store(store),
+            name,
+            rate=rate,
+            seed=seed,
+            column=by_gap,
+            scale=gap_scale,
+            run=run,
+            finding=finding,
+            base=base,
+        )
+        typer.echo(
+            f"Label set {name}: {made.changed} labels flipped, most where {by_gap} is small "
+            f"(seed {seed})."
+        )
+        return
+    from analysis.planted import plant_in_store
+
+    flipped, labelled = plant_in_store(
+        open_store(store), rate=rate, seed=seed, name=name, base=base
+    )
+    typer.echo(f"Label set {name}: {flipped} of {labelled} labels flipped (seed {seed}).")

@@ -28,47 +28,36 @@ def registered() -> typer.Typer:
     """The app with every verb."""
     from app.cli import (
         analyze,
-        cache,
-        cartography,
         check,
         demo,
         desk,
         detect,
         evaluate,
         export,
-        flip,
         ingest,
         labels,
-        plan,
-        pretrain,
-        probe,
-        reproduce,
-        resume,
         score,
-        thumbnails,
         train,
     )
 
     app.add_typer(ingest.app, name="ingest")
     app.add_typer(labels.app, name="labels")
-    app.command("flip")(flip.flip)
-    app.command("plan")(plan.plan)
+    app.command("flip")(labels.flip)
+    app.command("plan")(train.plan)
     app.command("train")(train.train)
-    app.command("resume")(resume.resume)
-    app.command("cache")(cache.cache)
-    app.command("thumbnails")(thumbnails.thumbnails)
+    app.command("resume")(train.resume)
+    app.command("cache")(train.cache)
+    app.command("thumbnails")(check.thumbnails)
     app.command("analyze")(analyze.analyze)
     app.command("detect")(detect.detect)
-    app.command("cartography")(cartography.cartography)
-    app.command("probe")(probe.probe)
+    app.command("cartography")(analyze.cartography)
+    app.command("probe")(train.probe)
     app.command("score")(score.score)
     app.add_typer(score.scorers_app, name="scorers")
     app.command("evaluate")(evaluate.evaluate)
-    app.command("reproduce")(reproduce.reproduce)
     app.command("app")(desk.desk)
     app.command("export")(export.export)
     app.command("check")(check.check)
-    app.command("pretrain")(pretrain.pretrain)
     app.command("demo")(demo.demo)
     return app
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from toolkit.scoring import Scorer
-    from toolkit.scoring.filling import Filled
+    from toolkit.scoring.run import Filled
 
 scorers_app = typer.Typer(help="List scorers, or make one ready.", no_args_is_help=False)
 
@@ -47,10 +47,10 @@ def score(
         TimeRemainingColumn,
     )
 
-    from app.cli.extras import needs
+    from app.cli.optional import needs
     from toolkit.errors import InputError
     from toolkit.scoring import load, named
-    from toolkit.scoring.filling import fill
+    from toolkit.scoring.run import fill
     from toolkit.store import open_store
 
     opened, console = open_store(store), Console(soft_wrap=True, highlight=False)
@@ -89,7 +89,7 @@ def _show(progress: "Progress", task: "TaskID", done: int, total: int) -> None:
 
 def shard_from(given: str) -> tuple[int, int]:
     """(i, n) of `i/n`, i from 0, or of the process that accelerate started."""
-    from toolkit.dealing import read_shard
+    from toolkit.sharding import read_shard
 
     if not given:
         return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
@@ -143,8 +143,8 @@ def scorers(context: typer.Context) -> None:
 
 def faults_of(entry: "Scorer") -> list[str]:
     """Why a scorer is not ready, with the command that mends it; nothing where it is."""
-    from toolkit.scoring.making import environment
-    from toolkit.scoring.weights import known_weights, remedy
+    from toolkit.scoring.checkpoints import known_weights, remedy
+    from toolkit.scoring.environments import environment
 
     found = []
     if entry.environment and (fault := environment(entry.environment).fault()):
@@ -166,7 +166,7 @@ def install(
     """Make the environment that a scorer's own package lives in (with uv, about 6 GB)."""
     from rich.console import Console
 
-    from toolkit.scoring.making import install as make
+    from toolkit.scoring.environments import install as make
 
     console = Console(soft_wrap=True, highlight=False)
     with console.status(f"making the environment of {environment}"):
@@ -186,15 +186,15 @@ def weights(
     from rich.console import Console
 
     from toolkit.scoring import named
-    from toolkit.scoring.weights import known_weights, note_weights
+    from toolkit.scoring.checkpoints import known_weights, note_weights
 
     entry, console = named(scorer), Console(soft_wrap=True, highlight=False)
     note_weights(entry, paths or [])
     if download:
-        from app.cli.extras import needs
+        from app.cli.optional import needs
 
         with needs("score"):
-            from toolkit.scoring.hub import fetch
+            from toolkit.scoring.checkpoints import fetch
 
         for role, path in fetch(entry).items():
             note_weights(entry, [f"{role}={path}"])

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.desk import access, frame, state
+from app.desk import auth as access
+from app.desk import page as frame
+from app.desk import state
 from app.desk.views import audit, export, grid, map, overview, pair, prompts, queue, runs
-from toolkit.palette import ORANGE, accent, ink
+from toolkit.colors import ORANGE, accent, ink
 
 _HERE = Path(__file__).parent
 _MARK = (

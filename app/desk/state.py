@@ -16,8 +16,8 @@ from urllib.parse import urlencode
 import streamlit as st
 
 from toolkit.errors import InputError
-from toolkit.places import place
-from toolkit.store.view import View, view_from_query, view_to_query
+from toolkit.files.remote import place
+from toolkit.store.queue.view import View, view_from_query, view_to_query
 
 SETTINGS = "OUTVOTED_DESK"
 """Environment variable through which `outvoted app` hands over its options, as JSON."""

@@ -6,12 +6,12 @@ from typing import Any
 
 import streamlit as st
 
-from app.desk.data import ledger
-from app.desk.hashing import BY_ADDRESS
+from app.desk.queries.connection import BY_ADDRESS
+from app.desk.queries.queue import ledger
 from toolkit.store import Store, connect
-from toolkit.store import desk as queries
-from toolkit.store.labels import label_sets, planted_flips
-from toolkit.store.query import add_labels, labels_in
+from toolkit.store.connection import add_labels, labels_in
+from toolkit.store.label_sets import label_sets, planted_flips
+from toolkit.store.queue import tables as queries
 from toolkit.store.runs import findings, findings_about, read_findings
 from toolkit.store.verdicts import verdict_of
 

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from toolkit.minority import Metric, RunningScale, batch_scale, gap, score, timestep_bin
-from toolkit.trajectory import rows
+from toolkit.recorder import rows
 
 
 def simulate(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from analysis.alpha import alpha
+from analysis.ranking_metrics import alpha
 
 
 def test_people_who_always_agree_reach_one() -> None:

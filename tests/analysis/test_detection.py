@@ -4,9 +4,15 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
-from analysis import detection
-from analysis.bootstrap import coded, mean_interval, resample
-from analysis.detection import detect, detect_all, flipped_ratio_table
+from analysis import ranking_metrics as detection
+from analysis.ranking_metrics import (
+    coded,
+    detect,
+    detect_all,
+    flipped_ratio_table,
+    mean_interval,
+    resample,
+)
 from toolkit.errors import InputError
 
 

@@ -5,11 +5,8 @@ from choreographer.browsers.chromium import Chromium
 from PIL import Image
 
 from analysis import figures
-from analysis.bootstrap import Interval
-from analysis.detection import detect_all
 from analysis.detectors.annotators import annotators
 from analysis.detectors.cartography import cartography
-from analysis.digest import digest
 from analysis.figures import (
     annotators_figure,
     cartography_figure,
@@ -30,12 +27,14 @@ from analysis.figures import (
     roc_figure,
     save_figures,
 )
-from analysis.tables import between
-from analysis.trajectories import load
+from analysis.figures.distributions import between
+from analysis.pair_stats import digest
+from analysis.ranking_metrics import Interval, detect_all
+from analysis.trajectory import load
 from tests.analysis.simulated import simulate
+from toolkit.colors import OKABE_ITO
 from toolkit.errors import InputError
 from toolkit.minority import PRESETS
-from toolkit.palette import OKABE_ITO
 
 NOTHING = Interval(None, None, None)
 RNG = np.random.default_rng(0)

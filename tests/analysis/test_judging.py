@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from analysis.detection import Detection, detect, flipped_ratio_table
-from analysis.judging import TOO_GOOD, calibrate, detections_of, leak_warning, suspicions
+from analysis.evaluate_detectors import TOO_GOOD, calibrate, detections_of, leak_warning, suspicions
+from analysis.ranking_metrics import Detection, detect, flipped_ratio_table
 from toolkit.errors import InputError
 
 

@@ -3,12 +3,15 @@
 import numpy as np
 import pytest
 
-from analysis.figures.errors import pair_errors_figure, pair_errors_table
-from analysis.figures.pairs import pair_trajectory_table
-from analysis.trajectories import COLUMNS, load
+from analysis.figures.pair_errors import (
+    pair_errors_figure,
+    pair_errors_table,
+    pair_trajectory_table,
+)
+from analysis.trajectory import COLUMNS, load
 from tests.factories import StoreFactory
-from toolkit.store.query import effective_labels
-from toolkit.store.trajectories import read_trajectory
+from toolkit.store.connection import effective_labels
+from toolkit.store.trajectory import read_trajectory
 
 
 def test_rejected_less_chosen_is_ell(make_store: StoreFactory) -> None:

@@ -4,8 +4,8 @@ import pytest
 from analysis.planted import plant, plant_in_store
 from tests.factories import StoreFactory
 from toolkit.errors import InputError, StoreError
-from toolkit.store.labels import label_set_recipe, label_sets, planted_flips
-from toolkit.store.query import effective_labels
+from toolkit.store.connection import effective_labels
+from toolkit.store.label_sets import label_set_recipe, label_sets, planted_flips
 
 
 def labels_of(values: list[float | None]) -> pa.Table:

@@ -10,13 +10,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from analysis.arrays import numbers
 from analysis.detectors.agreement import agreement
 from analysis.detectors.annotators import annotators
 from analysis.detectors.consistency import consistency
-from analysis.detectors.overlap import overlap
-from analysis.detectors.pictures import FLAT, look, pictures
-from toolkit.images import decode
+from analysis.detectors.image_defects import FLAT, look, pictures
+from analysis.detectors.multi_vote import overlap
+from analysis.trajectory import numbers
+from toolkit.image_files import decode
 from toolkit.pairs import make_comparison_id
 
 DATA = Path(

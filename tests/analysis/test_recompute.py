@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from analysis.detectors.minority import minority
-from analysis.digest import digest
-from analysis.recompute import metric_of, scores
-from analysis.trajectories import COLUMNS, LOGGED, load
+from analysis.pair_stats import digest
+from analysis.recompute_metric import metric_of, scores
+from analysis.trajectory import COLUMNS, LOGGED, load
 from tests.analysis.simulated import simulate
 from toolkit.errors import StoreError
 from toolkit.minority import PRESETS
 from toolkit.store.runs import run_about
-from toolkit.store.trajectories import read_trajectory
+from toolkit.store.trajectory import read_trajectory
 
 MODELS = ["policy", "ema_0.99", "ema_0.5"]
 NAMES = ("confidence", "stability", "minority")
@@ -75,7 +75,7 @@ def test_released_depends_on_who_sits_in_the_micro_batch():
 
 def test_the_live_metric_logs_what_is_recomputed():
     torch = pytest.importorskip("torch")
-    live = pytest.importorskip("training.metric").LiveMetric
+    live = pytest.importorskip("training.live_metric").LiveMetric
 
     class OneProcess:
         @staticmethod

@@ -16,16 +16,17 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from analysis.detection import detect
-from analysis.drawn import all_figures
-from analysis.outcome import Section
-from analysis.report import analyze_run, render, write_report
-from analysis.words import next_steps, planted_words, planting_steps
+from analysis.ranking_metrics import detect
+from analysis.report.page import analyze_run, render, write_report
+from analysis.report.plots import all_figures
+from analysis.report.text import next_steps, planted_words, planting_steps
+from analysis.run_analysis import Section
 from app.cli.analyze import analyze
 from toolkit.errors import InputError, OutvotedError, StoreError
-from toolkit.parts import parts, write_whole
+from toolkit.files.atomic import parts, write_whole
+from toolkit.recorder import Recorder
 from toolkit.schema import meaning_of
-from toolkit.store.labels import planted_flips
+from toolkit.store.label_sets import planted_flips
 from toolkit.store.relabel import plant_by_gap
 from toolkit.store.runs import (
     findings,
@@ -35,7 +36,6 @@ from toolkit.store.runs import (
     update_run,
     write_findings,
 )
-from toolkit.trajectory import Recorder
 
 FINDINGS = [
     "annotator_minority",

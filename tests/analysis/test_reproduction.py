@@ -1,7 +1,7 @@
 import pyarrow as pa
 import pytest
 
-from analysis.reproduction import Drawn, Run, figure, markdown
+from tests.benchmarks.paper_tables.page import Drawn, Run, figure, markdown
 
 
 def scored(values: dict[str, list[float]], name: str = "reward") -> pa.Table:

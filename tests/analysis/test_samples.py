@@ -1,7 +1,7 @@
 import numpy as np
 import pyarrow as pa
 
-from analysis.samples import compare
+from analysis.model_comparison import compare
 
 
 def scored(values: dict[str, list[list[float]]], figure: str = "reward") -> pa.Table:

@@ -9,17 +9,17 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from analysis.findings import analyze_run
+from analysis.run_analysis import analyze_run
 from analysis.scorer_vote import ballots_of_store, look, vote
 from app.cli.main import registered
 from tests.factories import StoreFactory
 from toolkit import ingest
 from toolkit.errors import InputError
-from toolkit.parts import parts, write_part
+from toolkit.files.atomic import parts, write_part
 from toolkit.scoring import SCORERS
 from toolkit.store import Store
-from toolkit.store.filters import passing
-from toolkit.store.query import effective_labels, read_pairs
+from toolkit.store.connection import effective_labels, read_pairs
+from toolkit.store.pair_table import passing
 from toolkit.store.runs import read_findings
 from toolkit.store.scores import SCORES
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from analysis.samples import compare
-from analysis.sheet import grid, write_sheet
+from analysis.model_comparison import compare, grid, write_sheet
 from tests.factories import png
 from toolkit.errors import InputError
 

@@ -6,18 +6,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from analysis.digest import SCORES, digest
-from analysis.stream import Stream
-from analysis.trajectories import load
+from analysis.pair_stats import SCORES, digest
+from analysis.trajectory import load
+from analysis.trajectory_stream import Stream
 from tests.analysis.simulated import simulate
 from toolkit.errors import StoreError
+from toolkit.files.atomic import write_part
 from toolkit.minority import PRESETS
-from toolkit.parts import write_part
+from toolkit.recorder import TRAJECTORY
 from toolkit.schema import conform
 from toolkit.store import create_store
 from toolkit.store.runs import start_run
-from toolkit.store.trajectories import trajectory_parts
-from toolkit.trajectory import TRAJECTORY
+from toolkit.store.trajectory import trajectory_parts
 
 MODELS = ["policy", "ema_0.99", "ema_0.5"]
 METRICS = {

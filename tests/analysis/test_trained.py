@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from analysis.findings import analyze_run
-from analysis.recompute import metric_of, scores
-from analysis.trajectories import COLUMNS, LOGGED, load
+from analysis.recompute_metric import metric_of, scores
+from analysis.run_analysis import analyze_run
+from analysis.trajectory import COLUMNS, LOGGED, load
 from toolkit.store.runs import run_about
-from toolkit.store.trajectories import read_trajectory
+from toolkit.store.trajectory import read_trajectory
 
 pytest.importorskip("torch")
 
@@ -32,8 +32,8 @@ def backbone(tmp_path_factory):
 @pytest.mark.parametrize("preset", sorted(METRICS))
 def test_a_trained_run_gives_its_logged_scores_back(make_store, backbone, preset):
     from tests.training.backbones import TINY
-    from training.loop import train
     from training.recipe import parse_recipe
+    from training.trainer import train
 
     store = make_store()
     recipe = {

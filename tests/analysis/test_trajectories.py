@@ -2,17 +2,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from analysis.detectors.ell import trajectory_ell
-from analysis.digest import digest
-from analysis.tally import BinSums, Tallies
-from analysis.trajectories import COLUMNS, LOGGED, load
+from analysis.detectors.trajectory_ell import trajectory_ell
+from analysis.pair_stats import BinSums, Tallies, digest
+from analysis.trajectory import COLUMNS, LOGGED, load
 from tests.analysis.simulated import simulate
 from toolkit.errors import StoreError
 from toolkit.minority import PRESETS
-from toolkit.store.labels import planted_flips
+from toolkit.recorder import rows
+from toolkit.store.label_sets import planted_flips
 from toolkit.store.runs import run_about, start_run
-from toolkit.store.trajectories import read_trajectory
-from toolkit.trajectory import rows
+from toolkit.store.trajectory import read_trajectory
 
 MODELS = ["policy", "ema_0.99", "ema_0.5"]
 

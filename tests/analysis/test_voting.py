@@ -6,8 +6,8 @@ from analysis.planted import plant_in_store
 from analysis.voting import vote_in_store
 from app.cli.main import registered
 from toolkit.errors import InputError
-from toolkit.store.labels import label_set_recipe, planted_flips
-from toolkit.store.query import effective_labels
+from toolkit.store.connection import effective_labels
+from toolkit.store.label_sets import label_set_recipe, planted_flips
 
 
 def truthful(store, voices=4):

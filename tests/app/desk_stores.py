@@ -4,9 +4,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.factories import StoreFactory
-from toolkit.parts import parts, write_whole
+from toolkit.files.atomic import parts, write_whole
 from toolkit.store import Store, connect
-from toolkit.store.query import add_trajectory, fetch
+from toolkit.store.connection import add_trajectory, fetch
 from toolkit.store.runs import write_findings
 
 

@@ -12,16 +12,18 @@ import pyarrow.parquet as pq
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.desk import data, shared
-from app.desk.views.answers import turned_for
+from app.desk.queries import connection as shared
+from app.desk.queries import queue as data
+from app.desk.views.verdict_buttons import turned_for
 from tests.app.desk_stores import add_finding, judgeable
 from tests.factories import StoreFactory
-from toolkit.parts import parts, write_part, write_whole
-from toolkit.store import Store, create_store, listing
-from toolkit.store.query import effective_labels
+from toolkit.files.atomic import parts, write_part, write_whole
+from toolkit.store import Store, create_store
+from toolkit.store.connection import effective_labels
+from toolkit.store.queue import views as listing
+from toolkit.store.queue.view import View
 from toolkit.store.runs import read_findings, update_run, write_findings
 from toolkit.store.verdicts import Entry, Journal, choice_of, publish
-from toolkit.store.view import View
 
 MAIN = Path(__file__).parents[2] / "app" / "desk" / "main.py"
 
@@ -104,7 +106,7 @@ def test_a_verdict_is_in_the_journal_and_the_next_pair_comes(
 
 
 def labels(store: Store) -> list[dict[str, Any]]:
-    from toolkit.store.query import effective_labels
+    from toolkit.store.connection import effective_labels
 
     return list(effective_labels(store, "flip20").to_pylist())
 
@@ -490,7 +492,7 @@ def test_a_journal_that_cannot_be_written_keeps_the_pair_and_says_so(
 def test_a_surprise_is_a_sentence(
     make_store: StoreFactory, open_desk: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from toolkit.store import desk as queries
+    from toolkit.store.queue import tables as queries
 
     def breaks(*_: Any) -> None:
         raise ZeroDivisionError("division by zero")
@@ -561,7 +563,7 @@ def test_pairs_of_unknown_u_come_last_and_say_so(make_store: StoreFactory, open_
 def test_a_surprise_in_a_callback_is_a_sentence(
     make_store: StoreFactory, open_desk: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from toolkit.store import listing
+    from toolkit.store.queue import views as listing
 
     def breaks(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("division by zero")

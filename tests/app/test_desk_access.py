@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.desk import access
+from app.desk import auth as access
 from tests.app.desk_stores import judgeable
 from tests.app.test_desk import MAIN, journalled, press, shown
 from tests.factories import StoreFactory

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.desk.auditing import (
+from analysis.audits import (
     answers_in,
     choice_of_side,
     held_against,
@@ -20,7 +20,7 @@ from tests.app.desk_pages import button, journalled, open_page, shown
 from tests.app.desk_stores import judgeable
 from tests.factories import StoreFactory
 from toolkit.store.audits import Audit, audits, read_audit
-from toolkit.store.query import effective_labels
+from toolkit.store.connection import effective_labels
 from toolkit.store.verdicts import Entry, Journal
 
 SAMPLE = Audit("s", "r", "flip20", 0, 0.1, ("a", "b", "c", "d"), ("c", "d", "e"), tuple("abcde"))

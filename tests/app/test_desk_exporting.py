@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli.main import registered
-from app.desk.exporting import Job, Jobs, command, folder, place, written
+from app.desk.export_jobs import Job, Jobs, command, folder, place, written
 from tests.app.desk_pages import button, open_page, shown
 from tests.app.desk_stores import judgeable
 from tests.factories import StoreFactory
@@ -156,8 +156,8 @@ def test_what_the_policy_refuses_is_a_sentence_and_writes_nothing(
 def test_verdicts_of_this_moment_are_published_before_an_export(
     make_store: StoreFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app.desk import data
-    from toolkit.store.query import effective_labels
+    from app.desk.queries import queue as data
+    from toolkit.store.connection import effective_labels
     from toolkit.store.verdicts import Entry
 
     store = judgeable(make_store)
@@ -174,6 +174,6 @@ def test_verdicts_of_this_moment_are_published_before_an_export(
 
 
 def _jobs() -> list[Job]:
-    from app.desk.reads import export
+    from app.desk.queries import export
 
     return export.jobs().all()

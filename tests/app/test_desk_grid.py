@@ -4,16 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from app.desk import data, giving
+from app.desk import bulk_verdicts as giving
+from app.desk.queries import queue as data
 from tests.app.desk_pages import button, journalled, open_page, shown
 from tests.app.desk_stores import judgeable
 from tests.factories import StoreFactory
 from toolkit.errors import InputError
 from toolkit.store import Store
-from toolkit.store.query import effective_labels
+from toolkit.store.connection import effective_labels
+from toolkit.store.queue.view import View
 from toolkit.store.runs import read_findings
 from toolkit.store.verdicts import resolve_rows
-from toolkit.store.view import View
 
 
 def by_u(store: Store) -> list[str]:
@@ -115,7 +116,7 @@ def test_the_whole_view_takes_one_verdict_after_a_count_and_a_confirmation(
 
 
 def effective_pairs(store: Store) -> list[dict]:
-    from toolkit.store.query import read_pairs
+    from toolkit.store.connection import read_pairs
 
     return list(read_pairs(store, ["pair_id", "prompt"]).to_pylist())
 
@@ -152,7 +153,7 @@ def test_where_no_pair_fits_nothing_is_saved(
 def test_more_pairs_than_one_verdict_covers_are_refused(
     make_store: StoreFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app.desk import data
+    from app.desk.queries import queue as data
 
     store = judgeable(make_store)
     monkeypatch.setattr(giving, "MOST", 3)

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from app.desk.ledger import Ledger
+from app.desk.verdict_state import Ledger
 from tests.factories import StoreFactory
 from toolkit.errors import StoreError
-from toolkit.parts import parts
+from toolkit.files.atomic import parts
 from toolkit.store import Store
-from toolkit.store.check import check_store, repair
+from toolkit.store.integrity import check_store, repair
 from toolkit.store.verdicts import Choice, Entry, Journal, publish, resolve
 
 
@@ -57,7 +57,7 @@ def test_a_part_that_cannot_be_read_once_is_read_the_next_time(
         raise OSError("timeout")
 
     with monkeypatch.context() as broken:
-        broken.setattr("app.desk.ledger.pq.read_table", fails)
+        broken.setattr("app.desk.verdict_state.pq.read_table", fails)
         with pytest.raises(OSError, match="timeout"):
             ledger.refresh()
     ledger.refresh()
@@ -176,7 +176,7 @@ def test_a_store_that_cannot_be_written_is_told_and_tried_again(
         raise OSError("No space left on device")
 
     with monkeypatch.context() as broken:
-        broken.setattr("app.desk.ledger.publish", full)
+        broken.setattr("app.desk.verdict_state.publish", full)
         give(ledger, "pair", "tie")
         ledger.publish()
         assert "safe in the journal" in ledger.problem

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from app.desk.components.notice import escaped, plain
+from app.desk.components.messages import escaped, plain
 
 GFM = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 

@@ -11,9 +11,9 @@ from app.desk.views.grid import BOXES as OWN_SCRIPT
 from tests.app.desk_pages import open_page, shown
 from tests.app.desk_stores import judgeable
 from tests.factories import StoreFactory
-from toolkit.ingest.released_npy import ingest_released_npy, open_released_npy
+from toolkit.ingest.score_arrays import ingest_released_npy, open_released_npy
 from toolkit.store import Store, create_store
-from toolkit.store.query import read_pairs
+from toolkit.store.connection import read_pairs
 from toolkit.store.runs import start_run, write_findings
 
 PAGES = ("pair", "grid", "map", "prompts", "audit", "runs", "export")

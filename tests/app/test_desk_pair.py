@@ -5,8 +5,8 @@ import pytest
 from tests.app.desk_pages import button, journalled, open_page, shown
 from tests.app.desk_stores import judgeable
 from tests.factories import StoreFactory
-from toolkit.store.labels import planted_flips
-from toolkit.store.query import effective_labels, read_pairs
+from toolkit.store.connection import effective_labels, read_pairs
+from toolkit.store.label_sets import planted_flips
 from toolkit.store.scores import write_scores
 from toolkit.store.verdicts import Entry, Journal
 

@@ -4,13 +4,14 @@ import uuid
 
 import pyarrow as pa
 
-from app.desk import data, summary
+from app.desk import summary
+from app.desk.queries import queue as data
 from tests.factories import StoreFactory
-from toolkit.places import place
-from toolkit.store.desk import card
-from toolkit.store.query import read_pairs
+from toolkit.files.remote import place
+from toolkit.store.connection import read_pairs
+from toolkit.store.queue.tables import card
+from toolkit.store.queue.view import View
 from toolkit.store.runs import write_findings
-from toolkit.store.view import View
 
 
 def test_a_queue_and_its_cards_come_from_an_object_store(tmp_path):

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from app.cli.main import registered
 from toolkit.errors import OutvotedError
-from toolkit.store.labels import label_sets, planted_flips
+from toolkit.store.label_sets import label_sets, planted_flips
 from toolkit.store.runs import start_run
 
 
@@ -62,7 +62,7 @@ def test_further_voices_are_a_detector(make_store, tmp_path):
     store = make_store(run=True, pairs=60)
     flips = set(planted_flips(store, "flip20"))
     path = tmp_path / "voices.csv"
-    from toolkit.store.query import effective_labels
+    from toolkit.store.connection import effective_labels
 
     rows = effective_labels(store, "original").to_pylist()
     lines = [f"{row['pair_id']},{voice},{row['label']}\n" for row in rows for voice in "ab"]

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from analysis.samples import compare
+from analysis.model_comparison import compare
 from app.cli.evaluate import models_table, named_models
 from app.cli.main import registered
 from tests.training.backbones import tiny_sd

@@ -4,11 +4,11 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli.main import registered
-from app.cli.plan import size, summary
+from app.cli.train import size, summary
 from tests.factories import StoreFactory
 from tests.training.backbones import tiny_sd
 from tests.training.test_plan import a_plan
-from training.measuring import Measuring
+from training.estimate import Measuring
 
 
 def test_the_command_says_what_a_run_will_take(make_store: StoreFactory, tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from app.cli.prompts import read_prompts
 from toolkit.errors import InputError
+from training.prompts import read_prompts
 
 WANTED = ["a cat, asleep", 'a sign that says "Deep"', '"Bond" in neon']
 

@@ -8,20 +8,27 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
-from typer.testing import CliRunner
 
-from app.cli.main import registered
-from app.cli.reproduce import run_table
+from tests.benchmarks.paper_tables import cells as module
+from tests.benchmarks.paper_tables.cells import Scale
+from tests.benchmarks.paper_tables.curves import held_out_curve
+from tests.benchmarks.paper_tables.run import run_table
+from tests.benchmarks.paper_tables.tables import (
+    DPO,
+    HELD_OUT,
+    HISTORY,
+    TABLES,
+    VOTE,
+    Cell,
+    Method,
+    Table,
+)
 from tests.training.backbones import TINY, tiny_sd
 from toolkit.errors import InputError
 from toolkit.store import open_store
-from toolkit.store.labels import label_set_recipe, planted_flips
+from toolkit.store.label_sets import label_set_recipe, planted_flips
 from toolkit.store.runs import run_about
-from training import loop
-from training.reproduce import cells as module
-from training.reproduce.cells import Scale
-from training.reproduce.curves import held_out_curve
-from training.reproduce.tables import DPO, HELD_OUT, HISTORY, TABLES, VOTE, Cell, Method, Table
+from training import trainer as loop
 
 CHOICES = tuple(
     Method(
@@ -142,8 +149,8 @@ def test_a_cell_stopped_in_training_goes_on_from_its_checkpoint(
 
 
 def test_no_held_out_pair_is_ever_trained_on(tmp_path: Path, scale: Scale) -> None:
-    from toolkit.store.query import read_pairs
-    from toolkit.store.trajectories import read_trajectory
+    from toolkit.store.connection import read_pairs
+    from toolkit.store.trajectory import read_trajectory
 
     out = tmp_path / "tables"
     make(out, scale, limit=1)
@@ -203,9 +210,8 @@ def test_another_row_can_be_the_one_that_others_are_held_against(
 
 
 def test_what_is_not_in_the_table_is_refused(tmp_path: Path, scale: Scale) -> None:
-    result = CliRunner().invoke(registered(), ["reproduce", "4", "--out", str(tmp_path / "t")])
-    assert isinstance(result.exception, InputError)
-    assert "choose 1, 2, 3, 8, 5, 6, 7, G" in str(result.exception)
+    with pytest.raises(InputError, match="choose 1, 2, 3, 8, 5, 6, 7, G"):
+        run_table("4", tmp_path / "t", scale, 0, None, None, None, Console(quiet=True))
     with pytest.raises(InputError, match=r"rates 0.2; seeds 0"):
         run_table("small", tmp_path / "t", scale, None, [0.5], None, None, Console(quiet=True))
 

@@ -11,9 +11,9 @@ from app.cli.main import registered
 from app.cli.score import shard_from
 from tests.toolkit.scoring.models import head_weights, pickscore_weights
 from toolkit.errors import InputError
-from toolkit.miniworld.intake import ingest_world
+from toolkit.miniworld.dataset import ingest_world
 from toolkit.scoring import SCORERS
-from toolkit.scoring.weights import matched
+from toolkit.scoring.checkpoints import matched
 from toolkit.store import Store, create_store
 from toolkit.store.scores import read_scores
 

@@ -24,18 +24,18 @@ import pandas as pd
 import pyarrow as pa
 
 from analysis.detectors.cartography import cartography
-from analysis.detectors.ell import trajectory_ell
 from analysis.detectors.minority import minority
-from analysis.digest import Digest, digest
-from analysis.stream import Stream
+from analysis.detectors.trajectory_ell import trajectory_ell
+from analysis.pair_stats import Digest, digest
+from analysis.trajectory_stream import Stream
+from toolkit.files.atomic import write_part
 from toolkit.minority import PRESETS
 from toolkit.pairs import PAIRS
-from toolkit.parts import write_part
+from toolkit.recorder import rows
 from toolkit.store import Store, create_store, open_store
-from toolkit.store.query import effective_labels
+from toolkit.store.connection import effective_labels
 from toolkit.store.runs import start_run
-from toolkit.store.trajectories import trajectory_parts
-from toolkit.trajectory import rows
+from toolkit.store.trajectory import trajectory_parts
 
 PAIRS_FULL, RIVAL_PAIRS, VISITS, MODELS = 1_000_000, 20_000, 10, ("policy", "ema_a", "ema_b")
 MICRO, BATCH, BETA, PART = 16, 64, 300.0, 250_000

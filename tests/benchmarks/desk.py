@@ -42,9 +42,9 @@ def make_store(root: Path) -> None:
     """1,000,000 pairs with votes and findings; the 2,000 highest u have images of 512 px."""
     import pyarrow as pa
 
+    from toolkit.files.atomic import write_part
     from toolkit.pairs import PAIRS as SCHEMA
     from toolkit.pairs import VOTES
-    from toolkit.parts import write_part
     from toolkit.schema import conform
     from toolkit.store import create_store
     from toolkit.store.runs import start_run, write_findings
@@ -87,8 +87,8 @@ def _visited(store: Any, ids: Any, label: Any, rng: np.random.Generator) -> None
     """VISITS visits a pair, with the errors of the policy and one footprint."""
     import pyarrow as pa
 
-    from toolkit.parts import write_part
-    from toolkit.trajectory import TRAJECTORY
+    from toolkit.files.atomic import write_part
+    from toolkit.recorder import TRAJECTORY
 
     folder = store.run("r") / "trajectory" / "rank-0"
     for part in range(VISITS * PAIRS // PART):
@@ -115,7 +115,7 @@ def _pictures(store: Any, count: int) -> None:
 
     from PIL import Image
 
-    from toolkit.images import decode
+    from toolkit.image_files import decode
     from toolkit.store.images import image_row, write_images
 
     rng = np.random.default_rng(1)
@@ -137,7 +137,7 @@ def at_the_server(root: Path, journal: Path) -> Found:
     """The page's script without a browser: seconds a run."""
     from streamlit.testing.v1 import AppTest
 
-    from app.desk import data
+    from app.desk.queries import queue as data
     from toolkit.store import open_store
 
     settings = {"store": str(root), "journal": str(journal), "curator": "curator"}
@@ -173,7 +173,8 @@ def _timed() -> Iterator[list[tuple[float, float]]]:
     and the pair's fragment. The driver here runs the whole page instead."""
     from unittest.mock import patch
 
-    from app.desk.views import answers, judging
+    from app.desk.views import pair_panel as judging
+    from app.desk.views import verdict_buttons as answers
 
     parts: list[tuple[float, float]] = []
 
@@ -189,9 +190,10 @@ def _timed() -> Iterator[list[tuple[float, float]]]:
 
 def _queries(root: Path, journal: Path) -> list[tuple[float, float]]:
     """Four filters, none seen before: numbers of the view, and three histograms of it."""
-    from app.desk import data
-    from toolkit.store import listing, open_store
-    from toolkit.store.view import View
+    from app.desk.queries import queue as data
+    from toolkit.store import open_store
+    from toolkit.store.queue import views as listing
+    from toolkit.store.queue.view import View
 
     desk = data.desk(open_store(root), "r", journal)
     views = [

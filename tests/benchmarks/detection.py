@@ -26,10 +26,10 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from toolkit.miniworld.intake import ingest_world, oracle_scores, truth_of
-from toolkit.parts import write_part, write_text_whole
+from toolkit.files.atomic import write_part, write_text_whole
+from toolkit.miniworld.dataset import ingest_world, oracle_scores, truth_of
 from toolkit.store import Store, open_or_create
-from toolkit.store.labels import label_sets
+from toolkit.store.label_sets import label_sets
 from toolkit.store.relabel import plant_by_gap
 from toolkit.store.runs import run_about, write_findings
 
@@ -96,10 +96,10 @@ def train(work: Path, setting: str, seed: int) -> None:
     import torch
     import yaml
 
-    from training.loop import resume
-    from training.loop import train as run_training
-    from training.probing import probe_run
+    from training.probe import probe_run
     from training.recipe import parse_recipe
+    from training.trainer import resume
+    from training.trainer import train as run_training
 
     torch.set_num_threads(1)
     store, name = world(work, setting, seed), run_name(setting, seed)
@@ -149,7 +149,7 @@ def cut_off(store: Store, run: str, visits: int, probed: bool) -> str:
 def judge(work: Path, setting: str, seed: int) -> None:
     """What each detector reaches after each cut, into WORK/cells: scores over the late visits,
     or, where the cut has a probe, over both."""
-    from analysis.findings import analyze_run
+    from analysis.run_analysis import analyze_run
 
     store, run = world(work, setting, seed), run_name(setting, seed)
     if run not in store.runs() or not run_about(store, run).get("finished"):

@@ -10,7 +10,7 @@ subprocesses of their own, so that one's memory is free again for the next.
     training       pairs per second and memory, SD1.5 LoRA at 512 px, against the naive loop
     training-sdxl  the same for SDXL at 1,024 px
     scorers        hps and image_reward against their packages' own calls
-    tables         `outvoted reproduce 1`, 0 and 20 % flips, as many cells as an hour has
+    tables         `tests.benchmarks.paper_tables.run 1`, 0 and 20 % flips, as many as an hour has
 """
 
 import argparse
@@ -40,8 +40,15 @@ def steps_of(out: Path) -> dict[str, list[list[str]]]:
         return [[*python, "-c", build, str(folder)], [*python, *measured, "--out", str(result)]]
 
     scorers = ["-m", "tests.benchmarks.scorers", str(out / "scorers"), "--device", "cuda"]
-    outvoted = ["-c", "from app.cli.main import main; main()"]
-    tables = [*outvoted, "reproduce", "1", "--out", str(out / "tables"), "--device", "cuda"]
+    tables = [
+        "-m",
+        "tests.benchmarks.paper_tables.run",
+        "1",
+        "--out",
+        str(out / "tables"),
+        "--device",
+        "cuda",
+    ]
     return {
         "tests": [[*python, "-m", "pytest", "-m", "gpu", "tests", "-q"]],
         "training": training("sd15", 512, 8),

@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from analysis.bootstrap import mean_interval
+from analysis.ranking_metrics import mean_interval
 from tests.benchmarks.training import RIVALS, Setting, _hardware, recipe_of, recorder_off
-from toolkit.miniworld.intake import ingest_world
+from toolkit.miniworld.dataset import ingest_world
+from toolkit.recorder import Recorder
 from toolkit.store import Store, create_store
-from toolkit.trajectory import Recorder
-from training import loop
-from training.fill import fill
-from training.recorder import RunRecorder
+from training import trainer as loop
+from training.precompute import fill
+from training.trajectory_writer import RunRecorder
 
 NAMES = ("plain DPO", "Adaptive, running, M = 3")
 CALLS = ("add", "seen", "drain", "flush", "close")

@@ -17,9 +17,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tests.toolkit.scoring.packages import pictures, told
-from toolkit.images import decode
+from toolkit.image_files import decode
 from toolkit.scoring import SCORERS, Batch, Judge, load
-from toolkit.scoring.making import install
+from toolkit.scoring.environments import install
 
 HEADING = (
     "scorer",

@@ -106,11 +106,12 @@ def browse(work: Path) -> Seconds:
     A condition and a range: the view's pairs numbered, counted, and u's histogram over them. A
     range that moves: the same where the condition was asked before. Then pages by key.
     """
-    from toolkit.store import connect, listing, open_store
-    from toolkit.store.columns import columns_of
-    from toolkit.store.desk import make_queue
-    from toolkit.store.histograms import spread, spread_of
-    from toolkit.store.view import View
+    from toolkit.store import connect, open_store
+    from toolkit.store.queue import views as listing
+    from toolkit.store.queue.columns import columns_of
+    from toolkit.store.queue.histograms import spread, spread_of
+    from toolkit.store.queue.tables import make_queue
+    from toolkit.store.queue.view import View
 
     store = open_store(work / "browsed")
     with connect(store) as con:
@@ -163,13 +164,13 @@ def look(work: Path) -> Seconds:
 
     As the desk makes them: pictures decoded, and encoded at their size where they are larger.
     """
-    from app.desk.pictures import shrunk
-    from toolkit.images import THUMBNAIL_SIDE
+    from app.desk.image_cache import shrunk
+    from toolkit.image_files import THUMBNAIL_SIDE
     from toolkit.store import connect, open_store
-    from toolkit.store.curves import ell_by_visit
-    from toolkit.store.desk import card, make_queue
+    from toolkit.store.connection import read_pairs
     from toolkit.store.images import ImageReader
-    from toolkit.store.query import read_pairs
+    from toolkit.store.queue.ell_series import ell_by_visit
+    from toolkit.store.queue.tables import card, make_queue
 
     store = open_store(work / "copied")
     names = read_pairs(store, ["pair_id"])[0].to_pylist()
@@ -193,7 +194,7 @@ def look(work: Path) -> Seconds:
 def pair_page(work: Path) -> Seconds:
     """What the run's findings say of one pair, with its rank among 2,000,000; median of 20."""
     from toolkit.store import open_store
-    from toolkit.store.one_pair import findings_on
+    from toolkit.store.pair_details import findings_on
 
     store = open_store(work / "browsed")
     taken = []
@@ -263,8 +264,8 @@ def _findings(root: Path, count: int) -> None:
     """A store of `count` bare pairs with a run's finding."""
     import pyarrow as pa
 
+    from toolkit.files.atomic import write_part
     from toolkit.pairs import PAIRS
-    from toolkit.parts import write_part
     from toolkit.schema import conform
     from toolkit.store import create_store
     from toolkit.store.runs import start_run, write_findings
@@ -290,10 +291,10 @@ def _trajectory(root: Path) -> None:
     """A run over the store's pairs: rows in visit order, as a trainer leaves them."""
     import pyarrow as pa
 
+    from toolkit.recorder import Recorder
     from toolkit.store import open_store
-    from toolkit.store.query import read_pairs
+    from toolkit.store.connection import read_pairs
     from toolkit.store.runs import start_run, write_findings
-    from toolkit.trajectory import Recorder
 
     store = open_store(root)
     if "r" in store.runs():

@@ -28,15 +28,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from toolkit.miniworld.intake import ingest_world
+from toolkit.miniworld.dataset import ingest_world
 from toolkit.store import Store, create_store
 from toolkit.store.images import ImageReader
-from training.data import load_pairs, to_pixels
 from training.denoising import Condition
-from training.loop import train
 from training.models import encode_images, encode_prompts, load_models, prepare_trainable
+from training.pairs import load_pairs, to_pixels
 from training.recipe import Recipe, parse_recipe
-from training.recorder import RunRecorder, Seen
+from training.trainer import train
+from training.trajectory_writer import RunRecorder, Seen
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from tests.browser.desk import (
     settled,
 )
 from tests.factories import StoreFactory
-from toolkit.parts import parts
+from toolkit.files.atomic import parts
 from toolkit.store import Store, create_store
 from toolkit.store.runs import read_findings
 from toolkit.store.verdicts import Journal

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from app.cli.main import registered
 from tests.training.backbones import TINY, tiny_sd
 from toolkit.store import connect, open_store
-from toolkit.store.query import fetch
+from toolkit.store.connection import fetch
 from toolkit.store.runs import read_findings
 
 AGIQA = Path(__file__).parents[2].parent / "shared" / "data" / "agiqa3k"

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from toolkit.parts import parts
+from toolkit.files.atomic import parts
 from toolkit.store import Store
 
 

@@ -7,7 +7,7 @@ from tests.factories import StoreFactory
 from toolkit.errors import InputError, StoreError
 from toolkit.store import Store, connect
 from toolkit.store.audits import Audit, audits, draw_audit, keep_audit, read_audit
-from toolkit.store.desk import make_queue
+from toolkit.store.queue.tables import make_queue
 from toolkit.store.runs import read_findings
 
 

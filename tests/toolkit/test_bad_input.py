@@ -17,10 +17,10 @@ from tests.toolkit.pickapic_source import source_row, write_source
 from tests.toolkit.stores import rows
 from toolkit.errors import InputError, StoreError
 from toolkit.export import FORMATS, Policy, export_set
+from toolkit.files.atomic import parts
 from toolkit.ingest import ingest_pickapic, open_pickapic
-from toolkit.parts import parts
 from toolkit.store import Store, create_store
-from toolkit.store.labels import label_sets
+from toolkit.store.label_sets import label_sets
 from toolkit.store.verdicts import Entry, Journal, publish
 
 

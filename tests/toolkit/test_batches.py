@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from toolkit.errors import StoreError
-from toolkit.store.batches import newest_action
-from toolkit.store.verdicts import Entry, Journal
+from toolkit.store.verdicts import Entry, Journal, newest_action
 
 
 def record(path: Path, *entries: Entry) -> list[dict]:

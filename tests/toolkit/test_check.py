@@ -13,11 +13,11 @@ from app.cli.main import registered
 from tests.toolkit.pickapic_source import source_row, write_source
 from tests.toolkit.stores import rows, snapshot
 from toolkit.errors import StoreError
+from toolkit.files.atomic import parts, write_part
 from toolkit.ingest import ingest_pickapic, open_pickapic
-from toolkit.parts import parts, write_part
 from toolkit.store import FORMAT_VERSION, Store, create_store, open_store
-from toolkit.store.check import check_store, repair
-from toolkit.store.labels import write_label_set
+from toolkit.store.integrity import check_store, repair
+from toolkit.store.label_sets import write_label_set
 from toolkit.store.migrations import migrate
 
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from app.cli.ingest import app
 from tests.toolkit.pickapic_source import SCHEMA
-from toolkit.ingest.pickapic_files import NEEDED
+from toolkit.ingest.pickapic import NEEDED
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "agiqa3k"
 
@@ -44,7 +44,7 @@ def test_the_agiqa3k_card_names_exactly_the_tables_columns():
 @pytest.mark.skipif(not REAL.exists(), reason="the real AGIQA-3K is not on this machine")
 def test_the_agiqa3k_cards_command_runs_and_tells_the_models_apart(tmp_path, monkeypatch):
     from toolkit.store import connect, open_store
-    from toolkit.store.query import fetch
+    from toolkit.store.connection import fetch
 
     block = re.search(r"    outvoted ingest (ratings .*?)\n\n", card("agiqa3k.md"), re.DOTALL)
     assert block is not None

@@ -175,7 +175,7 @@ def test_a_failure_on_the_way_leaves_nothing_behind(tmp_path, store, name, monke
     def full(*_: object) -> str:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("toolkit.export.writing.write_text", full)
+    monkeypatch.setattr("toolkit.export.dataset_writer.write_text", full)
     with pytest.raises(InputError, match=r"No space left on device.*nothing was left there"):
         export(store, tmp_path / "out", name)
     assert not [p for p in tmp_path.iterdir() if "out" in p.name]
@@ -255,7 +255,7 @@ def test_weights_of_a_source_survive_and_are_multiplied(tmp_path):
 
 
 def test_every_images_suffix_follows_from_its_bytes(tmp_path):
-    from toolkit.images import suffix_of
+    from toolkit.image_files import suffix_of
 
     kinds = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp"}
     kinds["TIFF"] = ".tif"

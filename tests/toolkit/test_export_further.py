@@ -11,7 +11,7 @@ from datasets import load_dataset
 from tests.toolkit.pickapic_source import SCHEMA, source_row
 from tests.toolkit.stores import rows
 from toolkit.export import FORMATS, Policy, export_set
-from toolkit.export.columns import PICKAPIC
+from toolkit.export.table import PICKAPIC
 from toolkit.ingest import (
     ingest_chosen_rejected,
     ingest_pickapic,

@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 from tests.toolkit.pickapic_source import SCHEMA, source_row, write_source
 from toolkit.errors import InputError, OutvotedError
 from toolkit.export import Policy, export_pickapic, preview_pickapic
+from toolkit.files.atomic import parts
 from toolkit.ingest import SourceImage, SourceRow, ingest_pickapic, ingest_rows, open_pickapic
 from toolkit.minority import weight
-from toolkit.parts import parts
 from toolkit.store import Store, create_store
-from toolkit.store.labels import write_label_set
+from toolkit.store.label_sets import write_label_set
 from toolkit.store.runs import start_run, write_findings
 from toolkit.store.verdicts import Entry, Journal, publish
 
@@ -293,8 +293,8 @@ def test_scores_speak_only_of_the_label_set_they_were_made_under(tmp_path, judge
 
 
 def test_the_labels_of_the_finding_are_the_default(tmp_path, make_store):
-    from analysis.findings import analyze_run
-    from toolkit.store.labels import planted_flips
+    from analysis.run_analysis import analyze_run
+    from toolkit.store.label_sets import planted_flips
 
     made = make_store(pairs=40, run=True)
     analyze_run(made, "r")
@@ -312,8 +312,8 @@ def test_the_labels_of_the_finding_are_the_default(tmp_path, make_store):
 
 def test_planted_flips_do_not_leave_without_a_warning(tmp_path, make_store):
     """Eight of 40 labels are planted; under a set made from theirs the rest of them still are."""
-    from analysis.findings import analyze_run
-    from toolkit.store.labels import planted_flips
+    from analysis.run_analysis import analyze_run
+    from toolkit.store.label_sets import planted_flips
     from toolkit.store.relabel import curated_set
 
     made = make_store(pairs=40, run=True)

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from tests.toolkit.pickapic_source import SCHEMA as SOURCE
 from tests.toolkit.pickapic_source import source_row, write_source
-from toolkit.errors import InputError
-from toolkit.filters import (
+from toolkit.conditions import (
     Comparison,
     Condition,
     Contains,
@@ -24,17 +23,18 @@ from toolkit.filters import (
     Null,
     parse,
 )
+from toolkit.errors import InputError
+from toolkit.files.atomic import write_part
 from toolkit.ingest import ingest_pickapic, open_pickapic
-from toolkit.parts import write_part
 from toolkit.store import Store, connect, create_store
-from toolkit.store.columns import columns_of
-from toolkit.store.desk import make_queue
-from toolkit.store.filters import kinds_of, passing, to_sql
-from toolkit.store.labels import planted_flips
-from toolkit.store.listing import ids, make_view
-from toolkit.store.query import read_pairs
+from toolkit.store.connection import read_pairs
+from toolkit.store.label_sets import planted_flips
+from toolkit.store.pair_table import kinds_of, passing, to_sql
+from toolkit.store.queue.columns import columns_of
+from toolkit.store.queue.tables import make_queue
+from toolkit.store.queue.view import Range, View
+from toolkit.store.queue.views import ids, make_view
 from toolkit.store.runs import write_findings
-from toolkit.store.view import Range, View
 
 SCHEMA = pa.schema(
     [

@@ -18,8 +18,8 @@ from toolkit import ingest
 from toolkit.export import FORMATS, Policy, export_set
 from toolkit.ingest.ratings import Ratings
 from toolkit.store import Store, create_store
+from toolkit.store.connection import read_pairs
 from toolkit.store.images import ImageReader
-from toolkit.store.query import read_pairs
 
 Known = set[tuple[str, bytes, bytes, str, float]]
 """(prompt, preferred image, other image, "prefers", weight); of a tie or an open pair the images

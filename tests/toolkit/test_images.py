@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from toolkit.errors import InputError
-from toolkit.images import MAX_PIXELS, THUMBNAIL_SIDE, content_hash, decode, thumbnail
+from toolkit.image_files import MAX_PIXELS, THUMBNAIL_SIDE, content_hash, decode, thumbnail
 
 
 def encoded(picture: Image.Image, kind: str = "PNG", **options) -> bytes:

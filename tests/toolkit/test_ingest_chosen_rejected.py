@@ -13,7 +13,7 @@ from app.cli.ingest import app
 from tests.factories import png
 from tests.toolkit.stores import rows, snapshot, votes_of, write_arrow, write_image
 from toolkit.errors import InputError
-from toolkit.images import content_hash
+from toolkit.image_files import content_hash
 from toolkit.ingest import (
     ingest_chosen_rejected,
     ingest_image_preferences,

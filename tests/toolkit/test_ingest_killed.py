@@ -11,11 +11,11 @@ import pytest
 
 from tests.toolkit.pickapic_source import source_row, write_source
 from toolkit.errors import StoreError
+from toolkit.files.atomic import parts, write_part
 from toolkit.ingest import SourceImage, SourceRow, ingest_pickapic, ingest_rows, open_pickapic
-from toolkit.parts import parts, write_part
 from toolkit.store import Store, connect, create_store, open_store
+from toolkit.store.connection import fetch
 from toolkit.store.images import ImageReader
-from toolkit.store.query import fetch
 
 ROWS = 300
 

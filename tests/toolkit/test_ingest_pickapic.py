@@ -12,8 +12,8 @@ from app.cli.ingest import app
 from tests.factories import png
 from tests.toolkit.pickapic_source import SCHEMA, picture, source_row, write_source
 from toolkit.errors import InputError, StoreError
+from toolkit.files.atomic import parts
 from toolkit.ingest import Summary, ingest_pickapic, open_pickapic
-from toolkit.parts import parts
 from toolkit.store import Store, open_or_create
 from toolkit.store.images import ImageReader
 

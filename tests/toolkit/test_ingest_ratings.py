@@ -13,7 +13,7 @@ from tests.factories import png
 from toolkit.errors import InputError
 from toolkit.ingest import Ratings, Summary, ingest_ratings, open_ratings
 from toolkit.store import Store, connect, open_or_create
-from toolkit.store.query import fetch
+from toolkit.store.connection import fetch
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "agiqa3k"
 SCORES = {"a": 1.0, "b": 1.3, "c": 2.0, "d": 2.0}

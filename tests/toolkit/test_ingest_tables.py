@@ -12,8 +12,7 @@ from tests.toolkit.pickapic_source import SCHEMA, source_row, write_source
 from tests.toolkit.stores import rows, snapshot, write_arrow
 from toolkit.errors import InputError
 from toolkit.ingest import ingest_pickapic, open_pickapic
-from toolkit.ingest.readers import json_records
-from toolkit.ingest.tables import find_tables, records
+from toolkit.ingest.tabular import find_tables, json_records, records
 from toolkit.store import create_store
 from toolkit.store.images import ImageReader
 

@@ -12,15 +12,16 @@ import pytest
 
 from tests.factories import StoreFactory
 from toolkit.errors import InputError
-from toolkit.parts import parts, write_whole
-from toolkit.store import Store, connect, listing
-from toolkit.store.columns import Column, columns_of
-from toolkit.store.desk import JUDGED, ORDERS, card, make_queue, set_judged
-from toolkit.store.histograms import spread, spread_of
-from toolkit.store.query import Connection, fetch, read_pairs
+from toolkit.files.atomic import parts, write_whole
+from toolkit.store import Store, connect
+from toolkit.store.connection import Connection, fetch, read_pairs
+from toolkit.store.queue import views as listing
+from toolkit.store.queue.columns import Column, columns_of
+from toolkit.store.queue.histograms import spread, spread_of
+from toolkit.store.queue.tables import JUDGED, ORDERS, card, make_queue, set_judged
+from toolkit.store.queue.view import View
 from toolkit.store.runs import start_run, write_findings
 from toolkit.store.scores import write_scores
-from toolkit.store.view import View
 
 
 class Listed:

@@ -7,12 +7,14 @@ import pytest
 from tests.app.desk_stores import judgeable
 from tests.factories import StoreFactory
 from toolkit.errors import InputError
-from toolkit.store import Store, connect, listing, mapping
-from toolkit.store.columns import columns_of
-from toolkit.store.desk import Bins, make_queue
-from toolkit.store.labels import planted_flips
+from toolkit.store import Store, connect
+from toolkit.store.label_sets import planted_flips
+from toolkit.store.queue import histograms as mapping
+from toolkit.store.queue import views as listing
+from toolkit.store.queue.columns import columns_of
+from toolkit.store.queue.tables import Bins, make_queue
+from toolkit.store.queue.view import View
 from toolkit.store.runs import read_findings, write_findings
-from toolkit.store.view import View
 
 
 def ready(store: Store):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from toolkit.miniworld.reader import read
+from toolkit.miniworld.pixel_scorer import read
 from toolkit.miniworld.scenes import ATTRIBUTES, VOCABULARY, all_scenes, draw, look
 
 

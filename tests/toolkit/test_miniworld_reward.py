@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from toolkit.miniworld.reader import read
+from toolkit.miniworld.pixel_scorer import read
+from toolkit.miniworld.prompts import Prompt, random_prompt
 from toolkit.miniworld.reward import (
     alignment,
     best_alignment,
@@ -16,7 +17,6 @@ from toolkit.miniworld.reward import (
     warmth,
 )
 from toolkit.miniworld.scenes import HUES, VOCABULARY, Scene, all_scenes, draw
-from toolkit.miniworld.words import Prompt, random_prompt
 from toolkit.miniworld.world import STANDARD
 
 PROMPT = Prompt("cross", "red", "large", "left", "dark")

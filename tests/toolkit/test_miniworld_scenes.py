@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from toolkit.miniworld.prompts import MENTION, WORDS, Prompt, parse, random_prompt, to_words
 from toolkit.miniworld.scenes import (
     ATTRIBUTES,
     HUES,
@@ -13,7 +14,6 @@ from toolkit.miniworld.scenes import (
     look,
     random_scene,
 )
-from toolkit.miniworld.words import MENTION, WORDS, Prompt, parse, random_prompt, to_words
 
 SCENE = Scene("cross", "red", "large", "left", "dark", jitter=4)
 

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from toolkit.miniworld.annotators import KINDS, careless_error, prefers_first, roster
-from toolkit.miniworld.reader import read
+from toolkit.miniworld.pixel_scorer import read
+from toolkit.miniworld.prompts import parse
 from toolkit.miniworld.reward import warmth
 from toolkit.miniworld.scenes import ATTRIBUTES
-from toolkit.miniworld.words import parse
 from toolkit.miniworld.world import STANDARD, BuiltWorld, annotators_of, build, comparison, oracle
 
 

@@ -5,11 +5,11 @@ import pyarrow as pa
 import pytest
 
 from tests.factories import StoreFactory
+from toolkit.files.atomic import write_part
 from toolkit.pairs import PAIRS, VOTES, make_comparison_id, make_pair_id
-from toolkit.parts import write_part
 from toolkit.store import Store, connect
-from toolkit.store.labels import planted_flips
-from toolkit.store.one_pair import (
+from toolkit.store.label_sets import planted_flips
+from toolkit.store.pair_details import (
     Scores,
     findings_on,
     first_pair,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.palette import Ground, accent, ink
+from toolkit.colors import Ground, accent, ink
 
 THEME = Path(__file__).parents[2] / "app" / "desk" / "theme.toml"
 SIDES: tuple[Ground, ...] = ("light", "dark")

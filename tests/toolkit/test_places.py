@@ -26,16 +26,16 @@ from tests.toolkit.objects import KEYS, Line, free_port, s3_server
 from tests.toolkit.pickapic_source import source_row, write_source
 from toolkit.errors import InputError, StoreError, Unreachable
 from toolkit.export import FORMATS, Policy, export_set
+from toolkit.files.remote import _Stream, _told, must_be_local, place
 from toolkit.ingest import ingest_pickapic, open_pickapic
-from toolkit.places import _Stream, _told, must_be_local, place
 from toolkit.store import create_store, open_or_create, open_store
-from toolkit.store.check import check_store, repair
+from toolkit.store.connection import connect, effective_labels, fetch
 from toolkit.store.images import ImageReader
-from toolkit.store.labels import label_sets
+from toolkit.store.integrity import check_store, repair
+from toolkit.store.label_sets import label_sets
 from toolkit.store.locks import adding, first_at
-from toolkit.store.query import connect, effective_labels, fetch
 from toolkit.store.runs import read_findings, start_run, write_findings
-from toolkit.store.trajectories import read_trajectory, trajectory_parts
+from toolkit.store.trajectory import read_trajectory, trajectory_parts
 from toolkit.store.verdicts import Entry, Journal, publish, resolve
 
 

@@ -8,13 +8,13 @@ from analysis.detectors.annotators import annotators
 from analysis.detectors.consistency import consistency
 from tests.app.desk_stores import judgeable
 from tests.factories import StoreFactory
+from toolkit.files.atomic import write_part
 from toolkit.pairs import PAIRS, make_comparison_id
-from toolkit.parts import write_part
 from toolkit.store import Store, connect, create_store
-from toolkit.store.desk import make_queue
-from toolkit.store.prompts import circles, contradictions, habits, noisy_prompts
+from toolkit.store.queue.prompts import circles, contradictions, habits, noisy_prompts
+from toolkit.store.queue.tables import make_queue
 from toolkit.store.runs import read_findings
-from toolkit.store.trajectories import pair_facts, read_votes
+from toolkit.store.trajectory import pair_facts, read_votes
 
 
 def store_of(tmp_path, duels: list[tuple[str, str, str, float | None]]) -> Store:

@@ -10,14 +10,9 @@ from tests.toolkit.stores import rows
 from toolkit.errors import InputError, StoreError
 from toolkit.ingest import SourceImage, SourceRow, Vote, ingest_rows
 from toolkit.store import Store, create_store
-from toolkit.store.labels import label_set_recipe, planted_flips, write_label_set
-from toolkit.store.query import effective_labels
-from toolkit.store.relabel import (
-    curated_set,
-    imported_set,
-    majority_set,
-    plant_by_gap,
-)
+from toolkit.store.connection import effective_labels
+from toolkit.store.label_sets import label_set_recipe, planted_flips, write_label_set
+from toolkit.store.relabel import curated_set, imported_set, majority_set, plant_by_gap
 from toolkit.store.verdicts import Entry, Journal, publish
 
 

@@ -12,7 +12,6 @@ import pytest
 from tests.factories import png
 from tests.toolkit.pickapic_source import SCHEMA, source_row
 from tests.toolkit.stores import rows
-from toolkit.dealing import Shard, read_shard
 from toolkit.errors import InputError, StoreError
 from toolkit.ingest import (
     ingest_chosen_rejected,
@@ -25,9 +24,10 @@ from toolkit.ingest import (
     open_imagereward,
     open_pickapic,
 )
-from toolkit.ingest.tables import batches, find_tables, records
+from toolkit.ingest.tabular import batches, find_tables, records
+from toolkit.sharding import Shard, read_shard
 from toolkit.store import Store, create_store, open_store
-from toolkit.store.check import check_store
+from toolkit.store.integrity import check_store
 from toolkit.store.locks import adding
 
 TABLES = ("pairs", "images", "votes", "quarantine")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from toolkit.shares import wilson
+from toolkit.intervals import wilson
 
 
 def test_known_cases_come_out_as_published():

@@ -12,12 +12,12 @@ import pytest
 
 from tests.factories import png
 from toolkit.errors import InputError, StoreError
-from toolkit.images import decode
+from toolkit.files.atomic import parts, write_part, write_text_whole
+from toolkit.image_files import decode
 from toolkit.pairs import PAIRS, make_comparison_id, make_pair_id
-from toolkit.parts import parts, write_part, write_text_whole
 from toolkit.store import FORMAT_VERSION, connect, create_store, open_or_create, open_store
+from toolkit.store.connection import fetch
 from toolkit.store.images import ImageReader, image_row, thumbnail_row, write_images
-from toolkit.store.query import fetch
 from toolkit.store.runs import (
     findings_about,
     read_findings,
@@ -125,7 +125,7 @@ import sys
 import pyarrow as pa
 from pathlib import Path
 from toolkit.pairs import PAIRS
-from toolkit.parts import write_part
+from toolkit.files.atomic import write_part
 rows = [{"pair_id": f"{sys.argv[2]}-{k}", "comparison_id": "c", "prompt": "p"} for k in range(20)]
 for start in range(0, 20, 2):
     table = pa.Table.from_pylist(rows[start:start + 2], schema=PAIRS)

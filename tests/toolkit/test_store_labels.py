@@ -4,13 +4,8 @@ import pyarrow as pa
 import pytest
 
 from toolkit.errors import InputError, StoreError
-from toolkit.store.labels import (
-    label_set_recipe,
-    label_sets,
-    planted_flips,
-    write_label_set,
-)
-from toolkit.store.query import add_labels, connect, effective_labels, fetch
+from toolkit.store.connection import add_labels, connect, effective_labels, fetch
+from toolkit.store.label_sets import label_set_recipe, label_sets, planted_flips, write_label_set
 
 
 def overlay(**labels: float | None) -> pa.Table:

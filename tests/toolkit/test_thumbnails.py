@@ -8,12 +8,12 @@ from PIL import Image
 from app.cli.main import registered
 from tests.toolkit.pickapic_source import source_row, write_source
 from tests.toolkit.stores import rows
-from toolkit.dealing import Shard
 from toolkit.ingest import ingest_pickapic, open_pickapic
 from toolkit.pairs import IMAGES
+from toolkit.sharding import Shard
 from toolkit.store import Store, create_store
 from toolkit.store import thumbnails as module
-from toolkit.store.check import check_store
+from toolkit.store.integrity import check_store
 from toolkit.store.thumbnails import lacking, make_thumbnails
 
 

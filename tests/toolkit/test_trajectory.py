@@ -7,10 +7,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from toolkit.errors import StoreError, TrainingError
-from toolkit.parts import parts, unfinished
+from toolkit.files.atomic import parts, unfinished
+from toolkit.recorder import TRAJECTORY, Recorder, rows
 from toolkit.schema import meaning_of
 from toolkit.store import create_store
-from toolkit.trajectory import TRAJECTORY, Recorder, rows
 
 IDS = ["a", "b", "c"]
 ROW = {"pair_id": IDS, "visit": 0, "step": 7, "err_0": np.arange(6.0).reshape(2, 3)}
@@ -95,7 +95,7 @@ def test_a_full_disk_keeps_the_parts_before_it(
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("toolkit.parts.os.fsync", full)
+    monkeypatch.setattr("toolkit.files.atomic.os.fsync", full)
     recorder.append(**ROW)
     with pytest.raises(TrainingError, match="No space left on device"):
         recorder.flush()

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from toolkit.errors import InputError, StoreError
-from toolkit.parts import parts
+from toolkit.files.atomic import parts
 from toolkit.store import create_store
-from toolkit.store.check import check_store, repair
+from toolkit.store.integrity import check_store, repair
 from toolkit.store.verdicts import (
     VERDICTS,
     Entry,

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.factories import StoreFactory
-from toolkit.store.runs import update_run
-from toolkit.store.watching import (
+from toolkit.store.run_log import (
     QUIET_SECONDS,
     Watched,
     ell_by_timestep,
@@ -19,6 +18,7 @@ from toolkit.store.watching import (
     thinned,
     watch,
 )
+from toolkit.store.runs import update_run
 
 
 def watched(**changes: object) -> Watched:
@@ -115,7 +115,7 @@ def test_a_part_that_vanishes_while_it_is_read_is_no_error(
     make_store: StoreFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = make_store(pairs=20, run=True)
-    from toolkit.store import watching
+    from toolkit.store import run_log as watching
 
     kept = watching.add_trajectory
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 
-from training.pretraining import parts
+from tests.benchmarks.miniature import parts
 
 TINY = parts.Size(
     image=16,

@@ -19,8 +19,8 @@ import psutil
 import torch
 
 from toolkit.store import open_store
-from training.loop import resume, train
 from training.recipe import load_recipe
+from training.trainer import resume, train
 
 
 def child(work: Callable[[], object]) -> int:

@@ -20,9 +20,9 @@ from collections.abc import Callable
 from tests.training.killing import child, finish
 from toolkit.store import Store, open_store
 from training.checkpoint import checkpoints
-from training.loop import resume, train
-from training.probing import probe_run
+from training.probe import probe_run
 from training.recipe import Recipe, load_recipe
+from training.trainer import resume, train
 
 PATIENCE = 120.0
 """Seconds that a rank is given to notice that the other is gone."""

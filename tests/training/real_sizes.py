@@ -16,7 +16,7 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from training.pretraining import parts
+from tests.benchmarks.miniature import parts
 
 WORDS = ["a", "square", "number"]
 

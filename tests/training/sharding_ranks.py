@@ -20,18 +20,17 @@ from tests.training.killing_ranks import kill_one, two
 from toolkit.errors import TrainingError
 from toolkit.store import open_store
 from training.batches import Source, micro_batches
-from training.build import build_learner
-from training.cache import Encoded
-from training.data import load_pairs, store_of
-from training.due import must_have_moved
-from training.footprints import trainable
-from training.loop import resume, train
+from training.devices import accelerator_of
+from training.ema import trainable
+from training.fsdp import local, whole
+from training.latent_cache import Encoded
+from training.metrics_log import must_be_finite
 from training.models import load_models
-from training.monitor import must_be_finite
-from training.precision import accelerator_of
+from training.pairs import load_pairs, store_of
 from training.recipe import Recipe, load_recipe
-from training.sharding import local, whole
+from training.setup import build_learner
 from training.step import Learner, bound_gradient, errors_aside, errors_of
+from training.trainer import must_have_moved, resume, train
 
 
 def changed(recipe: Recipe, run: str, **network: bool) -> Recipe:

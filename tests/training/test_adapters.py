@@ -16,14 +16,13 @@ from tests.factories import StoreFactory
 from tests.training.backbones import TINY
 from toolkit.errors import TrainingError
 from toolkit.store import Store, connect
-from toolkit.store.query import add_trajectory, fetch
+from toolkit.store.connection import add_trajectory, fetch
 from toolkit.store.runs import run_about
-from training.adapters import WEIGHTS, add_lora, load_lora
-from training.footprints import snapshot, tensors_hash
-from training.loop import train
+from training.ema import snapshot, tensors_hash
+from training.lora import WEIGHTS, add_lora, load_lora
 from training.models import load_models, prepare_trainable
-from training.recipe import Recipe
-from training.sections import Backbone, Lora
+from training.recipe import Backbone, Lora, Recipe
+from training.trainer import train
 
 MakeRecipe = Callable[..., Recipe]
 SHAPE = Lora(rank=4, alpha=12)  # alpha other than the rank: the default of many loaders would err

@@ -13,22 +13,23 @@ from rich.console import Console
 
 from tests.factories import StoreFactory, png
 from tests.training.test_resume import table_of
-from toolkit.dealing import Shard
-from toolkit.parts import parts
+from toolkit.files.atomic import parts
+from toolkit.sharding import Shard
 from toolkit.store.images import image_versions, write_images
-from training.cache import (
+from training.latent_cache import (
+    DiskShelf,
     Encoded,
     image_ingredients,
     network_ingredients,
+    shelf_folder,
     text_ingredients,
 )
-from training.data import load_pairs
-from training.fill import announced, fill, image_bytes, prompt_bytes
-from training.loop import train
 from training.models import load_models
+from training.pairs import load_pairs
+from training.precompute import announced, fill, image_bytes, prompt_bytes
 from training.recipe import Recipe
-from training.reference import ReferenceErrors
-from training.shelf import DiskShelf, shelf_folder
+from training.reference_errors import ReferenceErrors
+from training.trainer import train
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -114,8 +115,8 @@ def test_filling_goes_on_where_it_was_stopped_and_a_run_reads_it(
     def never(*_: object) -> None:
         raise AssertionError("encoded again")
 
-    monkeypatch.setattr("training.cache.encode_images", never)
-    monkeypatch.setattr("training.cache.encode_prompts", never)
+    monkeypatch.setattr("training.latent_cache.encode_images", never)
+    monkeypatch.setattr("training.latent_cache.encode_prompts", never)
     train(recipe)
 
 
@@ -131,8 +132,8 @@ def test_filling_and_the_announced_size_count_held_out_pairs(
         "72 images and 10 prompts to encode: 0.00 GB on the store's disk" in console.export_text()
     )
     assert fill(recipe)[0] == 72 - 2 * (10 + 10)  # the first run's step and measuring
-    monkeypatch.setattr("training.cache.encode_images", None)
-    monkeypatch.setattr("training.cache.encode_prompts", None)
+    monkeypatch.setattr("training.latent_cache.encode_images", None)
+    monkeypatch.setattr("training.latent_cache.encode_prompts", None)
     train(recipe)
 
 
@@ -170,7 +171,7 @@ def test_reference_errors_are_computed_anew_for_other_images(
     ask = {"steps": 1, "draws": {"kind": "fixed", "count": 1}, "caches": {"disk": True}}
     train(recipe_for(store, run="a", **ask))
     changed = dict.fromkeys(image_versions(store), "other")
-    for module in ("training.build", "training.cache"):
+    for module in ("training.setup", "training.latent_cache"):
         monkeypatch.setattr(f"{module}.image_versions", lambda _: changed)
     train(recipe_for(store, run="b", **ask))
     assert len(list(store.folder("caches", "reference").iterdir())) == 2
@@ -184,7 +185,7 @@ def test_a_part_that_does_not_fit_on_the_disk_leaves_nothing_behind(
 
     shelf = DiskShelf(tmp_path)
     shelf.put("a", (np.zeros(3),))
-    monkeypatch.setattr("training.shelf.os.fsync", full)
+    monkeypatch.setattr("training.latent_cache.os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         shelf.flush()
     assert list(tmp_path.iterdir()) == []

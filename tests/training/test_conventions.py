@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from training.conventions import Rate, other_beta, said, slope_at_start
+from training.beta_conventions import Rate, other_beta, said, slope_at_start
 from training.objectives import OBJECTIVES
 from training.recipe import parse_recipe
 

@@ -17,12 +17,12 @@ import torch
 
 from tests.factories import StoreFactory
 from tests.training.test_resume import state_of
-from toolkit.parts import parts
+from toolkit.files.atomic import parts
 from toolkit.store import Store
-from training.fill import fill
-from training.loop import train
+from training.checkpoint import read_log
+from training.precompute import fill
 from training.recipe import Recipe
-from training.resume import read_log
+from training.trainer import train
 
 MakeRecipe = Callable[..., Recipe]
 

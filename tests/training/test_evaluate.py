@@ -18,10 +18,9 @@ from toolkit.errors import InputError, TrainingError
 from training import evaluate as module
 from training.checkpoint import checkpoints
 from training.evaluate import SCORERS, Evaluation, evaluate
-from training.loop import train
-from training.policies import load_pipeline, policy_of
 from training.recipe import Recipe
-from training.sampling import SAMPLERS, Sample, Sampling, draw, noise_of
+from training.sampling import SAMPLERS, Sample, Sampling, draw, load_pipeline, noise_of, policy_of
+from training.trainer import train
 
 MakeRecipe = Callable[..., Recipe]
 ASKED = Evaluation(("a square", "number", "a"), (0, 1), Sampling("ddim", 2, 3.0))

@@ -1,7 +1,7 @@
 import torch
 
-from training.footprints import footprints_of, snapshot, tensors_hash, trainable
-from training.sections import FootprintSection
+from training.ema import footprints_of, snapshot, tensors_hash, trainable
+from training.recipe import FootprintSection
 
 
 def one_weight(value: float) -> torch.nn.Module:

@@ -9,14 +9,15 @@ import pytest
 
 from tests.factories import StoreFactory
 from tests.training.test_resume import table_of
-from toolkit.parts import parts
+from toolkit.files.atomic import parts
 from toolkit.store import Store
 from toolkit.store.verdicts import Entry, Journal, publish
-from training import live, loop
-from training.data import load_pairs
-from training.live import VerdictLog, rule
-from training.loop import resume, train
+from training import trainer as loop
+from training import verdict_updates as live
+from training.pairs import load_pairs
 from training.recipe import Recipe
+from training.trainer import resume, train
+from training.verdict_updates import VerdictLog, rule
 
 MakeRecipe = Callable[..., Recipe]
 

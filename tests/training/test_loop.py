@@ -19,22 +19,21 @@ from rich.console import Console
 
 from tests.factories import StoreFactory, png
 from toolkit.errors import BrokenLoss, OutvotedError, RecipeError, StoreError, TrainingError
+from toolkit.files.atomic import parts, write_part
 from toolkit.pairs import PAIRS
-from toolkit.parts import parts, write_part
 from toolkit.store import Store, connect, open_store
-from toolkit.store.query import add_trajectory, fetch
+from toolkit.store.connection import add_trajectory, fetch
 from toolkit.store.runs import run_about
 from toolkit.store.verdicts import Entry, Journal, publish
-from training import loop
-from training.checkpoint import checkpoints
-from training.data import load_pairs, published
-from training.footprints import trainable
-from training.loop import train
-from training.monitor import Log, status
-from training.policies import policy_of
+from training import trainer as loop
+from training.checkpoint import checkpoints, read_log
+from training.ema import trainable
+from training.metrics_log import Log, status
+from training.pairs import load_pairs, published
 from training.recipe import Recipe
-from training.resume import read_log
+from training.sampling import policy_of
 from training.step import Batch, Learner, Row
+from training.trainer import train
 
 MakeRecipe = Callable[..., Recipe]
 

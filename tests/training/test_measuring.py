@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 from tests.factories import StoreFactory
-from training.data import load_pairs
-from training.measuring import Measuring, measurings, met, times_due
+from training.estimate import Measuring, measurings, met, times_due
 from training.noising import epoch_order
+from training.pairs import load_pairs
 from training.recipe import Recipe
 
 

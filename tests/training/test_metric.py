@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from toolkit.minority import PRESETS, Metric, deviation
-from training.metric import LiveMetric
+from training.live_metric import LiveMetric
 
 
 class OneProcess:

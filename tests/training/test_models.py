@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.benchmarks.miniature import parts
 from tests.training.backbones import TINY
 from toolkit.errors import TrainingError
 from training.models import load_models, prepare_trainable
-from training.pretraining import parts
-from training.sections import Backbone
+from training.recipe import Backbone
 
 
 def test_an_autoencoder_that_shrinks_by_sixteen_wants_sides_that_it_divides(sd: Path) -> None:

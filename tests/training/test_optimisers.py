@@ -9,19 +9,18 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
+from tests.benchmarks.miniature import parts
 from tests.training.backbones import TINY, tiny_sd
 from toolkit.errors import TrainingError
-from toolkit.miniworld.intake import ingest_world
+from toolkit.miniworld.dataset import ingest_world
 from toolkit.store import create_store
-from toolkit.store.trajectories import read_trajectory
-from training.adapters import add_lora
+from toolkit.store.trajectory import read_trajectory
 from training.denoising import instead
-from training.footprints import snapshot, trainable
-from training.loop import train
-from training.optimisers import make_optimiser, prepare_network
-from training.pretraining import parts
-from training.recipe import parse_recipe
-from training.sections import Lora, Network, Optimiser
+from training.ema import snapshot, trainable
+from training.lora import add_lora
+from training.recipe import Lora, Network, Optimiser, parse_recipe
+from training.setup import make_optimiser, prepare_network
+from training.trainer import train
 
 
 def network(seed: int = 0) -> UNet2DConditionModel:

@@ -11,16 +11,14 @@ import pytest
 from tests.factories import StoreFactory
 from toolkit.errors import RecipeError
 from toolkit.store import Store
-from toolkit.store.query import read_pairs
-from training.cache import Encoded
-from training.data import load_pairs
-from training.footprints import trainable
-from training.loop import train
-from training.measuring import Measuring
+from toolkit.store.connection import read_pairs
+from training.ema import trainable
+from training.estimate import Measuring, Plan, plan, row_bytes
+from training.latent_cache import Encoded
 from training.models import load_models, prepare_trainable
-from training.plan import Plan, plan
+from training.pairs import load_pairs
 from training.recipe import Recipe
-from training.sizes import row_bytes
+from training.trainer import train
 
 MakeRecipe = Callable[..., Recipe]
 

@@ -13,16 +13,17 @@ import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from PIL import Image
 
+from tests.benchmarks.miniature import caption_data as captioned
+from tests.benchmarks.miniature import parts
+from tests.benchmarks.miniature.bpe import learn_merges, merged
+from tests.benchmarks.miniature.denoiser import train_denoiser
+from tests.benchmarks.miniature.make import Plan, main, pretrain
+from tests.benchmarks.miniature.pipeline import assemble, condition, token_ids
+from tests.benchmarks.miniature.prompt_fidelity import draw_samples, score
+from tests.benchmarks.miniature.train_loop import batches
+from tests.benchmarks.miniature.vae import encode_all, open_up, to_pixels, train_autoencoder
+from toolkit.miniworld.prompts import WORDS, parse
 from toolkit.miniworld.scorer import sample_prompts
-from toolkit.miniworld.words import WORDS, parse
-from training.pretrain import Plan, main, pretrain
-from training.pretraining import captioned, parts
-from training.pretraining.autoencoder import encode_all, open_up, to_pixels, train_autoencoder
-from training.pretraining.denoiser import train_denoiser
-from training.pretraining.miniature import assemble, condition, token_ids
-from training.pretraining.optimise import batches
-from training.pretraining.samples import draw_samples, score
-from training.pretraining.spelling import learn_merges, merged
 
 TINY = parts.Size(
     vae_channels=(4, 4, 4, 8),

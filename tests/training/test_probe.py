@@ -5,19 +5,18 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from analysis.trajectories import COLUMNS, load
+from analysis.trajectory import COLUMNS, load
 from tests.factories import StoreFactory
 from toolkit.errors import TrainingError
-from toolkit.parts import parts
+from toolkit.files.atomic import parts
 from toolkit.store import Store
-from toolkit.store.trajectories import read_trajectory
+from toolkit.store.trajectory import read_trajectory
 from training.batches import probe_batch
-from training.loop import Session, resume, train
-from training.probe import accuracy, probe_members
-from training.probing import probe_run
+from training.checkpoint import read_log
+from training.probe import accuracy, probe_members, probe_run
 from training.recipe import Recipe
-from training.resume import read_log
 from training.step import errors_of
+from training.trainer import Session, resume, train
 
 MakeRecipe = Callable[..., Recipe]
 

@@ -10,9 +10,9 @@ from diffusers import UNet2DConditionModel
 
 from tests.factories import StoreFactory
 from tests.training.real_sizes import save_sd15, save_sdxl, sd15_unet, sdxl_unet
-from toolkit.parts import parts
-from training.loop import train
+from toolkit.files.atomic import parts
 from training.recipe import Recipe
+from training.trainer import train
 
 MakeRecipe = Callable[..., Recipe]
 

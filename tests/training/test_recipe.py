@@ -6,8 +6,7 @@ import yaml
 
 from toolkit.errors import RecipeError
 from toolkit.minority import PRESETS
-from training.recipe import load_recipe, parse_recipe
-from training.sections import MetricSection
+from training.recipe import MetricSection, load_recipe, parse_recipe
 
 MINIMAL = {
     "backbone": {"path": "miniature:sd"},

@@ -18,17 +18,18 @@ from safetensors.torch import load_file
 
 from tests.factories import StoreFactory
 from toolkit.errors import TrainingError
-from toolkit.parts import parts
+from toolkit.files.atomic import parts
 from toolkit.store import Store
-from toolkit.store.labels import write_label_set
+from toolkit.store.label_sets import write_label_set
 from toolkit.store.runs import run_about, start_run, write_findings
-from training import checkpoint, due, loop, step
-from training.checkpoint import checkpoints
-from training.data import load_pairs
-from training.loop import resume, train
-from training.monitor import forget_after
+from training import checkpoint, step
+from training import trainer as due
+from training import trainer as loop
+from training.checkpoint import checkpoints, read_log, set_aside
+from training.metrics_log import forget_after
+from training.pairs import load_pairs
 from training.recipe import Recipe
-from training.resume import read_log, set_aside
+from training.trainer import resume, train
 
 MakeRecipe = Callable[..., Recipe]
 

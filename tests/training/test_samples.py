@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from tests.factories import StoreFactory
-from training.loop import train
 from training.recipe import Recipe
+from training.trainer import train
 
 
 @pytest.mark.parametrize(("family", "side"), [("sd", 24), ("sdxl", 40), ("sdxl", 8)])

@@ -26,9 +26,9 @@ from tests.training.test_resume import assert_same_run, state_of
 from toolkit.errors import RecipeError
 from toolkit.store import Store
 from toolkit.store.runs import run_about
-from training.loop import train
+from training.checkpoint import read_log
 from training.recipe import Recipe, parse_recipe
-from training.resume import read_log
+from training.trainer import train
 
 pytestmark = pytest.mark.timeout(900)
 MakeRecipe = Callable[..., Recipe]

@@ -18,7 +18,7 @@ class Policy:
     """The run whose finding is used; needed by whatever looks at scores."""
     finding: str = "minority"
     drop: tuple[str, ...] = ()
-    """Conditions such as "minority > 0.5" (`toolkit.filters`); a pair that passes any goes."""
+    """Conditions such as "minority > 0.5" (`toolkit.conditions`); a pair that passes any goes."""
     flip: tuple[str, ...] = ()
     """Conditions; the label of a pair that passes any is reversed."""
     where: str | None = None

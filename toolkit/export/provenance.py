@@ -1,9 +1,13 @@
-"""curation.json: the policy, what it did and to whom, the balance before and after, the inputs."""
+"""curation.json: the policy, what it did and to whom, the balance before and after, the inputs.
+
+The dataset card of an exported set, from the template in data_cards.
+"""
 
 import hashlib
 from collections import Counter
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +15,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from toolkit.errors import InputError
 from toolkit.export.decisions import Floats, Plan
 from toolkit.export.policy import Policy
-from toolkit.parts import parts
+from toolkit.files.atomic import parts
+from toolkit.schema import meaning_of
 from toolkit.store import Store
-from toolkit.store.curation import images_fingerprint
-from toolkit.store.labels import ORIGINAL, label_set_recipe
+from toolkit.store.label_sets import ORIGINAL, label_set_recipe
 from toolkit.store.layout import described
+from toolkit.store.pair_table import images_fingerprint
 from toolkit.store.runs import findings_about
 
 Mask = npt.NDArray[np.bool_]
@@ -189,3 +195,46 @@ def sha256_of(path: Path) -> str:
     """sha256 of a file, hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+def needs_card_library() -> None:
+    """InputError, before anything is written, where huggingface_hub is not installed."""
+    try:
+        import huggingface_hub  # noqa: F401
+    except ImportError as problem:
+        raise InputError(
+            "The dataset card needs huggingface_hub, which is not installed; type "
+            "`pip install 'outvoted[analyze]'`."
+        ) from problem
+
+
+def card_text(record: dict[str, Any], schema: pa.Schema) -> str:
+    """README.md with its YAML header, from what curation.json holds and the columns' meanings."""
+    from huggingface_hub import DatasetCard, DatasetCardData
+
+    data_files = sorted(name for name in record["outputs"] if name.startswith("data/"))
+    splits = sorted({name.split("/")[1].split("-")[0] for name in data_files})
+    rows = record["counts"]["after"]["pairs"]
+    data = DatasetCardData(
+        pretty_name="Curated preference pairs",
+        task_categories=["text-to-image"],
+        size_categories=[next((name for size, name in _SIZES if rows < size), "n>1M")],
+        tags=["preference", "outvoted"],
+        configs=[
+            {
+                "config_name": "default",
+                "data_files": [{"split": s, "path": f"data/{s}-*"} for s in splits],
+            }
+        ]
+        if splits
+        else None,
+    )
+    columns = [(field.name, str(field.type), meaning_of(field)) for field in schema]
+    template = (files("data_cards") / "template.md").read_text(encoding="utf-8")
+    card = DatasetCard.from_template(
+        data, template_str=template, record=record, columns=columns, splits=splits
+    )
+    return str(card)

@@ -9,11 +9,10 @@ from toolkit.ingest.folders import ingest_folders, open_folders
 from toolkit.ingest.hpd import ingest_hpd, open_hpd
 from toolkit.ingest.image_preferences import ingest_image_preferences, open_image_preferences
 from toolkit.ingest.imagereward import ingest_imagereward, open_imagereward
-from toolkit.ingest.pickapic import ingest_pickapic
-from toolkit.ingest.pickapic_files import open_pickapic
+from toolkit.ingest.pickapic import ingest_pickapic, open_pickapic
 from toolkit.ingest.ratings import Ratings, ingest_ratings, open_ratings
-from toolkit.ingest.released_npy import ingest_released_npy, open_released_npy
-from toolkit.ingest.rows import Reference, SourceImage, SourceRow, Summary, Vote
+from toolkit.ingest.records import Reference, SourceImage, SourceRow, Summary, Vote
+from toolkit.ingest.score_arrays import ingest_released_npy, open_released_npy
 from toolkit.ingest.votes import ingest_votes, open_votes
 from toolkit.ingest.writer import ingest_rows
 

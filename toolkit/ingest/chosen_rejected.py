@@ -12,19 +12,21 @@ from typing import Any
 
 import pyarrow as pa
 
-from toolkit.dealing import Shard
 from toolkit.errors import InputError
-from toolkit.ingest.cells import cell_image, holds_bytes, is_image_column
-from toolkit.ingest.rows import SourceRow, Summary, check_split, utc
-from toolkit.ingest.tables import (
+from toolkit.ingest.records import SourceRow, Summary, check_split, utc
+from toolkit.ingest.tabular import (
     Table,
+    cell_image,
     checked_folder,
     find_tables,
+    holds_bytes,
+    is_image_column,
     kept_types,
     need_columns,
     records,
 )
 from toolkit.ingest.writer import ImageMode, ingest_rows
+from toolkit.sharding import Shard
 from toolkit.store import Store
 
 SOURCE = "chosen-rejected"

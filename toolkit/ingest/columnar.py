@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from toolkit.ingest.rows import LABELS, Summary, empty_prompt
+from toolkit.ingest.records import LABELS, Summary, empty_prompt
 from toolkit.pairs import (
     IMAGES,
     PAIRS,
@@ -23,7 +23,7 @@ from toolkit.pairs import (
 )
 from toolkit.schema import conform
 from toolkit.store import Store
-from toolkit.store.intake import Holdings, holdings, without, writing, written
+from toolkit.store.existing import Holdings, holdings, without, writing, written
 from toolkit.store.locks import adding
 from toolkit.store.pseudonyms import renamed
 

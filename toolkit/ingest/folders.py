@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from toolkit.dealing import Shard
 from toolkit.errors import InputError
-from toolkit.ingest.cells import file_image
-from toolkit.ingest.rows import SourceRow, Summary, check_split
+from toolkit.ingest.records import SourceRow, Summary, check_split
+from toolkit.ingest.tabular import file_image
 from toolkit.ingest.writer import ImageMode, ingest_rows
+from toolkit.sharding import Shard
 from toolkit.store import Store
 
 SOURCE = "folders"

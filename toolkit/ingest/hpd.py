@@ -10,14 +10,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from toolkit.dealing import Shard
 from toolkit.errors import InputError
-from toolkit.ingest.cells import path_image
-from toolkit.ingest.ranked import Ranking, ranked_pairs
-from toolkit.ingest.readers import Kind
-from toolkit.ingest.rows import SourceRow, Summary, Vote, check_split
-from toolkit.ingest.tables import Table, checked_folder, find_tables, records
+from toolkit.ingest.rankings import Ranking, ranked_pairs
+from toolkit.ingest.records import SourceRow, Summary, Vote, check_split
+from toolkit.ingest.tabular import Kind, Table, checked_folder, find_tables, path_image, records
 from toolkit.ingest.writer import ImageMode, ingest_rows
+from toolkit.sharding import Shard
 from toolkit.store import Store
 
 SOURCE = "hpd"

@@ -9,18 +9,17 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from toolkit.dealing import Shard
 from toolkit.errors import InputError
-from toolkit.ingest.cells import cell_image
 from toolkit.ingest.chosen_rejected import (
     ChosenRejected,
     Columns,
     ingest_chosen_rejected,
     open_chosen_rejected,
 )
-from toolkit.ingest.rows import SourceRow, Summary, Vote, check_split
-from toolkit.ingest.tables import Table, checked_folder, find_tables, records
+from toolkit.ingest.records import SourceRow, Summary, Vote, check_split
+from toolkit.ingest.tabular import Table, cell_image, checked_folder, find_tables, records
 from toolkit.ingest.writer import ImageMode, ingest_rows
+from toolkit.sharding import Shard
 from toolkit.store import Store
 
 SOURCE = "image-preferences"

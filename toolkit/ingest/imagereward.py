@@ -9,13 +9,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from toolkit.dealing import Shard
 from toolkit.errors import InputError
-from toolkit.ingest.cells import cell_image, path_image
-from toolkit.ingest.ranked import Ranking, ranked_pairs
-from toolkit.ingest.rows import SourceImage, SourceRow, Summary, check_split
-from toolkit.ingest.tables import Table, checked_folder, find_tables, records
+from toolkit.ingest.rankings import Ranking, ranked_pairs
+from toolkit.ingest.records import SourceImage, SourceRow, Summary, check_split
+from toolkit.ingest.tabular import (
+    Table,
+    cell_image,
+    checked_folder,
+    find_tables,
+    path_image,
+    records,
+)
 from toolkit.ingest.writer import ImageMode, ingest_rows
+from toolkit.sharding import Shard
 from toolkit.store import Store
 
 SOURCE = "imagereward"

@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
-from toolkit.dealing import Shard
 from toolkit.errors import InputError
-from toolkit.ingest.rows import Reference, SourceImage, SourceRow, Summary, check_split
+from toolkit.ingest.records import Reference, SourceImage, SourceRow, Summary, check_split
 from toolkit.ingest.writer import ImageMode, ingest_rows
 from toolkit.pairs import missing_columns, short_hash
+from toolkit.sharding import Shard
 from toolkit.store import Store
 
 SOURCE = "mos"

@@ -12,13 +12,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from toolkit.ingest.rows import Summary, utc
-from toolkit.ingest.tables import Table, find_tables, need_columns, records
+from toolkit.ingest.records import Summary, utc
+from toolkit.ingest.tabular import Table, find_tables, need_columns, records
 from toolkit.pairs import QUARANTINE, VOTES
 from toolkit.store import Store
-from toolkit.store.intake import held_quarantine, held_votes, written
+from toolkit.store.connection import read_pairs
+from toolkit.store.existing import held_quarantine, held_votes, written
 from toolkit.store.locks import adding
-from toolkit.store.query import read_pairs
 
 CHOICES: dict[object, float] = {
     "image_0": 1.0,

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from toolkit.miniworld.reader import Reading
+from toolkit.miniworld.pixel_scorer import Reading
+from toolkit.miniworld.prompts import Prompt
 from toolkit.miniworld.scenes import ATTRIBUTES, HUES, Scene, look
-from toolkit.miniworld.words import Prompt
 
 Shown = Scene | Reading
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from toolkit.miniworld.reader import read
+from toolkit.miniworld.pixel_scorer import read
+from toolkit.miniworld.prompts import Prompt, random_prompt
 from toolkit.miniworld.reward import alignment, best_alignment, reward
 from toolkit.miniworld.scenes import ATTRIBUTES
-from toolkit.miniworld.words import Prompt, random_prompt
 from toolkit.miniworld.world import STANDARD
 
 Figures = dict[str, list[float]]

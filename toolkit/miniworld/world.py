@@ -16,16 +16,10 @@ from types import MappingProxyType
 import numpy as np
 import pyarrow as pa
 
-from toolkit.miniworld.annotators import (
-    Annotator,
-    AnnotatorKind,
-    Habits,
-    prefers_first,
-    roster,
-)
+from toolkit.miniworld.annotators import Annotator, AnnotatorKind, Habits, prefers_first, roster
+from toolkit.miniworld.prompts import MENTION, Prompt, random_prompt, to_words
 from toolkit.miniworld.reward import Taste, reward
 from toolkit.miniworld.scenes import Scene, draw, random_scene
-from toolkit.miniworld.words import MENTION, Prompt, random_prompt, to_words
 
 
 @dataclass(frozen=True)

@@ -35,12 +35,12 @@ tuple, is
 from collections.abc import Iterable
 
 from toolkit.errors import InputError
-from toolkit.scoring.base import Batch, Judge, Judged, Scorer, Setup, WeightFile
+from toolkit.scoring.checkpoints import needed
 from toolkit.scoring.clip import AESTHETIC, CLIP
 from toolkit.scoring.isolated import HPS, HPS_V20, IMAGE_REWARD
+from toolkit.scoring.miniworld_scorers import PROGRAMMATIC
 from toolkit.scoring.pickscore import PICKSCORE
-from toolkit.scoring.programmatic import PROGRAMMATIC
-from toolkit.scoring.weights import needed
+from toolkit.scoring.scorer import Batch, Judge, Judged, Scorer, Setup, WeightFile
 from toolkit.store.scores import Identity
 
 __all__ = [

@@ -13,9 +13,9 @@ from typing import Any
 
 from PIL import Image
 
-from toolkit.scoring.base import Batch, Judge, Judged, Scorer, Setup, WeightFile, one_by_one
+from toolkit.scoring.checkpoints import load_into, read_state, sha256_of
 from toolkit.scoring.devices import autocast, dtype_name, forward
-from toolkit.scoring.weights import load_into, read_state, sha256_of
+from toolkit.scoring.scorer import Batch, Judge, Judged, Scorer, Setup, WeightFile, one_by_one
 from toolkit.scoring.workers.tensors import unfilled
 from toolkit.store.scores import Identity
 

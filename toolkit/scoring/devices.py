@@ -3,7 +3,7 @@
 from contextlib import AbstractContextManager, nullcontext
 
 from toolkit.errors import InputError
-from toolkit.scoring.base import Setup
+from toolkit.scoring.scorer import Setup
 
 DTYPES = ("auto", "fp32", "fp16", "bf16")
 

@@ -2,8 +2,8 @@
 
 from functools import partial
 
-from toolkit.scoring.base import Scorer, WeightFile
-from toolkit.scoring.remote import load_remote
+from toolkit.scoring.scorer import Scorer, WeightFile
+from toolkit.scoring.worker_client import load_remote
 
 
 def _hps(name: str, short: str, version: str, file: str) -> Scorer:

@@ -11,10 +11,10 @@ import numpy as np
 from PIL import Image
 
 from toolkit.errors import InputError
-from toolkit.scoring.base import Batch, Judge, Judged, Scorer, Setup, WeightFile, one_by_one
+from toolkit.scoring.checkpoints import load_into, read_state, sha256_of
 from toolkit.scoring.clip import cut
 from toolkit.scoring.devices import autocast, dtype_name, forward
-from toolkit.scoring.weights import load_into, read_state, sha256_of
+from toolkit.scoring.scorer import Batch, Judge, Judged, Scorer, Setup, WeightFile, one_by_one
 from toolkit.store.scores import Identity
 
 VIT_H_14: dict[str, Any] = {

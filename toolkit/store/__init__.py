@@ -6,7 +6,7 @@ The public names:
 
 """
 
+from toolkit.store.connection import connect
 from toolkit.store.layout import FORMAT_VERSION, Store, create_store, open_or_create, open_store
-from toolkit.store.query import connect
 
 __all__ = ["FORMAT_VERSION", "Store", "connect", "create_store", "open_or_create", "open_store"]

@@ -3,7 +3,7 @@
     STORE/audits/NAME.json      run, label set, seed, the two arms, the order of judging
 
 Both arms are drawn by hash, so that the same seed on the same finding draws the same pairs. Over
-the tables that `toolkit.store.desk.make_queue` fills.
+the tables that `toolkit.store.queue.tables.make_queue` fills.
 """
 
 import json
@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from toolkit.errors import InputError, StoreError
+from toolkit.files.atomic import write_text_whole
 from toolkit.pairs import short_hash
-from toolkit.parts import write_text_whole
+from toolkit.store.connection import Connection
 from toolkit.store.layout import Store, check_name
-from toolkit.store.query import Connection
 
 ARMS = ("random", "top")
 

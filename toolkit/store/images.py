@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from toolkit.errors import InputError
-from toolkit.images import Decoded, thumbnail
+from toolkit.files.atomic import parts, write_part
+from toolkit.files.remote import is_local, place, readable
+from toolkit.image_files import Decoded, thumbnail
 from toolkit.pairs import IMAGES, THUMBNAILS
-from toolkit.parts import parts, write_part
-from toolkit.places import is_local, place, readable
 from toolkit.schema import conform
 from toolkit.store.layout import Store
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import InputError, StoreError
-from toolkit.parts import unfinished, write_text_whole
-from toolkit.places import is_local, place, why
+from toolkit.files.atomic import unfinished, write_text_whole
+from toolkit.files.remote import is_local, place, why
 
 FORMAT_VERSION = 2
 """1: the first; 2: store.json names the store. See `toolkit.store.migrations`."""

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from toolkit.errors import StoreError
-from toolkit.places import is_local, put, why
+from toolkit.files.remote import is_local, put, why
 from toolkit.store.layout import Store
 
 _PATIENCE = 600.0

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import StoreError
-from toolkit.parts import write_text_whole
-from toolkit.places import place, why
+from toolkit.files.atomic import write_text_whole
+from toolkit.files.remote import place, why
 from toolkit.store.layout import FORMAT_VERSION, Store, described
 from toolkit.store.locks import adding
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from toolkit.errors import InputError, StoreError
+from toolkit.files.atomic import sync_folder
+from toolkit.files.remote import is_local, put
 from toolkit.pairs import SOURCE_PREFIX
-from toolkit.parts import sync_folder
-from toolkit.places import is_local, put
 from toolkit.store.layout import Store
 from toolkit.store.locks import turn
 

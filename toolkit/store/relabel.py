@@ -15,9 +15,16 @@ import pyarrow as pa
 
 from toolkit.errors import InputError
 from toolkit.pairs import SOURCE_PREFIX
-from toolkit.store.labels import ORIGINAL, write_label_set
+from toolkit.store.connection import (
+    add_labels,
+    connect,
+    effective_labels,
+    fetch,
+    quoted,
+    read_pairs,
+)
+from toolkit.store.label_sets import ORIGINAL, write_label_set
 from toolkit.store.layout import Store
-from toolkit.store.query import add_labels, connect, effective_labels, fetch, quoted, read_pairs
 from toolkit.store.runs import read_findings
 from toolkit.store.verdicts import PREFERENCE, resolve
 

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from toolkit.errors import StoreError
-from toolkit.parts import write_text_whole, write_whole
-from toolkit.places import readable
+from toolkit.files.atomic import write_text_whole, write_whole
+from toolkit.files.remote import readable
 from toolkit.store.layout import Store, check_name
 
 

@@ -14,12 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from toolkit.errors import StoreError
+from toolkit.files.atomic import move, parts, write_part
+from toolkit.files.remote import readable
 from toolkit.pairs import short_hash
-from toolkit.parts import move, parts, write_part
-from toolkit.places import readable
 from toolkit.schema import column
+from toolkit.store.connection import add_view, connect, fetch
 from toolkit.store.layout import Store, check_name
-from toolkit.store.query import add_view, connect, fetch
 
 Key = tuple[str, str | None]
 """image_id and prompt; None for a scorer that sees none."""

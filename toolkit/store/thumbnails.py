@@ -6,14 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from toolkit.dealing import Shard
 from toolkit.errors import InputError
-from toolkit.images import decode
+from toolkit.image_files import decode
+from toolkit.sharding import Shard
+from toolkit.store.connection import connect, fetch
+from toolkit.store.existing import Holdings, holdings, unwritable, writing
 from toolkit.store.images import ImageReader, thumbnail_row, write_thumbnails
-from toolkit.store.intake import Holdings, holdings, unwritable, writing
 from toolkit.store.layout import Store
 from toolkit.store.locks import adding
-from toolkit.store.query import connect, fetch
 
 UNIT = 100
 """Images dealt out together: neighbours lie in one row group."""

@@ -5,8 +5,8 @@ from typing import Any
 
 import streamlit as st
 
-from app.desk.components.text import literal
-from app.desk.pictures import Picture
+from app.desk.components.html_text import literal
+from app.desk.image_cache import Picture
 
 _LONG_PROMPT = 150
 _SMALL_SIDE = 128

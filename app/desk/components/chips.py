@@ -5,10 +5,10 @@ from typing import Any
 
 import streamlit as st
 
-from app.desk.components.spark import sparkline
-from app.desk.components.text import literal, number
-from toolkit.store.curves import Visit
-from toolkit.store.desk import ORDERS, SYMBOLS
+from app.desk.components.html_text import literal, number
+from app.desk.components.sparkline import sparkline
+from toolkit.store.queue.ell_series import Visit
+from toolkit.store.queue.tables import ORDERS, SYMBOLS
 
 _MEANING = {
     "minority": "minority: s times c",

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 import pyarrow as pa
 
-from toolkit.palette import BLUE, GREEN, ORANGE, PURPLE
-from toolkit.store.watching import Watched, thinned
+from toolkit.colors import BLUE, GREEN, ORANGE, PURPLE
+from toolkit.store.run_log import Watched, thinned
 
 LOOKS = (
     (BLUE, "solid", "circle"),
@@ -106,7 +106,7 @@ def _mean(parts: list[tuple[int, float]]) -> float | None:
 
 
 def _dressed(figure: go.Figure, title: str, form: str) -> go.Figure:
-    from analysis.figures.look import look  # the desk starts without the extra `analyze`
+    from analysis.figures.theme import look  # the desk starts without the extra `analyze`
 
     look(figure, height=260)
     figure.update_layout(

@@ -4,7 +4,7 @@ import json
 
 import plotly.graph_objects as go
 
-from toolkit.palette import BLUE, SKY, Ground, ink
+from toolkit.colors import BLUE, SKY, Ground, ink
 
 
 def on_ground(figure: go.Figure, ground: Ground, height: int = 340) -> go.Figure:

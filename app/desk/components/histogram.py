@@ -5,9 +5,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from app.desk.components.text import number
-from toolkit.palette import Ground, accent, hairline, muted
-from toolkit.store.desk import Bins
+from app.desk.components.html_text import number
+from toolkit.colors import Ground, accent, hairline, muted
+from toolkit.store.queue.tables import Bins
 
 _FAINT = 0.38
 _WIDE, _TALL = 200.0, 34.0

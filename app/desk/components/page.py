@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from app.desk.components.text import literal
+from app.desk.components.html_text import literal
 
 _STYLE = Path(__file__).parents[1] / "pages.css"
 
@@ -26,7 +26,7 @@ def head(title: str, quiet: str) -> None:
 def covered(pair: Mapping[str, Any]) -> bool:
     """Whether the pair's images are blurred: a source marks it as unsafe, and nobody uncovered it.
 
-    `pair`: of `toolkit.store.desk.cards`.
+    `pair`: of `toolkit.store.queue.tables.cards`.
     """
     if not st.session_state.get("blur", True) or not pair.get("unsafe"):
         return False

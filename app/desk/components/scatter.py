@@ -5,11 +5,11 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from app.desk.components.text import number
-from toolkit.palette import BLUE, VERMILION, Ground, accent, hairline, ink, muted
-from toolkit.store.desk import Bins
-from toolkit.store.mapping import Map
-from toolkit.store.view import Range
+from app.desk.components.html_text import number
+from toolkit.colors import BLUE, VERMILION, Ground, accent, hairline, ink, muted
+from toolkit.store.queue.histograms import Map
+from toolkit.store.queue.tables import Bins
+from toolkit.store.queue.view import Range
 
 Side = tuple[float | None, float | None]
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from app.desk.components.text import literal
+from app.desk.components.html_text import literal
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, name: str) -> None:

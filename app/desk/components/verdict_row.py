@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 
 import streamlit as st
 
-from app.desk import frame
+from app.desk import page as frame
 from toolkit.store.verdicts import Choice, Verdict, choice_of
 
 Answer: TypeAlias = tuple[str, str, Choice]

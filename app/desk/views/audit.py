@@ -4,18 +4,31 @@ from typing import Any
 
 import streamlit as st
 
-from app.desk import auditing, data, frame, state
-from app.desk.components import card, notice, page, verdict_row, view_words
-from app.desk.components.text import literal
-from app.desk.data import Desk
-from app.desk.pictures import picture
-from app.desk.reads import shelf
+from analysis import audits as auditing
+from app.desk import page as frame
+from app.desk import state
+from app.desk.components import (
+    card,
+    page,
+    verdict_row,
+)
+from app.desk.components import (
+    messages as notice,
+)
+from app.desk.components import (
+    status_bar as view_words,
+)
+from app.desk.components.html_text import literal
+from app.desk.image_cache import picture
+from app.desk.queries import queue as data
+from app.desk.queries import shelf
+from app.desk.queries.queue import Desk
 from app.desk.views import audit_results
+from toolkit.colors import Ground
 from toolkit.errors import OutvotedError
-from toolkit.palette import Ground
 from toolkit.store import Store, audits
-from toolkit.store import desk as queries
 from toolkit.store.audits import Audit
+from toolkit.store.queue import tables as queries
 from toolkit.store.verdicts import Entry
 
 _NEW = "draw another sample"

@@ -5,13 +5,15 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
-from app.desk import auditing, state
-from app.desk.auditing import Answers, Bin, Rate
-from app.desk.components import notice, page, tables
+from analysis import audits as auditing
+from analysis.audits import Answers, Bin, Rate
+from app.desk import state
+from app.desk.components import messages as notice
+from app.desk.components import page, tables
 from app.desk.components.figures import on_ground
-from app.desk.data import Desk
-from app.desk.reads import audit as reads
-from toolkit.palette import BLUE, Ground
+from app.desk.queries import audit as reads
+from app.desk.queries.queue import Desk
+from toolkit.colors import BLUE, Ground
 from toolkit.store import Store
 from toolkit.store.audits import Audit
 
@@ -98,7 +100,7 @@ def _agreement(answers: Answers) -> None:
                 "desk with --curator NAME and judges the same sample.</p>")  # fmt: skip
         return
     try:
-        from analysis.alpha import alpha
+        from analysis.ranking_metrics import alpha
 
         found = alpha(answers)
     except ImportError:
@@ -118,7 +120,7 @@ def _agreement(answers: Answers) -> None:
 
 def reliability_figure(bins: list[Bin]) -> go.Figure:
     """Share flipped by people against the calibrated probability, with Wilson's intervals."""
-    from analysis.figures.look import INK, WHISKER, look
+    from analysis.figures.theme import INK, WHISKER, look
 
     figure = go.Figure()
     figure.add_scatter(

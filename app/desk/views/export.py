@@ -5,20 +5,24 @@ from typing import Any
 
 import streamlit as st
 
-from app.desk import data, exporting, frame, state
-from app.desk.components import notice, page, tables
-from app.desk.components.text import literal, share
-from app.desk.exporting import Job
-from app.desk.reads import export as reads
-from app.desk.reads import shelf
-from app.desk.reads.export import Preview
+from app.desk import export_jobs as exporting
+from app.desk import page as frame
+from app.desk import state
+from app.desk.components import messages as notice
+from app.desk.components import page, tables
+from app.desk.components.html_text import literal, share
+from app.desk.export_jobs import Job
+from app.desk.queries import export as reads
+from app.desk.queries import queue as data
+from app.desk.queries import shelf
+from app.desk.queries.export import Preview
 from app.desk.views import export_form
 from app.desk.views.export_form import Wanted
+from toolkit.colors import Ground
 from toolkit.errors import OutvotedError, StoreError
 from toolkit.export import Policy
+from toolkit.export.dataset_writer import warnings_of
 from toolkit.export.policy import check
-from toolkit.export.writing import warnings_of
-from toolkit.palette import Ground
 from toolkit.store import Store
 
 

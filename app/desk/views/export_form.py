@@ -5,12 +5,13 @@ from typing import Any
 
 import streamlit as st
 
-from app.desk import exporting, state
-from app.desk.components import notice
-from app.desk.reads import shelf
+from app.desk import export_jobs as exporting
+from app.desk import state
+from app.desk.components import messages as notice
+from app.desk.queries import shelf
 from toolkit.export import FORMATS, Policy
 from toolkit.store import Store
-from toolkit.store.labels import label_sets
+from toolkit.store.label_sets import label_sets
 from toolkit.store.runs import findings
 
 _OWN = "the finding's own"

@@ -4,17 +4,22 @@ from typing import Any
 
 import streamlit as st
 
-from app.desk import data, frame, giving, state
-from app.desk.components import notice, page, verdict_row, view_words
+from app.desk import bulk_verdicts as giving
+from app.desk import page as frame
+from app.desk import state
+from app.desk.components import messages as notice
+from app.desk.components import page, verdict_row
+from app.desk.components import status_bar as view_words
 from app.desk.components.card import marks
-from app.desk.components.text import literal, number
-from app.desk.data import Desk
-from app.desk.pictures import Picture, thumbnails
-from app.desk.views import filters
-from toolkit.palette import VERDICT_COLOURS, Ground
+from app.desk.components.html_text import literal, number
+from app.desk.image_cache import Picture, thumbnails
+from app.desk.queries import queue as data
+from app.desk.queries.queue import Desk
+from app.desk.views import sidebar as filters
+from toolkit.colors import VERDICT_COLOURS, Ground
 from toolkit.store import Store
+from toolkit.store.queue.view import View
 from toolkit.store.verdicts import Verdict
-from toolkit.store.view import View
 
 SIZE = 24
 """Pairs on a page of the grid."""

@@ -4,18 +4,24 @@ from itertools import islice
 
 import streamlit as st
 
-from app.desk import data, frame, state
-from app.desk.components import notice, page, scatter, view_words
+from app.desk import page as frame
+from app.desk import state
+from app.desk.components import messages as notice
+from app.desk.components import page, scatter
+from app.desk.components import status_bar as view_words
+from app.desk.components.html_text import literal
 from app.desk.components.scatter import Side
-from app.desk.components.text import literal
-from app.desk.data import Desk
-from app.desk.reads import map as reads
-from app.desk.reads import shelf
-from app.desk.views import filters
-from toolkit.palette import Ground
-from toolkit.store import Store, listing, mapping
-from toolkit.store.mapping import Map
-from toolkit.store.view import Range, View
+from app.desk.queries import map as reads
+from app.desk.queries import queue as data
+from app.desk.queries import shelf
+from app.desk.queries.queue import Desk
+from app.desk.views import sidebar as filters
+from toolkit.colors import Ground
+from toolkit.store import Store
+from toolkit.store.queue import histograms as mapping
+from toolkit.store.queue import views as listing
+from toolkit.store.queue.histograms import Map
+from toolkit.store.queue.view import Range, View
 
 _FIRST = (
     ("cartography.variability", "cartography.cartography_confidence"),

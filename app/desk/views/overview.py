@@ -2,17 +2,20 @@
 
 import streamlit as st
 
-from app.desk import data, frame, state, summary
-from app.desk.components import histogram, notice
+from app.desk import page as frame
+from app.desk import state, summary
+from app.desk.components import histogram
+from app.desk.components import messages as notice
 from app.desk.components.figures import on_ground
-from app.desk.components.text import literal
-from app.desk.data import Desk
-from app.desk.views import start
-from toolkit.palette import VERDICT_COLOURS, Ground
+from app.desk.components.html_text import literal
+from app.desk.queries import queue as data
+from app.desk.queries.queue import Desk
+from app.desk.views import getting_started as start
+from toolkit.colors import VERDICT_COLOURS, Ground
 from toolkit.store import Store
-from toolkit.store.desk import FINDING, label_set_of
-from toolkit.store.labels import ORIGINAL
-from toolkit.store.view import View
+from toolkit.store.label_sets import ORIGINAL
+from toolkit.store.queue.tables import FINDING, label_set_of
+from toolkit.store.queue.view import View
 
 
 def draw(store: Store, settings: state.Settings, ground: Ground) -> None:

@@ -6,18 +6,22 @@ from typing import Any
 
 import streamlit as st
 
-from app.desk import data, frame, state
-from app.desk.components import card, notice, page, tables, verdict_row
-from app.desk.components.text import literal
-from app.desk.ledger import Ledger
-from app.desk.pictures import picture
-from app.desk.reads import pair as reads
-from app.desk.reads import shelf
-from app.desk.reads.pair import Facts
+from app.desk import page as frame
+from app.desk import state
+from app.desk.components import card, page, tables, verdict_row
+from app.desk.components import messages as notice
+from app.desk.components.html_text import literal
+from app.desk.image_cache import picture
+from app.desk.queries import pair as reads
+from app.desk.queries import queue as data
+from app.desk.queries import shelf
+from app.desk.queries.pair import Facts
+from app.desk.verdict_state import Ledger
 from app.desk.views import pair_facts
-from app.desk.views.answers import REASONS
-from toolkit.palette import VERDICT_COLOURS, Ground
-from toolkit.store import Store, one_pair
+from app.desk.views.verdict_buttons import REASONS
+from toolkit.colors import VERDICT_COLOURS, Ground
+from toolkit.store import Store
+from toolkit.store import pair_details as one_pair
 from toolkit.store.verdicts import Choice, Entry, verdict_of
 
 

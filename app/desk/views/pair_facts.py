@@ -4,15 +4,17 @@ from typing import Any
 
 import streamlit as st
 
-from app.desk import frame
-from app.desk.components import notice, tables
+from app.desk import page as frame
+from app.desk.components import messages as notice
+from app.desk.components import tables
 from app.desk.components.figures import on_ground
-from app.desk.components.text import literal, number, share
-from app.desk.reads import pair as reads
-from app.desk.reads.pair import Facts
-from toolkit.palette import Ground
-from toolkit.store import Store, one_pair
-from toolkit.store.one_pair import Scores, Value
+from app.desk.components.html_text import literal, number, share
+from app.desk.queries import pair as reads
+from app.desk.queries.pair import Facts
+from toolkit.colors import Ground
+from toolkit.store import Store
+from toolkit.store import pair_details as one_pair
+from toolkit.store.pair_details import Scores, Value
 
 
 def trajectory(store: Store, run: str, facts: Facts, ground: Ground) -> None:
@@ -33,8 +35,7 @@ def trajectory(store: Store, run: str, facts: Facts, ground: Ground) -> None:
     if not drawn.ell.num_rows:
         st.html(f'<p class="desk-quiet">Run {literal(run)} has not met this pair.</p>')
         return
-    from analysis.figures.errors import pair_errors_figure
-    from analysis.figures.pairs import pair_trajectory_figure
+    from analysis.figures.pair_errors import pair_errors_figure, pair_trajectory_figure
 
     st.html(
         f'<p class="desk-quiet">run {literal(run)}: {drawn.visits} visits, {drawn.probes} probes '

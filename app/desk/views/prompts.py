@@ -5,16 +5,19 @@ from typing import Any
 import pyarrow as pa
 import streamlit as st
 
-from app.desk import data, frame, state
-from app.desk.components import notice, page
+from app.desk import page as frame
+from app.desk import state
+from app.desk.components import messages as notice
+from app.desk.components import page
 from app.desk.components.figures import on_ground
-from app.desk.components.text import literal, number
-from app.desk.data import Desk
-from app.desk.pictures import thumbnails
-from app.desk.reads import prompts as reads
-from toolkit.palette import Ground
+from app.desk.components.html_text import literal, number
+from app.desk.image_cache import thumbnails
+from app.desk.queries import prompts as reads
+from app.desk.queries import queue as data
+from app.desk.queries.queue import Desk
+from toolkit.colors import Ground
 from toolkit.store import Store
-from toolkit.store.view import View
+from toolkit.store.queue.view import View
 
 _WHAT = ("Noisy prompts", "Contradictions and circles", "Annotators")
 _SHOWN = 12
@@ -170,7 +173,7 @@ def _people(desk: Desk, ground: Ground) -> None:
     left, right = st.columns([4, 5], gap="large")
     with left:
         if habit != "votes":
-            from analysis.figures.voices import annotators_figure
+            from analysis.figures.distributions import annotators_figure
 
             figure = annotators_figure(table, habit)
             height = int(figure.layout.height or 400)

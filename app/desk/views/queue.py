@@ -2,12 +2,15 @@
 
 import streamlit as st
 
-from app.desk import data, state, summary
-from app.desk.components import notice
-from app.desk.components.text import literal
-from app.desk.views import filters, judging, start
-from toolkit.palette import Ground
-from toolkit.parts import parts
+from app.desk import state, summary
+from app.desk.components import messages as notice
+from app.desk.components.html_text import literal
+from app.desk.queries import queue as data
+from app.desk.views import getting_started as start
+from app.desk.views import pair_panel as judging
+from app.desk.views import sidebar as filters
+from toolkit.colors import Ground
+from toolkit.files.atomic import parts
 from toolkit.store import Store
 
 

@@ -4,15 +4,17 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from app.desk import frame, state
-from app.desk.components import curves, notice, page, tables
+from app.desk import page as frame
+from app.desk import state
+from app.desk.components import curves, page, tables
+from app.desk.components import messages as notice
 from app.desk.components.figures import on_ground
-from app.desk.components.text import literal, number, share
-from app.desk.reads import runs as reads
-from app.desk.reads.runs import Looked
-from toolkit.palette import Ground
+from app.desk.components.html_text import literal, number, share
+from app.desk.queries import runs as reads
+from app.desk.queries.runs import Looked
+from toolkit.colors import Ground
 from toolkit.store import Store
-from toolkit.store.watching import Watched, sample_prompts
+from toolkit.store.run_log import Watched, sample_prompts
 
 _SECONDS = 4
 """Between two looks at a run that is going on."""
@@ -151,7 +153,7 @@ def _ell(store: Store, watched: Sequence[Watched], ground: Ground) -> None:
         f"{literal(through)}. Above 0 the model agrees with the label it was trained on.</p>"
     )
     if len(known) == 1:
-        from analysis.figures.spread import ell_by_timestep_figure
+        from analysis.figures.distributions import ell_by_timestep_figure
 
         figure = ell_by_timestep_figure(known[0][1])
     else:

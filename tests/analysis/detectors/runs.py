@@ -3,10 +3,10 @@
 import numpy as np
 import pyarrow as pa
 
-from analysis.digest import Digest, digest
-from analysis.trajectories import Trajectory, load
+from analysis.pair_stats import Digest, digest
+from analysis.trajectory import Trajectory, load
 from toolkit.minority import PRESETS
-from toolkit.trajectory import rows
+from toolkit.recorder import rows
 
 
 def trajectory_of(ell, *, label=None, step=None, visit=None, kind="train", timestep=500, ids=None):

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from analysis.arrays import numbers
 from analysis.cartography_files import (
     dynamics_metrics,
     read_dynamics,
@@ -15,12 +14,12 @@ from analysis.cartography_files import (
 )
 from analysis.detectors import DETECTORS
 from analysis.detectors.cartography import area_under_margin, cartography
-from analysis.detectors.ell import out_of_fold, trajectory_ell
-from analysis.detectors.kinds import kinds
+from analysis.detectors.dataset_profile import profile
 from analysis.detectors.minority import minority
 from analysis.detectors.mixture import flip_posterior, loss_mixture
-from analysis.detectors.profile import profile
-from analysis.trajectories import WINDOWS
+from analysis.detectors.noise_type import kinds
+from analysis.detectors.trajectory_ell import out_of_fold, trajectory_ell
+from analysis.trajectory import WINDOWS, numbers
 from tests.analysis.detectors.runs import digest_of, planted, trajectory_of
 from toolkit.errors import InputError
 from toolkit.schema import meaning_of

@@ -8,14 +8,14 @@ import pytest
 from PIL import Image, ImageDraw
 from sklearn.metrics import roc_auc_score
 
-from analysis.arrays import numbers
 from analysis.detectors.agreement import agreement, majority
 from analysis.detectors.annotators import annotator_minority, annotators
 from analysis.detectors.consistency import consistency
-from analysis.detectors.overlap import overlap
-from analysis.detectors.pictures import FLAT, Look, look, pictures
+from analysis.detectors.image_defects import FLAT, Look, look, pictures
+from analysis.detectors.multi_vote import overlap
+from analysis.trajectory import numbers
 from toolkit.errors import InputError
-from toolkit.images import decode
+from toolkit.image_files import decode
 from toolkit.pairs import make_comparison_id
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from toolkit.errors import InputError
-from toolkit.scoring.making import Environment, install
+from toolkit.scoring.environments import Environment, install
 
 _NO_NETWORK = re.compile(r"[Ff]ailed to fetch|dns|connect|[Nn]etwork|offline")
 

@@ -16,7 +16,7 @@ from toolkit.scoring import Scorer
 from toolkit.scoring.clip import AESTHETIC, CLIP, head, load_aesthetic, load_clip
 from toolkit.scoring.isolated import HPS
 from toolkit.scoring.pickscore import PICKSCORE, load_pickscore
-from toolkit.scoring.remote import load_remote
+from toolkit.scoring.worker_client import load_remote
 
 SIDE = 32
 TINY = "outvoted-tiny"

@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image
 
 from tests.toolkit.scoring.models import drawn
-from toolkit.images import decode
+from toolkit.image_files import decode
 from toolkit.scoring import SCORERS
-from toolkit.scoring.making import ready
+from toolkit.scoring.environments import ready
 
 REAL = Path(__file__).parents[3].parent / "shared" / "data" / "agiqa3k"
 _COMMIT = "0" * 40

@@ -13,9 +13,10 @@ from app.cli.main import registered
 from tests.factories import StoreFactory
 from toolkit import scoring
 from toolkit.errors import InputError
-from toolkit.scoring import Scorer, WeightFile, making
-from toolkit.scoring.base import one_by_one
-from toolkit.scoring.remote import load_remote
+from toolkit.scoring import Scorer, WeightFile
+from toolkit.scoring import environments as making
+from toolkit.scoring.scorer import one_by_one
+from toolkit.scoring.worker_client import load_remote
 from toolkit.store.scores import read_scores
 
 WORKER = """

@@ -11,13 +11,13 @@ from PIL import Image
 
 from tests.factories import StoreFactory
 from toolkit.errors import InputError, StoreError
-from toolkit.images import decode
+from toolkit.files.atomic import write_part
+from toolkit.image_files import decode
 from toolkit.miniworld.scenes import Scene, look, paint
 from toolkit.pairs import IMAGES, PAIRS, make_comparison_id, make_pair_id
-from toolkit.parts import write_part
 from toolkit.scoring import SCORERS, Batch, Identity, Judge, Judged, Scorer, Setup
-from toolkit.scoring.base import one_by_one
-from toolkit.scoring.filling import fill, shard_of, shuffled
+from toolkit.scoring.run import fill, shard_of, shuffled
+from toolkit.scoring.scorer import one_by_one
 from toolkit.store import Store, create_store
 from toolkit.store.images import image_row
 from toolkit.store.locks import first_at

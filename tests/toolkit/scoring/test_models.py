@@ -29,9 +29,9 @@ from tests.toolkit.scoring.models import (
 )
 from toolkit.errors import InputError
 from toolkit.scoring import Batch, Judge, Judged, Scorer, load
+from toolkit.scoring.checkpoints import sha256_of
 from toolkit.scoring.clip import build
 from toolkit.scoring.pickscore import VIT_H_14, embedding
-from toolkit.scoring.weights import sha256_of
 
 PICTURES, WORDS = drawn(7), words(7)
 

@@ -11,8 +11,8 @@ from PIL import Image
 from toolkit import scoring
 from toolkit.errors import ScoringError
 from toolkit.scoring import Batch
-from toolkit.scoring.making import Environment
-from toolkit.scoring.remote import Worker, start
+from toolkit.scoring.environments import Environment
+from toolkit.scoring.worker_client import Worker, start
 
 HERE = Environment("here", Path(sys.prefix))
 """This very environment: workers need no other for what is looked at."""

@@ -28,8 +28,8 @@ from tests.toolkit.scoring.models import (
 from tests.toolkit.scoring.packages import call
 from toolkit.errors import InputError, ScoringError
 from toolkit.scoring import SCORERS, Batch, Judge, load
-from toolkit.scoring.filling import fill
-from toolkit.scoring.making import Environment, environment, install
+from toolkit.scoring.environments import Environment, environment, install
+from toolkit.scoring.run import fill
 from toolkit.store.scores import read_scores
 
 pytestmark = pytest.mark.timeout(1800)  # the first of them may fetch 6 GB of packages

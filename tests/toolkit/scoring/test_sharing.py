@@ -10,7 +10,7 @@ import pytest
 from tests.factories import StoreFactory
 from toolkit.errors import StoreError
 from toolkit.scoring import Identity
-from toolkit.scoring.sharing import Writer
+from toolkit.scoring.run import Writer
 from toolkit.store import Store
 from toolkit.store.scores import read_scores, score_parts
 
@@ -20,8 +20,8 @@ from pathlib import Path
 from functools import partial
 from toolkit.scoring import Batch, Identity, Judge, Judged, Scorer
 from toolkit.scoring import sharing
-from toolkit.scoring.base import one_by_one
-from toolkit.scoring.filling import fill
+from toolkit.scoring.scorer import one_by_one
+from toolkit.scoring.run import fill
 from toolkit.store import open_store
 
 sharing.FLUSH_SECONDS = 0.1
@@ -128,7 +128,7 @@ def test_a_flush_that_was_broken_off_after_writing_writes_nothing_twice(
     store, heard = make_store(pairs=1), list[int]()
     one = writer(store, heard)
     one.add([row("x")])
-    from toolkit.scoring import sharing
+    from toolkit.scoring import run as sharing
 
     def breaks(*given: object) -> Path:
         kept(*given)  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from tests.toolkit.scoring.package_calls import random_state
 from tests.toolkit.scoring.packages import MODES, flat, in_modes, prompts, told
-from toolkit.images import decode
+from toolkit.image_files import decode
 from toolkit.scoring import SCORERS, Batch, Judge, load
 from toolkit.scoring.clip import ARCHITECTURE, head
 from toolkit.scoring.pickscore import VIT_H_14

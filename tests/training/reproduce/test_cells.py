@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.benchmarks.paper_tables.cells import Scale, check_scale, chosen
+from tests.benchmarks.paper_tables.curves import best_step, held_out_curve, speed
+from tests.benchmarks.paper_tables.tables import CLEAN, HELD_OUT, TUNING_SEED, Cell, Method
 from tests.factories import StoreFactory
 from toolkit.errors import TrainingError
-from toolkit.parts import parts, write_part
-from toolkit.store.labels import write_label_set
+from toolkit.files.atomic import parts, write_part
+from toolkit.recorder import Recorder
+from toolkit.store.label_sets import write_label_set
 from toolkit.store.runs import start_run
-from toolkit.trajectory import Recorder
-from training.reproduce.cells import Scale, check_scale, chosen
-from training.reproduce.curves import best_step, held_out_curve, speed
-from training.reproduce.tables import CLEAN, HELD_OUT, TUNING_SEED, Cell, Method
 
 PLAIN = Method("plain", {})
 

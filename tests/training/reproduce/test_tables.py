@@ -2,9 +2,9 @@
 
 import pytest
 
+from tests.benchmarks.paper_tables.cells import Scale, flips, recipe_for
+from tests.benchmarks.paper_tables.tables import RATES, SEEDS, TABLES, TUNING_SEED, cells
 from tests.factories import StoreFactory
-from training.reproduce.cells import Scale, flips, recipe_for
-from training.reproduce.tables import RATES, SEEDS, TABLES, TUNING_SEED, cells
 
 NAMES = ["1", "5", "6", "7", "G"]
 

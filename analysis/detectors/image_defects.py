@@ -1,0 +1,120 @@
+"""What the pictures themselves give away: flat ones, the same twice, one under two prompts."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import imagehash
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from analysis.detectors.detector import Detector
+from toolkit.image_files import Decoded
+from toolkit.schema import column
+
+FLAT = 4.0
+"""Spread of a picture's colours, 0 to 255, below which it shows nothing."""
+NEAR = 4
+"""Bits of 64 by which the perceptual hashes of two near-identical pictures differ at most."""
+
+PICTURES = pa.schema(
+    [
+        column("pair_id", pa.string(), "the pair", nullable=False),
+        column("flat", pa.int32(), "how many of the two pictures show nothing (0, 1, 2)"),
+        column("identical", pa.bool_(), "both are the same bytes"),
+        column(
+            "distance",
+            pa.int32(),
+            "bits of 64 by which the perceptual hashes differ; 4 or fewer: near-identical",
+        ),
+        column("elsewhere", pa.int32(), "other prompts under which one of the two pictures stands"),
+        column(
+            "picture_defect",
+            pa.float64(),
+            "1: a flat picture, an identical or near-identical two, or one under another prompt "
+            "too; else 0; null where a picture could not be read",
+        ),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is kept of a picture."""
+
+    content: str
+    """sha256 of its bytes."""
+    phash: int
+    """64-bit perceptual hash."""
+    spread: float
+    """Standard deviation of its values, 0 to 255, mean of red, green and blue: grey alone would
+    call a red shape on an equally bright ground flat."""
+
+
+def look(decoded: Decoded) -> Look:
+    """Hash and spread of a decoded picture; the hash by `imagehash.phash`."""
+    grey = decoded.picture.convert("L")
+    bits = imagehash.phash(grey).hash.ravel()
+    packed = int.from_bytes(np.packbits(bits).tobytes(), "big")
+    colour = decoded.picture.convert("RGB")
+    small = colour.resize((64, 64), Image.Resampling.BOX) if max(colour.size) > 64 else colour
+    spread = np.asarray(small, np.float64).reshape(-1, 3).std(axis=0).mean()
+    return Look(decoded.content_hash, packed, float(spread))
+
+
+def pictures(pairs: pa.Table, looks: Mapping[str, Look]) -> pa.Table:
+    """Defects of each pair's two pictures; schema PICTURES, by pair_id.
+
+    `pairs`: pair_id, prompt, image_0, image_1. `looks`: image_id -> Look; one left out could not
+    be read. Pictures are the same across prompts where their bytes are.
+    """
+    rows = sorted(pairs.select(["pair_id", "prompt", "image_0", "image_1"]).to_pylist(),
+                  key=lambda row: str(row["pair_id"]))  # fmt: skip
+    prompts: dict[str, set[str]] = {}
+    for row in rows:
+        for found in _looks(row, looks):
+            prompts.setdefault(found.content, set()).add(row["prompt"])
+    return pa.Table.from_pylist([_defects(row, looks, prompts) for row in rows], schema=PICTURES)
+
+
+def _looks(row: Mapping[str, str], looks: Mapping[str, Look]) -> Iterator[Look]:
+    for slot in (0, 1):
+        if (found := looks.get(row[f"image_{slot}"])) is not None:
+            yield found
+
+
+def _defects(
+    row: Mapping[str, str], looks: Mapping[str, Look], prompts: Mapping[str, set[str]]
+) -> dict[str, object]:
+    found = list(_looks(row, looks))
+    if len(found) < 2:
+        return {"pair_id": row["pair_id"]}
+    one, other = found
+    flat = int(one.spread < FLAT) + int(other.spread < FLAT)
+    distance = (one.phash ^ other.phash).bit_count()
+    elsewhere = len(set().union(*(prompts[look.content] for look in found)) - {row["prompt"]})
+    # A flat picture has no structure to hash: two of them are alike by chance of the encoder.
+    near = distance <= NEAR and not flat
+    identical = one.content == other.content
+    return {
+        "pair_id": row["pair_id"],
+        "flat": flat,
+        "identical": identical,
+        "distance": distance,
+        "elsewhere": elsewhere,
+        "picture_defect": float(flat > 0 or identical or near or elsewhere > 0),
+    }
+
+
+DETECTORS = {
+    "picture_defect": Detector(
+        "pictures",
+        "picture_defect",
+        "high",
+        "1 where a picture is flat, twice in the pair (bytes or perceptual hash), or under another "
+        "prompt too",
+        ("images", "prompts"),
+        "a defect of a picture is no error of the label: a flat picture may rightly lose",
+        "perceptual hash: imagehash.phash; thresholds of this project",
+    )
+}

@@ -1,0 +1,103 @@
+"""Erroneous against subjective: two axes, strong steady disagreement and instability.
+
+A slip is rejected steadily: the other labels taught the model the opposite and nothing pulls the
+other way. A matter of taste is fought over: some labels of its kind go this way, some that.
+"""
+
+import numpy as np
+import pyarrow as pa
+
+from analysis.detectors.detector import Detector
+from analysis.pair_stats import Digest
+from analysis.trajectory import Floats, as_table
+from toolkit.schema import column
+
+KINDS = pa.schema(
+    [
+        column("pair_id", pa.string(), "the pair", nullable=False),
+        column(
+            "disagreement",
+            pa.float64(),
+            "rank of trajectory_ell among all pairs, 0 to 1, high: the model rejects the label",
+        ),
+        column(
+            "instability",
+            pa.float64(),
+            "rank of the spread among all pairs, 0 to 1, high: the model changes its mind",
+        ),
+        column(
+            "erroneous",
+            pa.float64(),
+            "disagreement * (1 - instability), 0 to 1: strong and steady, more likely a slip",
+        ),
+        column(
+            "subjective",
+            pa.float64(),
+            "disagreement * instability, 0 to 1: strong and unsteady, more likely a taste",
+        ),
+    ]
+)
+
+
+def kinds(digest: Digest, window: str, split: Floats | None = None) -> pa.Table:
+    """The two axes and two readings of every pair the run met; schema KINDS.
+
+    Instability is sd / (sd + |mean p - .5|) of p over visits, null with one visit: how much the
+    probability moves beside how far it stands from an open question. `split`, (P,) with
+    `digest.met`, is the smaller share of other voices on the pair, 0 to .5 (NaN: none); twice
+    that counts where it is larger.
+    """
+    met = digest.met
+    disagreement = _rank(-digest.ell.standardised(window)[0][met])
+    instability = _rank(_unsteady(digest, window))
+    if split is not None:
+        known = ~np.isnan(split)
+        instability[known] = np.fmax(instability[known], 2 * split[known])
+    return as_table(
+        KINDS,
+        [
+            digest.pair_ids[met],
+            disagreement,
+            instability,
+            disagreement * (1 - instability),
+            disagreement * instability,
+        ],
+    )
+
+
+def _unsteady(digest: Digest, window: str) -> Floats:
+    met = digest.met
+    p = digest.tallies["p"].mean(window)[met]
+    spread = np.sqrt(np.maximum(digest.tallies["square"].mean(window)[met] - p**2, 0))
+    several = digest.counted(window)[met] > 1
+    relative = spread / np.maximum(spread + np.abs(p - 0.5), 1e-12)
+    return np.where(several, relative, np.nan)
+
+
+def _rank(values: Floats) -> Floats:
+    """(P,) share of the known values below each one, ties halved; NaN stays."""
+    from scipy.stats import rankdata  # type: ignore[import-untyped]
+
+    known = ~np.isnan(values)
+    found = np.full(len(values), np.nan)
+    if known.any():
+        found[known] = (rankdata(values[known]) - 0.5) / known.sum()
+    return found
+
+
+DETECTORS = {
+    name: Detector(
+        "kinds",
+        name,
+        "high",
+        formula,
+        ("trajectory", "labels"),
+        "tastes are shared by enough annotators to pull the model both ways; a lone taste reads "
+        "as a slip",
+        "this project",
+    )
+    for name, formula in (
+        ("erroneous", "rank(trajectory_ell) * (1 - rank(instability))"),
+        ("subjective", "rank(trajectory_ell) * rank(instability)"),
+    )
+}

@@ -1,0 +1,290 @@
+"""Detectors held against known flips: which scores, how good, and what a score is worth.
+
+How well a dataset lets itself be cleaned: known flips, from a file or planted on purpose.
+"""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from analysis.detectors import DETECTORS
+from analysis.ranking_metrics import Detection, Flags, Groups, coded, detect_all
+from analysis.trajectory import Floats, as_table, numbers
+from toolkit.errors import InputError
+from toolkit.schema import column
+
+ExtraDetectors = Mapping[str, Mapping[str, float]]
+"""Detector's name -> pair_id -> score, high = suspicious; a pair left out has no score."""
+
+RESAMPLES = 500
+SEED = 0
+TOO_GOOD = 0.85
+"""An AUROC that on people's labels is a leak until shown otherwise."""
+
+SIMULATED = "miniworld"
+
+CALIBRATED = pa.schema(
+    [
+        column("pair_id", pa.string(), "the pair", nullable=False),
+        column("score", pa.float64(), "the detector's score, high = suspicious"),
+        column(
+            "probability",
+            pa.float64(),
+            "share of planted flips to expect at this score, by pairs of other prompts (isotonic)",
+        ),
+    ]
+)
+
+
+def suspicions(
+    tables: Mapping[str, pa.Table], pair_ids: npt.NDArray[np.str_], *, beside: str | None = None
+) -> dict[str, Floats]:
+    """Detector's name -> (P,) score of each pair, high = suspicious, NaN for none.
+
+    `tables`: finding's name -> table keyed by pair_id. Scores of DETECTORS whose table is there;
+    those over every other window too where `beside` names the window the tables were made for.
+    """
+    places = {
+        name: _places(table["pair_id"], pair_ids)
+        for name, table in tables.items()
+        if "pair_id" in table.column_names
+    }
+    found = {}
+    for name, detector in DETECTORS.items():
+        table = tables.get(detector.finding)
+        if table is None or detector.column not in table.column_names:
+            continue
+        if detector.window is not None and beside in (None, detector.window):
+            continue
+        rows, here = places[detector.finding]
+        values = np.full(len(pair_ids), np.nan)
+        values[here] = detector.suspicion(numbers(table[detector.column]))[rows]
+        found[name] = values
+    return found
+
+
+def _places(
+    ids: pa.ChunkedArray, pair_ids: npt.NDArray[np.str_]
+) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]:
+    """Rows of a table whose pair is among the sorted ids, and where it stands there."""
+    names = np.asarray(ids.to_pylist(), np.str_)
+    place = np.minimum(np.searchsorted(pair_ids, names), max(0, len(pair_ids) - 1))
+    rows = np.flatnonzero(pair_ids[place] == names) if len(pair_ids) else place[:0]
+    return rows, place[rows]
+
+
+def detections_of(
+    tables: Mapping[str, pa.Table],
+    extra: ExtraDetectors,
+    flipped: Flags | None,
+    pairs: pa.Table,
+    *,
+    beside: str | None = None,
+) -> list[Detection]:
+    """Every score of every finding, and the caller's, on the pairs whose label states a choice.
+
+    `pairs`: pair_id (sorted), prompt, label; `flipped`: (P,); `beside` as in `suspicions`. A
+    preset that is the run's own repeats its figures. InputError where a caller's detector takes a
+    name there is.
+    """
+    if flipped is None:
+        return []
+    ids = np.asarray(pairs["pair_id"].to_pylist(), np.str_)
+    label = numbers(pairs["label"])
+    use = (label == 0) | (label == 1)
+    scores = suspicions(tables, ids, beside=beside)
+    twins = _twins(tables)
+    same = {
+        name: twin for name in scores if (twin := _twin(name, twins)) is not None and twin in scores
+    }
+    wanted = {name: values for name, values in scores.items() if name not in same}
+    for name, given in extra.items():
+        if name in scores:
+            raise InputError(f"There is a detector {name!r} already; give the other another name.")
+        wanted[name] = np.asarray([given.get(pair_id, np.nan) for pair_id in ids], float)
+    prompts = np.asarray(pairs["prompt"].to_pylist(), np.str_)[use]
+    held = {name: values[use] for name, values in wanted.items()}
+    found = detect_all(held, flipped[use], prompts, resamples=RESAMPLES, seed=SEED)
+    by_name = {detection.name: detection for detection in found}
+    return found + [replace(by_name[twin], name=name) for name, twin in same.items()]
+
+
+def _twins(tables: Mapping[str, pa.Table]) -> list[str]:
+    """Findings of presets that are the run's own metric."""
+    own = tables.get("minority")
+    return [name for name, table in tables.items() if name != "minority" and table is own]
+
+
+def _twin(name: str, twins: list[str]) -> str | None:
+    for finding in twins:
+        rest = name.removeprefix(finding)
+        if name.startswith(finding) and not rest[:1].isalnum():
+            return f"minority{rest}"
+    return None
+
+
+def leak_warning(detections: list[Detection], extra: set[str], sources: set[str]) -> list[str]:
+    """A sentence where a detector of ours does better than people's labels allow, else nothing."""
+    known = [d for d in detections if d.name not in extra and d.auroc.value is not None]
+    best = max(known, key=lambda d: d.auroc.value or 0.0, default=None)
+    human = not sources or not all(source.startswith(SIMULATED) for source in sources)
+    if best is None or (best.auroc.value or 0.0) <= TOO_GOOD or not human:
+        return []
+    return [
+        f"{best.name} reaches an AUROC of {best.auroc.value:.2f} on labels that are not simulated. "
+        f"Above {TOO_GOOD} that is a leak until shown otherwise: ask first how the detector could "
+        "have seen the true label."
+    ]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """From a score to the probability of being flipped, learned on planted flips."""
+
+    detector: str
+    score: list[float]
+    """Scores at which the probability changes, ascending; between them it is interpolated."""
+    probability: list[float]
+    brier: float
+    """Mean squared error of the probability on prompts it was not learned from."""
+    base_brier: float
+    """The same of the base rate alone."""
+    error: float
+    """Expected calibration error over ten bins of equal count, on such prompts."""
+
+
+def calibrate(
+    detector: str, scores: Floats, flipped: Flags, prompts: Groups, *, folds: int = 5
+) -> tuple[Calibration, Floats] | None:
+    """Isotonic regression of flips on a detector's score; and each pair's probability, (P,).
+
+    The figures and the probabilities come from folds grouped by prompt, so no pair judges itself;
+    the curve from all of them. None where scores, flips or prompts are too few.
+
+    The probability is that of a *planted* flip at the planted rate: a natural error is neither as
+    random nor as frequent.
+    """
+    from sklearn.isotonic import IsotonicRegression
+    from sklearn.model_selection import GroupKFold
+
+    known = np.flatnonzero(~np.isnan(scores))
+    which, groups = coded(np.asarray(prompts)[known])
+    x, y = scores[known], flipped[known].astype(float)
+    if groups < folds or not 0 < y.sum() < len(y) or np.ptp(x) == 0:
+        return None
+    held_out = np.empty(len(x))
+    for train, test in GroupKFold(folds).split(x, y, which):
+        model = IsotonicRegression(out_of_bounds="clip").fit(x[train], y[train])
+        held_out[test] = model.predict(x[test])
+    whole = IsotonicRegression(out_of_bounds="clip").fit(x, y)
+    probability = np.full(len(scores), np.nan)
+    probability[known] = held_out
+    return (
+        Calibration(
+            detector,
+            whole.X_thresholds_.tolist(),
+            whole.y_thresholds_.tolist(),
+            brier=float(np.mean((held_out - y) ** 2)),
+            base_brier=float(np.mean((y.mean() - y) ** 2)),
+            error=_calibration_error(held_out, y),
+        ),
+        probability,
+    )
+
+
+def _calibration_error(probability: Floats, flipped: Floats, bins: int = 10) -> float:
+    """Mean over bins of equal count of |mean probability - share flipped|, weighted by count."""
+    order = np.argsort(probability, kind="stable")
+    gaps = [
+        abs(float(probability[part].mean() - flipped[part].mean())) * len(part)
+        for part in np.array_split(order, bins)
+        if len(part)
+    ]
+    return sum(gaps) / len(order)
+
+
+def calibrated_table(pairs: pa.Table, scores: Floats, probability: Floats) -> pa.Table:
+    """Schema CALIBRATED: each pair's score and the probability that goes with it."""
+    ids = np.asarray(pairs["pair_id"].to_pylist(), np.str_)
+    return as_table(CALIBRATED, [ids, scores, probability])
+
+
+RATE = 0.05
+"""Share of labels that a self-check flips: enough to measure, few enough to train on."""
+
+
+def read_flips(path: str | Path, known: set[str]) -> list[str]:
+    """pair_ids known to be flipped, from a Parquet or CSV file with a column pair_id.
+
+    A column `flipped` (true, 1 or yes) says which rows count where there is one; else all do.
+    InputError where the file cannot be read, has no pair_id, or names no pair of `known`.
+    """
+    rows = read_rows(path, "pair_id")
+    chosen = [
+        str(row["pair_id"])
+        for row in rows
+        if str(row.get("flipped", True)).strip().lower() in ("true", "1", "1.0", "yes")
+    ]
+    inside = sorted(set(chosen) & known)
+    if not inside:
+        raise InputError(
+            f"{path} names {len(chosen):,} flipped pairs, none of which this run met; its column "
+            "pair_id must hold the store's ids."
+        )
+    return inside
+
+
+def read_ballots(path: str | Path) -> pa.Table:
+    """Voices from a Parquet or CSV file with columns pair_id, voice and choice (1, 0, .5).
+
+    InputError where the file cannot be read, lacks a column or holds another choice.
+    """
+    rows = read_rows(path, "pair_id", "voice", "choice")
+    try:
+        choice = [
+            None if row["choice"] in (None, "") else float(str(row["choice"])) for row in rows
+        ]
+    except (TypeError, ValueError) as problem:
+        raise InputError(
+            f"{path} holds a choice that is no number ({problem}); write 1 (image_0), 0 (image_1), "
+            ".5 (tie) or nothing."
+        ) from problem
+    names = [[str(row[key]) for row in rows] for key in ("pair_id", "voice")]
+    return pa.table(
+        {
+            "pair_id": pa.array(names[0], pa.string()),
+            "voice": pa.array(names[1], pa.string()),
+            "choice": pa.array(choice, pa.float64()),
+        }
+    )
+
+
+def read_rows(path: str | Path, *needed: str) -> list[dict[str, object]]:
+    """Rows of a Parquet or CSV file that has these columns. InputError otherwise."""
+    place = Path(path)
+    try:
+        if place.suffix == ".parquet":
+            rows = pq.read_table(place).to_pylist()
+            columns = pq.read_schema(place).names
+        else:
+            with place.open(newline="", encoding="utf-8-sig") as lines:
+                reader = csv.DictReader(lines)
+                rows, columns = list(reader), list(reader.fieldnames or [])
+    except (OSError, pa.ArrowInvalid, UnicodeDecodeError, csv.Error) as problem:
+        raise InputError(
+            f"{place} cannot be read ({problem}); name a Parquet or CSV file with columns "
+            f"{', '.join(needed)}."
+        ) from problem
+    missing = [name for name in needed if name not in columns]
+    if missing:
+        raise InputError(
+            f"{place} has no column {', '.join(missing)} (it has {', '.join(columns) or 'none'}); "
+            f"it needs {', '.join(needed)}."
+        )
+    return rows

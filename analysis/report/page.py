@@ -1,0 +1,237 @@
+"""One self-contained page about one run, for a reader who does not know the code."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import plotly.graph_objects as go
+import plotly.io
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from analysis import figures
+from analysis.evaluate_detectors import RESAMPLES
+from analysis.figures.distributions import between
+from analysis.ranking_metrics import FIGURES, Detection, Interval, flipped_ratio_table
+from analysis.report.gallery import Gallery, pair_card
+from analysis.report.plots import all_figures, drawn
+from analysis.report.text import (
+    dataset_words,
+    detector_names,
+    extra_words,
+    kinds_words,
+    lead,
+    method_words,
+    next_steps,
+    pairs_words,
+    picture_words,
+    planted_words,
+    planting_steps,
+    preset_words,
+    spread_words,
+    subtitle,
+    unknown_words,
+)
+from analysis.run_analysis import Analysis, Section, analyze_run
+from analysis.trajectory import window_words
+from toolkit.errors import InputError
+from toolkit.files.atomic import write_text_whole
+from toolkit.minority import PRESETS
+
+__all__ = ["Analysis", "Section", "all_figures", "analyze_run", "render", "write_report"]
+
+_PLACES = (
+    "ratio", "ratio_width", "detectors", "roc", "precision_recall", "calibration", "histogram",
+    "ell", "map", "noise", "annotators", "suspect",
+)  # fmt: skip
+"""Figures the page has a place for; one that could not be drawn leaves its place empty."""
+
+
+def write_report(analysis: Analysis, path: str | Path, *, top: int = 24) -> Path:
+    """Write the page and return its path. InputError where nothing can be written there."""
+    target = Path(path)
+    try:
+        return write_text_whole(target, render(analysis, top=top))
+    except OSError as problem:
+        raise InputError(
+            f"The report could not be written to {target} ({problem.strerror}); name a file you "
+            "may write with --out."
+        ) from problem
+
+
+def render(analysis: Analysis, *, top: int = 24) -> str:
+    """The page as text: plotly.js, figures and pictures inside, nothing fetched when opened."""
+    source = files("analysis").joinpath("templates/report.html").read_text(encoding="utf-8")
+    page = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    ).from_string(source)
+    names = detector_names(analysis)
+    planted = analysis.flipped is not None and bool(analysis.detections)
+    values: dict[str, Any] = {
+        "title": f"Suspicious labels in run {analysis.run}",
+        "subtitle": subtitle(analysis),
+        "lead": lead(analysis),
+        "notes": analysis.notes,
+        "facts": analysis.health,
+        "interval_words": f"Ranges are 95% intervals from {RESAMPLES} bootstrap resamples of "
+        "prompts.",
+        "planted": planted,
+        "spread_words": spread_words(analysis),
+        "unknown_words": unknown_words(analysis),
+        "preset_words": preset_words(analysis),
+        "extra_words": extra_words(analysis),
+        "pairs_words": pairs_words(analysis, top),
+        "method_words": method_words(analysis),
+        "planting": planting_steps(analysis),
+        "steps": next_steps(analysis),
+        "settings": _settings(analysis),
+        "sections": [_section(section, k) for k, section in enumerate(analysis.sections)],
+        "figures": _figures(analysis),
+        "dataset_words": dataset_words(analysis),
+        "kinds_words": kinds_words(analysis),
+        "picture_words": picture_words(analysis),
+        "pairs": _pairs(analysis, top),
+        "plotly_js": Markup(get_plotlyjs()),
+        "ink": figures.INK,
+        "version": _version(),
+    }
+    if planted:
+        values |= _planted(analysis, names)
+    return page.render(values)
+
+
+def _planted(analysis: Analysis, names: Mapping[str, str]) -> dict[str, Any]:
+    by_name = {found.name: found for found in analysis.detections}
+    own = by_name["minority"]
+    first = ["minority", "minority.confidence", "minority.stability", "trajectory_ell"]
+    presets_of = tuple(f"minority_{name}" for name in PRESETS)
+    others = [
+        found
+        for found in analysis.detections
+        if found.name not in (*first, *analysis.extra)
+        and not found.name.startswith(presets_of)
+        and found.auroc.value is not None
+    ]
+    others.sort(key=lambda found: -(found.auroc.value or 0.0))
+    rows = [*(by_name[name] for name in [*first, *analysis.extra]), *others]
+    presets = [name for name in PRESETS if PRESETS[name] != analysis.metric]
+    matrix = ["minority", *(f"minority_{name}" for name in presets)]
+    base = next((d.base_rate for d in analysis.detections if d.base_rate is not None), None)
+    return {
+        "planted_words": planted_words(analysis),
+        "ratio": _ratio_rows(analysis),
+        "base_rate": "unknown" if base is None else f"{base:.1%}",
+        "flips": f"{max(d.flipped for d in analysis.detections):,}",
+        "detectors": [_detector_row(found, names, found is own) for found in rows],
+        "presets": [
+            {
+                "name": names[finding].removeprefix("u, "),
+                "own": finding == "minority",
+                "cells": [
+                    _cell(by_name[key].auroc, ".3f")
+                    for key in (f"{finding}.confidence", f"{finding}.stability", finding)
+                ],
+            }
+            for finding in matrix
+        ],
+    }
+
+
+def _detector_row(found: Detection, names: Mapping[str, str], own: bool) -> dict[str, Any]:
+    forms = {"auroc": ".3f", "auprc": ".3f"}
+    return {
+        "name": names.get(found.name, found.name),
+        "own": own,
+        "pairs": f"{found.pairs:,}",
+        "cells": [_cell(getattr(found, key), forms.get(key, ".1%")) for key in FIGURES],
+    }
+
+
+def _cell(found: Interval, form: str) -> dict[str, str]:
+    if found.value is None:
+        return {"value": "–", "interval": "not defined"}
+    if found.low is None or found.high is None:
+        return {"value": f"{found.value:{form}}", "interval": "no interval"}
+    return {
+        "value": f"{found.value:{form}}",
+        "interval": f"{found.low:{form}} to {found.high:{form}}",
+    }
+
+
+def _ratio_rows(analysis: Analysis) -> list[dict[str, str]]:
+    assert analysis.flipped is not None
+    table = flipped_ratio_table(
+        analysis.column(analysis.ranking),
+        analysis.flipped,
+        groups=analysis.pairs["prompt"].to_pylist(),
+    )
+    return [
+        {
+            "between": between(row["low"], row["high"]),
+            "count": f"{row['count']:,}",
+            "flipped": f"{row['flipped']:,}",
+            "share": f"{row['share']:.1%}",
+            "interval": f"{row['share_low']:.1%} to {row['share_high']:.1%}",
+        }
+        for row in table.to_pylist()
+        if row["count"]
+    ]
+
+
+def _figures(analysis: Analysis) -> dict[str, Markup]:
+    made = drawn(analysis)
+    empty = dict.fromkeys(_PLACES, Markup(""))
+    return empty | {key: _embedded(figure, key, words) for key, (figure, words) in made.items()}
+
+
+def _embedded(figure: go.Figure, name: str, caption: str) -> Markup:
+    """A figure as HTML without plotly.js; plotly escapes `<` inside its JSON."""
+    html = plotly.io.to_html(
+        figure,
+        include_plotlyjs=False,
+        full_html=False,
+        div_id=f"figure-{name}",
+        default_height=f"{figure.layout.height or 400}px",
+        config={"displayModeBar": False, "responsive": True},
+    )
+    return Markup('<figure role="group">{}<figcaption>{}</figcaption></figure>').format(
+        Markup(html), caption
+    )
+
+
+def _section(section: Section, place: int) -> dict[str, Any]:
+    shown = Markup("")
+    if section.figure is not None:
+        shown = _embedded(section.figure, f"extra-{place}", section.caption)
+    return {"title": section.title, "paragraphs": section.paragraphs, "figure": shown}
+
+
+def _pairs(analysis: Analysis, top: int) -> list[dict[str, Any]]:
+    gallery = Gallery(analysis.store)
+    rows: np.ndarray = analysis.suspicious()[:top]
+    return [pair_card(analysis, int(row), gallery) for row in rows]
+
+
+def _settings(analysis: Analysis) -> list[tuple[str, str]]:
+    said = {
+        "store": str(analysis.store.root),
+        "run": analysis.run,
+        "label set": analysis.labels,
+        "models": ", ".join(analysis.digest.models),
+        "window": f"{analysis.window}: {window_words(analysis.window)}",
+        "steps": f"{analysis.digest.steps:,}",
+        **{name: str(value) for name, value in asdict(analysis.metric).items()},
+    }
+    return list(said.items())
+
+
+def _version() -> str:
+    try:
+        return version("outvoted")
+    except PackageNotFoundError:
+        return ""

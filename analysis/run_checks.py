@@ -1,0 +1,187 @@
+"""Is the run fit to be asked? A few figures with intervals, and what a reader must be told."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from analysis.detectors import DETECTORS
+from analysis.detectors.mixture import NoiseRate
+from analysis.pair_stats import Digest
+from analysis.ranking_metrics import Interval, mean_interval
+from analysis.trajectory import Floats, numbers
+
+_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One figure in the reader's words."""
+
+    name: str
+    value: str
+    interval: str
+    """Its 95 % interval in words, or nothing."""
+    meaning: str
+
+
+def health(
+    digest: Digest,
+    tables: Mapping[str, pa.Table],
+    flipped: npt.NDArray[np.bool_] | None,
+    prompts: Sequence[str],
+    window: str,
+    noise: NoiseRate | None,
+) -> list[Fact]:
+    """Coverage, agreement with the labels, the means of c, s and u, and the noise rate.
+
+    `flipped` and `prompts` go with the pairs the run met.
+    """
+    met = digest.met
+    count, whole = digest.counted(window)[met], digest.counted("all")[met]
+    facts = [
+        Fact(
+            "Pairs met",
+            f"{len(met):,}",
+            f"of {len(digest.pair_ids):,} in the store",
+            "Only these can be judged by this run.",
+        ),
+        Fact(
+            "Visits a pair",
+            f"{count.mean():.1f}",
+            f"{whole.mean():.1f} over the whole run",
+            "In the part of the run that counts; more visits, less noise in every score.",
+        ),
+    ]
+    agrees = _agreement(digest, window)
+    if flipped is None:
+        facts.append(_share("Agrees with the labels", agrees, prompts))
+    else:
+        for name, which in (("kept", ~flipped), ("flipped", flipped)):
+            values = np.where(which, agrees, np.nan)
+            facts.append(_share(f"Agrees with {name} labels", values, prompts))
+    words = {
+        "confidence": ("Mean confidence c", ".5 is a model without an opinion; high = suspicious."),
+        "stability": ("Mean stability s", "Spread of ell over the models; high = unstable."),
+        "minority": ("Mean minority score u", "s times c; high = likely a minority label."),
+    }
+    for column, (name, meaning) in words.items():
+        found = mean_interval(numbers(tables["minority"][column]), prompts)
+        if found.value is not None:
+            facts.append(Fact(name, f"{found.value:.3g}", _words(found, ".3g"), meaning))
+    if noise is not None and noise.rate.value is not None:
+        meaning = (
+            "Share of labels that look reversed, by a mixture of two Gaussians (planted ones "
+            "included); wide where the model knows little."
+        )
+        value = f"{noise.rate.value:.1%}"
+        facts.append(Fact("Estimated noise rate", value, _words(noise.rate, ".1%"), meaning))
+    return facts
+
+
+def notes_on(
+    digest: Digest, tables: Mapping[str, pa.Table], about: Mapping[str, Any], labels: str,
+    window: str,
+) -> list[str]:  # fmt: skip
+    """Sentences on what is missing or odd; empty where nothing is."""
+    words = {
+        "unknown_pair": "belong to pairs this store does not know",
+        "wrong_models": "hold another number of errors than run.json names models",
+        "not_finite": "hold an error that is not finite",
+        "repeated": "repeat a visit (the run was resumed) and counted once",
+    }
+    notes = [
+        f"{count:,} trajectory rows {words[reason]}; they were left out."
+        for reason, count in digest.excluded.items()
+        if count
+    ]
+    trained = about.get("labels", labels)
+    if trained != labels:
+        notes.append(
+            f"The run was trained under label set {trained}; here it is held against {labels}."
+        )
+    if not about.get("finished", True):
+        notes.append("The run is not marked as finished; these are the figures so far.")
+    if len(digest.models) == 1:
+        notes.append(
+            "The run recorded one model, so s and u do not exist under the presets that compare "
+            "models (paper, released, running); c does, and history compares a pair's visits."
+        )
+    if digest.beta is None:
+        notes.append(
+            "run.json names no objective.beta, so the probability of a label is taken on the "
+            "running scale (cartography, area under the margin, loss mixture)."
+        )
+    notes += _visit_notes(digest, window)
+    notes += _constant_notes(tables)
+    return notes + _logged_notes(digest)
+
+
+def _visit_notes(digest: Digest, window: str) -> list[str]:
+    met = digest.met
+    notes = []
+    undecided = int(np.isnan(digest.sign[met]).sum())
+    if undecided:
+        notes.append(
+            f"{undecided:,} pairs have no label of 0 or 1 in this label set and so no score."
+        )
+    absent = int((digest.counted(window)[met] == 0).sum())
+    if absent:
+        notes.append(
+            f"{absent:,} pairs were met only outside the window that counts; their scores are null."
+        )
+    once = int((digest.counted("all")[met] == 1).sum())
+    if once:
+        notes.append(
+            f"{once:,} pairs were met once; one draw of timestep and noise says little about a "
+            "pair, and history has nothing to compare it with."
+        )
+    return notes
+
+
+def _constant_notes(tables: Mapping[str, pa.Table]) -> list[str]:
+    """A sentence for every score by which a page ranks that is the same for all pairs."""
+    notes = []
+    for name, detector in DETECTORS.items():
+        table = tables.get(detector.finding)
+        if table is None or detector.window or "trajectory" not in detector.needs:
+            continue
+        if detector.column not in table.column_names:
+            continue
+        values = numbers(table[detector.column])
+        known = values[~np.isnan(values)]
+        if len(known) > 1 and known.min() == known.max():
+            notes.append(f"{name} gives every pair the same score, so it ranks nothing.")
+    return notes
+
+
+def _logged_notes(digest: Digest) -> list[str]:
+    if digest.differs <= _TOLERANCE:
+        return []
+    return [
+        "Scores recomputed from the errors differ from those the run logged by up to "
+        f"{digest.differs:.2g}: it was trained with another metric than its run.json names, or "
+        "rows are missing."
+    ]
+
+
+def _agreement(digest: Digest, window: str) -> Floats:
+    """(P,) of the pairs met: 1 where the policy's mean z is above 0, else 0; NaN without one."""
+    mean = digest.tallies["z"].mean(window)[digest.met]
+    return np.where(np.isnan(mean), np.nan, mean > 0)
+
+
+def _share(name: str, values: Floats, prompts: Sequence[str]) -> Fact:
+    found = mean_interval(values, prompts)
+    value = "not known" if found.value is None else f"{found.value:.1%}"
+    meaning = "Share of pairs on which the trained model sides with the label (mean ell above 0)."
+    return Fact(name, value, _words(found, ".1%"), meaning)
+
+
+def _words(found: Interval, form: str) -> str:
+    if found.low is None or found.high is None:
+        return ""
+    return f"{found.low:{form}} to {found.high:{form}}"

@@ -1,0 +1,1 @@
+"""Cached reads for the pages; no widgets and no SQL."""

@@ -1,0 +1,1 @@
+"""How the miniature backbones in training/miniatures were pre-trained."""

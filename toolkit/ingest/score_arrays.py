@@ -1,0 +1,227 @@
+"""The arrays that a trainer's processes leave (one .npy each), as a finding of a run of their own.
+
+Files are taken in the order of the number in their names. With an index of the same length (row
+numbers in the store's order, or the source's own __index_level_0__, or pair_ids) every value is
+joined to its pair; several values of a pair are averaged and counted as visits. Without an index
+nothing says which pair a value belongs to: the values are kept beside the run, unjoined.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from toolkit.errors import InputError
+from toolkit.files.atomic import write_whole
+from toolkit.pairs import SOURCE_PREFIX
+from toolkit.store import Store
+from toolkit.store.connection import read_pairs
+from toolkit.store.label_sets import ORIGINAL, label_set_path
+from toolkit.store.runs import start_run, update_run, write_findings
+
+COLUMNS = ("minority", "confidence", "stability", "ell", "loss")
+By = Literal["row", "source-row", "pair_id"]
+SOURCE_ROW = SOURCE_PREFIX + "__index_level_0__"
+
+
+@dataclass(frozen=True)
+class ReleasedArrays:
+    """Values of all processes one behind the other, and what each belongs to."""
+
+    values: npt.NDArray[np.float64]
+    index: npt.NDArray[Any] | None
+    column: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What became of the values."""
+
+    values: int
+    joined: int
+    pairs: int
+    run: str
+
+    def lines(self) -> list[str]:
+        """The outcome as a person reads it."""
+        if not self.joined:
+            return [
+                f"read {self.values:,} values; no index was given, so they stand beside run "
+                f"{self.run} (values.parquet) and belong to no pair"
+            ]
+        return [
+            f"read {self.values:,} values, joined {self.joined:,} to {self.pairs:,} pairs: finding "
+            f"of run {self.run}"
+        ]
+
+
+def open_released_npy(
+    paths: Sequence[str | Path], column: str = "minority", index: Sequence[str | Path] = ()
+) -> ReleasedArrays:
+    """Read the arrays (1 axis, numbers) and their index. InputError says what does not fit."""
+    if column not in COLUMNS:
+        raise InputError(f"--column is {column!r}; it must be one of {', '.join(COLUMNS)}.")
+    files = _files(paths)
+    values = [_numbers(file) for file in files]
+    joined = None
+    if index:
+        indices = _files(index)
+        joined = np.concatenate([_loaded(file) for file in indices])
+        if joined.ndim != 1 or len(joined) != sum(map(len, values)):
+            raise InputError(
+                f"The index holds {joined.size:,} entries and the arrays hold "
+                f"{sum(map(len, values)):,} values; give --index as many, in the same order."
+            )
+    return ReleasedArrays(np.concatenate(values), joined, column, tuple(map(str, files)))
+
+
+def ingest_released_npy(
+    store: Store,
+    source: ReleasedArrays,
+    *,
+    run: str,
+    by: By = "row",
+    labels: str = ORIGINAL,
+) -> Joined:
+    """Make run `run` from the arrays. InputError where an entry of the index names no pair, or
+    several.
+
+    `labels` is the label set that the other trainer saw.
+    """
+    if labels != ORIGINAL:
+        label_set_path(store, labels)
+    joined = None if source.index is None else _by_pair(store, source, by)
+    about = {
+        "models": ["policy"],
+        "labels": labels,
+        "origin": "released-npy",
+        "files": list(source.files),
+        "column": source.column,
+    }
+    start_run(store, run, about, "# imported: there is no recipe\n")
+    if joined is None:
+        write_whole(store.run(run) / "values.parquet", pa.table({source.column: source.values}))
+        update_run(store, run, finished=True, values=len(source.values))
+        return Joined(len(source.values), 0, 0, run)
+    write_findings(store, run, source.column, joined, {"labels": labels, "origin": "released-npy"})
+    update_run(store, run, finished=True, values=len(source.values))
+    return Joined(len(source.values), len(source.values), joined.num_rows, run)
+
+
+def _by_pair(store: Store, source: ReleasedArrays, by: By) -> pa.Table:
+    assert source.index is not None
+    names = read_pairs(store, ["pair_id"])[0].to_pylist()
+    places = _places(store, source.index, by, names)
+    known = ~np.isnan(source.values)
+    sums = np.bincount(places[known], source.values[known], minlength=len(names))
+    counts = np.bincount(places[known], minlength=len(names))
+    seen = np.flatnonzero(counts)
+    return pa.table(
+        {
+            "pair_id": pa.array([names[row] for row in seen.tolist()], pa.string()),
+            "visits": pa.array(counts[seen], pa.int32()),
+            source.column: pa.array(sums[seen] / counts[seen], pa.float32()),
+        }
+    ).sort_by("pair_id")
+
+
+def _places(
+    store: Store, index: npt.NDArray[Any], by: By, names: list[str]
+) -> npt.NDArray[np.int64]:
+    """The row of the pair that each entry names, in the store's order."""
+    if by == "row":
+        if index.dtype.kind not in "iu" or (len(index) and not index.min() >= 0):
+            raise InputError("The index holds no row numbers; see --by.")
+        if len(index) and index.max() >= len(names):
+            raise InputError(
+                f"The index names row {index.max():,}, and the store has {len(names):,} pairs; "
+                "name the store that was made from the same source, or see --by."
+            )
+        return index.astype(np.int64)
+    keys: list[Any] = names
+    if by == "source-row":
+        if SOURCE_ROW not in _columns(store):
+            raise InputError(
+                "The store's pairs have no column __index_level_0__ of their source; use --by row "
+                "or --by pair_id."
+            )
+        keys = read_pairs(store, [SOURCE_ROW])[0].to_pylist()
+    return _named(keys, [_key(entry) for entry in index.tolist()])
+
+
+def _named(keys: list[Any], entries: list[Any]) -> npt.NDArray[np.int64]:
+    """The one row whose key is the entry. A key that is null is no name.
+
+    Parts of one source (train and validation, say) may each count their rows from 0, so a row
+    number alone can stand for several pairs.
+    """
+    place = {key: row for row, key in enumerate(keys) if key is not None}
+    strangers = [entry for entry in entries if entry not in place]
+    if strangers:
+        raise InputError(
+            f"The index names {strangers[0]!r}, which no pair of the store has"
+            + (f" (and {len(strangers) - 1:,} more)" if len(strangers) > 1 else "")
+            + "; see --by."
+        )
+    times = Counter(keys)
+    several = list(dict.fromkeys(entry for entry in entries if times[entry] > 1))
+    if several:
+        raise InputError(
+            f"The index names {several[0]!r}, which stands for {times[several[0]]:,} pairs of the "
+            "store"
+            + (f" (and {len(several) - 1:,} more such entries)" if len(several) > 1 else "")
+            + "; use --by pair_id, or --by row with row numbers of the store."
+        )
+    return np.array([place[entry] for entry in entries], np.int64)
+
+
+def _columns(store: Store) -> list[str]:
+    from toolkit.store.connection import connect, fetch
+
+    with connect(store) as con:
+        return list(fetch(con, "SELECT * FROM pairs LIMIT 0").column_names)
+
+
+def _key(entry: Any) -> Any:
+    return entry.decode() if isinstance(entry, bytes) else entry
+
+
+def _files(paths: Sequence[str | Path]) -> list[Path]:
+    """The files named, and those of folders, by the last number in their names."""
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if not path.exists():
+            raise InputError(f"{path} does not exist; name .npy files or a folder of them.")
+        found += [path] if path.is_file() else [p for p in path.iterdir() if p.suffix == ".npy"]
+    if not found:
+        raise InputError(f"The folder {paths[0]} holds no .npy file; name one that does.")
+    return sorted(
+        found, key=lambda file: ([int(n) for n in re.findall(r"\d+", file.stem)][-1:], file.name)
+    )
+
+
+def _loaded(file: Path) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(np.load(file, allow_pickle=False))
+    except (ValueError, OSError, EOFError) as problem:
+        raise InputError(
+            f"{file} cannot be read as a .npy array ({str(problem).splitlines()[0]}); name the "
+            "array itself."
+        ) from problem
+
+
+def _numbers(file: Path) -> npt.NDArray[np.float64]:
+    values = _loaded(file)
+    if values.ndim != 1 or values.dtype.kind not in "iuf":
+        raise InputError(
+            f"{file} holds an array of shape {values.shape} and type {values.dtype}, where one "
+            "axis of numbers is needed; name another file."
+        )
+    return values.astype(np.float64)

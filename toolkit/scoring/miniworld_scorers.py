@@ -1,0 +1,82 @@
+"""The mini world's scorers: formulas over pixels that need no weights, for tests and the demo.
+
+`world_reward` is exact: the majority's reward, which no scorer of real pictures can be. The others
+err or see a part of it, as real scorers do, and are the ones to vote with.
+"""
+
+from collections.abc import Callable
+
+from PIL import Image
+
+from toolkit.miniworld.pixel_scorer import Reading, read
+from toolkit.miniworld.prompts import Prompt, parse
+from toolkit.miniworld.reward import alignment, reward, vividness, warmth
+from toolkit.miniworld.world import STANDARD
+from toolkit.scoring.scorer import Batch, Judge, Judged, Scorer, Setup, one_by_one
+from toolkit.store.scores import Identity
+
+Formula = Callable[[Prompt, Reading], float]
+VERSION = "1"
+
+
+def _loader(formula: Formula, look: Callable[[Image.Image], Reading]) -> Callable[[Setup], Judge]:
+    def judge(batch: Batch) -> Judged:
+        pairs = zip(map(parse, batch.prompts), batch.pictures, strict=True)
+        scores = tuple(float(formula(prompt, reading)) for prompt, reading in pairs)
+        return Judged(scores, (False,) * len(scores))
+
+    identity = Identity(f"miniworld {VERSION}", None, "attributes read from pixels", "float64")
+    return lambda _setup: Judge(identity, look, one_by_one(judge))
+
+
+def _entry(
+    name: str,
+    short: str,
+    about: str,
+    formula: Formula,
+    sees_prompt: bool = True,
+    look: Callable[[Image.Image], Reading] = read,
+) -> Scorer:
+    return Scorer(name, f"mini world: {about}", short, _loader(formula, look), sees_prompt)
+
+
+def _glance(picture: Image.Image) -> Reading:
+    """What is left of a picture seen small: an eye that errs where shapes are alike."""
+    small = picture.resize((12, 12), Image.Resampling.BILINEAR)
+    return read(small.resize(picture.size, Image.Resampling.BILINEAR))
+
+
+def _majority(prompt: Prompt, reading: Reading) -> float:
+    return reward(prompt, reading, STANDARD.majority)
+
+
+PROGRAMMATIC = (
+    _entry(
+        "world_reward",
+        "reward",
+        "the majority's exact reward",
+        _majority,
+    ),
+    _entry(
+        "world_glance",
+        "glance",
+        "the same reward, read from the picture at 12 pixels: it errs",
+        _majority,
+        look=_glance,
+    ),
+    _entry("world_alignment", "align", "how well the prompt was kept to", alignment),
+    _entry(
+        "world_warmth",
+        "warm",
+        "warm colours, whatever the prompt",
+        lambda _, reading: warmth(reading),
+        False,
+    ),
+    _entry(
+        "world_aesthetic",
+        "aesth",
+        "strong colours, whatever the prompt",
+        lambda _, reading: vividness(reading),
+        False,
+    ),
+)

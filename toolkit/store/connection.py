@@ -1,0 +1,202 @@
+"""DuckDB over the parts: every process opens its own in-memory database.
+
+A DuckDB file opened for writing shuts every other process out, so there is none: views over the
+Parquet parts are made afresh on `connect`, and a part that appears later is seen by the next one.
+"""
+
+import re
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeAlias, cast
+
+import duckdb
+import pyarrow as pa
+
+from toolkit import pairs as records
+from toolkit.errors import StoreError, Unreachable
+from toolkit.files.atomic import parts
+from toolkit.files.remote import filesystem_of, is_local
+from toolkit.recorder import TRAJECTORY
+from toolkit.store.label_sets import ORIGINAL, label_set_path
+from toolkit.store.layout import Store
+
+Connection: TypeAlias = duckdb.DuckDBPyConnection
+
+_TABLES: dict[str, pa.Schema] = {
+    "pairs": records.PAIRS,
+    "images": records.IMAGES,
+    "thumbnails": records.THUMBNAILS,
+    "votes": records.VOTES,
+    "quarantine": records.QUARANTINE,
+}
+
+
+def connect(store: Store) -> Connection:
+    """A connection with views pairs, images, thumbnails, votes and quarantine over the store.
+
+    A table without parts is an empty view with the right columns.
+    """
+    con = duckdb.connect(
+        config={
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+        }
+    )
+    con.execute("SET TimeZone = 'UTC'")
+    if not is_local(store.root):
+        con.register_filesystem(filesystem_of(store.root))
+        con = cast(Connection, _Far(con))
+    for name, schema in _TABLES.items():
+        files = parts(store.folder(name))
+        add_view(con, name, files, schema)
+        if name == "pairs":
+            _leave_out_nan(con, files)
+    return con
+
+
+class _Far:
+    """A connection, or a query of it, over an object store.
+
+    DuckDB wraps what its readers raise into an error of its own; a lost connection comes back out
+    of it as what it was.
+    """
+
+    def __init__(self, held: Any) -> None:
+        self._held = held
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._held, name)
+
+        def call(*given: Any, **options: Any) -> Any:
+            try:
+                made = found(*given, **options)
+            except duckdb.Error as problem:
+                if lost := re.search(rf"{Unreachable.__name__}: (.+)", str(problem)):
+                    raise Unreachable(lost.group(1)) from problem
+                raise
+            further = isinstance(made, duckdb.DuckDBPyConnection | duckdb.DuckDBPyRelation)
+            return _Far(made) if further else made
+
+        return call if callable(found) else found
+
+    def __enter__(self) -> "_Far":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        problem: BaseException | None,
+        where: TracebackType | None,
+    ) -> None:
+        self._held.close()
+
+
+def _leave_out_nan(con: Connection, files: list[Path]) -> None:
+    """Make a NaN in a source's own number a null: no value, rather than the largest of all.
+
+    Ingest writes none; parts of earlier versions may hold some.
+    """
+    numbers = con.execute(
+        "SELECT column_name FROM duckdb_columns() WHERE table_name = 'pairs'"
+        " AND data_type IN ('FLOAT', 'DOUBLE') AND starts_with(column_name, ?)",
+        [records.SOURCE_PREFIX],
+    ).fetchall()
+    if numbers:
+        known = ", ".join(f"{no_nan(quoted(name))} AS {quoted(name)}" for (name,) in numbers)
+        con.execute(
+            f"CREATE OR REPLACE VIEW pairs AS SELECT * REPLACE ({known}) FROM {parquet(files)}"
+        )
+
+
+def add_view(con: Connection, name: str, files: list[Path], schema: pa.Schema) -> None:
+    """Make (or replace) view `name` over Parquet files, or an empty one of `schema`."""
+    if files:
+        con.execute(f"CREATE OR REPLACE VIEW {quoted(name)} AS SELECT * FROM {parquet(files)}")
+    else:
+        # A registered table is seen by its own connection only, a real one by its cursors too.
+        empty = quoted(f"{name}__empty")
+        con.register("__empty", schema.empty_table())
+        con.execute(f"CREATE OR REPLACE TABLE {empty} AS SELECT * FROM __empty")
+        con.unregister("__empty")
+        con.execute(f"CREATE OR REPLACE VIEW {quoted(name)} AS SELECT * FROM {empty}")
+
+
+def add_labels(con: Connection, store: Store, label_set: str = ORIGINAL) -> None:
+    """Make view `labelled`: pair_id, label under the set, original_label."""
+    if label_set == ORIGINAL:
+        con.execute(
+            "CREATE OR REPLACE VIEW labelled AS "
+            "SELECT pair_id, label, label AS original_label FROM pairs"
+        )
+        return
+    overlay = parquet([label_set_path(store, label_set)])
+    con.execute(
+        "CREATE OR REPLACE VIEW labelled AS SELECT p.pair_id, "
+        "CASE WHEN o.pair_id IS NULL THEN p.label ELSE o.label END AS label, "
+        f"p.label AS original_label FROM pairs p LEFT JOIN {overlay} o USING (pair_id)"
+    )
+
+
+def labels_in(con: Connection, pair_ids: list[str]) -> dict[str, float | None]:
+    """Labels of some pairs under the view `labelled`."""
+    sql = "SELECT pair_id, label FROM labelled WHERE pair_id IN (SELECT unnest(?))"
+    return dict(con.execute(sql, [pair_ids]).fetchall()) if pair_ids else {}
+
+
+def add_trajectory(con: Connection, store: Store, run: str) -> None:
+    """Make view `trajectory` over a run's rows. StoreError where the run is not there."""
+    folder = store.run(run)
+    if not (folder / "run.json").exists():
+        known = ", ".join(store.runs()) or "none yet"
+        raise StoreError(f"The store has no run {run!r} (runs: {known}); name one of them.")
+    files = sorted(folder.glob("trajectory/rank-*/part-*.parquet"))
+    add_view(con, "trajectory", files, TRAJECTORY)
+
+
+def fetch(con: Connection, sql: str, *parameters: object) -> pa.Table:
+    """The rows of a query as an Arrow table."""
+    relation = con.sql(sql, params=list(parameters) or None)
+    return relation.to_arrow_table()
+
+
+def effective_labels(store: Store, label_set: str = ORIGINAL) -> pa.Table:
+    """pair_id, label under the set, original_label; every pair, sorted by pair_id."""
+    with connect(store) as con:
+        add_labels(con, store, label_set)
+        return fetch(con, "SELECT pair_id, label, original_label FROM labelled ORDER BY pair_id")
+
+
+def read_pairs(store: Store, columns: list[str]) -> pa.Table:
+    """These columns of every pair, in the order of the parts."""
+    names = ", ".join(quoted(name) for name in columns)
+    with connect(store) as con:
+        return fetch(con, f"SELECT {names} FROM pairs")
+
+
+def no_nan(value: str) -> str:
+    """The SQL of a number with null for NaN, over Parquet too.
+
+    A bare isnan() is decided there by a part's smallest and largest values, which leave NaN out;
+    they do not reach into a list.
+    """
+    return f"CASE WHEN NOT isnan([{value}][1]) THEN {value} END"
+
+
+def quoted(name: str) -> str:
+    """A SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    """A SQL string."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def parquet(files: list[Path]) -> str:
+    """A table function over exactly these files, whatever signs their paths hold."""
+    names = ", ".join(literal(_not_a_glob(str(path))) for path in files)
+    return f"read_parquet([{names}], union_by_name = true)"
+
+
+def _not_a_glob(path: str) -> str:
+    return "".join(f"[{sign}]" if sign in "[*?" else sign for sign in path)

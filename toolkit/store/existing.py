@@ -1,0 +1,161 @@
+"""What a store holds already, asked before rows are added to it, and how they reach its parts."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from toolkit.errors import StoreError
+from toolkit.files.atomic import parts, write_part
+from toolkit.files.remote import readable, why
+from toolkit.store.connection import connect, fetch
+from toolkit.store.images import REFERENCE_GROUP
+from toolkit.store.layout import Store
+from toolkit.store.locks import turn
+
+_GROUPS = {"images": REFERENCE_GROUP}
+_KEYS = {
+    "pairs": ("pair_id",),
+    "votes": ("pair_id",),
+    "images": ("image_id", "content_hash"),
+    "thumbnails": ("image_id",),
+    "quarantine": ("pair_id", "source_row", "reason"),
+}
+
+
+@dataclass
+class Holdings:
+    """Ids in a store, by table."""
+
+    pairs: set[str]
+    images: dict[str, str | None]
+    """image_id to content_hash (None where the bytes were never read)."""
+    votes_alone: set[str]
+    """pair_ids with votes but no pair: what a writer killed between two parts leaves."""
+    thumbnails_alone: set[str]
+    """image_ids with a thumbnail but no image, for the same reason."""
+    quarantine: set[tuple[str, int | None, str]]
+    """(pair_id, source_row, reason)."""
+    parts: dict[str, set[str]] = field(default_factory=dict)
+    """Names of the parts that were read, by table."""
+
+    def lacks(self, table: str, row: Mapping[str, Any]) -> bool:
+        """Whether the row of a table is none of these."""
+        if table == "quarantine":
+            return tuple(row[name] for name in _KEYS[table]) not in self.quarantine
+        if table in ("images", "thumbnails"):
+            have = self.images if table == "images" else self.thumbnails_alone
+            return row["image_id"] not in have
+        return row["pair_id"] not in self.pairs and (
+            table == "pairs" or row["pair_id"] not in self.votes_alone
+        )
+
+
+def holdings(store: Store) -> Holdings:
+    """Read the ids of everything in the store: some 150 bytes of memory a pair and 250 an image."""
+    listed = _listed(store)  # before the reading: what comes meanwhile is news
+    with connect(store) as con:
+        images = fetch(con, "SELECT image_id, content_hash FROM images")
+        votes = fetch(con, "SELECT DISTINCT pair_id FROM votes ANTI JOIN pairs USING (pair_id)")
+        thumbnails = fetch(con, "SELECT image_id FROM thumbnails ANTI JOIN images USING (image_id)")
+        pairs = fetch(con, "SELECT pair_id FROM pairs")
+    return Holdings(
+        pairs=set(pairs[0].to_pylist()),
+        images=dict(zip(images[0].to_pylist(), images[1].to_pylist(), strict=True)),
+        votes_alone=set(votes[0].to_pylist()),
+        thumbnails_alone=set(thumbnails[0].to_pylist()),
+        quarantine=held_quarantine(store),
+        parts=listed,
+    )
+
+
+@contextmanager
+def writing(store: Store, have: Holdings) -> Iterator[Holdings]:
+    """Take a turn among the ingests at work; yields what others brought since the last one.
+
+    What they brought is added to `have`, and must not be written again.
+    """
+    with turn(store):
+        news = _news(store, have.parts)
+        have.pairs |= news.pairs
+        have.images |= news.images
+        have.votes_alone |= news.votes_alone
+        have.thumbnails_alone |= news.thumbnails_alone
+        have.quarantine |= news.quarantine
+        yield news
+        have.parts = _listed(store)
+
+
+def _listed(store: Store) -> dict[str, set[str]]:
+    return {name: {part.name for part in parts(store.folder(name))} for name in _KEYS}
+
+
+def _news(store: Store, known: Mapping[str, set[str]]) -> Holdings:
+    """The ids in parts that are not among the known ones."""
+    rows: dict[str, set[tuple[Any, ...]]] = {}
+    for name, columns in _KEYS.items():
+        fresh = [part for part in parts(store.folder(name)) if part.name not in known[name]]
+        tables = [pq.read_table(readable(part), columns=list(columns)) for part in fresh]
+        rows[name] = {
+            row
+            for table in tables
+            for row in zip(*(c.to_pylist() for c in table.columns), strict=True)
+        }
+    return Holdings(
+        pairs={row[0] for row in rows["pairs"]},
+        images=dict(rows["images"]),  # type: ignore[arg-type]
+        votes_alone={row[0] for row in rows["votes"]},
+        thumbnails_alone={row[0] for row in rows["thumbnails"]},
+        quarantine=rows["quarantine"],  # type: ignore[arg-type]
+    )
+
+
+def without(tables: Mapping[str, pa.Table], news: Holdings) -> dict[str, pa.Table]:
+    """The tables' rows that others did not bring meanwhile."""
+    return {
+        name: table.filter(
+            pa.array(
+                [news.lacks(name, row) for row in table.select(_KEYS[name]).to_pylist()], pa.bool_()
+            )
+        )
+        for name, table in tables.items()
+    }
+
+
+def held_votes(store: Store) -> set[tuple[Any, ...]]:
+    """(pair_id, annotator, choice, time) of every vote."""
+    with connect(store) as con:
+        votes = fetch(con, "SELECT pair_id, annotator, choice, time FROM votes")
+    return set(zip(*(column.to_pylist() for column in votes.columns), strict=True))
+
+
+def held_quarantine(store: Store) -> set[tuple[str, int | None, str]]:
+    """(pair_id, source_row, reason) of everything set aside."""
+    with connect(store) as con:
+        rows = fetch(con, "SELECT pair_id, source_row, reason FROM quarantine")
+    return set(zip(*(column.to_pylist() for column in rows.columns), strict=True))
+
+
+def written(store: Store, tables: Mapping[str, pa.Table]) -> None:
+    """Write a part of each table that has rows (images: references alone), in the order given.
+
+    What is named last makes the rest count: a kill in between leaves no pair half there.
+    StoreError if the disk refuses.
+    """
+    try:
+        for name, table in tables.items():
+            if table.num_rows:
+                write_part(store.folder(name), table, row_group_size=_GROUPS.get(name, 65_536))
+    except OSError as problem:
+        raise unwritable(store, problem) from problem
+
+
+def unwritable(store: Store, problem: OSError) -> StoreError:
+    """The sentence for a disk that is full or a folder that may not be written."""
+    return StoreError(
+        f"The store {store.root} cannot be written ({why(problem)}); what is in it is whole. "
+        "Free space or mend the folder, then run the same command again."
+    )

@@ -1,0 +1,88 @@
+"""Label sets: named overlays of labels over the pairs, each with the recipe that made it.
+
+An overlay holds only the pairs whose label it changes. `original` is the set without an overlay:
+what the source said. The recipe is written last: a set without one was never finished.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from toolkit.errors import StoreError
+from toolkit.files.atomic import write_text_whole, write_whole
+from toolkit.schema import column, conform
+from toolkit.store.layout import Store, check_name
+
+ORIGINAL = "original"
+
+LABELS = pa.schema(
+    [
+        column("pair_id", pa.string(), "the pair whose label differs in this set", nullable=False),
+        column("label", pa.float32(), "1: image_0 preferred, 0: image_1, .5: tie, null: none"),
+    ]
+)
+
+
+def label_set_path(store: Store, name: str) -> Path:
+    """The overlay's file. StoreError naming the sets there are where it does not exist."""
+    path = store.folder("labels", f"{check_name(name, 'label set')}.parquet")
+    if name not in label_sets(store):
+        raise StoreError(
+            f"The store has no label set {name!r} (sets: {', '.join(label_sets(store))}); name one "
+            f"of them, or make it: `outvoted flip {store.root} --name {name}`."
+        )
+    return path
+
+
+def label_sets(store: Store) -> list[str]:
+    """`original` first, then the overlays by name."""
+    return [ORIGINAL, *sorted(p.stem for p in store.folder("labels").glob("*.json"))]
+
+
+def write_label_set(store: Store, name: str, overlay: pa.Table, recipe: dict[str, Any]) -> None:
+    """Add a set. `overlay`: pair_id, label of the changed pairs; `recipe`: how it was made.
+
+    StoreError where a set of that name was made by another recipe: sets are never overwritten,
+    since runs and findings name them.
+    """
+    check_name(name, "label set")
+    about = store.folder("labels", f"{name}.json")
+    if name == ORIGINAL:
+        raise StoreError(f"{ORIGINAL!r} is what the source said; give the set another name.")
+    if about.exists():
+        if json.loads(about.read_text(encoding="utf-8")) == recipe:
+            return
+        raise StoreError(
+            f"The store has a label set {name!r} already, made another way (see {about}); choose "
+            "another --name."
+        )
+    write_whole(store.folder("labels", f"{name}.parquet"), conform(overlay, LABELS))
+    write_text_whole(about, json.dumps(recipe, indent=2, sort_keys=True) + "\n")
+
+
+def label_set_recipe(store: Store, name: str) -> dict[str, Any]:
+    """How the set was made; {"kind": "original"} for the source's own labels."""
+    if name == ORIGINAL:
+        return {"kind": ORIGINAL}
+    label_set_path(store, name)
+    text = store.folder("labels", f"{name}.json").read_text(encoding="utf-8")
+    return dict(json.loads(text))
+
+
+def planted_flips(store: Store, name: str) -> list[str] | None:
+    """pair_ids whose label a planted set flipped, sorted; None where the set planted none."""
+    recipe = label_set_recipe(store, name)
+    return list(recipe["flipped"]) if recipe.get("kind") == "planted" else None
+
+
+def planted_beneath(store: Store, name: str) -> str | None:
+    """The set of planted flips that a set is, or was made from; None where there is none."""
+    recipe = label_set_recipe(store, name)
+    while recipe.get("kind") != "planted":
+        if recipe.get("base") in (None, name):
+            return None
+        name = str(recipe["base"])
+        recipe = label_set_recipe(store, name)
+    return name

@@ -1,0 +1,129 @@
+"""Prompts and annotators by SQL: where labels contradict each other, and who labelled what.
+
+Over the tables that `toolkit.store.queue.tables.make_queue` fills, under its label set. The same
+definitions as `analysis.detectors.consistency` and `annotators`, for the pages that show them.
+"""
+
+from typing import Any
+
+import pyarrow as pa
+
+from toolkit.store.connection import Connection, fetch
+
+PRIOR_PAIRS = 5.0
+"""Average pairs that are added to a prompt's own before its mean u is believed."""
+
+PRIOR_VOTES = 20.0
+"""Average votes that are added to an annotator's own; as in `analysis.detectors.annotators`."""
+
+CIRCLE_EDGES = 300
+"""Prompts with more decided comparisons than this are left out of the search for circles."""
+
+_WON = (
+    "SELECT f.pair_id, f.prompt, p.comparison_id,"
+    " CASE f.label WHEN 1 THEN f.image_0 ELSE f.image_1 END AS winner,"
+    " CASE f.label WHEN 1 THEN f.image_1 ELSE f.image_0 END AS loser"
+    " FROM facts f JOIN pairs p USING (pair_id)"
+    " WHERE f.label IN (0, 1) AND f.image_0 <> f.image_1"
+)
+
+
+def noisy_prompts(con: Connection, *, least: int = 2, limit: int = 50) -> list[dict[str, Any]]:
+    """The prompts whose pairs have the largest mean u, shrunk towards the mean of all.
+
+    Keys: prompt, pairs, known (pairs with a u), mean_u, shrunk_u, largest_u, changed (labels that
+    differ from the source's), judged. `least`: pairs with a u that a prompt must have.
+    """
+    sql = (
+        "WITH whole AS (SELECT avg(minority) AS mean FROM queue)"
+        " SELECT f.prompt, count(*) AS pairs, count(q.minority) AS known,"
+        " avg(q.minority) AS mean_u,"
+        " (coalesce(sum(q.minority), 0) + $prior * any_value(whole.mean))"
+        " / (count(q.minority) + $prior) AS shrunk_u, max(q.minority) AS largest_u,"
+        " count(*) FILTER (f.label IS DISTINCT FROM f.original_label) AS changed,"
+        " count(j.verdict) AS judged"
+        " FROM facts f JOIN queue q USING (nth) LEFT JOIN judged j USING (nth), whole"
+        " GROUP BY f.prompt HAVING count(q.minority) >= $least"
+        " ORDER BY shrunk_u DESC, f.prompt LIMIT $limit"
+    )
+    found = con.execute(sql, {"prior": PRIOR_PAIRS, "least": least, "limit": limit})
+    names = [described[0] for described in found.description]
+    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+
+def contradictions(con: Connection, *, limit: int = 50) -> tuple[int, list[dict[str, Any]]]:
+    """How many comparisons have opposite labels, and the first of them.
+
+    Keys: prompt, first and second (image_ids), for_first and for_second (pair_ids that prefer
+    each). A comparison is a prompt with two images, in either order.
+    """
+    grouped = (
+        f"WITH won AS ({_WON}), ends AS (SELECT *, least(winner, loser) AS first,"
+        " greatest(winner, loser) AS second FROM won)"
+        " SELECT any_value(prompt) AS prompt, first, second,"
+        " list(pair_id ORDER BY pair_id) FILTER (winner = first) AS for_first,"
+        " list(pair_id ORDER BY pair_id) FILTER (winner = second) AS for_second"
+        " FROM ends GROUP BY comparison_id, first, second"
+        " HAVING count(DISTINCT winner) > 1"
+    )
+    total = con.execute(f"SELECT count(*) FROM ({grouped})").fetchall()[0][0]
+    rows = fetch(con, f"SELECT * FROM ({grouped}) ORDER BY prompt, first LIMIT {int(limit)}")
+    return int(total), list(rows.to_pylist())
+
+
+def circles(con: Connection, *, limit: int = 50) -> tuple[int, list[dict[str, Any]]]:
+    """How many circles of three labels there are (a over b, b over c, c over a), and the first.
+
+    Keys: prompt, a, b, c (image_ids), a_b, b_c, c_a (a pair_id of each comparison). A comparison
+    counts once, by who won more often. Prompts with more than CIRCLE_EDGES comparisons are left
+    out.
+    """
+    found = (
+        f"WITH won AS ({_WON}), tally AS (SELECT prompt, winner, loser, count(*) AS times,"
+        " min(pair_id) AS pair_id FROM won GROUP BY prompt, winner, loser),"
+        " beat AS (SELECT t.* FROM tally t LEFT JOIN tally o ON o.prompt = t.prompt"
+        " AND o.winner = t.loser AND o.loser = t.winner WHERE t.times > coalesce(o.times, 0)"
+        f" QUALIFY count(*) OVER (PARTITION BY t.prompt) <= {CIRCLE_EDGES})"
+        " SELECT x.prompt, x.winner AS a, y.winner AS b, z.winner AS c, x.pair_id AS a_b,"
+        " y.pair_id AS b_c, z.pair_id AS c_a FROM beat x"
+        " JOIN beat y ON y.prompt = x.prompt AND y.winner = x.loser"
+        " JOIN beat z ON z.prompt = x.prompt AND z.winner = y.loser AND z.loser = x.winner"
+        " WHERE x.winner < y.winner AND x.winner < z.winner"
+    )
+    total = con.execute(f"SELECT count(*) FROM ({found})").fetchall()[0][0]
+    rows = fetch(con, f"SELECT * FROM ({found}) ORDER BY prompt, a, b, c LIMIT {int(limit)}")
+    return int(total), list(rows.to_pylist())
+
+
+def habits(con: Connection) -> pa.Table:
+    """Every annotator's habits, as far as one look over the votes tells them, by annotator.
+
+    Columns as of `analysis.detectors.annotators`; agreement is null and compared 0, since they
+    need the votes of others on the same comparison.
+    """
+    rates = {
+        "tie_rate": "avg((b.choice = .5)::DOUBLE)",
+        "left_share": "avg(b.choice) FILTER (b.choice <> .5)",
+        "mean_u": "avg(q.minority)",
+    }
+    counts = {
+        "tie_rate": "count(*)",
+        "left_share": "count(*) FILTER (b.choice <> .5)",
+        "mean_u": "count(q.minority)",
+    }
+    plain = ", ".join(f"{rate} AS {name}" for name, rate in rates.items())
+    number = ", ".join(f"{count} AS {name}_n" for name, count in counts.items())
+    shrunk = ", ".join(
+        f"(coalesce({name}, 0) * {name}_n + {PRIOR_VOTES} * (SELECT sum({name} * {name}_n) /"
+        f" sum({name}_n) FROM own)) / ({name}_n + {PRIOR_VOTES}) AS {name}_shrunk"
+        for name in rates
+    )
+    return fetch(
+        con,
+        f"WITH own AS (SELECT b.annotator, count(*) AS votes, {plain}, {number}"
+        " FROM ballots b LEFT JOIN queue q USING (pair_id)"
+        " WHERE b.annotator IS NOT NULL AND b.choice IS NOT NULL GROUP BY b.annotator)"
+        " SELECT annotator, votes, tie_rate, left_share, NULL::DOUBLE AS agreement,"
+        f" 0::BIGINT AS compared, mean_u, {shrunk}, NULL::DOUBLE AS agreement_shrunk"
+        " FROM own ORDER BY annotator",
+    )

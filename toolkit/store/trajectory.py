@@ -1,0 +1,130 @@
+"""A run's trajectory rows: the parts to stream, and single pairs' rows with their labels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from toolkit.errors import StoreError
+from toolkit.files.remote import readable
+from toolkit.store.connection import add_labels, add_trajectory, connect, fetch, quoted
+from toolkit.store.label_sets import ORIGINAL
+from toolkit.store.layout import Store
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of a run's rows, of one rank, with the steps it spans."""
+
+    path: Path
+    rank: str
+    rows: int
+    first_step: int
+    last_step: int
+
+
+def trajectory_parts(store: Store, run: str) -> list[Part]:
+    """A run's parts, rank by rank, in the order they were written; only footers are read.
+
+    StoreError where the run is absent, left no rows, or left a part that cannot be read.
+    """
+    folder = store.run(run)
+    if not (folder / "run.json").exists():
+        known = ", ".join(store.runs()) or "none yet"
+        raise StoreError(f"The store has no run {run!r} (runs: {known}); name one of them.")
+    files = sorted(folder.glob("trajectory/rank-*/part-*.parquet"))
+    found = [part for part in map(_part, files) if part.rows]
+    if not found:
+        raise StoreError(_no_rows(store, run))
+    return found
+
+
+def _part(path: Path) -> Part:
+    try:
+        about = pq.read_metadata(readable(path))
+        place = about.schema.names.index("step")
+    except (OSError, pa.ArrowInvalid, ValueError) as problem:
+        raise StoreError(
+            f"{path} cannot be read as a part of a trajectory ({problem}); restore it from a copy, "
+            "or move it out of the run's folder to go on without its rows."
+        ) from problem
+    groups = [about.row_group(k).column(place).statistics for k in range(about.num_row_groups)]
+    if about.num_rows and not all(group is not None and group.has_min_max for group in groups):
+        steps = pq.read_table(readable(path), columns=["step"])["step"].to_numpy()
+        return Part(path, path.parent.name, about.num_rows, int(steps.min()), int(steps.max()))
+    first = min((group.min for group in groups), default=0)
+    last = max((group.max for group in groups), default=0)
+    return Part(path, path.parent.name, about.num_rows, first, last)
+
+
+def read_trajectory(
+    store: Store,
+    run: str,
+    columns: Sequence[str],
+    *,
+    label_set: str = ORIGINAL,
+    pairs: Sequence[str] | None = None,
+    kind: str | None = None,
+) -> pa.Table:
+    """The columns asked for of a run's rows, of some pairs, and the labels they fall under now.
+
+    `kind` train or probe; both without one.
+
+    Adds `set_label` (the pair's label in `label_set`) and `known` (false where the store has no
+    such pair). Without `pairs` every row is read: for small runs only. StoreError where the run is
+    absent or left no such rows. Rows come in no order.
+    """
+    wanted = ", ".join(f"t.{quoted(name)}" for name in columns)
+    with connect(store) as con:
+        add_trajectory(con, store, run)
+        add_labels(con, store, label_set)
+        among = ""
+        if pairs is not None:
+            con.register("__wanted", pa.table({"pair_id": pa.array(list(pairs), pa.string())}))
+            among = "SEMI JOIN __wanted w ON t.pair_id = w.pair_id"
+        table = fetch(
+            con,
+            f"SELECT {wanted}, l.label AS set_label, l.pair_id IS NOT NULL AS known "
+            f"FROM trajectory t {among} LEFT JOIN labelled l ON t.pair_id = l.pair_id "
+            "WHERE t.kind = coalesce(?, t.kind)",
+            kind,
+        )
+    if table.num_rows == 0 and pairs is None:
+        raise StoreError(_no_rows(store, run))
+    return table
+
+
+def _no_rows(store: Store, run: str) -> str:
+    return (
+        f"Run {run!r} left no trajectory rows, so there is nothing to analyze; train it with the "
+        f"recorder on (`outvoted train RECIPE`) or name another run ({', '.join(store.runs())})."
+    )
+
+
+def pair_facts(store: Store, label_set: str = ORIGINAL) -> pa.Table:
+    """Every pair, sorted by pair_id, with its label in a set and the annotator of its only vote.
+
+    Columns: pair_id, prompt, image_0, image_1, source, comparison_id, label, annotator.
+    """
+    with connect(store) as con:
+        add_labels(con, store, label_set)
+        return fetch(
+            con,
+            """
+            SELECT p.pair_id, p.prompt, p.image_0, p.image_1, p.source, p.comparison_id, l.label,
+                v.annotator
+            FROM pairs p LEFT JOIN labelled l USING (pair_id) LEFT JOIN (
+                SELECT pair_id, any_value(annotator) AS annotator FROM votes
+                GROUP BY pair_id HAVING count(*) = 1
+            ) v USING (pair_id)
+            ORDER BY p.pair_id
+            """,
+        )
+
+
+def read_votes(store: Store) -> pa.Table:
+    """pair_id, annotator and choice (1, 0, .5 or null) of every vote."""
+    with connect(store) as con:
+        return fetch(con, "SELECT pair_id, annotator, CAST(choice AS DOUBLE) choice FROM votes")

@@ -1,0 +1,241 @@
+"""What a run says while it goes on: scalars on disk, a status line, warnings, and reasons to stop.
+
+`metrics/scalars.jsonl` holds one JSON object a log point; `metrics/held_out.jsonl` one a measuring
+of held-out pairs.
+
+Where a run's figures are shown beside its own files: TensorBoard, Weights & Biases.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from toolkit.errors import BrokenLoss, TrainingError
+from toolkit.files.atomic import write_text_whole
+from toolkit.pairs import short_hash
+from training.fsdp import agreed, local
+from training.trajectory_writer import Seen
+
+
+class Board(NamedTuple):
+    """A place that figures are sent to."""
+
+    write: Callable[[str, float, int], None]
+    """Takes a figure's name such as train/loss, its value, and the step."""
+    close: Callable[[], None]
+
+
+def boards(
+    run: Path, *, begin: int, tensorboard: bool, wandb: str | None, recipe: dict[str, Any]
+) -> list[Board]:
+    """The boards that a recipe asks for, for a run that has done `begin` steps: TensorBoard drops
+    what an attempt before showed past them, W&B keeps it. TrainingError where one's package is not
+    installed, or where it refuses."""
+    found = []
+    if tensorboard:
+        found.append(_tensorboard(run / "metrics" / "tensorboard", begin))
+    if wandb is not None:
+        found.append(_wandb(run, wandb, recipe))
+    return found
+
+
+def _tensorboard(folder: Path, begin: int) -> Board:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as problem:
+        raise TrainingError(
+            "The recipe says tensorboard: true, and tensorboard is not installed; type "
+            "`pip install tensorboard`, or take the line out."
+        ) from problem
+    writer = SummaryWriter(folder, purge_step=begin + 1 if begin else None)
+    return Board(writer.add_scalar, writer.close)
+
+
+def _wandb(run: Path, project: str, recipe: dict[str, Any]) -> Board:
+    """One W&B run a run, gone on with where the run is; WANDB_MODE=offline keeps it local."""
+    try:
+        import wandb
+    except ImportError as problem:
+        raise TrainingError(
+            f"The recipe says wandb: {project}, and wandb is not installed; type "
+            "`pip install wandb`, or take the line out."
+        ) from problem
+    folder = run / "metrics"
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        board = wandb.init(
+            project=project,
+            name=run.name,
+            id=short_hash(str(run.resolve())),
+            resume="allow",
+            dir=folder,
+            config=recipe,
+            settings=wandb.Settings(silent=True),
+        )
+    except wandb.Error as problem:
+        raise TrainingError(
+            f"Weights & Biases refuses ({' '.join(str(problem).split())}); type `wandb login`, set "
+            "WANDB_MODE=offline, or take the line wandb out of the recipe."
+        ) from problem
+    # Held-out figures come after the training's of the same step, which wandb would drop.
+    board.define_metric("*", step_metric="step")
+
+    def write(name: str, value: float, step: int) -> None:
+        board.log({name: value, "step": step})
+
+    return Board(write, board.finish)
+
+
+BINS = 5
+"""Parts of the noise schedule that the errors' growth is told apart by."""
+
+_KEPT = 0.9
+"""Share of the accuracy's moving average that a log point leaves as it was."""
+
+_GROWTH = 0.05
+"""Growth of the chosen images' own error, over the reference's, that is worth a warning."""
+
+
+def log_entry(step: int, seen: Seen, speed: float, timesteps: int, accelerator: Any) -> Any:
+    """Means over all ranks since the last log point. BrokenLoss where it is 0, inf or NaN.
+
+    `chosen_growth` and `rejected_growth` are the policy's error less the reference's, over the
+    reference's error on the chosen image, and by equal parts of the noise schedule.
+    """
+    sums = accelerator.reduce(torch.from_numpy(_sums(seen, timesteps)).to(accelerator.device))
+    loss, agree, ell, rows, *by_bin = sums.cpu().tolist()
+    chosen, rejected, reference = np.array(by_bin).reshape(3, BINS)
+    mean = loss / rows
+    if not math.isfinite(mean) or mean == 0:
+        raise BrokenLoss(
+            f"The loss became {mean:g} before step {step}; the rows and checkpoints up to there "
+            "are kept. Lower the learning rate or beta and start again under another --run."
+        )
+    return {
+        "step": step,
+        "loss": mean,
+        "accuracy": agree / rows,
+        "ell": ell / rows,
+        "chosen_growth": _share(chosen.sum(), reference.sum()),
+        "rejected_growth": _share(rejected.sum(), reference.sum()),
+        "chosen_growth_by_timestep": [
+            _share(*pair) for pair in zip(chosen, reference, strict=True)
+        ],
+        "rejected_growth_by_timestep": [
+            _share(*pair) for pair in zip(rejected, reference, strict=True)
+        ],
+        "pairs_per_second": speed,
+    }
+
+
+def must_be_finite(tensors: Mapping[str, torch.Tensor], step: int, accelerator: Any) -> None:
+    """BrokenLoss where weights are inf or NaN, before a checkpoint of them takes the place of a
+    good one: a gradient may break them after a loss that was still a number. On every process,
+    whichever of them holds the broken part of a divided tensor."""
+    finite = [local(tensor).isfinite().all() for tensor in tensors.values()]
+    if not agreed(accelerator, bool(torch.stack(finite).all())):
+        raise BrokenLoss(
+            f"Weights are no numbers any more after step {step}; the rows up to there and the "
+            "checkpoint before it are kept. Lower the learning rate or beta and start again under "
+            "another --run."
+        )
+
+
+def _sums(seen: Seen, timesteps: int) -> np.ndarray:
+    part = (seen.timestep * BINS // timesteps).astype(int)
+    by_bin = [
+        np.bincount(part, weights=values, minlength=BINS)
+        for values in (seen.chosen, seen.rejected, seen.reference)
+    ]
+    whole = [seen.loss.sum(), (seen.ell > 0).sum(), seen.ell.sum(), len(seen.loss)]
+    return np.concatenate([whole, *by_bin]).astype(np.float64)
+
+
+def _share(part: float, whole: float) -> float | None:
+    return float(part / whole) if whole > 0 else None
+
+
+class Log:
+    """Writes the entries of one run, on the main process, and sends them to its boards."""
+
+    def __init__(self, run: Path, *, main: bool, boards: Sequence[Board], console: Any) -> None:
+        self._folder = run / "metrics"
+        self._console = console if main else None
+        self._main = main
+        self._warned = False
+        self._boards = boards
+        self._smooth = _last_smooth(self._folder / "scalars.jsonl")
+
+    def scalars(self, entry: dict[str, Any]) -> None:
+        """Append a log point with the moving average of its accuracy; warn once where the chosen
+        images' own error grows."""
+        now, before = entry["accuracy"], self._smooth
+        self._smooth = now if before is None else _KEPT * before + (1 - _KEPT) * now
+        entry["accuracy_ema"] = self._smooth
+        self._write("scalars.jsonl", entry, "train")
+        growth = entry["chosen_growth"]
+        if growth is not None and growth > _GROWTH and not self._warned:
+            self._warned = True
+            self.say(
+                f"Step {entry['step']}: the model's error on the CHOSEN images is {growth:.0%} "
+                "above the reference's, so it wins only by getting worse more slowly; lower the "
+                "learning rate or raise beta."
+            )
+
+    def held_out(self, step: int, figures: tuple[float, float, float], count: int) -> None:
+        """Append the accuracy of held-out pairs and its interval."""
+        share, low, high = figures
+        entry = {"step": step, "accuracy": share, "low": low, "high": high, "pairs": count}
+        self._write("held_out.jsonl", entry, "held_out")
+        self.say(
+            f"Step {step}: ell is positive on {share:.1%} ({low:.1%} to {high:.1%}) of {count} "
+            "held-out pairs"
+        )
+
+    def say(self, text: str) -> None:
+        """A line for the person who watches."""
+        if self._console is not None:
+            self._console.print(text)
+
+    def close(self) -> None:
+        """End the boards."""
+        for board in self._boards:
+            board.close()
+
+    def _write(self, name: str, entry: dict[str, Any], tag: str) -> None:
+        if not self._main:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / name).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(entry) + "\n")
+        for board in self._boards:
+            for key, value in entry.items():
+                if key != "step" and isinstance(value, float):
+                    board.write(f"{tag}/{key}", value, entry["step"])
+
+
+def _last_smooth(path: Path) -> float | None:
+    """Where the average of a run that is gone on with stood."""
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
+    return json.loads(lines[-1]).get("accuracy_ema") if lines else None
+
+
+def forget_after(run: Path, step: int) -> None:
+    """Drop the entries past a step: a resumed run writes them again."""
+    for path in (run / "metrics").glob("*.jsonl"):
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+        kept = [line for line in lines if json.loads(line)["step"] <= step]
+        write_text_whole(path, "".join(line + "\n" for line in kept))
+
+
+def status(entry: dict[str, Any]) -> str:
+    """The progress bar's words."""
+    return (
+        f"loss {entry['loss']:.3f} · ell > 0: {entry['accuracy_ema']:.0%} · "
+        f"{entry['pairs_per_second']:.0f} pairs/s"
+    )

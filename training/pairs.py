@@ -1,0 +1,236 @@
+"""The pairs a run trains on, the order they come in, and their pixels.
+
+Per-pair weights of an earlier run's findings: instead of the live ones, or times them.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from PIL import Image
+
+from toolkit.errors import RecipeError, TrainingError
+from toolkit.files.remote import must_be_local
+from toolkit.pairs import PAIRS
+from toolkit.store import Store, open_store
+from toolkit.store.connection import effective_labels, read_pairs
+from toolkit.store.runs import read_findings
+from toolkit.store.verdicts import PREFERENCE, resolve
+from training.noising import epoch_order
+from training.recipe import Recipe, StoredWeights
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Trainable pairs in the order of their ids; arrays of length N.
+
+    What verdicts decide (`label`, `dropped`, `as_one`, `verdict_id`) may change between two steps
+    of a run, through `training.verdict_updates`; everything else stands still.
+    """
+
+    pair_id: np.ndarray
+    prompt: list[str]
+    image_0: list[str]
+    image_1: list[str]
+    set_label: np.ndarray
+    """The label set's: 1, 0, .5, or NaN where the set has none; float32."""
+    label: np.ndarray
+    """The label trained on: 1 where image_0 is chosen, 0 where image_1 is; float32."""
+    weight: np.ndarray
+    """A stored weight on the pair's loss, 1 unless the recipe names findings; float32."""
+    dropped: np.ndarray
+    """True where a verdict took the pair out during the run: its loss counts nothing."""
+    replaced: np.ndarray
+    """True where the stored weight stands instead of the live one: then W is 1."""
+    as_one: np.ndarray
+    """True where a verdict confirmed the label and the recipe sets W to 1 for it."""
+    verdict_id: list[str | None]
+    left_out: dict[str, int]
+    """Why pairs of the split are not here, and how many."""
+
+    def __len__(self) -> int:
+        return len(self.prompt)
+
+    def chosen(self, k: int) -> str:
+        """image_id of the preferred image of pair k."""
+        return self.image_0[k] if self.label[k] == 1 else self.image_1[k]
+
+    def rejected(self, k: int) -> str:
+        """image_id of the other image of pair k."""
+        return self.image_1[k] if self.label[k] == 1 else self.image_0[k]
+
+    def content(self) -> str:
+        """sha256 over ids, prompts and images: what a resumed run must find unchanged."""
+        digest = hashlib.sha256()
+        for row in zip(self.pair_id, self.prompt, self.image_0, self.image_1, strict=True):
+            digest.update("\x1f".join(map(str, row)).encode())
+        return digest.hexdigest()
+
+    def labels_content(self) -> str:
+        """sha256 over the label set's labels, whatever verdicts made of them."""
+        return hashlib.sha256(self.set_label.tobytes()).hexdigest()
+
+    def weights_content(self) -> str:
+        """sha256 over the stored weights, and which of them stand for the live ones."""
+        return hashlib.sha256(self.weight.tobytes() + self.replaced.tobytes()).hexdigest()
+
+
+Rulings = Mapping[str, Mapping[str, Any]]
+"""pair_id -> {choice, verdict_id}: one outcome a pair, as `published` gives them."""
+
+
+def published(store: Store) -> dict[str, dict[str, Any]]:
+    """The outcome of every pair with a published verdict."""
+    rows = resolve(store).select(["pair_id", "choice", "verdict_id"]).to_pylist()
+    return {row.pop("pair_id"): row for row in rows}
+
+
+def load_pairs(store: Store, *, labels: str, split: str, rulings: Rulings | None = None) -> Pairs:
+    """Pairs of a split that can be trained on under a label set and, if given, verdicts.
+
+    Left out and counted: ties, unlabelled pairs, pairs without images, verdicts tie and drop.
+    TrainingError where nothing remains.
+    """
+    table = read_pairs(store, [f for f in PAIRS.names if f != "label"])
+    table = table.filter(pc.equal(table["split"], split)).sort_by("pair_id")
+    if not table.num_rows:
+        raise TrainingError(
+            f"{store.root} has no pairs of split {split!r}; set `split:` to one it has, or ingest "
+            "some first."
+        )
+    label_of = _label_column(store, labels, table)
+    left_out: Counter[str] = Counter()
+    kept: list[tuple[int, float, str | None]] = []
+    ids = table["pair_id"].to_pylist()
+    absent = pc.or_(pc.is_null(table["image_0"]), pc.is_null(table["image_1"])).to_pylist()
+    for row, pair_id in enumerate(ids):
+        label, verdict_id, reason = ruled(label_of[row], (rulings or {}).get(pair_id))
+        reason = reason or ("no image" if absent[row] else None)
+        if reason is None and label is not None:
+            kept.append((row, label, verdict_id))
+        else:
+            left_out[reason or "unlabelled"] += 1
+    if not kept:
+        raise TrainingError(
+            f"No pair of split {split!r} can be trained on ({_counts(left_out)}); ingest pairs "
+            "with labels and images, or choose another label set."
+        )
+    return _pairs(table, label_of, kept, dict(left_out))
+
+
+def _label_column(store: Store, labels: str, table: pa.Table) -> list[float | None]:
+    every = effective_labels(store, labels)
+    by_id = dict(zip(every["pair_id"].to_pylist(), every["label"].to_pylist(), strict=True))
+    return [by_id[pair_id] for pair_id in table["pair_id"].to_pylist()]
+
+
+def ruled(
+    label: float | None, ruling: Mapping[str, Any] | None
+) -> tuple[float | None, str | None, str | None]:
+    """Label, verdict_id and reason to leave out, after the verdict table of the design."""
+    verdict_id = None
+    if ruling is not None and ruling["choice"] != "unsure":
+        verdict_id = ruling["verdict_id"]
+        if ruling["choice"] in ("tie", "drop"):
+            return label, verdict_id, f"verdict {ruling['choice']}"
+        label = PREFERENCE[ruling["choice"]]
+    if label == 0.5:
+        return label, verdict_id, "tie"
+    return label, verdict_id, None
+
+
+def _pairs(
+    table: pa.Table,
+    label_of: list[float | None],
+    kept: list[tuple[int, float, str | None]],
+    left_out: dict[str, int],
+) -> Pairs:
+    table = table.take([row for row, _, _ in kept])
+    known = [label_of[row] for row, _, _ in kept]
+    return Pairs(
+        pair_id=np.array(table["pair_id"].to_pylist()),
+        prompt=table["prompt"].to_pylist(),
+        image_0=table["image_0"].to_pylist(),
+        image_1=table["image_1"].to_pylist(),
+        set_label=np.array([np.nan if label is None else label for label in known], np.float32),
+        label=np.array([label for _, label, _ in kept], np.float32),
+        weight=np.ones(len(kept), np.float32),
+        dropped=np.zeros(len(kept), bool),
+        replaced=np.zeros(len(kept), bool),
+        as_one=np.zeros(len(kept), bool),
+        verdict_id=[verdict_id for _, _, verdict_id in kept],
+        left_out=left_out,
+    )
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{reason}: {n}" for reason, n in sorted(counts.items())) or "none at all"
+
+
+def store_of(recipe: Recipe) -> Store:
+    """The recipe's store. RecipeError where it names none, InputError where it is not local."""
+    if recipe.store is None:
+        raise RecipeError("The recipe names no store; add `store: PATH`, or pass --store PATH.")
+    return on_disk(open_store(recipe.store))
+
+
+def on_disk(store: Store) -> Store:
+    """The store, if a run can live in it. InputError where it is not local."""
+    must_be_local(store.root, "training, with its checkpoints and caches, needs")
+    return store
+
+
+def positions(seed: int, count: int, start: int = 0) -> Iterator[tuple[int, int]]:
+    """(pair index, visit) for ever, from integer position `start`: epoch after epoch."""
+    epoch, offset = divmod(start, count)
+    while True:
+        for k in epoch_order(seed, epoch, count)[offset:]:
+            yield int(k), epoch
+        epoch, offset = epoch + 1, 0
+
+
+def to_pixels(picture: Image.Image, resolution: int) -> tuple[torch.Tensor, list[int]]:
+    """(3, R, R) in [-1, 1] and SDXL's time ids: shorter side resized, centre cropped."""
+    width, height = picture.size
+    scale = resolution / min(width, height)
+    resized = (max(resolution, round(width * scale)), max(resolution, round(height * scale)))
+    if resized != picture.size:
+        picture = picture.resize(resized, Image.Resampling.LANCZOS)
+    left, top = (resized[0] - resolution) // 2, (resized[1] - resolution) // 2
+    picture = picture.crop((left, top, left + resolution, top + resolution))
+    pixels = torch.from_numpy(np.array(picture, dtype=np.float32)).permute(2, 0, 1)
+    return pixels / 127.5 - 1, [height, width, top, left, resolution, resolution]
+
+
+def take_stored(store: Store, section: StoredWeights | None, pairs: Pairs) -> None:
+    """Put the finding's weights on `pairs` in place; a pair that it does not know keeps 1.
+
+    RecipeError where the column is absent or holds something that is no weight.
+    """
+    if section is None:
+        return
+    table = read_findings(store, section.run, section.finding)
+    if section.column not in table.column_names:
+        raise RecipeError(
+            f"weights.column: the finding {section.finding!r} has no column {section.column!r}; "
+            f"it has {', '.join(table.column_names)}."
+        )
+    ids = table["pair_id"].to_pylist()
+    values = table[section.column].to_pylist()
+    wrong = [v for v in values if v is not None and not (isinstance(v, float | int) and v >= 0)]
+    if wrong:
+        raise RecipeError(
+            f"weights.column: {section.column!r} of finding {section.finding!r} holds "
+            f"{wrong[0]!r}; a weight is a number of 0 or more."
+        )
+    of = dict(zip(ids, values, strict=True))
+    found = [of.get(pair) for pair in pairs.pair_id.tolist()]
+    pairs.weight[:] = [1.0 if value is None else value for value in found]
+    if section.mode == "instead":
+        pairs.replaced[:] = np.array([value is not None for value in found])

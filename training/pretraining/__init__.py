@@ -1,1 +1,0 @@
-"""Pre-training of miniature backbones: captioned images in, a diffusers pipeline out."""

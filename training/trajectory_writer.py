@@ -1,0 +1,152 @@
+"""From the device to the trajectory: rows are held until a log point, then leave in one copy."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from toolkit.recorder import Recorder
+from training.pairs import Pairs
+from training.reference_errors import ReferenceErrors
+from training.step import Batch, Row
+
+_SCALARS = ("confidence", "stability", "minority", "weight", "margin", "c2", "loss")
+
+
+class Seen(NamedTuple):
+    """What a log point says about the rows since the last one, (rows,) each, float32."""
+
+    loss: np.ndarray
+    ell: np.ndarray
+    """The policy's."""
+    chosen: np.ndarray
+    """The policy's error on the chosen image, less the reference's."""
+    rejected: np.ndarray
+    reference: np.ndarray
+    """The reference's error on the chosen image."""
+    timestep: np.ndarray
+
+
+class RunRecorder:
+    """Collects steps' rows on the device; `drain` hands them to the trajectory's writer thread."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        pairs: Pairs,
+        reference: ReferenceErrors | None = None,
+        micro: int = 0,
+    ) -> None:
+        """`micro`: micro-batches that this rank's rows hold already (a resumed run)."""
+        self._recorder = recorder
+        self._pairs = pairs
+        self._reference = reference
+        self._held: list[tuple[int, int, Row]] = []
+        self._seen: list[np.ndarray] = []
+        self._micro = micro
+
+    def add(self, step: int, rows: list[Row]) -> None:
+        """Hold the rows of one optimiser step; no copy, no wait for the device."""
+        for row in rows:
+            self._held.append((step, self._micro, _light(row)))
+            self._micro += 1
+
+    def drain(self) -> None:
+        """Hand what is held to the writer. Before labels change: rows say what they met."""
+        held, self._held = self._held, []
+        if held:
+            self._seen.append(self._record(held))
+
+    def seen(self) -> Seen:
+        """Drain, and give what came since the last call."""
+        self.drain()
+        seen, self._seen = self._seen, []
+        return Seen(*np.concatenate(seen, axis=1)) if seen else Seen(*np.zeros((6, 0), np.float32))
+
+    def flush(self) -> None:
+        """Drain, and return once every row is on the disk."""
+        self.drain()
+        self._recorder.flush()
+
+    def close(self) -> None:
+        """Flush and end the writer."""
+        self.drain()
+        self._recorder.close()
+
+    def probe(self, step: int, number: int, pairs: Pairs, batch: Batch, errors: np.ndarray) -> None:
+        """Write a probe's rows: errors (M + 1, 2, B), reference first, chosen and rejected."""
+        err_0, err_1 = _by_slot(errors, batch.label.cpu().numpy())
+        self._recorder.append(
+            kind="probe",
+            pair_id=pairs.pair_id[batch.pair.cpu().numpy()].tolist(),
+            visit=number,
+            draw=batch.draw.cpu().numpy(),
+            step=step,
+            timestep=batch.timestep.cpu().numpy(),
+            label=batch.label.cpu().numpy(),
+            err_ref_0=err_0[0],
+            err_ref_1=err_1[0],
+            err_0=err_0[1:],
+            err_1=err_1[1:],
+        )
+
+    def _record(self, held: list[tuple[int, int, Row]]) -> np.ndarray:
+        """Join micro-batches on the device, so that each column crosses to the host once."""
+        steps, micros, rows = zip(*held, strict=True)
+        batches = [row.batch for row in rows]
+        sizes = [len(batch.pair) for batch in batches]
+        label = _joined([batch.label for batch in batches])
+        errors = _joined([row.errors for row in rows])
+        err_0, err_1 = _by_slot(errors, label)
+        scalars = _joined([_scalars(row) for row in rows])
+        indices = _joined([batch.pair for batch in batches])
+        draw = _joined([batch.draw for batch in batches])
+        timestep = _joined([batch.timestep for batch in batches])
+        if self._reference is not None:
+            self._reference.put(indices, draw, np.stack([err_0[0], err_1[0]]))
+        self._recorder.append(
+            pair_id=self._pairs.pair_id[indices].tolist(),
+            visit=_joined([batch.visit for batch in batches]),
+            draw=draw,
+            step=np.repeat(steps, sizes),
+            micro=np.repeat(micros, sizes),
+            timestep=timestep,
+            err_ref_0=err_0[0],
+            err_ref_1=err_1[0],
+            err_0=err_0[1:],
+            err_1=err_1[1:],
+            scale=_joined([row.measured.scale for row in rows]),
+            label=label,
+            verdict_id=[self._pairs.verdict_id[k] for k in indices],
+            **dict(zip(_SCALARS, scalars, strict=True)),
+        )
+        (ref_w, ref_l), (own_w, own_l) = errors[:2]
+        ell = (ref_w - ref_l) - (own_w - own_l)
+        return np.stack([scalars[-1], ell, own_w - ref_w, own_l - ref_l, ref_w, timestep])
+
+
+def _joined(parts: list[torch.Tensor]) -> np.ndarray:
+    """One array of what micro-batches hold, joined along their last axis, the pairs."""
+    return torch.cat(parts, dim=-1).cpu().numpy()
+
+
+def _scalars(row: Row) -> torch.Tensor:
+    """(7, B) in the order of `_SCALARS`."""
+    outcome = row.outcome
+    values = [*row.measured.scores, outcome.weight, outcome.margin, outcome.c2, outcome.loss]
+    return torch.stack([value.float() for value in values])
+
+
+def _by_slot(errors: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Errors of image_0 and of image_1, (M + 1, B) each, from (M + 1, 2, B) by role."""
+    first = label == 1  # image_0 is the chosen one
+    chosen, rejected = errors[:, 0], errors[:, 1]
+    return np.where(first, chosen, rejected), np.where(first, rejected, chosen)
+
+
+def _light(row: Row) -> Row:
+    """The row without images and without the step's graph, which would live as long as it."""
+    nothing = torch.empty(0)
+    batch = row.batch._replace(noisy=nothing, target=nothing, condition=None)
+    outcome = row.outcome._replace(loss=row.outcome.loss.detach())
+    return row._replace(batch=batch, outcome=outcome)
