@@ -6,14 +6,16 @@
 
 A column is a number, a text, a flag or a time; a comparison of another type is refused with what
 is allowed. A pair whose value is null passes nothing but `is null`. Conditions are parsed here and
-become SQL in `toolkit.store.pair_table`.
+become SQL; their columns are those of `toolkit.store.pair_table`.
 """
 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
+
+import pyarrow as pa
 
 from toolkit.errors import InputError
 
@@ -269,3 +271,58 @@ class _Reader:
     def _need(self, word: str) -> None:
         if not self._take(word):
             raise self.wrong(f"{word!r} is missing")
+
+
+def kind_of(arrow: pa.DataType) -> Kind | None:
+    """The language's type for an Arrow type; lists and the like have none."""
+    test = pa.types
+    if test.is_boolean(arrow):
+        return "flag"
+    if test.is_integer(arrow) or test.is_floating(arrow):
+        return "number"
+    if test.is_string(arrow) or test.is_large_string(arrow):
+        return "text"
+    return "time" if test.is_timestamp(arrow) else None
+
+
+def kinds_of(schema: pa.Schema) -> dict[str, Kind]:
+    """The columns of a schema that conditions can compare, with their types."""
+    kinds = {field.name: kind_of(field.type) for field in schema}
+    return {name: kind for name, kind in kinds.items() if kind is not None}
+
+
+def to_sql(condition: Condition, schema: pa.Schema) -> tuple[str, list[Any]]:
+    """A WHERE clause and its parameters over columns of `schema`.
+
+    A number is compared in the column's own precision: .1 stored in 32 bits is not more than .1.
+    """
+    match condition:
+        case Comparison(column, sign, value):
+            return f"{_quoted(column)} {sign} {_cast(schema, column)}", [value]
+        case Membership(column, members):
+            held = ", ".join([_cast(schema, column)] * len(members))
+            return f"{_quoted(column)} IN ({held})", list(members)
+        case Contains(column, text):
+            return f"contains(lower({_quoted(column)}), lower(?))", [text]
+        case Null(column):
+            return f"{_quoted(column)} IS NULL", []
+        case Flag(column):
+            return _quoted(column), []
+        case Not(part):
+            sql, values = to_sql(part, schema)
+            return f"NOT ({sql})", values
+        case Joined(word, parts):
+            each = [to_sql(part, schema) for part in parts]
+            sql = f" {word.upper()} ".join(f"({sql})" for sql, _ in each)
+            return sql, [value for _, values in each for value in values]
+
+
+def _cast(schema: pa.Schema, column: str) -> str:
+    kind = schema.field(column).type
+    if pa.types.is_float32(kind):
+        return "CAST(? AS FLOAT)"
+    return "CAST(? AS TIMESTAMP)" if pa.types.is_timestamp(kind) else "?"
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -124,9 +124,7 @@ def probe(
     wanted = None
     if pairs is not None:
         conditions = [("--pairs", pairs)]
-        wanted = passing(opened, conditions, run=run, finding=finding, labels=labels, seen=labels)[
-            0
-        ]
+        wanted = passing(opened, conditions, run=run, finding=finding, labels=labels)[0]
     done = probe_run(
         opened,
         run,

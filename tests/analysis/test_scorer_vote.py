@@ -181,4 +181,4 @@ def test_scores_speak_in_a_runs_findings_and_in_conditions(make_store: StoreFact
     assert {row["voices"] for row in table} == {2}
     assert {row["against"] for row in table} == {1}
     mixed = [("--where", "agreement.against = 1")]
-    assert len(passing(made, mixed, run="r", labels="flip20", seen="flip20")[0]) == 20
+    assert len(passing(made, mixed, run="r", labels="flip20")[0]) == 20

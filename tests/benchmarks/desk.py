@@ -1,9 +1,10 @@
 """The desk at 1,000,000 pairs: first page, next pair, filter and histogram, memory.
 
-    python -m tests.benchmarks.desk WORK_FOLDER [--write]
+    python -m tests.benchmarks.desk WORK_FOLDER [--write] [--pairs N] [--only server]
 
 The server is the real one, in a process of its own, and a real Chromium looks at it; the figures
 "at the server" are those of the page's script, driven without a browser in a third process.
+`--pairs` makes a smaller store, for a quick look; `--only` measures one part (server, browser).
 `--write` puts the table into tests/benchmarks/results/desk.md.
 """
 
@@ -38,8 +39,8 @@ ASKED = {
 }
 
 
-def make_store(root: Path) -> None:
-    """1,000,000 pairs with votes and findings; the 2,000 highest u have images of 512 px."""
+def make_store(root: Path, count: int) -> None:
+    """`count` pairs with votes and findings; the 2,000 highest u have images of 512 px."""
     import pyarrow as pa
 
     from toolkit.files.atomic import write_part
@@ -51,35 +52,35 @@ def make_store(root: Path) -> None:
 
     store = create_store(root)
     rng = np.random.default_rng(0)
-    ids = pa.array([f"p{k:011d}" for k in rng.permutation(PAIRS)])
-    u = rng.beta(2, 5, PAIRS)
+    ids = pa.array([f"p{k:011d}" for k in rng.permutation(count)])
+    u = rng.beta(2, 5, count)
     top = np.argsort(-u)[: PICTURED // 2]
-    names = [np.full(PAIRS, f"no-image-{slot}", dtype=object) for slot in (0, 1)]
+    names = [np.full(count, f"no-image-{slot}", dtype=object) for slot in (0, 1)]
     for slot in (0, 1):
         names[slot][top] = [f"image-{k:05d}-{slot}" for k in range(len(top))]
     pairs = {
         "pair_id": ids,
         "comparison_id": ids,
         "prompt": pa.array([f"a fox in a winter wood, oil on canvas, number {k // 20}"
-                            for k in range(PAIRS)]),
+                            for k in range(count)]),
         "image_0": pa.array(names[0]),
         "image_1": pa.array(names[1]),
-        "label": rng.integers(0, 2, PAIRS).astype(np.float32),
-        "split": pa.array(["train"] * PAIRS),
-        "source": pa.array(["synthetic"] * PAIRS),
+        "label": rng.integers(0, 2, count).astype(np.float32),
+        "split": pa.array(["train"] * count),
+        "source": pa.array(["synthetic"] * count),
     }  # fmt: skip
     write_part(store.folder("pairs"), conform(pa.table(pairs), SCHEMA))
-    voters = pa.array([f"annotator-{k}" for k in rng.integers(0, 5000, PAIRS)])
+    voters = pa.array([f"annotator-{k}" for k in rng.integers(0, 5000, count)])
     votes = {"pair_id": ids, "annotator": voters, "choice": pairs["label"]}
     write_part(store.folder("votes"), conform(pa.table(votes), VOTES))
     _pictures(store, len(top))
     start_run(store, "r", {"models": list(MODELS), "labels": "original"}, "")
     _visited(store, ids, pairs["label"], rng)
-    scores = {"confidence": rng.beta(2, 3, PAIRS), "stability": rng.beta(3, 3, PAIRS)}
-    visits = np.full(PAIRS, VISITS, np.int32)
+    scores = {"confidence": rng.beta(2, 3, count), "stability": rng.beta(3, 3, count)}
+    visits = np.full(count, VISITS, np.int32)
     table = pa.table({"pair_id": ids, "visits": visits, **scores, "minority": u})
     write_findings(store, "r", "minority", table, {"labels": "original"})
-    other = pa.table({"pair_id": ids, "variability": rng.beta(2, 2, PAIRS)})
+    other = pa.table({"pair_id": ids, "variability": rng.beta(2, 2, count)})
     write_findings(store, "r", "cartography", other, {"labels": "original"})
 
 
@@ -91,19 +92,20 @@ def _visited(store: Any, ids: Any, label: Any, rng: np.random.Generator) -> None
     from toolkit.recorder import TRAJECTORY
 
     folder = store.run("r") / "trajectory" / "rank-0"
-    for part in range(VISITS * PAIRS // PART):
-        at = np.arange(part * PART, (part + 1) * PART)
-        mine, few = at % PAIRS, {"visit": at // PAIRS, "step": at // 64, "micro": at // 16}
-        errors = {name: rng.random((PART, len(MODELS)), np.float32) for name in ("err_0", "err_1")}
+    count, size = len(ids), min(PART, len(ids))
+    for part in range(VISITS * count // size):
+        at = np.arange(part * size, (part + 1) * size)
+        mine, few = at % count, {"visit": at // count, "step": at // 64, "micro": at // 16}
+        errors = {name: rng.random((size, len(MODELS)), np.float32) for name in ("err_0", "err_1")}
         columns = {
             "pair_id": ids.take(pa.array(mine)),
-            "kind": ["train"] * PART,
+            "kind": ["train"] * size,
             "label": label[mine],
-            **{name: rng.random(PART, np.float32) for name in ("err_ref_0", "err_ref_1")},
+            **{name: rng.random(size, np.float32) for name in ("err_ref_0", "err_ref_1")},
             **{name: pa.array(list(rows)) for name, rows in errors.items()},
             **few,
         }
-        nothing = pa.nulls(PART)
+        nothing = pa.nulls(size)
         told = [pa.array(columns.get(name, nothing)).cast(TRAJECTORY.field(name).type)
                 for name in TRAJECTORY.names]  # fmt: skip
         table = pa.table(told, names=TRAJECTORY.names)
@@ -317,20 +319,26 @@ def report(found: Found, loads: tuple[float, float]) -> str:
     )
 
 
+def _option(name: str) -> str | None:
+    return sys.argv[sys.argv.index(name) + 1] if name in sys.argv else None
+
+
 def main() -> int:
     """Make the store once, measure each part in a process of its own."""
     work = Path(sys.argv[1])
     root = work / "desk_store"
-    if "--part" in sys.argv:
-        part = sys.argv[sys.argv.index("--part") + 1]
+    if part := _option("--part"):
         journal = work / f"{part}-{time.time_ns()}.sqlite"
         print(json.dumps(PARTS[part](root, journal)))
         return 0
+    count = int(_option("--pairs") or PAIRS)
+    if "--write" in sys.argv and count != PAIRS:
+        raise SystemExit("--write keeps the figures of a million pairs; leave --pairs out.")
     if not (root / "findings").exists():
-        make_store(root)
+        make_store(root, count)
     load = os.getloadavg()[0]
     found: Found = {}
-    for part in PARTS:
+    for part in filter(None, [_option("--only")] if "--only" in sys.argv else PARTS):
         command = [sys.executable, "-m", "tests.benchmarks.desk", str(work), "--part", part]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:

@@ -21,7 +21,9 @@ from toolkit.conditions import (
     Membership,
     Not,
     Null,
+    kinds_of,
     parse,
+    to_sql,
 )
 from toolkit.errors import InputError
 from toolkit.files.atomic import write_part
@@ -29,7 +31,7 @@ from toolkit.ingest import ingest_pickapic, open_pickapic
 from toolkit.store import Store, connect, create_store
 from toolkit.store.connection import read_pairs
 from toolkit.store.label_sets import planted_flips
-from toolkit.store.pair_table import kinds_of, passing, to_sql
+from toolkit.store.pair_table import passing
 from toolkit.store.queue.columns import columns_of
 from toolkit.store.queue.tables import make_queue
 from toolkit.store.queue.view import Range, View
@@ -276,7 +278,7 @@ def test_each_finding_speaks_of_the_labels_it_was_computed_under(make_store):
     for name, labels in (("mine", "original"), ("other", "flip20")):
         write_findings(store, "r", name, table, {"labels": labels})
     conditions = [("--where", f"{name} > 0") for name in ("value", "mine.value", "other.value")]
-    ask = {"run": "r", "finding": "mine", "seen": "original"}
+    ask = {"run": "r", "finding": "mine"}
     under, mine, other = passing(store, conditions, labels="original", **ask)
     assert set(under) == set(mine) == set(every.to_pylist())
     assert set(other) == set(every.to_pylist()) - flipped

@@ -30,7 +30,7 @@ from toolkit.export.table import Further, exported_tables, further_columns
 from toolkit.files.atomic import UNFINISHED, sync_folder
 from toolkit.files.remote import is_local, place
 from toolkit.store import Store
-from toolkit.store.pair_table import absent_images
+from toolkit.store.images import absent_images
 from toolkit.store.pseudonyms import renamer
 
 IMAGE_GROUP, IMAGE_SHARD = 100, 1000

@@ -19,12 +19,13 @@ import pyarrow as pa
 
 from toolkit.errors import InputError
 from toolkit.export.policy import Policy, check, weight_column
+from toolkit.files.atomic import parts
 from toolkit.minority import weight
 from toolkit.store import Store
 from toolkit.store.connection import effective_labels
 from toolkit.store.label_sets import ORIGINAL, label_set_recipe, planted_beneath, planted_flips
-from toolkit.store.pair_table import column_of, pair_files, pairs_in_order, passing
-from toolkit.store.runs import findings_about, read_findings, run_about
+from toolkit.store.pair_table import column_of, pair_table, pairs_in_order, passing
+from toolkit.store.runs import finding_labels, finding_schema, run_about
 from toolkit.store.verdicts import PREFERENCE, resolve, verdict_of
 
 Floats = npt.NDArray[np.floating]
@@ -88,8 +89,7 @@ def apply_scores(plan: Plan, store: Store, policy: Policy) -> None:
     """Put the finding's scores beside the pairs; drop or flip the highest by --drop-top or
     --flip-top. InputError where the finding lacks the column that is asked for."""
     assert policy.run is not None
-    table = read_findings(store, policy.run, policy.finding)
-    columns = _aligned(plan, table)
+    columns = _finding_columns(plan, store, policy)
     for name in SCORES:
         plan.scores[name] = columns.get(name, plan.scores[name])
     if policy.reweight and "minority" not in columns:
@@ -108,22 +108,27 @@ def apply_scores(plan: Plan, store: Store, policy: Policy) -> None:
                 relabel(plan, row, 1 - plan.label[row], f"{name} among the top {share:g}", finding)
 
 
-def _aligned(plan: Plan, table: pa.Table) -> dict[str, Floats]:
-    """The finding's numbers in the plan's order, where its label is the one that is exported."""
-    ids = np.asarray(table["pair_id"].to_pylist(), np.str_)
-    order = np.argsort(ids)
-    mine = np.asarray(plan.pair_ids, np.str_)
-    spots = np.minimum(np.searchsorted(ids[order], mine), max(len(ids) - 1, 0))
-    there = ids[order][spots] == mine if len(ids) else np.zeros(len(mine), bool)
-    there &= plan.label == floats(plan.rows["seen_label"])
+def _finding_columns(plan: Plan, store: Store, policy: Policy) -> dict[str, Floats]:
+    """The finding's numbers in the plan's order, NaN where the label is not the one they speak of.
+
+    In their own precision: 0.1 stored in 32 bits is not more than 0.1.
+    """
+    assert policy.run is not None
+    schema = finding_schema(store, policy.run, policy.finding)
+    test = pa.types
+    names = [f.name for f in schema if test.is_floating(f.type) or test.is_integer(f.type)]
+    table = pair_table(
+        store,
+        labels=plan.labels,
+        run=policy.run,
+        finding=policy.finding,
+        columns=[f"{policy.finding}.{name}" for name in names],
+        pair_files=plan.files,
+    )
     columns = {}
-    for field in table.schema:
-        if pa.types.is_floating(field.type) or pa.types.is_integer(field.type):
-            # In their own precision: 0.1 stored in 32 bits is not more than 0.1.
-            values = table[field.name].to_numpy()[order]
-            kind = values.dtype if values.dtype.kind == "f" else np.float64
-            columns[field.name] = np.full(len(mine), np.nan, kind)
-            columns[field.name][there] = values[spots[there]]
+    for name, values in zip(names, table.columns[1:], strict=True):
+        kind = values.type if pa.types.is_floating(values.type) else pa.float64()
+        columns[name] = values.cast(kind).to_numpy()
     return columns
 
 
@@ -150,10 +155,9 @@ def _top(plan: Plan, score: Floats, share: float) -> list[int]:
 def make_plan(store: Store, policy: Policy) -> Plan:
     """Decide about every pair. InputError or StoreError says what the policy cannot find."""
     check(policy)
-    files = pair_files(store)
-    seen = _labels_of_finding(store, policy)
-    labels = policy.labels or seen
-    rows = pairs_in_order(store, files, labels, seen)
+    files = parts(store.folder("pairs"))
+    labels = policy.labels or _labels_of_finding(store, policy)
+    rows = pairs_in_order(store, files, labels)
     label = floats(rows["label"])
     size = len(label)
     plan = Plan(
@@ -170,7 +174,7 @@ def make_plan(store: Store, policy: Policy) -> Plan:
         floats(rows["sample_weight"]),
         *_planted(store, labels, rows["pair_id"].to_pylist(), label),
     )
-    outside = _apply_conditions(plan, store, policy, seen)
+    outside = _apply_conditions(plan, store, policy)
     if policy.run is not None:
         apply_scores(plan, store, policy)
     if policy.verdicts:
@@ -178,11 +182,11 @@ def make_plan(store: Store, policy: Policy) -> Plan:
     _leave_behind(plan, policy)
     for row in outside:
         drop(plan, row, "outside --where", "policy", **facts_of(plan.decisions.get(row, {})))
-    _weigh(plan, store, policy, seen)
+    _weigh(plan, store, policy)
     return plan
 
 
-def _apply_conditions(plan: Plan, store: Store, policy: Policy, seen: str) -> list[int]:
+def _apply_conditions(plan: Plan, store: Store, policy: Policy) -> list[int]:
     """Flip and drop by condition; the rows that --where leaves out."""
     found = passing(
         store,
@@ -190,7 +194,6 @@ def _apply_conditions(plan: Plan, store: Store, policy: Policy, seen: str) -> li
         run=policy.run,
         finding=policy.finding,
         labels=plan.labels,
-        seen=seen,
     )
     place = {pair_id: row for row, pair_id in enumerate(plan.pair_ids)} if found else {}
     by = "condition" if policy.run is None else f"finding {policy.finding} of run {policy.run}"
@@ -213,7 +216,7 @@ def _apply_conditions(plan: Plan, store: Store, policy: Policy, seen: str) -> li
     return outside
 
 
-def _weigh(plan: Plan, store: Store, policy: Policy, seen: str) -> None:
+def _weigh(plan: Plan, store: Store, policy: Policy) -> None:
     """The source's own sample_weight, times W of Eq. 15 or a column; 1 where nothing is known."""
     plan.weight = np.where(np.isfinite(plan.own_weight), plan.own_weight, 1.0)
     same = plan.final == plan.label  # a score speaks of the label it was computed under
@@ -229,7 +232,6 @@ def _weigh(plan: Plan, store: Store, policy: Policy, seen: str) -> None:
             run=policy.run,
             finding=policy.finding,
             labels=plan.labels,
-            seen=seen,
         )
         values = np.array([known.get(pair_id, np.nan) for pair_id in plan.pair_ids])
         values = 1 - values if turned else values
@@ -243,8 +245,8 @@ def _weigh(plan: Plan, store: Store, policy: Policy, seen: str) -> None:
 def _labels_of_finding(store: Store, policy: Policy) -> str:
     if policy.run is None:
         return ORIGINAL
-    about = {**run_about(store, policy.run), **findings_about(store, policy.run, policy.finding)}
-    return str(about.get("labels", ORIGINAL))
+    run_about(store, policy.run)  # StoreError where the store has no such run
+    return finding_labels(store, policy.run, policy.finding)
 
 
 def _planted(

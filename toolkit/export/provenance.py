@@ -21,9 +21,9 @@ from toolkit.export.policy import Policy
 from toolkit.files.atomic import parts
 from toolkit.schema import meaning_of
 from toolkit.store import Store
+from toolkit.store.images import images_fingerprint
 from toolkit.store.label_sets import ORIGINAL, label_set_recipe
 from toolkit.store.layout import described
-from toolkit.store.pair_table import images_fingerprint
 from toolkit.store.runs import findings_about
 
 Mask = npt.NDArray[np.bool_]

@@ -49,8 +49,8 @@ def connect(store: Store) -> Connection:
     for name, schema in _TABLES.items():
         files = parts(store.folder(name))
         add_view(con, name, files, schema)
-        if name == "pairs":
-            _leave_out_nan(con, files)
+        if name == "pairs" and files and (known := _without_nan(con)):
+            con.execute(f"CREATE OR REPLACE VIEW pairs AS SELECT *{known} FROM {parquet(files)}")
     return con
 
 
@@ -91,8 +91,8 @@ class _Far:
         self._held.close()
 
 
-def _leave_out_nan(con: Connection, files: list[Path]) -> None:
-    """Make a NaN in a source's own number a null: no value, rather than the largest of all.
+def _without_nan(con: Connection) -> str:
+    """The REPLACE that makes a NaN in a source's own number a null: no value, not the largest.
 
     Ingest writes none; parts of earlier versions may hold some.
     """
@@ -101,11 +101,8 @@ def _leave_out_nan(con: Connection, files: list[Path]) -> None:
         " AND data_type IN ('FLOAT', 'DOUBLE') AND starts_with(column_name, ?)",
         [records.SOURCE_PREFIX],
     ).fetchall()
-    if numbers:
-        known = ", ".join(f"{no_nan(quoted(name))} AS {quoted(name)}" for (name,) in numbers)
-        con.execute(
-            f"CREATE OR REPLACE VIEW pairs AS SELECT * REPLACE ({known}) FROM {parquet(files)}"
-        )
+    known = ", ".join(f"{no_nan(quoted(name))} AS {quoted(name)}" for (name,) in numbers)
+    return f" REPLACE ({known})" if known else ""
 
 
 def add_view(con: Connection, name: str, files: list[Path], schema: pa.Schema) -> None:
@@ -121,19 +118,32 @@ def add_view(con: Connection, name: str, files: list[Path], schema: pa.Schema) -
         con.execute(f"CREATE OR REPLACE VIEW {quoted(name)} AS SELECT * FROM {empty}")
 
 
-def add_labels(con: Connection, store: Store, label_set: str = ORIGINAL) -> None:
-    """Make view `labelled`: pair_id, label under the set, original_label."""
+def add_labels(
+    con: Connection,
+    store: Store,
+    label_set: str = ORIGINAL,
+    pair_files: list[Path] | None = None,
+) -> None:
+    """Make view `labelled`: every pair with its columns, and its label under the set.
+
+    Columns of the pairs, of which `label` is the set's, original_label, is_flipped (the label is
+    another than the source's), and part and part_row, the store's order. `pair_files`: the parts
+    of the pairs where they were listed before; what was added since is left out.
+    """
+    files = parts(store.folder("pairs")) if pair_files is None else pair_files
+    pairs = "(SELECT *, '' AS part, 0 AS part_row FROM pairs)"
+    if files:
+        placed = parquet(files).removesuffix(")") + ", filename = 'part', file_row_number = true)"
+        pairs = f"(SELECT *{_without_nan(con)} RENAME (file_row_number AS part_row) FROM {placed})"
     if label_set == ORIGINAL:
-        con.execute(
-            "CREATE OR REPLACE VIEW labelled AS "
-            "SELECT pair_id, label, label AS original_label FROM pairs"
-        )
-        return
-    overlay = parquet([label_set_path(store, label_set)])
+        label, overlay = "p.label", ""
+    else:
+        label = "CASE WHEN o.pair_id IS NULL THEN p.label ELSE o.label END"
+        overlay = f" LEFT JOIN {parquet([label_set_path(store, label_set)])} o USING (pair_id)"
     con.execute(
-        "CREATE OR REPLACE VIEW labelled AS SELECT p.pair_id, "
-        "CASE WHEN o.pair_id IS NULL THEN p.label ELSE o.label END AS label, "
-        f"p.label AS original_label FROM pairs p LEFT JOIN {overlay} o USING (pair_id)"
+        f"CREATE OR REPLACE VIEW labelled AS SELECT p.* REPLACE ({label} AS label),"
+        f" p.label AS original_label, ({label}) IS DISTINCT FROM p.label AS is_flipped"
+        f" FROM {pairs} p{overlay}"
     )
 
 

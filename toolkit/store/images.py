@@ -3,6 +3,7 @@
 Row groups of at most 100 rows keep a single read near 3 ms (3,000 rows: 162 ms).
 """
 
+import hashlib
 import io
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -20,6 +21,7 @@ from toolkit.files.remote import is_local, place, readable
 from toolkit.image_files import Decoded, thumbnail
 from toolkit.pairs import IMAGES, THUMBNAILS
 from toolkit.schema import conform
+from toolkit.store.connection import connect, fetch
 from toolkit.store.layout import Store
 
 ROW_GROUP = 100
@@ -63,6 +65,27 @@ def write_thumbnails(store: Store, rows: Iterable[dict[str, Any]]) -> None:
     table = conform(pa.Table.from_pylist(list(rows), schema=THUMBNAILS), THUMBNAILS)
     if table.num_rows:
         write_part(store.folder("thumbnails"), table, row_group_size=ROW_GROUP)
+
+
+def absent_images(store: Store, image_ids: pa.ChunkedArray) -> list[str]:
+    """Those of the ids that the store's images table does not hold, sorted."""
+    with connect(store) as con:
+        con.register("wanted", pa.table({"image_id": image_ids}))
+        absent = fetch(
+            con, "SELECT DISTINCT image_id FROM wanted ANTI JOIN images USING (image_id) ORDER BY 1"
+        )
+    return list(absent[0].to_pylist())
+
+
+def images_fingerprint(store: Store) -> str:
+    """sha256 over every image_id with its content hash: the images without reading them again."""
+    digest = hashlib.sha256()
+    with connect(store) as con:
+        rows = fetch(con, "SELECT image_id, content_hash FROM images ORDER BY ALL")
+    for batch in rows.to_batches():
+        for image_id, content in zip(*(column.to_pylist() for column in batch), strict=True):
+            digest.update(f"{image_id}\x1f{content}\x1e".encode())
+    return digest.hexdigest()
 
 
 def image_versions(store: Store) -> dict[str, str | None]:

@@ -1,43 +1,338 @@
-"""What an export asks of a store: every pair in the store's order, and which images are absent.
+"""One row a pair: its columns with its label under a set, votes, verdict, findings and scores.
 
-Conditions of `toolkit.conditions` as SQL, and which pairs of a store pass them.
+The one place where a pair is joined with what is known about it. The desk, conditions, export,
+training and analysis all read from here.
 
-What a condition can name: prompt, image_0, image_1, label, original_label, split, source, verdict,
-votes (how many), the source's own columns (NAME or src_NAME), the columns of a finding, and, as
-FINDING.COLUMN, those of the run's other findings, and, as SCORER.gap, by how much a scorer in the
-store puts image_0 above image_1. A score counts as null where the pair's label is
-not the one that the score was computed under.
+What can be named: the pairs' own columns (a source's also without src_), label (under the label
+set), original_label, is_flipped (the two differ), votes (how many), annotator and vote_time (of a
+pair's only vote), verdict, curators and differ (the curators disagree), with a run the columns of
+its finding (`minority`) and, as FINDING.COLUMN, those of every finding, and, as SCORER.gap, by how
+much a scorer puts image_0 above image_1. A score counts as null where the pair's label is another
+than the one that the score was computed under.
 """
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from toolkit.conditions import (
-    Comparison,
-    Condition,
-    Contains,
-    Flag,
-    Joined,
-    Kind,
-    Membership,
-    Not,
-    Null,
-    names,
-    parse,
-)
+from toolkit.conditions import Kind, kind_of, names, parse, to_sql
 from toolkit.errors import InputError
-from toolkit.files.atomic import parts
 from toolkit.pairs import SOURCE_PREFIX
-from toolkit.store.connection import Connection, connect, effective_labels, fetch, parquet, quoted
-from toolkit.store.label_sets import ORIGINAL
+from toolkit.store.connection import Connection, add_labels, connect, fetch, parquet, quoted
+from toolkit.store.label_sets import ORIGINAL, label_set_path, label_sets
 from toolkit.store.layout import Store
-from toolkit.store.runs import findings, findings_about, read_findings
-from toolkit.store.scores import scorers_in, voices
-from toolkit.store.verdicts import resolve, verdict_of
+from toolkit.store.runs import finding_labels, finding_schema, findings, read_findings
+from toolkit.store.scores import pair_scores, scorers_in
+from toolkit.store.verdicts import resolve, verdict_sql
+
+MINORITY = "minority"
+"""The finding whose columns need no prefix."""
+
+PAIR_COLUMNS = (
+    *("pair_id", "prompt", "image_0", "image_1", "split", "source", "label", "original_label"),
+    *("is_flipped", "votes", "annotator", "verdict"),
+)
+"""What a pair table holds unless its columns are named; with a run, its finding's follow."""
+
+_VOTES = pa.schema(
+    [
+        ("votes", pa.int64()),
+        ("annotator", pa.string()),
+        ("vote_time", pa.timestamp("us", tz="UTC")),
+    ]
+)
+VOTES_SQL = (
+    "SELECT pair_id, count(*) AS votes,"
+    " CASE WHEN count(*) = 1 THEN any_value(annotator) END AS annotator,"
+    " CASE WHEN count(*) = 1 THEN any_value(time) END AS vote_time"
+    " FROM votes GROUP BY pair_id"
+)
+"""The votes of each pair that has any; annotator and time where there is a single one."""
+
+_VERDICT = pa.schema([("verdict", pa.string()), ("curators", pa.int32()), ("differ", pa.bool_())])
+
+
+@dataclass(frozen=True)
+class Column:
+    """Something that can be named about a pair."""
+
+    name: str
+    kind: Kind | None
+    """None: a list or the like, which no condition can compare."""
+    source: str
+    """Where it comes from: pairs, votes, verdict, `finding NAME` or `gap SCORER`."""
+    field: pa.Field
+    """Name and type in the source."""
+
+
+class PairColumns(Mapping[str, Column]):
+    """Every column that can be named of a store's pairs, by name, and the SQL that joins them.
+
+    Bound to a label set and, for findings, to a run. Findings that were computed under a label set
+    which the store does not have are left out: nobody can tell which of their scores still count.
+    """
+
+    def __init__(
+        self,
+        con: Connection,
+        store: Store,
+        *,
+        labels: str = ORIGINAL,
+        run: str | None = None,
+        finding: str = MINORITY,
+        pair_files: list[Path] | None = None,
+    ) -> None:
+        """Makes the view `labelled` in `con`; `pair_files` as of `add_labels`."""
+        self.store, self.labels, self.run, self.finding = store, labels, run, finding
+        self._columns: dict[str, Column] = {}
+        add_labels(con, store, labels, pair_files)
+        own = fetch(con, "SELECT * EXCLUDE (part, part_row) FROM labelled LIMIT 0").schema
+        for source, schema in (("pairs", own), ("votes", _VOTES), ("verdict", _VERDICT)):
+            for field in schema:
+                self._add(field.name, source, field)
+        for name in findings(store, run) if run else []:
+            self._add_finding(name)
+        for field in own:
+            self._add(field.name.removeprefix(SOURCE_PREFIX), "pairs", field)
+        for name in scorers_in(store):
+            self._add(f"{name}.gap", f"gap {name}", pa.field("gap", pa.float64()))
+
+    def _add(self, name: str, source: str, field: pa.Field) -> None:
+        self._columns.setdefault(name, Column(name, kind_of(field.type), source, field))
+
+    def _add_finding(self, name: str) -> None:
+        assert self.run is not None
+        schema = finding_schema(self.store, self.run, name)
+        if "pair_id" not in schema.names:
+            return
+        if finding_labels(self.store, self.run, name) not in label_sets(self.store):
+            return
+        for field in schema:
+            if field.name != "pair_id":
+                self._add(f"{name}.{field.name}", f"finding {name}", field)
+                if name == self.finding:
+                    self._add(field.name, f"finding {name}", field)
+
+    def __getitem__(self, name: str) -> Column:
+        return self._columns[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        """The names that a condition can use, with their kinds."""
+        return {name: column.kind for name, column in self.items() if column.kind is not None}
+
+    def condition(self, text: str, option: str) -> tuple[str, list[Any]]:
+        """A condition over the columns as a WHERE clause and its parameters.
+
+        InputError (one sentence, naming `option`) where it is no condition.
+        """
+        self.check(names(text, option))
+        types = pa.schema([column.field.with_name(name) for name, column in self.items()])
+        return to_sql(parse(text, self.kinds, option), types)
+
+    def check(self, wanted: Sequence[str], *, compared: bool = True) -> None:
+        """InputError (one sentence) on a name that is no column, or cannot be `compared`."""
+        for name in wanted:
+            if name not in self:
+                raise InputError(self._absent(name))
+            if compared and self[name].kind is None:
+                raise InputError(
+                    f"Column {name!r} holds {self[name].field.type}, which no condition can "
+                    "compare; name a column of numbers, texts, flags or times."
+                )
+
+    def _absent(self, name: str) -> str:
+        if self.run is None:
+            return (
+                f"The pairs have no column {name!r} (columns: {', '.join(self)}); name one of "
+                "them, or, for a score, the run that has it with --run."
+            )
+        prefix = f"{self.finding}."
+        own = [column.removeprefix(prefix) for column in self if column.startswith(prefix)]
+        others = [column for column in self if "." not in column and column not in own]
+        return (
+            f"Finding {self.finding!r} has no column {name!r} (columns: {', '.join(own)}; of the "
+            f"pairs: {', '.join(others)}); compare one of them, or FINDING.COLUMN of another "
+            "finding."
+        )
+
+    def select(
+        self, con: Connection, wanted: Sequence[str], *, base: str = "labelled", also: str = ""
+    ) -> str:
+        """A SELECT of these columns under their own names, a row a row of `base`.
+
+        `base`: a table of pair_id, label, original_label and what else is wanted of the pairs' own
+        columns; `also`: further columns of it (b.NAME). What the SELECT reads of findings, scores
+        and verdicts is registered in `con`.
+        """
+        fields: dict[str, list[str]] = {}
+        for name in wanted:
+            fields.setdefault(self[name].source, []).append(self[name].field.name)
+        alias = {source: f"s{k}" for k, source in enumerate(fields)} | {"pairs": "b"}
+        joins = "".join(
+            f" LEFT JOIN {self._source(con, source, read)} {alias[source]} USING (pair_id)"
+            for source, read in fields.items()
+            if source != "pairs"
+        )
+        shown = [f"{self._value(self[n], alias[self[n].source])} AS {quoted(n)}" for n in wanted]
+        return f"SELECT {', '.join([*([also] if also else []), *shown])} FROM {base} b{joins}"
+
+    def _source(self, con: Connection, source: str, fields: list[str]) -> str:
+        """A table with pair_id and these fields."""
+        kind, _, name = source.partition(" ")
+        if kind == "votes":
+            return f"({VOTES_SQL})"
+        table = quoted(f"__{source}")
+        if kind == "verdict":
+            con.register(f"__{source}", resolve(self.store))
+            return table
+        if kind == "gap":
+            con.register(f"__{source}", pair_scores(self.store, name))
+            return f"(SELECT pair_id, score_0 - score_1 AS gap FROM {table})"
+        assert self.run is not None
+        own = list(dict.fromkeys(["pair_id", *fields]))
+        con.register(f"__{source}", read_findings(self.store, self.run, name, own))
+        seen = finding_labels(self.store, self.run, name)
+        if seen in (self.labels, ORIGINAL):
+            return table
+        overlay = parquet([label_set_path(self.store, seen)])
+        return (
+            f"(SELECT f.*, o.pair_id IS NOT NULL AS __changed, o.label AS __label FROM {table} f"
+            f" LEFT JOIN {overlay} o USING (pair_id))"
+        )
+
+    def _value(self, column: Column, alias: str) -> str:
+        value = f"{alias}.{quoted(column.field.name)}"
+        kind, _, name = column.source.partition(" ")
+        if column.source == "votes" and column.name == "votes":
+            return f"coalesce({value}, 0)"
+        if column.source == "verdict" and column.name == "verdict":
+            return verdict_sql(f"{alias}.choice", "b.label")
+        if kind != "finding":
+            return value
+        assert self.run is not None
+        seen = finding_labels(self.store, self.run, name)
+        tests = [f"NOT isnan({value})"] if pa.types.is_floating(column.field.type) else []
+        if seen != self.labels:
+            label = "b.original_label"
+            if seen != ORIGINAL:
+                label = f"CASE WHEN {alias}.__changed THEN {alias}.__label ELSE {label} END"
+            tests.append(f"b.label IS NOT DISTINCT FROM {label}")
+        return f"CASE WHEN {' AND '.join(tests)} THEN {value} END" if tests else value
+
+
+def pair_table(
+    store: Store,
+    *,
+    labels: str = ORIGINAL,
+    run: str | None = None,
+    finding: str = MINORITY,
+    columns: Sequence[str] | None = None,
+    where: str | None = None,
+    pair_ids: Sequence[str] | None = None,
+    pair_files: list[Path] | None = None,
+) -> pa.Table:
+    """The pairs with what is known about them: pair_id, then `columns`, in the store's order.
+
+    Args:
+        store: An opened store.
+        labels: The label set that `label` means.
+        run: Whose findings can be named.
+        finding: The finding of the run whose columns need no prefix.
+        columns: Names of the module's docstring; `PAIR_COLUMNS` and the finding's without.
+        where: A condition of `toolkit.conditions`; pairs that do not pass are left out.
+        pair_ids: These pairs only, in the store's order all the same.
+        pair_files: The parts of the pairs, where they were listed before.
+
+    Raises:
+        InputError: A name is no column, or `where` is no condition.
+        StoreError: The store has no such label set.
+    """
+    with connect(store) as con:
+        known = PairColumns(
+            con, store, labels=labels, run=run, finding=finding, pair_files=pair_files
+        )
+        if columns is None:
+            own = f"finding {finding}"
+            scores = [n for n, c in known.items() if c.source == own and c.field.name == n]
+            columns = [*PAIR_COLUMNS, *scores]
+        wanted = list(dict.fromkeys(["pair_id", *columns]))
+        known.check(wanted, compared=False)
+        test, needed = "true", wanted
+        values: list[Any] = []
+        if where is not None:
+            test, values = known.condition(where, "where")
+            needed = list(dict.fromkeys([*wanted, *names(where, "where")]))
+        rows = known.select(con, needed, also="b.part AS __part, b.part_row AS __row")
+        if pair_ids is not None:
+            con.register("__among", pa.table({"pair_id": pa.array(list(pair_ids), pa.string())}))
+            rows += " SEMI JOIN __among USING (pair_id)"
+        shown = ", ".join(map(quoted, wanted))
+        sql = f"SELECT {shown} FROM ({rows}) WHERE {test} ORDER BY __part, __row"
+        return fetch(con, sql, *values)
+
+
+def column_kinds(
+    store: Store, *, labels: str = ORIGINAL, run: str | None = None, finding: str = MINORITY
+) -> dict[str, Kind]:
+    """What a condition can name, with its kind: number, text, flag or time."""
+    with connect(store) as con:
+        return PairColumns(con, store, labels=labels, run=run, finding=finding).kinds
+
+
+def passing(
+    store: Store,
+    conditions: Sequence[tuple[str, str]],
+    *,
+    run: str | None = None,
+    finding: str = MINORITY,
+    labels: str = ORIGINAL,
+) -> list[list[str]]:
+    """The pair_ids that pass each of the (option, text) conditions, in no order.
+
+    InputError names the option whose text is no condition.
+    """
+    if not conditions:
+        return []
+    with connect(store) as con:
+        known = PairColumns(con, store, labels=labels, run=run, finding=finding)
+        found = []
+        for option, text in conditions:
+            test, values = known.condition(text, option)
+            wanted = dict.fromkeys(["pair_id", *names(text, option)])
+            rows = f"SELECT pair_id FROM ({known.select(con, list(wanted))}) WHERE {test}"
+            found.append(list(fetch(con, rows, *values)[0].to_pylist()))
+    return found
+
+
+def column_of(
+    store: Store,
+    column: str,
+    option: str,
+    *,
+    run: str | None = None,
+    finding: str = MINORITY,
+    labels: str = ORIGINAL,
+) -> dict[str, float]:
+    """A column's numbers by pair_id, nulls left out; named as in a condition."""
+    with connect(store) as con:
+        known = PairColumns(con, store, labels=labels, run=run, finding=finding)
+        known.check([column])
+        if known[column].kind != "number":
+            raise InputError(f"{option} names {column}, a {known[column].kind}; name a number.")
+        rows = fetch(con, known.select(con, ["pair_id", column]))
+    pairs = zip(*(c.to_pylist() for c in rows.columns), strict=True)
+    return {pair_id: value for pair_id, value in pairs if value is not None}
+
 
 _SOURCE_COLUMNS = {
     "model_0": "VARCHAR",
@@ -48,326 +343,29 @@ _SOURCE_COLUMNS = {
 }
 
 
-def pair_files(store: Store) -> list[Path]:
-    """The pairs' parts of this moment; a reader that walks them twice names them once."""
-    return parts(store.folder("pairs"))
-
-
-def pairs_in_order(
-    store: Store, files: list[Path], labels: str = ORIGINAL, seen: str = ORIGINAL
-) -> pa.Table:
-    """Every pair of `files`, row for row as they lie there, without the source's columns.
+def pairs_in_order(store: Store, files: list[Path], labels: str = ORIGINAL) -> pa.Table:
+    """Every pair of `files`, row for row, with what an export says of it.
 
     Columns: pair_id, prompt, image_0, image_1, split, label (under the set `labels`),
-    original_label, seen_label (under the set `seen`), model_0, model_1, sample_weight, annotator,
-    time. Annotator and time are those of the pair's only vote, else what the source's columns say.
+    original_label, model_0, model_1, sample_weight, annotator, time. Annotator and time are those
+    of the pair's only vote, else what the source's columns say.
     """
+    own = ["pair_id", "prompt", "image_0", "image_1", "split", "label", "original_label"]
     with connect(store) as con:
-        under = effective_labels(store, labels)
-        con.register("label_under", under)
-        con.register("label_seen", under if seen == labels else effective_labels(store, seen))
-        if not files:
-            con.execute("CREATE VIEW placed AS SELECT *, '' AS place, 0 AS place_row FROM pairs")
-        else:
-            con.execute(f"CREATE VIEW placed AS {_placed(files)}")
-        found = fetch(con, "SELECT * FROM placed LIMIT 0").column_names
-        source = {name: _source(name, kind, found) for name, kind in _SOURCE_COLUMNS.items()}
+        known = PairColumns(con, store, labels=labels, pair_files=files)
+        source = {}
+        for name, kind in _SOURCE_COLUMNS.items():
+            stored = SOURCE_PREFIX + name
+            value = f"TRY_CAST({quoted(stored)} AS {kind})"
+            source[name] = value if stored in known else f"CAST(NULL AS {kind})"
+        there = [SOURCE_PREFIX + name for name in source if SOURCE_PREFIX + name in known]
+        wanted = [*own, "annotator", "vote_time", *there]
+        rows = known.select(con, wanted, also="b.part, b.part_row")
         return fetch(
             con,
-            f"""
-            SELECT p.pair_id, p.prompt, p.image_0, p.image_1, p.split, l.label, l.original_label,
-                s.label AS seen_label, {source["model_0"]} AS model_0,
-                {source["model_1"]} AS model_1, {source["sample_weight"]} AS sample_weight,
-                coalesce(v.annotator, {source["user_id"]}) AS annotator,
-                coalesce(CAST(v.time AS TIMESTAMP), {source["created_at"]}) AS time
-            FROM placed p
-            LEFT JOIN label_under l USING (pair_id)
-            LEFT JOIN label_seen s USING (pair_id)
-            LEFT JOIN (
-                SELECT pair_id, any_value(annotator) AS annotator, any_value(time) AS time
-                FROM votes GROUP BY pair_id HAVING count(*) = 1
-            ) v USING (pair_id)
-            ORDER BY p.place, p.place_row
-            """,
-        )
-
-
-def _placed(files: list[Path]) -> str:
-    each = parquet(files).removesuffix(")") + ", filename = '_place', file_row_number = true)"
-    return (
-        "SELECT * EXCLUDE (_place, file_row_number), _place AS place, "
-        f"file_row_number AS place_row FROM {each}"
-    )
-
-
-def _source(name: str, kind: str, found: list[str]) -> str:
-    column = SOURCE_PREFIX + name
-    return f"TRY_CAST(p.{quoted(column)} AS {kind})" if column in found else f"CAST(NULL AS {kind})"
-
-
-def absent_images(store: Store, image_ids: pa.ChunkedArray) -> list[str]:
-    """Those of the ids that the store's images table does not hold, sorted."""
-    with connect(store) as con:
-        con.register("wanted", pa.table({"image_id": image_ids}))
-        absent = fetch(
-            con, "SELECT DISTINCT image_id FROM wanted ANTI JOIN images USING (image_id) ORDER BY 1"
-        )
-    return list(absent[0].to_pylist())
-
-
-def images_fingerprint(store: Store) -> str:
-    """sha256 over every image_id with its content hash: the images without reading them again."""
-    digest = hashlib.sha256()
-    with connect(store) as con:
-        rows = fetch(con, "SELECT image_id, content_hash FROM images ORDER BY ALL")
-    for batch in rows.to_batches():
-        for image_id, content in zip(*(column.to_pylist() for column in batch), strict=True):
-            digest.update(f"{image_id}\x1f{content}\x1e".encode())
-    return digest.hexdigest()
-
-
-_HIDDEN = ("comparison_id",)
-
-
-def kinds_of(schema: pa.Schema) -> dict[str, Kind]:
-    """The language's types for Arrow columns; lists and the like have none and are left out."""
-    test = pa.types
-    found: dict[str, Kind] = {}
-    for field in schema:
-        if test.is_boolean(field.type):
-            found[field.name] = "flag"
-        elif test.is_integer(field.type) or test.is_floating(field.type):
-            found[field.name] = "number"
-        elif test.is_string(field.type) or test.is_large_string(field.type):
-            found[field.name] = "text"
-        elif test.is_timestamp(field.type):
-            found[field.name] = "time"
-    return found
-
-
-def to_sql(condition: Condition, schema: pa.Schema) -> tuple[str, list[Any]]:
-    """A WHERE clause and its parameters over columns of `schema`.
-
-    A number is compared in the column's own precision: .1 stored in 32 bits is not more than .1.
-    """
-    match condition:
-        case Comparison(column, sign, value):
-            return f"{quoted(column)} {sign} {_cast(schema, column)}", [value]
-        case Membership(column, members):
-            held = ", ".join([_cast(schema, column)] * len(members))
-            return f"{quoted(column)} IN ({held})", list(members)
-        case Contains(column, text):
-            return f"contains(lower({quoted(column)}), lower(?))", [text]
-        case Null(column):
-            return f"{quoted(column)} IS NULL", []
-        case Flag(column):
-            return quoted(column), []
-        case Not(part):
-            sql, values = to_sql(part, schema)
-            return f"NOT ({sql})", values
-        case Joined(word, parts):
-            each = [to_sql(part, schema) for part in parts]
-            sql = f" {word.upper()} ".join(f"({sql})" for sql, _ in each)
-            return sql, [value for _, values in each for value in values]
-
-
-def _cast(schema: pa.Schema, column: str) -> str:
-    kind = schema.field(column).type
-    if pa.types.is_float32(kind):
-        return "CAST(? AS FLOAT)"
-    return "CAST(? AS TIMESTAMP)" if pa.types.is_timestamp(kind) else "?"
-
-
-def passing(
-    store: Store,
-    conditions: Sequence[tuple[str, str]],
-    *,
-    run: str | None = None,
-    finding: str = "minority",
-    labels: str = ORIGINAL,
-    seen: str = ORIGINAL,
-) -> list[list[str]]:
-    """The pair_ids that pass each of the (option, text) conditions, in no order.
-
-    `labels` is the set that `label` means, `seen` the one the finding was computed under.
-    """
-    if not conditions:
-        return []
-    named = [name for option, text in conditions for name in names(text, option)]
-    with connect(store) as con:
-        schema = make_candidates(
-            con, store, named, run=run, finding=finding, labels=labels, seen=seen
-        )
-        columns = kinds_of(schema)
-        found = []
-        for option, text in conditions:
-            _check_names(names(text, option), columns, schema, run, finding)
-            sql, values = to_sql(parse(text, columns, option), schema)
-            rows = fetch(con, f"SELECT pair_id FROM candidates WHERE {sql}", *values)
-            found.append(list(rows[0].to_pylist()))
-    return found
-
-
-def column_of(
-    store: Store,
-    column: str,
-    option: str,
-    *,
-    run: str | None = None,
-    finding: str = "minority",
-    labels: str = ORIGINAL,
-    seen: str = ORIGINAL,
-) -> dict[str, float]:
-    """A column's numbers by pair_id, nulls left out; named as in a condition."""
-    with connect(store) as con:
-        schema = make_candidates(
-            con, store, [column], run=run, finding=finding, labels=labels, seen=seen
-        )
-        kinds = kinds_of(schema)
-        _check_names([column], kinds, schema, run, finding)
-        if kinds[column] != "number":
-            raise InputError(f"{option} names {column}, a {kinds[column]}; name a number.")
-        sql = f"SELECT pair_id, {quoted(column)} FROM candidates WHERE {quoted(column)} IS NOT NULL"
-        rows = fetch(con, sql)
-    return dict(zip(*(c.to_pylist() for c in rows.columns), strict=True))
-
-
-def make_candidates(
-    con: Connection,
-    store: Store,
-    named: Sequence[str],
-    *,
-    run: str | None,
-    finding: str,
-    labels: str,
-    seen: str,
-) -> pa.Schema:
-    """Make view `candidates`: a row a pair, with every column that a condition can name."""
-    under = effective_labels(store, labels)
-    con.register("label_under", under)
-    con.register("label_seen", under if seen == labels else effective_labels(store, seen))
-    con.register("judged", _judged(store, under))
-    own = fetch(con, "SELECT * FROM pairs LIMIT 0").column_names
-    hidden = (*_HIDDEN, "label")
-    columns = [f"p.{quoted(name)}" for name in own if name not in hidden]
-    bare = {name.removeprefix(SOURCE_PREFIX) for name in own if name.startswith(SOURCE_PREFIX)}
-    taken = {*own, "original_label", "verdict", "votes"}
-    columns += [
-        f"p.{quoted(SOURCE_PREFIX + name)} AS {quoted(name)}" for name in sorted(bare - taken)
-    ]
-    joins, scores = _joined_findings(con, store, named, run, (finding, seen), taken | bare)
-    more, gaps = _joined_gaps(con, store, named)
-    joins, scores = joins + more, scores + gaps
-    con.execute(
-        f"CREATE OR REPLACE TEMP VIEW candidates AS SELECT {', '.join(columns)}, l.label,"
-        " l.original_label, j.verdict, coalesce(v.votes, 0) AS votes"
-        f"{''.join(', ' + score for score in scores)} FROM pairs p"
-        " LEFT JOIN label_under l USING (pair_id) LEFT JOIN label_seen s USING (pair_id)"
-        " LEFT JOIN judged j USING (pair_id) LEFT JOIN (SELECT pair_id, count(*) AS votes"
-        f" FROM votes GROUP BY pair_id) v USING (pair_id){joins}"
-    )
-    return fetch(con, "SELECT * FROM candidates LIMIT 0").schema
-
-
-def _joined_findings(
-    con: Connection,
-    store: Store,
-    named: Sequence[str],
-    run: str | None,
-    main: tuple[str, str],
-    taken: set[str],
-) -> tuple[str, list[str]]:
-    """JOINs of the run's findings that are named, and their columns. `main`: the finding whose
-    columns need no prefix, and the label set it was computed under; others say theirs."""
-    if run is None:
-        return "", []
-    finding, seen = main
-    wanted = dict.fromkeys([finding, *(name.split(".")[0] for name in named if "." in name)], None)
-    joins, scores = "", []
-    for number, name in enumerate(wanted):
-        if name != finding and name not in findings(store, run):
-            continue
-        table = read_findings(store, run, name)
-        con.register(f"finding_{number}", table)
-        joins += f" LEFT JOIN finding_{number} f{number} ON f{number}.pair_id = p.pair_id"
-        own = str(findings_about(store, run, name).get("labels", seen))
-        met = "s.label"
-        if own != seen and name != finding:
-            con.register(f"seen_{number}", effective_labels(store, own))
-            joins += f" LEFT JOIN seen_{number} s{number} ON s{number}.pair_id = p.pair_id"
-            met = f"s{number}.label"
-        for column in table.column_names:
-            if column == "pair_id":
-                continue
-            value = f"CASE WHEN l.label = {met} THEN f{number}.{quoted(column)} END"
-            if pa.types.is_floating(table.schema.field(column).type):
-                held = f"f{number}.{quoted(column)}"
-                value = f"CASE WHEN l.label = {met} AND NOT isnan({held}) THEN {held} END"
-            if name == finding and column not in taken:
-                scores.append(f"{value} AS {quoted(column)}")
-            scores.append(f"{value} AS {quoted(f'{name}.{column}')}")
-    return joins, scores
-
-
-def _joined_gaps(con: Connection, store: Store, named: Sequence[str]) -> tuple[str, list[str]]:
-    """JOINs of the scorers whose SCORER.gap is named, and these columns."""
-    known = scorers_in(store)
-    wanted = [name for name in known if f"{name}.gap" in named]
-    for number, name in enumerate(wanted):
-        con.register(f"gap_{number}", voices(store, [name]))
-    joins = "".join(
-        f" LEFT JOIN gap_{number} g{number} ON g{number}.pair_id = p.pair_id"
-        for number in range(len(wanted))
-    )
-    columns = [
-        f"g{number}.score_0 - g{number}.score_1 AS {quoted(f'{name}.gap')}"
-        for number, name in enumerate(wanted)
-    ]
-    return joins, columns
-
-
-def _judged(store: Store, under: pa.Table) -> pa.Table:
-    """pair_id, verdict: the resolved choice held against the label of the set."""
-    outcomes = resolve(store).to_pylist()
-    label: Mapping[str, float | None] = {}
-    if outcomes:
-        ids, values = (under[name].to_pylist() for name in ("pair_id", "label"))
-        label = dict(zip(ids, values, strict=True))
-    known = [row for row in outcomes if row["pair_id"] in label]
-    return pa.table(
-        {
-            "pair_id": pa.array([row["pair_id"] for row in known], pa.string()),
-            "verdict": pa.array(
-                [verdict_of(row["choice"], label[row["pair_id"]]) for row in known], pa.string()
-            ),
-        }
-    )
-
-
-def _check_names(
-    named: Sequence[str],
-    columns: Mapping[str, Kind],
-    schema: pa.Schema,
-    run: str | None,
-    finding: str,
-) -> None:
-    for name in named:
-        if name in columns:
-            continue
-        if name in schema.names:
-            raise InputError(
-                f"Column {name!r} holds {schema.field(name).type}, which no condition can compare;"
-                " name a column of numbers, texts, flags or times."
-            )
-        if run is None:
-            raise InputError(
-                f"The pairs have no column {name!r} (columns: {', '.join(columns)}); name one of "
-                "them, or, for a score, the run that has it with --run."
-            )
-        prefix = f"{finding}."
-        own = [column.removeprefix(prefix) for column in columns if column.startswith(prefix)]
-        others = [column for column in columns if "." not in column and column not in own]
-        raise InputError(
-            f"Finding {finding!r} has no column {name!r} (columns: {', '.join(own)}; of the pairs: "
-            f"{', '.join(others)}); compare one of them, or FINDING.COLUMN of another finding."
+            f"SELECT {', '.join(own)}, {source['model_0']} AS model_0,"
+            f" {source['model_1']} AS model_1, {source['sample_weight']} AS sample_weight,"
+            f" coalesce(annotator, {source['user_id']}) AS annotator,"
+            f" coalesce(CAST(vote_time AS TIMESTAMP), {source['created_at']}) AS time"
+            f" FROM ({rows}) ORDER BY part, part_row",
         )

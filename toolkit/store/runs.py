@@ -1,7 +1,9 @@
 """Runs and findings in a store: their descriptions and where their tables lie."""
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -10,6 +12,7 @@ import pyarrow.parquet as pq
 from toolkit.errors import StoreError
 from toolkit.files.atomic import write_text_whole, write_whole
 from toolkit.files.remote import readable
+from toolkit.store.label_sets import ORIGINAL
 from toolkit.store.layout import Store, check_name
 
 
@@ -59,8 +62,30 @@ def findings(store: Store, run: str) -> list[str]:
     return sorted(p.stem for p in store.findings(run).glob("*.parquet"))
 
 
-def read_findings(store: Store, run: str, name: str) -> pa.Table:
-    """One diagnostic's table. StoreError saying how to make it where it is absent."""
+def read_findings(
+    store: Store, run: str, name: str, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """One diagnostic's table, whole or these columns of it.
+
+    StoreError saying how to make it where it is absent.
+    """
+    return pq.read_table(readable(_finding_file(store, run, name)), columns=columns)
+
+
+def finding_schema(store: Store, run: str, name: str) -> pa.Schema:
+    """The columns of a finding and their types. StoreError as of `read_findings`."""
+    return pq.read_schema(readable(_finding_file(store, run, name)))
+
+
+def finding_labels(store: Store, run: str, name: str) -> str:
+    """The label set that a finding was computed under: as it says, else the run's own."""
+    named = findings_about(store, run, name).get("labels")
+    if named is None and (store.run(run) / "run.json").exists():
+        named = run_about(store, run).get("labels")
+    return str(named or ORIGINAL)
+
+
+def _finding_file(store: Store, run: str, name: str) -> Path:
     path = store.findings(run) / f"{check_name(name, 'finding')}.parquet"
     if not path.exists():
         known = ", ".join(findings(store, run)) or "none"
@@ -68,7 +93,7 @@ def read_findings(store: Store, run: str, name: str) -> pa.Table:
             f"Run {run!r} has no finding {name!r} (findings: {known}); "
             f"`outvoted analyze {store.root} --run {run}` computes them."
         )
-    return pq.read_table(readable(path))
+    return path
 
 
 def findings_about(store: Store, run: str, name: str) -> dict[str, Any]:

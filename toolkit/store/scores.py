@@ -182,31 +182,35 @@ def read_scores(store: Store, scorer: str) -> pa.Table:
     return table.select(SCORES.names).cast(SCORES)
 
 
+def pair_scores(store: Store, scorer: str) -> pa.Table:
+    """A scorer's two scores on every pair, null if missing: pair_id, score_0, score_1, by pair_id.
+
+    StoreError as of `read_scores`.
+    """
+    with connect(store) as con:
+        con.register("scored", read_scores(store, scorer))
+        sides = "".join(
+            f" LEFT JOIN scored s{slot} ON s{slot}.image_id = p.image_{slot}"
+            f" AND (s{slot}.prompt IS NULL OR s{slot}.prompt = p.prompt)"
+            for slot in (0, 1)
+        )
+        return fetch(
+            con,
+            "SELECT p.pair_id, s0.score AS score_0, s1.score AS score_1"
+            f" FROM pairs p{sides} ORDER BY p.pair_id",
+        )
+
+
 def voices(store: Store, scorers: list[str]) -> pa.Table:
     """Each scorer's two scores on each pair: pair_id, voice, score_0, score_1; null if missing.
 
     Every pair of the store has a row a scorer, so that what is missing can be counted.
     """
     tables = []
-    with connect(store) as con:
-        for scorer in scorers:
-            con.register("scored", read_scores(store, scorer))
-            tables.append(
-                fetch(
-                    con,
-                    """
-                    SELECT p.pair_id, ? AS voice, a.score AS score_0, b.score AS score_1
-                    FROM pairs p
-                    LEFT JOIN scored a ON a.image_id = p.image_0
-                        AND (a.prompt IS NULL OR a.prompt = p.prompt)
-                    LEFT JOIN scored b ON b.image_id = p.image_1
-                        AND (b.prompt IS NULL OR b.prompt = p.prompt)
-                    ORDER BY p.pair_id
-                    """,
-                    scorer,
-                )
-            )
-            con.unregister("scored")
+    for scorer in scorers:
+        table = pair_scores(store, scorer)
+        names = pa.array([scorer] * table.num_rows, pa.string())
+        tables.append(table.add_column(1, "voice", names))
     return pa.concat_tables(tables)
 
 

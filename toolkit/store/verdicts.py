@@ -93,6 +93,15 @@ def verdict_of(choice: str, label: float | None) -> Verdict:
     return "keep" if label == PREFERENCE[choice] else "flip"
 
 
+def verdict_sql(choice: str, label: str) -> str:
+    """The SQL of `verdict_of`; null where the choice is."""
+    return (
+        f"CASE WHEN {choice} IN ('tie', 'drop', 'unsure') THEN {choice}"
+        f" WHEN {choice} IS NULL THEN NULL WHEN {label} = ({choice} = 'image_0')::INTEGER"
+        " THEN 'keep' ELSE 'flip' END"
+    )
+
+
 def choice_of(verdict: Verdict, label: float | None) -> Choice:
     """The choice behind a verdict button pressed in sight of `label` (1 or 0 for keep and flip)."""
     if verdict in ("tie", "drop", "unsure"):

@@ -12,12 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from toolkit.conditions import Kind, names, parse
+from toolkit.conditions import Kind, kinds_of, names, parse, to_sql
 from toolkit.files.remote import readable
 from toolkit.pairs import SOURCE_PREFIX, short_hash
 from toolkit.store.connection import Connection, fetch, quoted
 from toolkit.store.layout import Store
-from toolkit.store.pair_table import kinds_of, to_sql
 from toolkit.store.queue.view import MINORITY, View
 from toolkit.store.runs import findings, findings_about
 from toolkit.store.scores import scorers_in, voices
