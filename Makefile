@@ -1,22 +1,28 @@
-# `make demo` and `make test` need python3 (3.11 or newer), git and make; the rest they fetch.
+# `make demo` and `make test` need python3 (3.11 or newer), git and make; they fetch everything else.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UV := $(shell command -v uv 2>/dev/null || echo $(BIN)/uv)
-QUICK := not browser and not slow and not scorers and not s3 and not gpu
+ELSEWHERE := not browser and not slow and not scorers and not s3 and not gpu
+# Processes that share the tests. Each needs about 1.5 GB; a test file stays within one of them.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
-.PHONY: help demo test test-browser test-slow test-s3 test-scorers lint format lock clean
+.PHONY: help demo test test-long test-browser test-slow test-s3 test-scorers lint format lock clean
 
 help:
-	@echo "make demo          walk the whole road on the mini world (about five minutes), then open the desk"
-	@echo "make test          run the tests"
+	@echo "make demo          run the whole workflow on the mini world (about five minutes), then open the desk"
+	@echo "make test          run the tests (WORKERS=4 for four processes instead of two)"
+	@echo "make test-long     kills, launches of several processes, the demo, scorer environments"
 	@echo "make test-browser  drive the desk in a real Chromium (Debian: apt-get install chromium)"
-	@echo "make test-slow     what takes minutes or gigabytes"
-	@echo "make test-s3       a store in an object store, on a local S3 server"
-	@echo "make test-scorers  scorers in the true sizes, with random weights: 12 GB of memory, 10 GB of disk"
-	@echo "make lint          style, types and the import contract"
-	@echo "make lock          resolve requirements.txt anew"
+	@echo "make test-slow     tests that take minutes or gigabytes each"
+	@echo "make test-s3       stores in an object store, on a local S3 server"
+	@echo "make test-scorers  scorers at full size, with random weights: 12 GB of memory, 10 GB of disk"
+	@echo "make lint          check style, types and imports"
+	@echo "make format        fix style"
+	@echo "make lock          resolve requirements.txt again"
+	@echo "make clean         delete the environments and caches"
 
 $(READY): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -32,7 +38,10 @@ demo: $(READY)
 	$(BIN)/outvoted demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "$(QUICK)"
+	$(PYTEST) -m "not long and $(ELSEWHERE)"
+
+test-long: $(READY)
+	$(PYTEST) -m "long and $(ELSEWHERE)"
 
 test-browser: $(READY)
 	$(BIN)/python -m pytest -m browser tests/browser
@@ -40,7 +49,7 @@ test-browser: $(READY)
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
-# moto lives in an environment of its own: it wants an older python-dateutil than ours.
+# moto needs an older python-dateutil than ours, so it gets an environment of its own.
 .venv-s3/bin/moto_server: $(READY)
 	$(UV) venv --quiet --python $(BIN)/python .venv-s3
 	$(UV) pip install --quiet --python .venv-s3/bin/python 'moto[server]>=5.2'

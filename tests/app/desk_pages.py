@@ -36,7 +36,7 @@ def open_page(
         **settings,
     }
     monkeypatch.setenv("OUTVOTED_DESK", json.dumps(given))
-    app = AppTest.from_string(_PAGE.format(page, page == "pair"), default_timeout=60)
+    app = AppTest.from_string(_PAGE.format(page, page == "pair"), default_timeout=600)
     for name, value in (query or {}).items():
         app.query_params[name] = value
     return app.run()

@@ -25,7 +25,7 @@ def locked(make_store: StoreFactory, monkeypatch: pytest.MonkeyPatch) -> tuple[S
         "token": access.digest("open sesame"),
     }
     monkeypatch.setenv("OUTVOTED_DESK", json.dumps(settings))
-    return store, AppTest.from_file(str(MAIN), default_timeout=60).run()
+    return store, AppTest.from_file(str(MAIN), default_timeout=600).run()
 
 
 def knock(app: AppTest, name: str, token: str) -> AppTest:

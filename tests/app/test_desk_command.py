@@ -13,12 +13,13 @@ from app.cli import desk
 from tests.app.desk_stores import judgeable
 from tests.browser.desk import free_port, serving
 from tests.factories import StoreFactory
+from tests.polling import wait_for
 from toolkit.errors import InputError
 
 
 def health(address: str) -> bytes:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(f"{address}/_stcore/health", timeout=5) as answer:
+    with opener.open(f"{address}/_stcore/health", timeout=300) as answer:
         return bytes(answer.read())
 
 
@@ -60,14 +61,9 @@ def test_it_opens_in_a_folder_whose_folders_are_named_like_ours(
 
 
 def test_a_server_does_not_outlive_its_command(make_store: StoreFactory) -> None:
-    import time
-
     with serving(make_store().root, "--port", str(port := free_port())) as server:
         server.process.kill()  # the command alone, not its server
-        until = time.monotonic() + 15
-        while time.monotonic() < until and not desk._free(port):
-            time.sleep(0.1)
-        assert desk._free(port)
+        wait_for(lambda: desk._free(port), "the server's end")
 
 
 def test_the_default_port_gives_way_to_the_next_free_one() -> None:
@@ -107,7 +103,7 @@ def test_a_mistake_is_one_sentence(
     given = [argument.format(**names) for argument in arguments]
     outvoted = Path(sys.executable).with_name("outvoted")
     ended = subprocess.run(
-        [str(outvoted), "app", *given, "--no-browser"], capture_output=True, text=True, timeout=60
+        [str(outvoted), "app", *given, "--no-browser"], capture_output=True, text=True
     )
     assert ended.returncode == 1
     assert said in ended.stderr
@@ -116,7 +112,7 @@ def test_a_mistake_is_one_sentence(
 
 def test_the_command_needs_no_streamlit() -> None:
     program = "import sys, app.cli.desk; sys.exit('streamlit' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
 def test_no_file_of_the_machine_can_be_asked_for(make_store: StoreFactory) -> None:
@@ -135,7 +131,7 @@ def test_no_file_of_the_machine_can_be_asked_for(make_store: StoreFactory) -> No
     with serving(store.root, "--port", str(free_port())) as server:
         host, port = server.address.removeprefix("http://").split(":")
         for way in ways:
-            asked = http.client.HTTPConnection(host, int(port), timeout=10)
+            asked = http.client.HTTPConnection(host, int(port), timeout=300)
             asked.request("GET", f"{way}{secret}")  # as it is: no client tidies the path up
             assert b"nobody may read" not in asked.getresponse().read(), way
             asked.close()

@@ -3,7 +3,6 @@
 import json
 import shlex
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from app.desk.export_jobs import Job, Jobs, command, folder, place, written
 from tests.app.desk_pages import button, open_page, shown
 from tests.app.desk_stores import judgeable
 from tests.factories import StoreFactory
+from tests.polling import wait_for
 from toolkit.errors import InputError
 from toolkit.export import FORMATS, Policy, export_set
 from toolkit.store import Store
@@ -34,10 +34,7 @@ POLICIES = [
 
 
 def ended(job: Job) -> Job:
-    until = time.monotonic() + 60
-    while not job.ended and time.monotonic() < until:
-        time.sleep(0.05)
-    assert job.ended
+    wait_for(lambda: job.ended, "the export")
     return job
 
 
@@ -127,9 +124,7 @@ def test_the_page_previews_writes_and_lists(
     assert "--drop-top 0.25" in said
     assert "<td>pairs</td><td>40</td><td>30</td>" in said
     app = button(app, "Write the export").click().run()
-    until = time.monotonic() + 60
-    while not (store.folder("exports", "curated")).exists() and time.monotonic() < until:
-        time.sleep(0.1)
+    wait_for((store.folder("exports", "curated")).exists, "the export")
     record = json.loads((store.folder("exports", "curated") / "curation.json").read_text())
     assert record["counts"]["after"]["pairs"] == 30
     assert record["command"] in said

@@ -1,12 +1,12 @@
 """The desk's ledger: journal first, memory at once, parts within seconds."""
 
-import time
 from pathlib import Path
 
 import pytest
 
 from app.desk.verdict_state import Ledger
 from tests.factories import StoreFactory
+from tests.polling import wait_for
 from toolkit.errors import StoreError
 from toolkit.files.atomic import parts
 from toolkit.store import Store
@@ -29,10 +29,7 @@ def give(ledger: Ledger, pair_id: str, choice: Choice, curator: str = "anna") ->
 
 
 def wait_for_parts(store: Store, count: int = 1) -> None:
-    until = time.monotonic() + 10
-    while time.monotonic() < until and len(parts(store.folder("verdicts"))) < count:
-        time.sleep(0.05)
-    assert len(parts(store.folder("verdicts"))) >= count
+    wait_for(lambda: len(parts(store.folder("verdicts"))) >= count, "published verdicts")
 
 
 def test_fifty_undos_take_back_fifty_verdicts_in_reverse(ledger: Ledger) -> None:

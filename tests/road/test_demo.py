@@ -22,6 +22,7 @@ def demo(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *SMALL], cwd=folder, capture_output=True, text=True)
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not (MINIATURES / "sd").exists(), reason="the miniature is not there yet")
 def test_the_demo_walks_the_road_and_an_interrupted_one_goes_on(tmp_path: Path) -> None:
     first = demo(tmp_path)

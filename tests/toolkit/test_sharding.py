@@ -90,7 +90,7 @@ def test_processes_that_bring_the_same_rows_at_once_write_each_once(tmp_path, im
     ]
     for shard in shards:
         shard.start()
-    sums = [told.get(timeout=120) for _ in shards]
+    sums = [told.get(timeout=600) for _ in shards]
     for shard in shards:
         shard.join()
     assert [sum(column) for column in zip(*sums, strict=True)] == [48, 24, 24, 48]

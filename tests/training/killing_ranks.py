@@ -24,7 +24,7 @@ from training.probe import probe_run
 from training.recipe import Recipe, load_recipe
 from training.trainer import resume, train
 
-PATIENCE = 120.0
+PATIENCE = 600.0
 """Seconds that a rank is given to notice that the other is gone."""
 
 

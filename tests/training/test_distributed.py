@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 import torch
 
 from tests.factories import StoreFactory
@@ -24,6 +25,7 @@ from training.precompute import fill
 from training.recipe import Recipe
 from training.trainer import train
 
+pytestmark = pytest.mark.long
 MakeRecipe = Callable[..., Recipe]
 
 SHARED = {
@@ -44,7 +46,6 @@ def launch(command_name: str, recipe: Path, processes: int = 2) -> str:
         [*map(str, command), *about, str(script / "outvoted"), command_name, str(recipe)],
         capture_output=True,
         text=True,
-        timeout=500,
         env={**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr[-3000:]
@@ -121,7 +122,7 @@ def test_one_of_two_ranks_killed_leaves_no_trace_and_two_probe_what_one_does(
     file = tmp_path / "recipe.yaml"
     file.write_text(recipe.to_yaml())
     command = [sys.executable, "-m", "tests.training.killing_ranks", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     first, second = json.loads(done.stdout.splitlines()[-1])["killed_after"]
     assert 0 < first < second < recipe.steps

@@ -5,7 +5,6 @@ import signal
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from accelerate.state import AcceleratorState
 from rich.console import Console
 
 from tests.factories import StoreFactory, png
+from tests.polling import wait_for
 from toolkit.errors import BrokenLoss, OutvotedError, RecipeError, StoreError, TrainingError
 from toolkit.files.atomic import parts, write_part
 from toolkit.pairs import PAIRS
@@ -191,9 +191,7 @@ def test_a_killed_run_leaves_a_store_that_opens(
     command = "from app.cli.main import main; main()"
     process = subprocess.Popen([sys.executable, "-c", command, "train", str(file)])
     folder = store.run("r") / "trajectory" / "rank-0"
-    deadline = time.monotonic() + 400  # of patience: a busy machine is no failure
-    while not parts(folder) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_for(lambda: parts(folder) or process.poll() is not None, "rows of the run")
     assert parts(folder)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL

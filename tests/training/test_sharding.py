@@ -30,7 +30,6 @@ from training.checkpoint import read_log
 from training.recipe import Recipe, parse_recipe
 from training.trainer import train
 
-pytestmark = pytest.mark.timeout(900)
 MakeRecipe = Callable[..., Recipe]
 
 RATE = 1e-3
@@ -75,7 +74,7 @@ def ran(sdxl: Path, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     file = folder / "recipe.yaml"
     file.write_text(parse_recipe(raw).to_yaml())
     command = [sys.executable, "-m", "tests.training.sharding_ranks", str(file), str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=850)
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     killed = json.loads(done.stdout.splitlines()[-1])["killed_after"]
     ranks = [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in (0, 1)]
@@ -87,6 +86,7 @@ def column(rows: dict[tuple, dict], name: str, order: list[tuple]) -> np.ndarray
     return np.concatenate([np.ravel(value) for value in found]).astype(float)
 
 
+@pytest.mark.long
 def test_a_divided_network_meets_the_same_pairs_with_the_same_errors(ran: Ran) -> None:
     held, divided = (rows_of(ran.store, run) for run in ("held", "whole"))
     assert held.keys() == divided.keys()
@@ -118,10 +118,12 @@ def known_ranks(rows: dict[tuple, dict]) -> list[set[int]]:
     return rounds
 
 
+@pytest.mark.long
 def test_a_cached_error_that_only_one_rank_knows_leaves_none_waiting(ran: Ran) -> None:
     assert {len(ranks) for ranks in known_ranks(rows_of(ran.store, "whole"))} >= {0, 1}
 
 
+@pytest.mark.long
 def test_its_checkpoint_is_that_of_a_network_that_was_never_divided(ran: Ran) -> None:
     """AdamW moves a number by about the rate a step, whatever its gradient's size, so a hundredth
     of the rate is rounding."""
@@ -149,6 +151,7 @@ def backbone_of(ran: Ran) -> str:
     return str(run_about(ran.store, "whole")["backbone"])
 
 
+@pytest.mark.long
 def test_its_policy_loads_by_diffusers_itself(ran: Ran) -> None:
     from diffusers import UNet2DConditionModel
 
@@ -159,11 +162,13 @@ def test_its_policy_loads_by_diffusers_itself(ran: Ran) -> None:
     assert all(torch.equal(value, saved[name]) for name, value in unet.state_dict().items())
 
 
+@pytest.mark.long
 def test_a_divided_run_that_was_killed_resumes_to_the_same_bits(ran: Ran) -> None:
     assert 2 <= ran.killed_after < 6
     assert_same_run(ran.store, "whole", "killed")
 
 
+@pytest.mark.long
 def test_held_out_pairs_that_ranks_cannot_share_evenly_are_measured_once_each(ran: Ran) -> None:
     """Nine pairs in batches of two: rank 0 has three batches of them, and rank 1 has two."""
     rows = [r for key, r in rows_of(ran.store, "whole").items() if key[0] == "probe"]
@@ -173,6 +178,7 @@ def test_held_out_pairs_that_ranks_cannot_share_evenly_are_measured_once_each(ra
     assert entries[0] == entries[1] != []
 
 
+@pytest.mark.long
 def test_samples_are_drawn_together_and_written_once(ran: Ran) -> None:
     for step in ("step-000000", "step-000006"):
         folders = [ran.store.run(run) / "samples" / step for run in ("held", "whole")]
@@ -183,6 +189,7 @@ def test_samples_are_drawn_together_and_written_once(ran: Ran) -> None:
             assert np.abs(held - divided).max() <= 1  # of 255: rounding of the last digit
 
 
+@pytest.mark.long
 def test_each_rank_holds_half_and_brings_the_whole_gradient_to_its_norm(ran: Ran) -> None:
     """In bf16 with gradient checkpointing; what is held and stepped on is float32. Tensors of an
     odd first side make the halves a little unequal."""
@@ -195,6 +202,7 @@ def test_each_rank_holds_half_and_brings_the_whole_gradient_to_its_norm(ran: Ran
         assert rank["same_errors"]  # policy and reference, before the first step
 
 
+@pytest.mark.long
 def test_what_one_rank_sees_stops_both(ran: Ran) -> None:
     """Before its first step no part has moved; then a number of rank 1 is made infinite."""
     for rank in ran.ranks:

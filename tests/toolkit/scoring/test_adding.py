@@ -59,7 +59,6 @@ def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scorer:
     return scorer
 
 
-@pytest.mark.timeout(300)  # three packages may have to be fetched
 def test_a_scorer_with_an_environment_of_its_own_is_pins_a_worker_and_an_entry(
     added: Scorer, make_store: StoreFactory, tmp_path: Path
 ) -> None:

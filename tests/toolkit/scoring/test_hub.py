@@ -102,9 +102,7 @@ def outvoted(address: str, home: Path, *words: str) -> subprocess.CompletedProce
         "OUTVOTED_SCORERS": str(home / "scorers"),
     }
     command = [sys.executable, "-c", "from app.cli.main import main; main()", *words]
-    return subprocess.run(
-        command, env={**os.environ, **changed}, capture_output=True, text=True, timeout=240
-    )
+    return subprocess.run(command, env={**os.environ, **changed}, capture_output=True, text=True)
 
 
 def test_what_a_user_agreed_to_is_fetched_once_and_known(

@@ -32,7 +32,7 @@ from toolkit.scoring.environments import Environment, environment, install
 from toolkit.scoring.run import fill
 from toolkit.store.scores import read_scores
 
-pytestmark = pytest.mark.timeout(1800)  # the first of them may fetch 6 GB of packages
+pytestmark = pytest.mark.long  # the first of them may fetch 6 GB of packages
 
 MadeHps = tuple[Path, Environment]
 
@@ -58,7 +58,7 @@ def worker_pid(judge: Judge) -> int:
     return int(line_of(judge).worker.process.pid)  # type: ignore[attr-defined]
 
 
-def gone(pid: int, seconds: float = 20.0) -> bool:
+def gone(pid: int, seconds: float = 300.0) -> bool:
     """Whether a process ends in time; one that waits to be reaped has ended."""
     for _ in range(int(seconds / 0.1)):
         try:

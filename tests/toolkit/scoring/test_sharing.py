@@ -32,7 +32,7 @@ def judge(batch):  # nobody's begins before all the others' do, so that they ove
     global asked
     asked += len(batch.prompts)
     Path(mine).touch()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while not all(Path(other).exists() for other in others):
         assert time.monotonic() < deadline, "another process never began"
         time.sleep(0.005)
@@ -55,7 +55,7 @@ def filled_by(count: int, store: Store, folder: Path) -> list[tuple[int, int, in
         )
         for file in files
     ]
-    assert [process.wait(120) for process in running] == [0] * count
+    assert [process.wait() for process in running] == [0] * count
     told = [[int(word) for word in file.read_text().split()] for file in files]
     return [(asked, rows, elsewhere) for asked, rows, elsewhere in told]
 
