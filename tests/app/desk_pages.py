@@ -11,10 +11,10 @@ from toolkit.store import Store
 from toolkit.store.verdicts import Journal
 
 _PAGE = """
-from app.desk import frame, state
+from app.desk import page, state
 from app.desk.views import {0}
 state.keep()
-frame.drawn(frame.Page("{0}", "{0}", "", {0}.draw, with_pair={1}))()
+page.drawn(page.Page("{0}", "{0}", "", {0}.draw, with_pair={1}))()
 """
 
 

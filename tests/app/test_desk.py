@@ -30,10 +30,10 @@ from toolkit.store.verdicts import Entry, Journal, choice_of, publish
 MAIN = Path(__file__).parents[2] / "app" / "desk" / "main.py"
 
 PAGE = """
-from app.desk import frame, state
+from app.desk import page, state
 from app.desk.views import {0}
 state.keep()
-frame.drawn(frame.Page("{0}", "{0}", "", {0}.draw))()
+page.drawn(page.Page("{0}", "{0}", "", {0}.draw))()
 """
 
 

@@ -21,7 +21,6 @@ ROWS = 300
 
 SLOW_INGEST = """
 import sys, time
-from toolkit import parts
 from toolkit.ingest import ingest_pickapic, open_pickapic
 from toolkit.store import open_or_create
 import pyarrow.parquet as pq

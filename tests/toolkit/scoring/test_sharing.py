@@ -19,12 +19,12 @@ import sys, time
 from pathlib import Path
 from functools import partial
 from toolkit.scoring import Batch, Identity, Judge, Judged, Scorer
-from toolkit.scoring import sharing
+from toolkit.scoring import run
 from toolkit.scoring.scorer import one_by_one
 from toolkit.scoring.run import fill
 from toolkit.store import open_store
 
-sharing.FLUSH_SECONDS = 0.1
+run.FLUSH_SECONDS = 0.1
 store, mine, *others = sys.argv[1:]
 asked = 0
 
