@@ -36,8 +36,8 @@ class Evidence:
     """`pair_facts` of every pair in the store, by pair_id."""
     votes: pa.Table
     """pair_id, annotator, choice."""
-    ballots: pa.Table | None = None
-    """Further voices: pair_id, voice, choice."""
+    extra_votes: pa.Table | None = None
+    """pair_id, annotator, choice, such as the scorers'."""
     folds: Sequence[Digest] = ()
     """Runs that held a fold of the pairs out of training."""
 
@@ -83,8 +83,9 @@ def compute(digest: Digest, evidence: Evidence, window: str) -> Found:
     if known_people is not None:
         tables["annotator_minority"] = annotators.annotator_minority(pairs, habits)
     split, share = None, numbers(tables["consistency"]["contradicted"])
-    if evidence.ballots is not None:
-        table = agreement.agreement(evidence.facts.select(["pair_id", "label"]), evidence.ballots)
+    if evidence.extra_votes is not None:
+        labels = evidence.facts.select(["pair_id", "label"])
+        table = agreement.agreement(labels, evidence.extra_votes)
         tables["agreement"] = table.take(pa.array(met))
         against = numbers(tables["agreement"]["against_share"])
         split, share = np.minimum(against, 1 - against), np.fmax(share, against)

@@ -34,12 +34,12 @@ from analysis.pair_stats import Digest
 from analysis.ranking_metrics import Detection
 from analysis.recompute_metric import metric_of
 from analysis.run_checks import Fact, health, notes_on
-from analysis.scorer_vote import ballots_of_store
 from analysis.trajectory import COLUMNS, DEFAULT_WINDOW, Floats, Trajectory, load, numbers
 from analysis.trajectory_stream import digest_run, stream_run, timesteps
 from toolkit.errors import InputError
 from toolkit.files.atomic import write_text_whole
 from toolkit.image_files import decode
+from toolkit.labels.scorers import votes_of_scorers
 from toolkit.minority import PRESETS, Metric
 from toolkit.store import Store
 from toolkit.store.images import ImageReader
@@ -209,7 +209,7 @@ def analyze_run(
     labels: str | None = None,
     window: str = DEFAULT_WINDOW,
     flips: Sequence[str] | None = None,
-    ballots: pa.Table | None = None,
+    extra_votes: pa.Table | None = None,
     folds: Sequence[str] = (),
     windows: bool = False,
     look_at_pictures: bool | None = None,
@@ -220,8 +220,8 @@ def analyze_run(
     """Run every diagnostic on a run and write it to the store's findings.
 
     `labels`: the label set pairs are held against, the run's own by default. `flips`: pair_ids
-    known to be flipped, those the label set planted by default. `ballots`: further voices
-    (pair_id, voice, choice), the scores in the store by default. `folds`: runs that held pairs
+    known to be flipped, those the label set planted by default. `extra_votes`: pair_id,
+    annotator, choice; the scorers' votes by default. `folds`: runs that held pairs
     out. `windows`: judge every window's scores too. `look_at_pictures`: open every picture (None:
     where they are few). `progress` is told what begins. StoreError or InputError says in a sentence
     what cannot be read.
@@ -233,8 +233,8 @@ def analyze_run(
     whole, about = digest_run(store, run, facts)
     held_out = [digest_run(store, name, facts, metrics={})[0] for name in folds]
     tell("computing the detectors")
-    heard = ballots if ballots is not None else ballots_of_store(store)
-    evidence = Evidence(facts, read_votes(store), heard, held_out)
+    extra = extra_votes if extra_votes is not None else votes_of_scorers(store)
+    evidence = Evidence(facts, read_votes(store), extra, held_out)
     found = compute(whole, evidence, window)
     pairs = facts.take(pa.array(whole.met))
     if look_at_pictures or (look_at_pictures is None and 2 * len(pairs) <= LOOKED_AT):

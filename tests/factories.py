@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from analysis.planted import plant_in_store
 from toolkit.files.atomic import write_part
 from toolkit.image_files import decode
+from toolkit.labels.flips import plant_flips
 from toolkit.minority import PRESETS, gap, score
 from toolkit.pairs import PAIRS, VOTES, make_comparison_id, make_pair_id
 from toolkit.recorder import Recorder
@@ -91,7 +91,7 @@ class StoreFactory:
     ) -> None:
         """A synthetic run of three models: ell ~ N(+-signal, 1) * 1e-3 by true label."""
         if "flip20" not in store_sets(store):
-            plant_in_store(store, rate=0.2, seed=0, name="flip20")
+            plant_flips(store, "flip20", rate=0.2, seed=0)
         flipped = set(planted_flips(store, "flip20") or [])
         rng = np.random.default_rng(seed + 1)
         models = ["policy", "ema_0.99", "ema_0.5"]

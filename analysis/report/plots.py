@@ -13,10 +13,10 @@ from analysis.figures.distributions import (
     ell_by_timestep_table,
     minority_histogram_table,
 )
-from analysis.planted import planted_count
 from analysis.ranking_metrics import Interval, flipped_ratio_table
 from analysis.report.text import detector_names, headline
 from analysis.run_analysis import SAMPLE, Analysis
+from toolkit.labels.flips import planted_count
 from toolkit.store.label_sets import planted_flips
 
 Drawn = dict[str, tuple[go.Figure, str]]

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from analysis.compute import contradictions
-from analysis.planted import planted_count
 from analysis.run_analysis import Analysis
 from analysis.trajectory import numbers, window_words
+from toolkit.labels.flips import planted_count
 from toolkit.minority import PRESETS
 from toolkit.store.label_sets import label_set_recipe
 

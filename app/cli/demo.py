@@ -50,7 +50,7 @@ def demo(
 def _draw(place: Path, pairs: int, seed: int, console: Any) -> "Store":
     from rich.progress import Progress
 
-    from analysis.planted import plant_in_store
+    from toolkit.labels.flips import plant_flips
     from toolkit.miniworld.dataset import ingest_world
     from toolkit.store import open_or_create
 
@@ -64,8 +64,10 @@ def _draw(place: Path, pairs: int, seed: int, console: Any) -> "Store":
             seed=seed,
             progress=lambda done: progress.advance(task, done),
         )
-    flipped, labelled = plant_in_store(store, rate=RATE, seed=seed, name=LABELS)
-    console.print(f"{labelled} labelled pairs in {store.root}; {flipped} labels flipped on purpose")
+    made = plant_flips(store, LABELS, rate=RATE, seed=seed)
+    console.print(
+        f"{made.pairs} labelled pairs in {store.root}; {made.changed} labels flipped on purpose"
+    )
     return store
 
 

@@ -18,8 +18,8 @@ def detect(
     flips: Annotated[
         str, typer.Option(help="Known flips: a Parquet or CSV file with a column pair_id.")
     ] = "",
-    ballots: Annotated[
-        str, typer.Option(help="Further voices: a file with pair_id, voice, choice.")
+    votes: Annotated[
+        str, typer.Option(help="Extra votes: a file with pair_id, annotator, choice.")
     ] = "",
     folds: Annotated[str, typer.Option(help="Runs that held pairs out, by commas.")] = "",
     window: Annotated[str, typer.Option(help="all, early, late, last, probe or both.")] = "late",
@@ -37,9 +37,10 @@ def detect(
 
     with needs("analyze"):
         from analysis.run_analysis import analyze_run
-    from analysis.evaluate_detectors import read_ballots, read_flips
+    from analysis.evaluate_detectors import read_flips
     from analysis.trajectory import WINDOWS
     from toolkit.errors import InputError
+    from toolkit.labels.extra_votes import read_votes
     from toolkit.store import open_store
     from toolkit.store.connection import read_pairs
 
@@ -63,7 +64,7 @@ def detect(
             labels=labels or None,
             window=window,
             flips=known,
-            ballots=read_ballots(ballots) if ballots else None,
+            extra_votes=read_votes(votes) if votes else None,
             folds=[name.strip() for name in folds.split(",") if name.strip()],
             windows=windows,
             progress=status.update,
@@ -75,9 +76,9 @@ def _plant_and_train(
     store: "Store", recipe: str, run: str, rate: float, seed: int, console: Any
 ) -> str:
     """The self-check's run: named, planted and trained here unless it is there already."""
-    from analysis.planted import plant_in_store
     from app.cli.optional import needs
     from toolkit.errors import StoreError
+    from toolkit.labels.flips import plant_flips
     from toolkit.store.runs import run_about
 
     with needs("train"):
@@ -86,7 +87,7 @@ def _plant_and_train(
         from training.trainer import train
     name = run or f"selfcheck-{rate:g}-{seed}"
     settings = load_recipe(recipe, store=str(on_disk(store).root), run=name)
-    flipped, labelled = plant_in_store(store, rate=rate, seed=seed, name=name, base=settings.labels)
+    made = plant_flips(store, name, settings.labels, rate=rate, seed=seed)
     if name in store.runs():
         if run_about(store, name).get("labels") != name or not run_about(store, name).get(
             "finished"
@@ -98,8 +99,8 @@ def _plant_and_train(
         console.print(f"Run {name} is there already; it is judged as it is.", markup=False)
         return name
     console.print(
-        f"{flipped} of {labelled} labels flipped on purpose in label set {name}; your labels are "
-        "as they were.",
+        f"{made.changed} of {made.pairs} labels flipped on purpose in label set {name}; your own "
+        "labels are unchanged.",
         markup=False,
     )
     train(load_recipe(recipe, store=str(store.root), run=name, labels=name), console=console)

@@ -42,7 +42,7 @@ def registered() -> typer.Typer:
 
     app.add_typer(ingest.app, name="ingest")
     app.add_typer(labels.app, name="labels")
-    app.command("flip")(labels.flip)
+    app.command("flip", cls=labels.FlipCommand)(labels.flip)
     app.command("plan")(train.plan)
     app.command("train")(train.train)
     app.command("resume")(train.resume)

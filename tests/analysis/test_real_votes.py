@@ -91,8 +91,8 @@ def test_alpha_and_dawid_skene_of_real_votes(likert):
     # The label is the workers' own majority: their model rarely gives the other image more than
     # half, and where it doubts, votes or ties stood against it.
     assert np.mean([value > 0.5 for value in against.values()]) < 0.5
-    ballots = votes.rename_columns(["pair_id", "voice", "choice"])
-    share = {r["pair_id"]: r["against_share"] for r in agreement(pairs, ballots).to_pylist()}
+    extra = votes.rename_columns(["pair_id", "annotator", "choice"])
+    share = {r["pair_id"]: r["against_share"] for r in agreement(pairs, extra).to_pylist()}
     doubted = [share[p] for p, v in against.items() if v > 0.5]
     trusted = [share[p] for p, v in against.items() if v <= 0.1]
     assert np.mean(doubted) > np.mean(trusted)
@@ -151,17 +151,17 @@ def test_quality_and_alignment_are_two_axes_that_conflict():
     by_prompt: dict[str, list[dict[str, str]]] = {}
     for row in agiqa_rows():
         by_prompt.setdefault(row["prompt"], []).append(row)
-    labels, ballots = [], []
+    labels, extra = [], []
     for mine in by_prompt.values():
         for one, other in combinations(mine, 2):
             pair_id = f"{one['name']} {other['name']}"
             gaps = {k: float(one[k]) - float(other[k]) for k in ("mos_align", "mos_quality")}
             labels.append((pair_id, float(gaps["mos_align"] > 0)))
-            ballots.append((pair_id, "quality", float(gaps["mos_quality"] > 0)))
+            extra.append((pair_id, "quality", float(gaps["mos_quality"] > 0)))
     table = agreement(
         pa.table(dict(zip(("pair_id", "label"), zip(*labels, strict=True), strict=True))),
         pa.table(
-            dict(zip(("pair_id", "voice", "choice"), zip(*ballots, strict=True), strict=True))
+            dict(zip(("pair_id", "annotator", "choice"), zip(*extra, strict=True), strict=True))
         ),
     )
     share = table["pattern"].to_pylist().count("all against") / table.num_rows

@@ -1,10 +1,8 @@
 """A run analyzed from end to end: findings on disk, the page, the command, and bad input."""
 
-import inspect
 import json
 import re
 import shlex
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import typer
+from typer import Context
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from analysis.ranking_metrics import detect
@@ -22,12 +22,13 @@ from analysis.report.plots import all_figures
 from analysis.report.text import next_steps, planted_words, planting_steps
 from analysis.run_analysis import Section
 from app.cli.analyze import analyze
+from app.cli.main import registered
 from toolkit.errors import InputError, OutvotedError, StoreError
 from toolkit.files.atomic import parts, write_whole
+from toolkit.labels.flips import plant_flips
 from toolkit.recorder import Recorder
 from toolkit.schema import meaning_of
 from toolkit.store.label_sets import planted_flips
-from toolkit.store.relabel import plant_by_gap
 from toolkit.store.runs import (
     findings,
     findings_about,
@@ -122,10 +123,8 @@ def test_running_and_history_find_no_worse_than_released(analyzed):
 
 
 def test_the_flips_of_another_set_are_not_found(make_store):
-    from analysis.planted import plant_in_store
-
     store = make_store(run=True, pairs=400)
-    plant_in_store(store, rate=0.2, seed=9, name="other")
+    plant_flips(store, "other", rate=0.2, seed=9)
     table = analyze_run(store, "r").tables["trajectory_ell"]
     flipped = np.isin(table["pair_id"].to_pylist(), planted_flips(store, "other"))
     found = detect("t", table["trajectory_ell"].to_numpy(), flipped, np.arange(400))
@@ -223,12 +222,12 @@ def read_all_ids(store) -> list[str]:
 def test_the_commands_on_the_page_have_the_options_they_name(make_store, labels):
     found = analyze_run(make_store(run=True), "r", labels=labels)
     lines = [planting_steps(found), *(step["command"] for step in next_steps(found))]
+    root = get_command(registered())
     for line in "\n".join(lines).split("\n"):
         _, verb, *words = shlex.split(line)
-        module = import_module("app.cli." + {"app": "desk"}.get(verb, verb))
-        known = inspect.signature(getattr(module, module.__name__.rpartition(".")[2])).parameters
-        used = {word[2:].replace("-", "_") for word in words if word.startswith("--")}
-        assert used <= set(known), line
+        command = root.get_command(Context(root), verb)
+        known = {name for param in command.get_params(Context(command)) for name in param.opts}
+        assert {word for word in words if word.startswith("--")} <= known, line
 
 
 def test_flips_by_gap_are_not_called_random_and_are_counted_of_all_labels(make_store):
@@ -236,7 +235,8 @@ def test_flips_by_gap_are_not_called_random_and_are_counted_of_all_labels(make_s
     start_run(store, "truth", {"models": ["policy"], "labels": "original"}, "")
     known = pa.table({"pair_id": read_all_ids(store)[:50], "reward": np.linspace(-1, 1, 50)})
     write_findings(store, "truth", "truth", known, {})
-    plant_by_gap(store, "close", rate=0.4, seed=3, column="reward", run="truth", finding="truth")
+    where = {"by_gap": "reward", "run": "truth", "finding": "truth"}
+    plant_flips(store, "close", rate=0.4, seed=3, **where)
     found = analyze_run(store, "r", labels="close")
     words = planted_words(found)
     assert "flips a random" not in words

@@ -58,16 +58,16 @@ def test_without_known_flips_the_command_says_how_to_get_some(make_store):
     assert "AUROC" not in result.output
 
 
-def test_further_voices_are_a_detector(make_store, tmp_path):
+def test_extra_votes_are_a_detector(make_store, tmp_path):
     store = make_store(run=True, pairs=60)
     flips = set(planted_flips(store, "flip20"))
-    path = tmp_path / "voices.csv"
+    path = tmp_path / "votes.csv"
     from toolkit.store.connection import effective_labels
 
     rows = effective_labels(store, "original").to_pylist()
-    lines = [f"{row['pair_id']},{voice},{row['label']}\n" for row in rows for voice in "ab"]
-    path.write_text("pair_id,voice,choice\n" + "".join(lines))
-    result = invoke(store.root, "--run", "r", "--ballots", path)
+    lines = [f"{row['pair_id']},{name},{row['label']}\n" for row in rows for name in "ab"]
+    path.write_text("pair_id,annotator,choice\n" + "".join(lines))
+    result = invoke(store.root, "--run", "r", "--votes", path)
     assert result.exit_code == 0, result.output
     assert re.search(r"agreement +60 +1\.00", result.output)
     assert len(flips) == 12
@@ -94,8 +94,8 @@ def test_mistakes_are_sentences(make_store, arguments, words):
     [
         ("pair\nx\n", "--flips", "no column pair_id"),
         ("pair_id\nx\n", "--flips", "none of which this run met"),
-        ("pair_id,voice,choice\nx,a,left\n", "--ballots", "a choice that is no number"),
-        ("pair_id,voice,choice\nx,a,0.7\n", "--ballots", "not 0.7"),
+        ("pair_id,annotator,choice\nx,a,left\n", "--votes", "a choice that is no number"),
+        ("pair_id,annotator,choice\nx,a,0.7\n", "--votes", "not 0.7"),
     ],
 )
 def test_files_that_do_not_fit_are_sentences(make_store, tmp_path, text, option, words):

@@ -227,7 +227,7 @@ def test_the_vote_of_scorers_and_flipped_labels_is_a_row(
     assert run["labels"] == "vote-flip20-seed0"
     recipe = label_set_recipe(store, "vote-flip20-seed0")
     assert recipe["base"] == "flip20-seed0"
-    assert recipe["voices"] == sorted(VOTE.voters)
+    assert recipe["annotators"] == sorted(VOTE.voters)
     flipped = set(planted_flips(store, "flip20-seed0") or [])
     undone = flipped & set(recipe["changed"])
     assert len(undone) > 0.3 * len(flipped), "scorers that mostly see right undo flips"

@@ -27,10 +27,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from toolkit.files.atomic import write_part, write_text_whole
+from toolkit.labels.flips import plant_flips
 from toolkit.miniworld.dataset import ingest_world, oracle_scores, truth_of
 from toolkit.store import Store, open_or_create
 from toolkit.store.label_sets import label_sets
-from toolkit.store.relabel import plant_by_gap
 from toolkit.store.runs import run_about, write_findings
 
 PAIRS, BATCH, VISITS = 2000, 40, 8
@@ -65,8 +65,6 @@ def run_name(setting: str, seed: int) -> str:
 
 def world(work: Path, setting: str, seed: int) -> Store:
     """The drawn pairs of a seed, with the setting's flips."""
-    from analysis.planted import plant_in_store
-
     store = open_or_create(work / f"seed{seed}" / "store")
     truth = work / f"seed{seed}" / "truth.parquet"
     if not truth.exists():
@@ -77,17 +75,10 @@ def world(work: Path, setting: str, seed: int) -> Store:
             table = truth_of(store, truth)
             finding = table.select(["pair_id", "reward_gap"])
             write_findings(store, "truth", "truth", finding, {"source": "the world's truth table"})
-            plant_by_gap(
-                store,
-                setting,
-                rate=rate,
-                seed=seed,
-                column="reward_gap",
-                run="truth",
-                finding="truth",
-            )
+            where = {"by_gap": "reward_gap", "run": "truth", "finding": "truth"}
+            plant_flips(store, setting, rate=rate, seed=seed, **where)
         else:
-            plant_in_store(store, rate=rate, seed=seed, name=setting)
+            plant_flips(store, setting, rate=rate, seed=seed)
     return store
 
 

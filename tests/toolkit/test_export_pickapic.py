@@ -313,8 +313,8 @@ def test_the_labels_of_the_finding_are_the_default(tmp_path, make_store):
 def test_planted_flips_do_not_leave_without_a_warning(tmp_path, make_store):
     """Eight of 40 labels are planted; under a set made from theirs the rest of them still are."""
     from analysis.run_analysis import analyze_run
+    from toolkit.labels.curated import labels_of_verdicts
     from toolkit.store.label_sets import planted_flips
-    from toolkit.store.relabel import curated_set
 
     made = make_store(pairs=40, run=True)
     analyze_run(made, "r")
@@ -333,7 +333,7 @@ def test_planted_flips_do_not_leave_without_a_warning(tmp_path, make_store):
     under = {row["pair_id"]: row["label_0"] for row in exported(tmp_path / "own")}
     judge(made, {at: "image_0" if under[flipped[0]] == 1 else "image_1"})  # the true label
     assert "Warning: 7 of these labels" in preview_pickapic(made, policy).lines()[1]
-    curated_set(made, "mended", base="flip20")
+    labels_of_verdicts(made, "mended", base="flip20")
     assert (
         "7 of these labels" in preview_pickapic(made, Policy(run="r", labels="mended")).lines()[1]
     )

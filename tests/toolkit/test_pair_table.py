@@ -9,6 +9,7 @@ import pytest
 from tests.factories import StoreFactory
 from toolkit.errors import InputError
 from toolkit.files.atomic import parts, write_part, write_whole
+from toolkit.labels.flips import plant_flips
 from toolkit.pairs import VOTES
 from toolkit.store import Store
 from toolkit.store.connection import read_pairs
@@ -23,9 +24,7 @@ from toolkit.store.verdicts import Entry, Journal, publish
 def store(make_store: StoreFactory) -> Store:
     """Ten pairs, 2 of them flipped in flip20, and a run whose u is .05 k under the flipped set."""
     made: Store = make_store(pairs=10)
-    from analysis.planted import plant_in_store
-
-    plant_in_store(made, rate=0.2, seed=0, name="flip20")
+    plant_flips(made, "flip20", rate=0.2, seed=0)
     start_run(made, "r", {"models": ["policy"], "labels": "flip20"}, "")
     ids = read_pairs(made, ["pair_id"])["pair_id"]
     u = pa.array([k / 20 for k in range(10)])

@@ -8,13 +8,12 @@ import pytest
 from PIL import Image, ImageDraw
 from sklearn.metrics import roc_auc_score
 
-from analysis.detectors.agreement import agreement, majority
+from analysis.detectors.agreement import agreement
 from analysis.detectors.annotators import annotator_minority, annotators
 from analysis.detectors.consistency import consistency
 from analysis.detectors.image_defects import FLAT, Look, look, pictures
 from analysis.detectors.multi_vote import overlap
 from analysis.trajectory import numbers
-from toolkit.errors import InputError
 from toolkit.image_files import decode
 from toolkit.pairs import make_comparison_id
 
@@ -33,9 +32,9 @@ def pairs_of(*rows):
     )
 
 
-def ballots_of(*rows):
-    """(pair_id, voice, choice) each."""
-    names = ("pair_id", "voice", "choice")
+def votes_of(*rows):
+    """(pair_id, annotator, choice) each."""
+    names = ("pair_id", "annotator", "choice")
     columns = dict(zip(names, zip(*rows, strict=True), strict=True))
     columns["choice"] = pa.array(columns["choice"], pa.float64())
     return pa.table(columns)
@@ -45,44 +44,17 @@ LABELS = pa.table({"pair_id": ["a", "b", "c", "d"], "label": [1.0, 0.0, 0.5, Non
 
 
 def test_voices_against_a_label_are_counted_and_all_against_stands_apart_from_mixed():
-    ballots = ballots_of(
+    votes = votes_of(
         ("a", "x", 0.0), ("a", "y", 0.0), ("a", "z", 0.5),
         ("b", "x", 0.0), ("b", "y", 1.0), ("b", "z", 0.0),
         ("c", "x", 1.0), ("stranger", "x", 1.0),
     )  # fmt: skip
-    rows = agreement(LABELS, ballots).to_pylist()
+    rows = agreement(LABELS, votes).to_pylist()
     assert [row["voices"] for row in rows] == [2, 3, 1, 0]
     assert [row["against"] for row in rows] == [2, 1, 0, 0]
     assert rows[0]["against_share"] == 1.0
     assert rows[1]["against_share"] == pytest.approx(1 / 3)
     assert [row["pattern"] for row in rows] == ["all against", "mixed", None, None]
-
-
-def test_the_majority_of_label_and_four_voices_is_a_label_set():
-    ballots = ballots_of(
-        *[("a", f"s{k}", 0.0) for k in range(3)], ("a", "s3", 1.0),  # 3 : 2 against
-        *[("b", f"s{k}", 1.0) for k in range(2)], *[("b", f"s{k}", 0.0) for k in (2, 3)],
-        *[("c", f"s{k}", 1.0) for k in range(4)],  # a tie stays the tie it is
-    )  # fmt: skip
-    assert majority(LABELS, ballots).to_pylist() == [{"pair_id": "a", "label": 0.0}]
-
-
-def test_an_even_vote_leaves_a_label_as_it_is():
-    ballots = ballots_of(("a", "x", 0.0))
-    assert majority(LABELS, ballots).num_rows == 0
-
-
-@pytest.mark.parametrize(
-    ("ballots", "words"),
-    [
-        (ballots_of(("a", "x", 0.3)), "not 0.3"),
-        (ballots_of(("a", "x", 1.0), ("a", "x", 0.0)), "heard twice"),
-        (pa.table({"pair_id": ["a"]}), "no column voice, choice"),
-    ],
-)
-def test_ballots_that_do_not_fit_are_a_sentence(ballots, words):
-    with pytest.raises(InputError, match=words):
-        agreement(LABELS, ballots)
 
 
 def test_opposite_labels_on_the_same_two_images_contradict_each_other_either_way_round():
@@ -200,12 +172,6 @@ def test_a_shape_as_bright_as_its_ground_is_not_flat():
     image.save(out, "PNG")
     assert np.asarray(image.convert("L")).std() < 3
     assert look(decode(out.getvalue())).spread > FLAT
-
-
-def votes_of(*rows):
-    names = ("pair_id", "annotator", "choice")
-    columns = dict(zip(names, zip(*rows, strict=True), strict=True))
-    return pa.table({**columns, "choice": pa.array(columns["choice"], pa.float64())})
 
 
 def test_habits_of_annotators_are_counted_and_few_votes_are_shrunk():

@@ -211,20 +211,20 @@ def _scale_words(name: str, out: Path) -> list[str]:
 
 
 def _flip(store: "Store", cell: "Cell") -> None:
-    from analysis.planted import plant_in_store
     from tests.benchmarks.paper_tables.tables import flips
+    from toolkit.labels.flips import plant_flips
 
     if cell.rate:
         name = flips(cell.rate, cell.seed)
-        plant_in_store(store, rate=cell.rate, seed=cell.seed, name=name)
+        plant_flips(store, name, rate=cell.rate, seed=cell.seed)
 
 
 def _vote(store: "Store", cell: "Cell") -> None:
     """The label set in which a cell's scorers and its flipped labels were counted together."""
-    from analysis.scorer_vote import vote
     from tests.benchmarks.paper_tables.cells import labels_of
     from tests.benchmarks.paper_tables.tables import flips
     from toolkit import scoring
+    from toolkit.labels.scorers import vote_of_scorers
     from toolkit.scoring.run import fill
 
     if not cell.method.voters:
@@ -232,7 +232,8 @@ def _vote(store: "Store", cell: "Cell") -> None:
     for name in cell.method.voters:
         entry = scoring.named(name)
         fill(store, entry, scoring.load(entry))
-    vote(store, cell.method.voters, name=labels_of(cell), base=flips(cell.rate, cell.seed))
+    base = flips(cell.rate, cell.seed)
+    vote_of_scorers(store, labels_of(cell), base, scorer=list(cell.method.voters))
 
 
 if __name__ == "__main__":

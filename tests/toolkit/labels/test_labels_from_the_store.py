@@ -9,10 +9,13 @@ import pytest
 from tests.toolkit.stores import rows
 from toolkit.errors import InputError, StoreError
 from toolkit.ingest import SourceImage, SourceRow, Vote, ingest_rows
+from toolkit.labels.curated import labels_of_verdicts
+from toolkit.labels.flips import plant_flips
+from toolkit.labels.imported import labels_of_array
+from toolkit.labels.majority import majority_of_votes
 from toolkit.store import Store, create_store
 from toolkit.store.connection import effective_labels
 from toolkit.store.label_sets import label_set_recipe, planted_flips, write_label_set
-from toolkit.store.relabel import curated_set, imported_set, majority_set, plant_by_gap
 from toolkit.store.verdicts import Entry, Journal, publish
 
 
@@ -47,7 +50,7 @@ def voted(folder) -> tuple[Store, dict[str, str]]:
 
 def test_the_majority_is_counted_over_the_comparison_whichever_way_round(tmp_path):
     store, ids = voted(tmp_path)
-    made = majority_set(store, "majority")
+    made = majority_of_votes(store, "majority")
     found = labels(store, "majority")
     assert {name: found[pair_id] for name, pair_id in ids.items()} == {
         "two against one": 0.0,
@@ -57,16 +60,16 @@ def test_the_majority_is_counted_over_the_comparison_whichever_way_round(tmp_pat
         "both ways": 0.0,  # a: 1 + 1, b: 1 + 2
         "both ways-turned": 1.0,
     }
-    assert (made.spoken, made.changed) == (5, 4)
+    assert (made.pairs, made.changed) == (5, 4)
     assert label_set_recipe(store, "majority")["min_votes"] == 2
-    majority_set(store, "one", min_votes=1)
+    majority_of_votes(store, "one", min_votes=1)
     assert labels(store, "one")[ids["alone"]] == 0.0
 
 
 def test_without_enough_votes_there_is_no_set(make_store):
     store = make_store(pairs=4)
     with pytest.raises(InputError, match="has 2 votes; add some with `outvoted ingest votes`"):
-        majority_set(store, "m")
+        majority_of_votes(store, "m")
 
 
 def test_verdicts_become_labels_over_a_base_that_is_carried(make_store):
@@ -83,21 +86,21 @@ def test_verdicts_become_labels_over_a_base_that_is_carried(make_store):
     choices = ("image_0", "image_1", "tie", "drop", "unsure")
     journal.record([Entry(ids[k], "c", choice) for k, choice in enumerate(choices)])
     publish(store, journal)
-    curated_set(store, "curated", base="base")
+    labels_of_verdicts(store, "curated", base="base")
     expected = dict(before) | {ids[0]: 1.0, ids[1]: 0.0, ids[2]: 0.5, ids[3]: None}
     expected |= {i: 1 - before[i] for i in ids[6:]}
     assert labels(store, "curated") == expected
     journal.record([Entry(ids[5], "c", "tie")])
     publish(store, journal)
     with pytest.raises(StoreError, match="choose another --name"):  # a set is never overwritten
-        curated_set(store, "curated", base="base")
+        labels_of_verdicts(store, "curated", base="base")
 
 
 def test_an_array_comes_in_by_row(make_store, tmp_path):
     store = make_store(pairs=6)
     values = np.array([1, 0, 0.5, math.nan, 1, 0])
     np.save(tmp_path / "l.npy", values)
-    imported_set(store, "mine", tmp_path / "l.npy")
+    labels_of_array(store, "mine", tmp_path / "l.npy")
     ids = [pair["pair_id"] for pair in rows(store, "pairs")]
     found = labels(store, "mine")
     assert [found[i] for i in ids] == [1, 0, 0.5, None, 1, 0]
@@ -107,14 +110,17 @@ def test_an_array_comes_in_by_row(make_store, tmp_path):
     ("values", "sentence"),
     [
         ([1, 0], "and the store has 6 pairs; give one number a pair"),
-        ([1, 0, 0.7, 1, 1, 1], r"holds 0.7 in row 2; a label is 1, 0, \.5, or NaN"),
-        (["a"] * 6, "holds <U1 of shape"),
+        (
+            [1, 0, 0.7, 1, 1, 1],
+            r"0.7 in row 2; a label is 1 \(image_0\), 0 \(image_1\), 0\.5 \(tie\), or",
+        ),
+        (["a"] * 6, "contains <U1 of shape"),
     ],
 )
 def test_an_array_that_does_not_fit_is_refused(make_store, tmp_path, values, sentence):
     np.save(tmp_path / "l.npy", np.array(values))
     with pytest.raises(InputError, match=sentence):
-        imported_set(make_store(pairs=6), "mine", tmp_path / "l.npy")
+        labels_of_array(make_store(pairs=6), "mine", tmp_path / "l.npy")
 
 
 def scored(folder, count: int = 4000) -> Store:
@@ -136,7 +142,7 @@ def scored(folder, count: int = 4000) -> Store:
 
 def test_planted_flips_fall_with_the_gap_as_asked(tmp_path):
     store = scored(tmp_path)
-    made = plant_by_gap(store, "hard", rate=0.2, seed=1, column="score", scale=0.25)
+    made = plant_flips(store, "hard", rate=0.2, seed=1, by_gap="score", gap_scale=0.25)
     flipped = set(planted_flips(store, "hard"))
     assert made.changed == len(flipped) == 800
     gaps = [
@@ -151,13 +157,13 @@ def test_planted_flips_fall_with_the_gap_as_asked(tmp_path):
 def test_the_same_seed_plants_the_same_flips_and_another_seed_others(tmp_path):
     store = scored(tmp_path, 400)
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        plant_by_gap(store, name, rate=0.1, seed=seed, column="score")
+        plant_flips(store, name, rate=0.1, seed=seed, by_gap="score")
     assert planted_flips(store, "a") == planted_flips(store, "b") != planted_flips(store, "c")
 
 
 def test_a_column_that_is_not_there_is_named_with_those_that_are(tmp_path):
     store = scored(tmp_path, 10)
     with pytest.raises(InputError, match=r"have no column 'beauty' \(columns: .*src_score_0"):
-        plant_by_gap(store, "x", rate=0.1, seed=0, column="beauty")
+        plant_flips(store, "x", rate=0.1, seed=0, by_gap="beauty")
     with pytest.raises(InputError, match="has both a label of 0 or 1 and a number in 'prompt'"):
-        plant_by_gap(store, "x", rate=0.1, seed=0, column="prompt")
+        plant_flips(store, "x", rate=0.1, seed=0, by_gap="prompt")

@@ -10,12 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from analysis.run_analysis import analyze_run
-from analysis.scorer_vote import ballots_of_store, look, vote
 from app.cli.main import registered
 from tests.factories import StoreFactory
 from toolkit import ingest
 from toolkit.errors import InputError
 from toolkit.files.atomic import parts, write_part
+from toolkit.labels.scorers import agreement_with_labels, vote_of_scorers, votes_of_scorers
 from toolkit.scoring import SCORERS
 from toolkit.store import Store
 from toolkit.store.connection import effective_labels, read_pairs
@@ -71,21 +71,21 @@ def store(make_store: StoreFactory) -> Store:
     return made
 
 
-def test_ballots_tell_choices_ties_and_missing_scores(store: Store) -> None:
-    table = ballots_of_store(store)
+def test_votes_are_choices_ties_and_missing_scores(store: Store) -> None:
+    table = votes_of_scorers(store)
     assert table is not None
     assert table.num_rows == 32
-    third = [row["choice"] for row in table.to_pylist() if row["voice"] == "c"]
+    third = [row["choice"] for row in table.to_pylist() if row["annotator"] == "c"]
     assert sorted(third, key=str).count(None) == 1
     assert third.count(0.5) == 1
-    wide = ballots_of_store(store, ["a"], margin=0.5)
+    wide = votes_of_scorers(store, ["a"], margin=0.5)
     assert wide is not None
     assert set(wide["choice"].to_pylist()) == {0.5}
 
 
 def test_accuracy_ties_missing_and_agreement_are_the_counted_ones(store: Store) -> None:
-    found = look(store, ["a", "b", "c", "d"])
-    told = {row.voice: row for row in found.accuracies}
+    found = agreement_with_labels(store, ["a", "b", "c", "d"])
+    told = {row.scorer: row for row in found.accuracies}
     assert [told[name].value for name in "abcd"] == [1.0, 0.0, 1.0, 5 / 8]
     assert (told["c"].pairs, told["c"].ties, told["c"].missing) == (6, 1, 1)
     # Wilson 1927 for 5 of 8 at z = 1.96: (p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)
@@ -94,7 +94,7 @@ def test_accuracy_ties_missing_and_agreement_are_the_counted_ones(store: Store) 
     assert told["d"].low == pytest.approx((centre - spread) / (1 + z2 / 8))
     assert told["d"].high == pytest.approx((centre + spread) / (1 + z2 / 8))
     # pair 3: a and c for the label, b and d against; pairs 4 to 8: only b against
-    assert found.agreement == {0: 0, 1: 0, 2: 1, 3: 5, 4: 0}
+    assert found.counts == {0: 0, 1: 0, 2: 1, 3: 5, 4: 0}
     assert found.incomplete == 2
     # pairs 1 and 2: label and a against b and d, c silent: even
     assert found.even == 2
@@ -103,14 +103,17 @@ def test_accuracy_ties_missing_and_agreement_are_the_counted_ones(store: Store) 
 def test_the_five_votes_outvote_a_label_and_an_even_vote_leaves_it(store: Store) -> None:
     before = labels(store)
     chosen(store, "e", [1 - label for label in before[:1]] + list(before[1:]))
-    assert vote(store, ["b", "c", "d", "e"], name="vote") == (1, 8)
+    made = vote_of_scorers(store, "vote", scorer=["b", "c", "d", "e"])
+    assert (made.changed, made.pairs) == (1, 8)
     after = labels(store, "vote")
     assert after[0] == 1 - before[0]  # b, d and e against label; c is a tie
     assert after[1:] == before[1:]
 
 
 def test_a_scorer_that_knows_the_labels_is_warned_about(store: Store) -> None:
-    found = look(store, ["a", "b"], trained_on={"a": ("test",), "b": ("elsewhere",)})
+    found = agreement_with_labels(
+        store, ["a", "b"], trained_on={"a": ("test",), "b": ("elsewhere",)}
+    )
     assert len(found.warnings) == 1
     assert found.warnings[0].startswith("a was trained on labels of test")
 
@@ -159,8 +162,7 @@ def test_the_command_tells_and_makes_the_set(store: Store, make_store: StoreFact
     assert "Scorers for the label: 3 of 3: 0, 2 of 3: 5, 1 of 3: 3, 0 of 3: 0" in looked.output
     assert "Label set" not in looked.output
     made = run(registered(), args)
-    assert "Label set vote: 0 labels outvoted of 8 pairs" in made.output
-    assert "3 votes were even" in made.output
+    assert "Label set vote: 0 of 8 labels differ from original (3 votes were even" in made.output
     bare = run(registered(), ["labels", "vote", str(make_store(name="bare").root)])
     assert isinstance(bare.exception, InputError)
     assert "has no scores; `outvoted score" in str(bare.exception)
