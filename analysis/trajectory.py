@@ -21,8 +21,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from toolkit import minority
 from toolkit.errors import StoreError
-from toolkit.minority import gap, timestep_bin
+from toolkit.minority import timestep_bin
 
 Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
@@ -61,7 +62,7 @@ def difference(table: pa.Table, models: int) -> Floats:
     """(M, N) float32 by image slot, in the order of operations of `toolkit.minority.gap`."""
     slots = [_flat(table, name).reshape(-1, models).T for name in ("err_0", "err_1")]
     references = [floats(table, name) for name in ("err_ref_0", "err_ref_1")]
-    found: Floats = gap(references[0], references[1], slots[0], slots[1])
+    found: Floats = minority.ell(references[0], references[1], slots[0], slots[1])
     return np.ascontiguousarray(found)
 
 

@@ -13,10 +13,11 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from toolkit import minority
 from toolkit.files.atomic import write_part
 from toolkit.image_files import decode
 from toolkit.labels.flips import plant_flips
-from toolkit.minority import PRESETS, gap, score
+from toolkit.minority import PRESETS, score
 from toolkit.pairs import PAIRS, VOTES, make_comparison_id, make_pair_id
 from toolkit.recorder import Recorder
 from toolkit.store import Store, create_store
@@ -135,7 +136,7 @@ def _micro_batch(rng, take, ids, label, flips, signal, metric) -> dict:
     err_1 = np.tile(err_ref[1], (3, 1)).astype(np.float32)
     err_0 = (err_ref[0] - sign * ell).astype(np.float32)
     chosen_first = label[take] == 1
-    exact = np.where(chosen_first, 1, -1) * gap(err_ref[0], err_ref[1], err_0, err_1)
+    exact = np.where(chosen_first, 1, -1) * minority.ell(err_ref[0], err_ref[1], err_0, err_1)
     norm = np.sqrt((exact**2).sum(axis=1, keepdims=True))
     scale = np.broadcast_to(metric.rho / norm, exact.shape)
     scores = score(exact * scale, metric)

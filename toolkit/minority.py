@@ -59,7 +59,7 @@ PRESETS: dict[str, Metric] = {
 }
 
 
-def gap(ref_chosen: Array, ref_rejected: Array, chosen: Array, rejected: Array) -> Array:
+def ell(ref_chosen: Array, ref_rejected: Array, chosen: Array, rejected: Array) -> Array:
     """ell = (e_ref^w - e_ref^l) - (e_theta^w - e_theta^l); > 0 where the model agrees (Eq. 10).
 
     Errors are per-image means over latent elements, float32. Exchanging the two images negates

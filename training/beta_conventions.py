@@ -5,13 +5,10 @@ script form the logit as beta / 2 * ell, the diffusers SD1.5 script and this pro
 """
 
 from dataclasses import dataclass
-from types import ModuleType
-from typing import Any
 
 import torch
 
-from training.objectives import OBJECTIVES
-from training.objectives.base import PairErrors
+from training.objectives.dpo import Objective, PairErrors
 from training.recipe import Recipe
 
 RATE_PER_PAIR = 1e-8
@@ -41,7 +38,7 @@ def other_beta(beta: float) -> float:
     return 2 * beta
 
 
-def slope_at_start(settings: Any) -> float:
+def slope_at_start(settings: Objective) -> float:
     """-d loss / d ell of one pair where policy and reference agree, with nothing known of u.
 
     beta / 2 for Diffusion-DPO, beta (1 + alpha / 2) / 2 for Poly-DPO: runs whose slopes differ are
@@ -51,9 +48,8 @@ def slope_at_start(settings: Any) -> float:
     start = [torch.tensor([0.1], dtype=torch.float64) for _ in range(4)]
     chosen = start[2].requires_grad_()
     errors = PairErrors(start[0], start[1], chosen, start[3])
-    module: ModuleType = OBJECTIVES[settings.name]
     unknown = torch.full((1,), torch.nan, dtype=torch.float64)
-    module.loss(errors, unknown, settings).loss.sum().backward()
+    settings.loss(errors, unknown).loss.sum().backward()
     assert chosen.grad is not None
     return float(chosen.grad)
 

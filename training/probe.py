@@ -22,6 +22,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from toolkit import minority
 from toolkit.errors import TrainingError
 from toolkit.files.atomic import parts, write_text_whole
 from toolkit.intervals import wilson
@@ -101,7 +102,7 @@ def probe(
             if turn >= len(shares):
                 continue
             errors = torch.stack([before, policy, *footprints])
-            ell = (before[0] - before[1]) - (policy[0] - policy[1])
+            ell = minority.ell(*before, *policy)
             total[some] += ell.double() / len(wanted)
             recorder.probe(step, number, source.pairs, batch, errors.cpu().numpy())
     learner.bare.train(was_training)

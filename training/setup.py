@@ -23,7 +23,6 @@ from training.fsdp import divide, divides, frozen_twin
 from training.latent_cache import image_ingredients, network_ingredients, text_ingredients
 from training.live_metric import LiveMetric
 from training.models import Models, prepare_trainable
-from training.objectives import OBJECTIVES
 from training.pairs import Pairs
 from training.recipe import Recipe
 from training.reference_errors import ReferenceErrors
@@ -137,14 +136,12 @@ def build_learner(recipe: Recipe, models: Models, pairs: Pairs, accelerator: Any
         timesteps=models.timesteps,
         device=accelerator.device,
     )
-    objective = OBJECTIVES[recipe.objective.name]
     return Learner(
         accelerator,
         wrapped,
         bare,
         snapshot(bare) if frozen is None else dict(frozen.named_parameters()),
         footprints,
-        objective,
         recipe.objective,
         live,
         optimiser,

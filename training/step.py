@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from toolkit.minority import gap
+from toolkit import minority
 from training.denoising import Condition, TensorSet, image_errors
 from training.ema import Footprint, trainable
 from training.fsdp import agreed, local, whole
 from training.live_metric import LiveMetric, Measured
 from training.noising import policy_seed
-from training.objectives.base import PairErrors, PerPair, mean_over
+from training.objectives.dpo import Objective, PairErrors, PairLoss, mean_over
 
 
 class Batch(NamedTuple):
@@ -57,7 +57,7 @@ class Row(NamedTuple):
     errors: Tensor
     """(M + 1, 2, B): reference first, then each model; chosen and rejected."""
     measured: Measured
-    outcome: PerPair
+    outcome: PairLoss
 
 
 class Learner(NamedTuple):
@@ -70,8 +70,7 @@ class Learner(NamedTuple):
     """The same module unwrapped: reference and footprints are read through this."""
     reference: TensorSet
     footprints: Sequence[Footprint]
-    objective: Any
-    settings: Any
+    objective: Objective
     metric: LiveMetric
     optimiser: torch.optim.Optimizer
     schedule: Any
@@ -158,15 +157,15 @@ def judge(learner: Learner, batch: Batch, policy: Tensor, aside: list[Tensor], s
     """ell of every model -> c, s, u -> the objective's per-pair loss, weight and margin."""
     reference, *footprints = aside
     errors = torch.stack([reference, policy.detach(), *footprints])
-    ell = gap(errors[:1, 0], errors[:1, 1], errors[1:, 0], errors[1:, 1])
+    ell = minority.ell(errors[:1, 0], errors[:1, 1], errors[1:, 0], errors[1:, 1])
     measured = learner.metric.measure(ell, batch.pair, batch.timestep, batch.label)
-    minority = measured.scores.minority
+    u = measured.scores.minority
     # NaN stands for "not known", and then W is 1.
     warming = step < learner.metric.metric.warmup_steps
-    minority = torch.where(batch.as_one | warming, torch.nan, minority)
+    u = torch.where(batch.as_one | warming, torch.nan, u)
     pairs = PairErrors(reference[0], reference[1], policy[0], policy[1])
     mean = mean_over(learner.accelerator)
-    outcome = learner.objective.loss(pairs, minority, learner.settings, mean)
+    outcome = learner.objective.loss(pairs, u, mean)
     outcome = outcome._replace(
         loss=outcome.loss * batch.factor, weight=outcome.weight * batch.factor
     )

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from toolkit import minority
 from toolkit.recorder import Recorder
 from training.pairs import Pairs
 from training.reference_errors import ReferenceErrors
@@ -121,7 +122,7 @@ class RunRecorder:
             **dict(zip(_SCALARS, scalars, strict=True)),
         )
         (ref_w, ref_l), (own_w, own_l) = errors[:2]
-        ell = (ref_w - ref_l) - (own_w - own_l)
+        ell = minority.ell(ref_w, ref_l, own_w, own_l)
         return np.stack([scalars[-1], ell, own_w - ref_w, own_l - ref_l, ref_w, timestep])
 
 

@@ -6,7 +6,8 @@ Written without a look at `analysis`: plain loops and dicts, one scale frozen du
 import numpy as np
 import pyarrow as pa
 
-from toolkit.minority import Metric, RunningScale, batch_scale, gap, score, timestep_bin
+from toolkit import minority
+from toolkit.minority import Metric, RunningScale, batch_scale, score, timestep_bin
 from toolkit.recorder import rows
 
 
@@ -42,7 +43,7 @@ def simulate(
                 first = label[pair] == 1
                 chosen = np.where(first, err[0], err[1])
                 rejected = np.where(first, err[1], err[0])
-                ell = gap(
+                ell = minority.ell(
                     np.where(first, ref[0], ref[1]),
                     np.where(first, ref[1], ref[0]),
                     chosen,

@@ -12,7 +12,7 @@ from toolkit.minority import (
     batch_scale,
     confidence,
     deviation,
-    gap,
+    ell,
     margin,
     score,
     sigmoid,
@@ -43,14 +43,14 @@ def near(found, expected):
 def test_ell_is_positive_where_the_model_improved_on_the_chosen_image(array):
     # Reference: .5 on both. The model: .4 on the chosen, .6 on the rejected image.
     # (.5 - .5) - (.4 - .6) = .2
-    near(gap(array([0.5]), array([0.5]), array([0.4]), array([0.6])), [0.2])
+    near(ell(array([0.5]), array([0.5]), array([0.4]), array([0.6])), [0.2])
 
 
 @pytest.mark.parametrize("kind", ["numpy", "torch"])
 def test_exchanging_the_images_negates_ell_bit_for_bit(kind):
     errors = np.random.default_rng(0).uniform(0.01, 0.9, (4, 10_000)).astype(np.float32)
     r0, r1, e0, e1 = errors if kind == "numpy" else torch.from_numpy(errors)
-    forth, back = np.asarray(gap(r0, r1, e0, e1)), np.asarray(gap(r1, r0, e1, e0))
+    forth, back = np.asarray(ell(r0, r1, e0, e1)), np.asarray(ell(r1, r0, e1, e0))
     assert forth.dtype == np.float32
     assert (forth.view(np.uint32) ^ back.view(np.uint32) == 1 << 31)[forth != 0].all()
 

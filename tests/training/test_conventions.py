@@ -40,8 +40,7 @@ def test_5000_elsewhere_is_2500_here() -> None:
 def test_the_slope_at_the_start_by_hand(
     name: str, settings: dict[str, float], slope: float
 ) -> None:
-    module = OBJECTIVES[name]
-    assert slope_at_start(module.Settings(**settings)) == pytest.approx(slope, rel=1e-6)
+    assert slope_at_start(OBJECTIVES[name](**settings)) == pytest.approx(slope, rel=1e-6)
 
 
 def test_a_run_says_its_beta_in_both_conventions_and_its_rate() -> None:

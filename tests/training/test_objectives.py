@@ -13,7 +13,7 @@ from torch import Tensor
 from toolkit.errors import RecipeError
 from toolkit.minority import weight
 from training.objectives import OBJECTIVES
-from training.objectives.base import PairErrors, PerPair, mean_over, own_mean
+from training.objectives.dpo import PairErrors, PairLoss, mean_over, own_mean
 from training.recipe import parse_recipe
 
 BETA = 300.0
@@ -37,10 +37,9 @@ def by_hand(*four: float) -> PairErrors:
     return PairErrors(*(torch.tensor([v], dtype=torch.float64) for v in four))
 
 
-def outcome(name: str, batch: PairErrors, u: Tensor | None = None, **settings: Any) -> PerPair:
-    module = OBJECTIVES[name]
+def outcome(name: str, batch: PairErrors, u: Tensor | None = None, **settings: Any) -> PairLoss:
     unknown = torch.full_like(batch.ref_chosen, math.nan)
-    return module.loss(batch, unknown if u is None else u, module.Settings(**settings))
+    return OBJECTIVES[name](**settings).loss(batch, unknown if u is None else u)
 
 
 def loss(name: str, batch: PairErrors, u: Tensor | None = None, **settings: Any) -> Tensor:
@@ -240,7 +239,6 @@ def test_ktos_point_of_reference_is_never_negative_and_spans_the_processes() -> 
     worse = by_hand(0.1, 0.1, 0.13, 0.12)  # g = -.03 and -.02: K = 0
     expected = (1 / (1 + math.exp(-3)) + 1 / (1 + math.exp(2))) / 2
     assert loss("diffusion_kto", worse, beta=100).item() == pytest.approx(expected, rel=1e-9)
-    module = OBJECTIVES["diffusion_kto"]
     asked: list[Tensor] = []
 
     def elsewhere(values: Tensor) -> Tensor:
@@ -248,7 +246,7 @@ def test_ktos_point_of_reference_is_never_negative_and_spans_the_processes() -> 
         asked.append(values)
         return torch.tensor(0.05, dtype=torch.float64)
 
-    found = module.loss(THREE, UNKNOWN[:1], module.Settings(beta=100), elsewhere)
+    found = OBJECTIVES["diffusion_kto"](beta=100).loss(THREE, UNKNOWN[:1], elsewhere)
     assert asked[0].item() == pytest.approx(0.035)
     expected = (0.5 + 1 / (1 + math.exp(3))) / 2
     assert found.loss.item() == pytest.approx(expected, rel=1e-9)
@@ -263,10 +261,7 @@ def test_kto_weighs_liked_and_disliked_images_apart() -> None:
 def test_batch_statistics_use_the_mean_that_is_handed_in() -> None:
     batch, u = errors(), torch.zeros_like(UNKNOWN)
     for name, settings in (("adaptive_dpo", {"beta": BETA}), ("adaptive_ipo", {})):
-        module = OBJECTIVES[name]
-        found = module.loss(
-            batch, u, module.Settings(**settings), lambda values: own_mean(values) + 0.25
-        )
+        found = OBJECTIVES[name](**settings).loss(batch, u, lambda values: own_mean(values) + 0.25)
         same(found.c2, torch.full_like(found.c2, batch.ell.detach().mean().item() + 0.25))
 
 
@@ -299,7 +294,7 @@ def test_values_without_a_meaning_are_refused(objective: dict[str, Any], says: s
 def test_every_objective_gives_a_finite_gradient_for_wild_errors(name: str) -> None:
     """ell up to 1,000, where a naive log sigmoid is -inf."""
     needed = {"poly_dpo": {"alpha": 8}}.get(name, {})
-    if "beta" in OBJECTIVES[name].Settings.model_fields:
+    if "beta" in OBJECTIVES[name].model_fields:
         needed = {**needed, "beta": BETA}
     batch = PairErrors(*(1000 * (e.detach() - 0.1).requires_grad_() for e in errors()))
     for part in batch:

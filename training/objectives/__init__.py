@@ -1,51 +1,41 @@
-"""The objectives: one loss a file, the same call shape, per-pair values out.
+"""The objectives by the names that a recipe's `objective.name` takes.
 
-`OBJECTIVES` maps a recipe's `objective.name` to its module, which offers `Settings` (the recipe's
-keys) and `loss(errors, minority, settings, mean) -> PerPair`. `mean` averages over the processes,
-for what spans the batch. To add one, write its file and its two entries.
+A parsed `objective` computes its own loss (`training.objectives.dpo.Objective`). To add one, write
+its class, name it in `AnyObjective`, and test it.
 """
 
-from types import ModuleType
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import Field
 
-from training.objectives import (
-    adaptive_dpo,
-    adaptive_ipo,
-    cdpo,
-    diffusion_dpo,
-    diffusion_kto,
-    ipo,
-    poly_dpo,
-    robust_dpo,
-    sft,
-    simpo_margin,
+from training.objectives.adaptive import AdaptiveDpo, AdaptiveIpo
+from training.objectives.dpo import (
+    Cdpo,
+    DiffusionDpo,
+    Ipo,
+    Objective,
+    PolyDpo,
+    RobustDpo,
+    Sft,
+    Simpo,
 )
-
-OBJECTIVES: dict[str, ModuleType] = {
-    "sft": sft,
-    "diffusion_dpo": diffusion_dpo,
-    "ipo": ipo,
-    "cdpo": cdpo,
-    "robust_dpo": robust_dpo,
-    "poly_dpo": poly_dpo,
-    "adaptive_dpo": adaptive_dpo,
-    "adaptive_ipo": adaptive_ipo,
-    "simpo_margin": simpo_margin,
-    "diffusion_kto": diffusion_kto,
-}
+from training.objectives.kto import DiffusionKto
 
 AnyObjective = Annotated[
-    sft.Settings
-    | diffusion_dpo.Settings
-    | ipo.Settings
-    | cdpo.Settings
-    | robust_dpo.Settings
-    | poly_dpo.Settings
-    | adaptive_dpo.Settings
-    | adaptive_ipo.Settings
-    | simpo_margin.Settings
-    | diffusion_kto.Settings,
+    Sft
+    | DiffusionDpo
+    | Ipo
+    | Cdpo
+    | RobustDpo
+    | PolyDpo
+    | AdaptiveDpo
+    | AdaptiveIpo
+    | Simpo
+    | DiffusionKto,
     Field(discriminator="name"),
 ]
+
+OBJECTIVES: dict[str, type[Objective]] = {
+    kind.model_fields["name"].default: kind for kind in get_args(get_args(AnyObjective)[0])
+}
+"""objective.name -> its class."""

@@ -1,0 +1,208 @@
+"""The DPO family: rival losses that differ in one line, each with its settings and source.
+
+Every objective of the product has this shape: a recipe's `objective` is parsed into an `Objective`,
+whose `loss` turns the errors of B pairs into B losses. To add one, write its class (here, or in a
+file of its own) and name it in `training.objectives.AnyObjective`.
+
+Notation: ell as in Eq. 10, z = beta * ell the logit, p = sigmoid(z) the probability that the model
+gives the label.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, NamedTuple
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat
+from torch import Tensor, sigmoid
+from torch.nn.functional import logsigmoid
+
+from toolkit import minority
+
+Mean = Callable[[Tensor], Tensor]
+"""The mean of a (B,) tensor over the micro-batches of all processes: a scalar without gradient."""
+
+
+class PairErrors(NamedTuple):
+    """Mean squared denoising errors of B pairs on one draw each, float32, (B,)."""
+
+    ref_chosen: Tensor
+    ref_rejected: Tensor
+    chosen: Tensor
+    """The policy's, with gradient."""
+    rejected: Tensor
+    """The policy's, with gradient."""
+
+    @property
+    def ell(self) -> Tensor:
+        """l_theta of Eq. 10, (B,): positive where the policy agrees with the label."""
+        return minority.ell(self.ref_chosen, self.ref_rejected, self.chosen, self.rejected)
+
+
+class PairLoss(NamedTuple):
+    """What an objective gives, (B,) each; only `loss` carries gradient."""
+
+    loss: Tensor
+    weight: Tensor
+    """W, 1 in objectives that do not weight pairs."""
+    margin: Tensor
+    """Gamma, 0 in objectives without a margin."""
+    c2: Tensor
+    """The offset inside Gamma."""
+
+
+def plain(loss: Tensor) -> PairLoss:
+    """The result of an objective without weight and margin: W = 1, Gamma = 0."""
+    zero = torch.zeros_like(loss.detach())
+    return PairLoss(loss, torch.ones_like(zero), zero, zero)
+
+
+def own_mean(values: Tensor) -> Tensor:
+    """The mean over this process's micro-batch alone."""
+    return values.detach().mean()
+
+
+def mean_over(accelerator: Any) -> Mean:
+    """The mean over the micro-batches of all processes, which have one size.
+
+    A collective call: every process must make it equally often.
+    """
+    if accelerator.num_processes == 1:
+        return own_mean
+
+    def mean(values: Tensor) -> Tensor:
+        return accelerator.reduce(own_mean(values), "mean")
+
+    return mean
+
+
+class Objective(BaseModel):
+    """The keys of a recipe's `objective`, and the loss that they define."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+
+    def loss(self, errors: PairErrors, minority: Tensor, mean: Mean = own_mean) -> PairLoss:
+        """Per-pair loss, W, Gamma and c2 of B pairs.
+
+        `minority` is u, (B,), NaN where it is not known (then W = 1). `mean` averages over the
+        processes, for what spans the batch.
+        """
+        raise NotImplementedError
+
+
+class Logistic(Objective):
+    """A loss of the logit z alone: subclasses give `of(z)`."""
+
+    beta: PositiveFloat
+    """Effective: the logit is z = beta * ell (Diffusion-DPO's own code halves what it is given)."""
+
+    def of(self, z: Tensor) -> Tensor:
+        """Loss of the logits z, (B,)."""
+        raise NotImplementedError
+
+    def loss(self, errors: PairErrors, minority: Tensor, mean: Mean = own_mean) -> PairLoss:  # noqa: ARG002
+        """Per-pair loss (B,) of z = beta * ell."""
+        return plain(self.of(self.beta * errors.ell))
+
+
+class DiffusionDpo(Logistic):
+    """Diffusion-DPO (Wallace et al. 2024): loss = -log p."""
+
+    name: Literal["diffusion_dpo"] = "diffusion_dpo"
+
+    def of(self, z: Tensor) -> Tensor:
+        """-log p."""
+        return -logsigmoid(z)
+
+
+class Cdpo(Logistic):
+    """Conservative DPO (Mitchell 2023), for labels that are wrong with probability a:
+    loss = -(1 - a) log p - a log(1 - p). It equals -log p + a z."""
+
+    name: Literal["cdpo"] = "cdpo"
+    a: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
+    """The share of labels taken to be wrong."""
+
+    def of(self, z: Tensor) -> Tensor:
+        """-(1 - a) log p - a log(1 - p)."""
+        return -(1 - self.a) * logsigmoid(z) - self.a * logsigmoid(-z)
+
+
+class RobustDpo(Logistic):
+    """Robust DPO (Chowdhury et al. 2024), unbiased under labels flipped with probability a:
+    loss = (-(1 - a) log p + a log(1 - p)) / (1 - 2a). It equals -log p - z a / (1 - 2a).
+
+    The second term has no lower bound: agreeing more with a pair always pays. It is constant from
+    z = `bound` on, beyond which the loss is -log p less a constant.
+    """
+
+    name: Literal["robust_dpo"] = "robust_dpo"
+    a: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
+    """The share of labels taken to be flipped; at .5 the loss is not defined."""
+    bound: PositiveFloat = 10.0
+    """The z from which the unbounded term is constant; sigmoid(10) is .99995."""
+
+    def of(self, z: Tensor) -> Tensor:
+        """-log p - min(z, bound) a / (1 - 2a)."""
+        return -logsigmoid(z) - self.a / (1 - 2 * self.a) * z.clamp(max=self.bound)
+
+
+class PolyDpo(Logistic):
+    """Poly-DPO ("ViPO", arXiv 2604.24953): loss = -log p + alpha (1 - p).
+
+    alpha > 0 for conflicting data (8 is reported for SD1.5), -1 for over-simple pairs, 0 is
+    Diffusion-DPO. The slope by z is -(1 - p)(1 + alpha p): at alpha 8 five times Diffusion-DPO's at
+    z = 0 and up to 2.5 times its greatest, so compare at matched gradient norm.
+    """
+
+    name: Literal["poly_dpo"] = "poly_dpo"
+    alpha: Annotated[float, Field(ge=-1)]
+    """Below -1 the loss would push agreement down where the policy agrees most."""
+
+    def of(self, z: Tensor) -> Tensor:
+        """-log p + alpha (1 - p)."""
+        return -logsigmoid(z) + self.alpha * sigmoid(-z)
+
+
+class Ipo(Objective):
+    """IPO (Azar et al. 2023, "A General Theoretical Paradigm", Eq. 17) on denoising errors:
+    loss = (ell - 1 / (2 tau))^2."""
+
+    name: Literal["ipo"] = "ipo"
+    tau: PositiveFloat = 100.0
+    """ell is drawn towards 1 / (2 tau): .005 by default, on the scale of mean errors. Some papers
+    write beta for it."""
+
+    def loss(self, errors: PairErrors, minority: Tensor, mean: Mean = own_mean) -> PairLoss:  # noqa: ARG002
+        """Per-pair loss (B,)."""
+        return plain((errors.ell - 1 / (2 * self.tau)) ** 2)
+
+
+class Simpo(Objective):
+    """A margin on the policy's own errors, without a reference:
+    loss = -log sigmoid(beta (e^l - e^w) - gamma).
+
+    This project's transfer of SimPO (Meng et al. 2024), a method for text; we know of no paper on
+    diffusion models that defines it.
+    """
+
+    name: Literal["simpo_margin"] = "simpo_margin"
+    beta: PositiveFloat
+    """Multiplies the difference of the policy's own errors."""
+    gamma: NonNegativeFloat = 1.0
+    """The wanted margin, in units of the logit."""
+
+    def loss(self, errors: PairErrors, minority: Tensor, mean: Mean = own_mean) -> PairLoss:  # noqa: ARG002
+        """Per-pair loss (B,)."""
+        return plain(-logsigmoid(self.beta * (errors.rejected - errors.chosen) - self.gamma))
+
+
+class Sft(Objective):
+    """Supervised fine-tuning on the chosen images: loss = e_theta^w."""
+
+    name: Literal["sft"] = "sft"
+
+    def loss(self, errors: PairErrors, minority: Tensor, mean: Mean = own_mean) -> PairLoss:  # noqa: ARG002
+        """Per-pair loss (B,): the error on the chosen image."""
+        return plain(errors.chosen)
