@@ -1,8 +1,9 @@
-"""What an audit's answers say: pure functions over a kept sample and the verdicts given on it."""
+"""What the answers of an audit say: pure functions over a saved sample and the verdicts on it."""
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,70 +20,70 @@ class Rate:
     """How often people would reverse the labels of one arm."""
 
     arm: str
-    judged: int
-    """Answers, of all curators that count."""
+    answers: int
+    """Of all curators."""
     flipped: int
     kept: int
     ties: int
     unsure: int
     share: float | None
-    """flipped of flipped and kept; None without any."""
+    """flipped / (flipped + kept); None if both are 0."""
     low: float | None
     high: float | None
     """95 % interval of the share (Wilson 1927)."""
     expected: float | None
-    """Mean calibrated probability of the same answers' pairs; None where none has one."""
+    """Mean calibrated probability of the pairs that were flipped or kept; None if none has one."""
 
 
 def swapped(audit: Audit, curator: str, pair_id: str) -> bool:
-    """Whether image_1 stands on the left: by hash, so that a reload changes nothing."""
+    """Whether image_1 is on the left: by hash, so that a reload does not change it."""
     key = f"{audit.name} {audit.seed} {curator} {pair_id}"
     return bool(hashlib.sha256(key.encode()).digest()[0] & 1)
 
 
-def choice_of_side(side: str, turned: bool) -> Choice:
-    """left, right, tie or unsure as a choice, with image_1 on the left where `turned`."""
+def choice_of_side(side: str, swapped: bool) -> Choice:
+    """left, right, tie or unsure as a choice; `swapped`: image_1 is on the left."""
     if side not in ("left", "right"):
         return side  # type: ignore[return-value]
-    return "image_0" if (side == "left") != turned else "image_1"
+    return "image_0" if (side == "left") != swapped else "image_1"
 
 
 def answers_in(audit: Audit, rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, str]]:
     """The blind answers of each curator in rows of VERDICTS, oldest first; the last one counts.
 
-    A verdict that was given elsewhere, in sight of the label, is no answer.
+    A verdict that was given elsewhere, with the label visible, is no answer.
     """
-    kept = list(rows)
-    undone = {row["undoes"] for row in kept if row["choice"] == "undo"}
-    found: dict[str, dict[str, str]] = {}
-    members = set(audit.order)
-    for row in kept:
-        if row["choice"] == "undo" or row["verdict_id"] in undone or row["pair_id"] not in members:
-            continue
-        if _shown(row).get("audit") == audit.name:
-            found.setdefault(row["curator"], {})[row["pair_id"]] = row["choice"]
-    return found
-
-
-def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
-    held = row["shown"]
-    return dict(json.loads(held) if isinstance(held, str) and held else held or {})
+    answers: dict[str, dict[str, str]] = {}
+    for row in _answer_rows(audit, rows):
+        answers.setdefault(row["curator"], {})[row["pair_id"]] = row["choice"]
+    return answers
 
 
 def newest_answer(
-    audit: Audit, rows: Sequence[Mapping[str, Any]], curator: str
+    audit: Audit, rows: Iterable[Mapping[str, Any]], curator: str
 ) -> Mapping[str, Any] | None:
-    """The curator's newest standing answer, which an undo takes back."""
+    """The curator's newest answer, which an undo takes back; None if there is none."""
+    own = [row for row in _answer_rows(audit, rows) if row["curator"] == curator]
+    return max(own, key=lambda row: (row["time"], row["sequence"]), default=None)
+
+
+def _answer_rows(audit: Audit, rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows that answer this audit and are not undone."""
+    rows, pairs = list(rows), set(audit.order)
     undone = {row["undoes"] for row in rows if row["choice"] == "undo"}
-    mine = [
+    return [
         row
         for row in rows
-        if row["curator"] == curator
-        and row["choice"] != "undo"
+        if row["choice"] != "undo"
         and row["verdict_id"] not in undone
+        and row["pair_id"] in pairs
         and _shown(row).get("audit") == audit.name
     ]
-    return max(mine, key=lambda row: (row["time"], row["sequence"]), default=None)
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    shown = row["shown"]
+    return dict(json.loads(shown) if isinstance(shown, str) and shown else shown or {})
 
 
 def rates(
@@ -91,34 +92,46 @@ def rates(
     answers: Answers,
     probability: Mapping[str, float],
 ) -> list[Rate]:
-    """A rate an arm, over the answers of all curators given."""
-    found = []
-    for arm in ARMS:
-        members = set(getattr(audit, arm))
-        given = [
-            (pair_id, choice)
-            for by_pair in answers.values()
-            for pair_id, choice in by_pair.items()
-            if pair_id in members
-        ]
-        verdicts = [held_against(choice, labels.get(pair_id)) for pair_id, choice in given]
-        flipped, kept = verdicts.count("flip"), verdicts.count("keep")
-        decided = [p for (p, _), verdict in zip(given, verdicts, strict=True)
-                   if verdict in ("flip", "keep")]  # fmt: skip
-        known = [probability[pair_id] for pair_id in decided if pair_id in probability]
-        low, high = interval(flipped, flipped + kept)
-        found.append(
-            Rate(
-                arm, len(given), flipped, kept, verdicts.count("tie"), verdicts.count("unsure"),
-                flipped / len(decided) if decided else None, low, high,
-                sum(known) / len(known) if known else None,
-            )
-        )  # fmt: skip
-    return found
+    """One rate an arm, over the answers of all curators."""
+    return [_rate(audit, arm, labels, answers, probability) for arm in ARMS]
 
 
-def held_against(choice: str, label: float | None) -> str:
-    """An answer held against a label: keep, flip, tie, unsure, or none where the label is none."""
+def _rate(
+    audit: Audit,
+    arm: str,
+    labels: Mapping[str, float | None],
+    answers: Answers,
+    probability: Mapping[str, float],
+) -> Rate:
+    members = set(getattr(audit, arm))
+    verdicts = [
+        (pair_id, compare(choice, labels.get(pair_id)))
+        for by_pair in answers.values()
+        for pair_id, choice in by_pair.items()
+        if pair_id in members
+    ]
+    counts = Counter(verdict for _, verdict in verdicts)
+    flipped, kept = counts["flip"], counts["keep"]
+    known = [
+        probability[pair_id]
+        for pair_id, verdict in verdicts
+        if verdict in ("flip", "keep") and pair_id in probability
+    ]
+    return Rate(
+        arm,
+        len(verdicts),
+        flipped,
+        kept,
+        counts["tie"],
+        counts["unsure"],
+        flipped / (flipped + kept) if flipped + kept else None,
+        *interval(flipped, flipped + kept),
+        sum(known) / len(known) if known else None,
+    )
+
+
+def compare(choice: str, label: float | None) -> str:
+    """An answer compared with a label: keep, flip, tie, unsure; none if the label has none."""
     if choice not in ("image_0", "image_1"):
         return choice
     if label not in (0.0, 1.0):
@@ -126,23 +139,25 @@ def held_against(choice: str, label: float | None) -> str:
     return "keep" if (choice == "image_0") == (label == 1.0) else "flip"
 
 
-def interval(found: int, of: int) -> tuple[float | None, float | None]:
-    """The 95 % interval of a share by Wilson (1927); None, None of nothing."""
-    if of == 0:
+def interval(count: int, total: int) -> tuple[float | None, float | None]:
+    """The 95 % interval of a share by Wilson (1927); (None, None) if the total is 0."""
+    if total == 0:
         return None, None
-    low, high = wilson(found, of)
+    low, high = wilson(count, total)
     return float(low), float(high)
 
 
 @dataclass(frozen=True)
 class Bin:
-    """Answers on pairs of about the same calibrated probability."""
+    """Answers on pairs of similar calibrated probability."""
 
     expected: float
     """Their mean probability."""
     share: float
+    """Share of the answers that flip."""
     low: float
     high: float
+    """95 % interval of the share (Wilson 1927)."""
     count: int
 
 
@@ -154,19 +169,19 @@ def reliability(
     bins: int = 5,
 ) -> list[Bin]:
     """How often people flipped, by calibrated probability: bins of equal count, ascending."""
-    told = sorted(
+    pairs = sorted(
         (probability[pair_id], verdict == "flip")
         for by_pair in answers.values()
         for pair_id, choice in by_pair.items()
         if pair_id in probability
-        and (verdict := held_against(choice, labels.get(pair_id))) in ("flip", "keep")
+        and (verdict := compare(choice, labels.get(pair_id))) in ("flip", "keep")
     )
-    found = []
+    result = []
     for number in range(bins):
-        part = told[number * len(told) // bins : (number + 1) * len(told) // bins]
+        part = pairs[number * len(pairs) // bins : (number + 1) * len(pairs) // bins]
         if part:
-            hits = sum(hit for _, hit in part)
-            low, high = interval(hits, len(part))
+            flipped = sum(flip for _, flip in part)
+            low, high = interval(flipped, len(part))
             mean = sum(value for value, _ in part) / len(part)
-            found.append(Bin(mean, hits / len(part), low or 0.0, high or 0.0, len(part)))
-    return found
+            result.append(Bin(mean, flipped / len(part), low or 0.0, high or 0.0, len(part)))
+    return result

@@ -1,7 +1,7 @@
-"""The curator's desk: a Streamlit app over one store. Streamlit is imported here and nowhere else.
+"""The curator's desk: a Streamlit app over one store. Only this package imports Streamlit.
 
-serve.py starts the server, main.py is the page frame and the list of pages, access.py the door
-where a token is asked for, state.py what a session remembers and the links, ledger.py the verdicts,
-shared.py a run's queue in memory, data.py cached reads, pictures.py images at the size they are
-shown, saved.py named views; components/ draw parts of a page, views/ are the pages.
+serve.py starts the server; main.py lists the pages and draws the frame; page.py is what pages
+share; state.py what a session remembers; auth.py the login; verdict_state.py the verdicts and
+bulk_verdicts.py those on many pairs; saved_views.py, image_cache.py and export_jobs.py are what
+their names say; queries/ are cached reads, components/ draw parts of a page, views/ are the pages.
 """

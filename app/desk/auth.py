@@ -1,8 +1,7 @@
-"""Who may see the desk where it is open to other machines: whoever knows the token, after naming
-themself.
+"""The login of a desk that is open to other machines: a name and a shared token.
 
-The server knows the token's SHA-256 alone; it is compared in constant time, and a wrong one costs
-a second. Being admitted is a matter of the session: no cookie, nothing in the address.
+The server knows only the token's SHA-256; it is compared in constant time, and a wrong one costs
+a second. A session stays logged in: there is no cookie, and nothing in the address.
 """
 
 import hashlib
@@ -12,48 +11,48 @@ import time
 import streamlit as st
 
 from app.desk import state
-from app.desk.components import messages as notice
+from app.desk.components.page_text import show_error
 
 _WAIT_SECONDS = 1.0
 _LONGEST = 60
 
 
 def digest(token: str) -> str:
-    """What the server is told of a token."""
+    """The SHA-256 of a token, which is what the server is given."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def fits(token: str, wanted: str) -> bool:
-    """Whether a token has the digest `wanted`; takes as long whichever it is."""
+def matches(token: str, wanted: str) -> bool:
+    """Whether a token has the digest `wanted`, in constant time."""
     return hmac.compare_digest(digest(token).encode(), wanted.encode())
 
 
-def admitted(settings: state.Settings) -> bool:
+def is_logged_in(settings: state.Settings) -> bool:
     """Whether this session may see the desk."""
-    return not settings.token or bool(st.session_state.get("admitted"))
+    return not settings.token or bool(st.session_state.get("logged-in"))
 
 
-def door(settings: state.Settings) -> None:
-    """The page that asks for a name and the token, and says nothing of the store."""
+def show_login(settings: state.Settings) -> None:
+    """The page that asks for a name and the token, and says nothing about the store."""
     _, middle, _ = st.columns([1, 1.2, 1])
-    with middle, st.form("door", border=True):
+    with middle, st.form("login", border=True):
         st.subheader("The desk is locked")
-        st.text_input("Your name; your verdicts carry it", key="door-name", max_chars=_LONGEST)
-        st.text_input("Token", type="password", key="door-token")
-        if st.session_state.get("door-problem"):
-            notice.sentence(st.session_state["door-problem"])
-        st.form_submit_button("Open the desk", type="primary", on_click=_knock, args=(settings,))
+        st.text_input("Your name, saved with your verdicts", key="login-name", max_chars=_LONGEST)
+        st.text_input("Token", type="password", key="login-token")
+        if st.session_state.get("login-problem"):
+            show_error(st.session_state["login-problem"])
+        st.form_submit_button("Open the desk", type="primary", on_click=_log_in, args=(settings,))
 
 
-def _knock(settings: state.Settings) -> None:
-    name = " ".join(st.session_state["door-name"].split())
-    token = st.session_state["door-token"]
-    if not fits(token, settings.token):
+def _log_in(settings: state.Settings) -> None:
+    name = " ".join(st.session_state["login-name"].split())
+    token = st.session_state["login-token"]
+    if not matches(token, settings.token):
         time.sleep(_WAIT_SECONDS)
-        problem = "This is not the token; ask whoever started the desk for it."
+        problem = "This is not the token; ask the person who started the desk."
     elif not name:
-        problem = "Type a name, so that verdicts say whose they are."
+        problem = "Type a name, so that your verdicts carry it."
     else:
-        st.session_state["admitted"], st.session_state["curator"] = True, name
+        st.session_state["logged-in"], st.session_state["curator"] = True, name
         problem = ""
-    st.session_state["door-problem"] = problem
+    st.session_state["login-problem"] = problem

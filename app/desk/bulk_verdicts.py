@@ -1,4 +1,4 @@
-"""Verdicts on many pairs at once: made into entries, saved as one, taken back as one."""
+"""One verdict on many pairs: saved together, undone together."""
 
 import uuid
 from collections.abc import Mapping, Sequence
@@ -7,34 +7,33 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from app.desk.queries.queue import Desk
-from app.desk.verdict_state import Ledger
+from app.desk.queries.connection import Desk
+from app.desk.verdict_state import VerdictState
 from toolkit.errors import InputError
-from toolkit.store.queue import tables as queries
-from toolkit.store.queue import views as listing
+from toolkit.store.queue import tables, views
 from toolkit.store.queue.view import View
 from toolkit.store.verdicts import Action, Entry, Verdict, choice_of, newest_action
 
 MOST = 100_000
-"""Pairs that one verdict may cover: more is seldom meant."""
+"""Pairs that one verdict may cover: more are rarely intended."""
 
 
 @dataclass(frozen=True)
-class Given:
-    """What became of one verdict on many pairs."""
+class Result:
+    """How many pairs a bulk verdict was saved for."""
 
     verdict: Verdict
     pairs: int
-    left: int
-    """Pairs that state no preference, which can be neither kept nor flipped."""
+    skipped: int
+    """Pairs whose label states no preference, which can be neither kept nor flipped."""
 
     def sentence(self) -> str:
-        """As a person reads it."""
+        """The result in words."""
         word = "pair" if self.pairs == 1 else "pairs"
-        said = f"{self.verdict} saved for {self.pairs:,} {word}"
-        if self.left:
-            said += f"; {self.left:,} without a preference were left as they were"
-        return said + "."
+        text = f"{self.verdict} saved for {self.pairs:,} {word}"
+        if self.skipped:
+            text += f"; {self.skipped:,} without a preference were left unchanged"
+        return text + "."
 
 
 def entries(
@@ -45,71 +44,70 @@ def entries(
     label_set: str,
     shown: Mapping[str, Any],
 ) -> list[Entry]:
-    """One entry a pair that the verdict fits, all of one batch."""
-    batch = uuid.uuid4().hex
-    told = {**shown, "batch": batch, "blind": False}
+    """One entry for each pair that the verdict fits, all with one batch id."""
+    on_screen = {**shown, "batch": uuid.uuid4().hex, "blind": False}
     return [
         Entry(
             pair_id,
             curator,
             choice_of(verdict, labels.get(pair_id)),
             label_set,
-            shown=told | {"label": labels.get(pair_id)},
+            shown=on_screen | {"label": labels.get(pair_id)},
         )
         for pair_id in pair_ids
         if verdict not in ("keep", "flip") or labels.get(pair_id) in (0.0, 1.0)
     ]
 
 
-def give(
+def save(
     desk: Desk, pair_ids: Sequence[str], verdict: Verdict, curator: str, shown: Mapping[str, Any]
-) -> Given:
-    """Save a verdict for these pairs. StoreError where it is not on the disk."""
+) -> Result:
+    """Save a verdict for these pairs. StoreError if it is not on the disk."""
     if len(pair_ids) > MOST:
         raise InputError(
-            f"The view holds {len(pair_ids):,} pairs, and one verdict covers {MOST:,} at most; "
+            f"The view has {len(pair_ids):,} pairs, and one verdict covers at most {MOST:,}; "
             "narrow the filter first."
         )
-    labels = queries.labels_of(desk.cursor(), list(pair_ids))
-    made = entries(pair_ids, labels, verdict, curator, desk.label_set, {"run": desk.run, **shown})
-    if not made:
+    labels = tables.labels_of(desk.cursor(), list(pair_ids))
+    saved = entries(pair_ids, labels, verdict, curator, desk.label_set, {"run": desk.run, **shown})
+    if not saved:
         raise InputError(
             f"None of these pairs states a preference, so {verdict} fits none of them; choose tie, "
             "drop or unsure."
         )
-    desk.ledger.record(made)
-    return Given(verdict, len(made), len(pair_ids) - len(made))
+    desk.verdicts.record(saved)
+    return Result(verdict, len(saved), len(pair_ids) - len(saved))
 
 
-def give_view(desk: Desk, view: View, verdict: Verdict, curator: str, *, sure_of: int) -> Given:
-    """The same for every pair of a view. InputError where it no longer holds `sure_of` pairs:
-    others judge beside this curator, who confirmed that number."""
-    pair_ids = listing.ids(desk.cursor(view), view)
-    if len(pair_ids) != sure_of:
+def save_view(desk: Desk, view: View, verdict: Verdict, curator: str, *, confirmed: int) -> Result:
+    """Save a verdict for every pair of a view. InputError if it no longer has `confirmed` pairs:
+    others give verdicts at the same time, and the curator confirmed that number."""
+    pair_ids = views.ids(desk.cursor(view), view)
+    if len(pair_ids) != confirmed:
         raise InputError(
-            f"The view holds {len(pair_ids):,} pairs now, not {sure_of:,}; look again, then "
+            f"The view has {len(pair_ids):,} pairs now, not {confirmed:,}; look at it again, then "
             "confirm."
         )
-    return give(desk, pair_ids, verdict, curator, {"page": "grid", "whole_view": True})
+    return save(desk, pair_ids, verdict, curator, {"page": "grid", "whole_view": True})
 
 
-def newest(ledger: Ledger, curator: str) -> Action | None:
-    """What `take_back` would take back, as of the ledger's last change: for a button."""
-    return _newest(ledger.path, curator, len(ledger.changed))
+def newest(verdicts: VerdictState, curator: str) -> Action | None:
+    """What `undo` would take back: for the text of a button."""
+    return _newest(verdicts.path, curator, len(verdicts.changed))
 
 
 @lru_cache(maxsize=16)
 def _newest(path: Path, curator: str, changes: int) -> Action | None:  # noqa: ARG001
-    """A batch holds 100,000 rows, and a page is drawn at every tick of a box."""
+    """Cached: a batch may have 100,000 rows, and ticking a box redraws the page."""
     return newest_action(path, curator)
 
 
-def take_back(ledger: Ledger, curator: str) -> list[str]:
-    """Undo the curator's newest action, one pair or a batch; the pairs that it was about."""
-    action = newest_action(ledger.path, curator)
+def undo(verdicts: VerdictState, curator: str) -> list[str]:
+    """Take back the curator's newest action, on one pair or a batch; returns its pairs."""
+    action = newest_action(verdicts.path, curator)
     if action is None:
         return []
-    ledger.record(
+    verdicts.record(
         [Entry(pair_id, curator, "undo", undoes=verdict) for pair_id, verdict in action.rows]
     )
     return [pair_id for pair_id, _ in action.rows]

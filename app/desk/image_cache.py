@@ -1,7 +1,7 @@
-"""Images for the page at the size it shows them, or the reason why there is none.
+"""Images at the size at which a page shows them, or the reason why there is none.
 
-Decoded once, under the limits of `toolkit.image_files`; the next pair is made ready while the
-curator looks at this one.
+Each is decoded once, within the limits of `toolkit.image_files`. The images of the next pair are
+prepared while the curator looks at the present one.
 """
 
 import base64
@@ -16,82 +16,82 @@ from typing import Any
 import streamlit as st
 from PIL import Image
 
-from app.desk.queries.connection import BY_ADDRESS
+from app.desk.queries.connection import PATH_HASH, Stamp, stamp
 from toolkit.errors import InputError, OutvotedError
-from toolkit.files.atomic import parts
 from toolkit.image_files import THUMBNAIL_SIDE, decode
 from toolkit.store import Store
 from toolkit.store.images import ImageReader
 
 CARD_SIDE = 896
-"""Longest side on a pair's card, in pixels: a mount of 450 on a screen of double density."""
-_WEB = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
+"""Longest side on a pair's card, in pixels: 450 on a screen of double density."""
+_BROWSER_FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 _KEPT_BYTES = 96_000_000
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image ready for the page, or the reason why there is none."""
+    """An image for the page, or the reason why there is none."""
 
     data: bytes = b""
     mime: str = ""
     width: int = 0
-    """Pixels of the original."""
+    """Of the original, in pixels."""
     height: int = 0
     problem: str = ""
 
     @property
     def source(self) -> str:
-        """A data address for an <img>."""
+        """A data URL for an <img>."""
         return f"data:{self.mime};base64,{base64.b64encode(self.data).decode()}"
 
 
-class _Pictures:
-    """Readers and what they made, behind a lock: shared by sessions, and not thread-safe."""
+class _Cache:
+    """Image readers and their results, behind a lock: sessions share them, and they are not
+    thread-safe."""
 
     def __init__(self, store: Store) -> None:
         self._lock = threading.Lock()
         self._small = ImageReader(store, "thumbnails")
         self._full = ImageReader(store)
-        self._made: OrderedDict[tuple[str, int], Picture] = OrderedDict()
+        self._pictures: OrderedDict[tuple[str, int], Picture] = OrderedDict()
         self._bytes = 0
 
     def get(self, image_id: str, side: int) -> Picture:
         key = (image_id, side)
         with self._lock:
-            if key in self._made:
-                self._made.move_to_end(key)
-                return self._made[key]
-        made = self._make(image_id, side)
+            if key in self._pictures:
+                self._pictures.move_to_end(key)
+                return self._pictures[key]
+        picture = self._make(image_id, side)
         with self._lock:
-            if key not in self._made:
-                self._made[key] = made
-                self._bytes += len(made.data)
+            if key not in self._pictures:
+                self._pictures[key] = picture
+                self._bytes += len(picture.data)
             while self._bytes > _KEPT_BYTES:
-                self._bytes -= len(self._made.popitem(last=False)[1].data)
-        return made
+                self._bytes -= len(self._pictures.popitem(last=False)[1].data)
+        return picture
 
     def _make(self, image_id: str, side: int) -> Picture:
         try:
             with self._lock:
                 small = side <= THUMBNAIL_SIDE and image_id in self._small
                 data = (self._small if small else self._full).read(image_id)
-            return shrunk(data, side)
+            return resized(data, side)
         except InputError as problem:
             return Picture(problem=str(problem))
         except (OutvotedError, OSError, ValueError) as problem:
             return Picture(problem=f"the image cannot be read ({problem})")
 
 
-def shrunk(data: bytes, side: int) -> Picture:
-    """The image at `side` pixels at most; as it is where it is that small and a browser shows it.
+def resized(data: bytes, side: int) -> Picture:
+    """The image, at most `side` pixels long; unchanged if it already fits and a browser shows it.
 
-    InputError (one clause) where it cannot be decoded or is too large.
+    InputError (one clause) if it cannot be decoded or is too large.
     """
     decoded = decode(data)
     width, height = decoded.picture.size
-    if max(width, height) <= side and decoded.format in _WEB:
-        return Picture(data, _WEB[decoded.format], width, height)
+    if max(width, height) <= side and decoded.format in _BROWSER_FORMATS:
+        return Picture(data, _BROWSER_FORMATS[decoded.format], width, height)
     if max(width, height) <= side:
         return Picture(_encoded(decoded.picture, "PNG"), "image/png", width, height)
     decoded.picture.thumbnail((side, side), Image.Resampling.LANCZOS)
@@ -104,55 +104,51 @@ def _encoded(picture: Image.Image, kind: str, **how: Any) -> bytes:
     return out.getvalue()
 
 
-@st.cache_resource(show_spinner=False, max_entries=2, hash_funcs=BY_ADDRESS)
-def _pictures(root: Path, stamp: tuple[str, ...]) -> _Pictures:  # noqa: ARG001
-    return _Pictures(Store(root))
+@st.cache_resource(show_spinner=False, max_entries=2, hash_funcs=PATH_HASH)
+def _cache(root: Path, stamp: Stamp) -> _Cache:  # noqa: ARG001
+    return _Cache(Store(root))
 
 
-def _of(store: Store) -> _Pictures:
-    names = [f.name for table in ("images", "thumbnails") for f in parts(store.folder(table))]
-    return _pictures(store.root, tuple(names))
+def _cache_of(store: Store) -> _Cache:
+    return _cache(store.root, stamp(store, ("images", "thumbnails")))
 
 
 def picture(store: Store, image_id: str | None, side: int = CARD_SIDE) -> Picture:
-    """One image at most `side` pixels long; never raises for a bad one."""
+    """One image, at most `side` pixels long. Never raises for a bad one."""
     return thumbnails(store, [image_id], side)[image_id]
 
 
 def thumbnails(
     store: Store, image_ids: Sequence[str | None], side: int = THUMBNAIL_SIDE
 ) -> dict[str | None, Picture]:
-    """Many images at once, by id: for a grid. Never raises for a bad one."""
+    """Many images by id, for a grid. Never raises for a bad one."""
     try:
-        shelf = _of(store)
+        cache = _cache_of(store)
     except (OutvotedError, OSError, ValueError) as problem:
         reason = Picture(problem=f"the store's images cannot be read ({problem})")
         return dict.fromkeys(image_ids, reason)
-    found: dict[str | None, Picture] = {}
-    for image_id in dict.fromkeys(image_ids):
-        found[image_id] = (
-            shelf.get(image_id, side)
-            if image_id
-            else Picture(problem="the pair names no image here")
-        )
-    return found
+    missing = Picture(problem="the pair names no image here")
+    return {
+        image_id: cache.get(image_id, side) if image_id else missing
+        for image_id in dict.fromkeys(image_ids)
+    }
 
 
 def original(store: Store, image_id: str) -> Picture:
-    """The image in its own size, whatever its format. Never raises for a bad one."""
+    """The image at full size, whatever its format. Never raises for a bad one."""
     return picture(store, image_id, side=1 << 30)
 
 
 def prefetch(store: Store, image_ids: Sequence[str | None]) -> None:
-    """Make the cards of the next pair ready in the background."""
+    """Prepare the images of the next pair in the background."""
     wanted = [image_id for image_id in image_ids if image_id]
     try:
-        shelf = _of(store)
-    except (OutvotedError, OSError, ValueError):  # whoever shows the image says why
+        cache = _cache_of(store)
+    except (OutvotedError, OSError, ValueError):  # the page that shows the image says why
         return
 
     def work() -> None:
         for image_id in wanted:
-            shelf.get(image_id, CARD_SIDE)
+            cache.get(image_id, CARD_SIDE)
 
     threading.Thread(target=work, daemon=True).start()

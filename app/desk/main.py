@@ -1,4 +1,4 @@
-"""The desk's start: page settings, look, and navigation.
+"""The desk's entry point: the list of pages, the frame around them, and the navigation.
 
 Streamlit runs this file from top to bottom for every page that is opened or changed.
 """
@@ -7,13 +7,37 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.desk import auth as access
-from app.desk import page as frame
-from app.desk import state
-from app.desk.views import audit, export, grid, map, overview, pair, prompts, queue, runs
+from app.desk import auth, page, state
+from app.desk.views import (
+    audit_page,
+    export_page,
+    grid_page,
+    map_page,
+    overview_page,
+    pair_page,
+    prompts_page,
+    queue_page,
+    runs_page,
+)
 from toolkit.colors import ORANGE, accent, ink
 
-_HERE = Path(__file__).parent
+PAGES: dict[str, page.Page] = {
+    module.PAGE.name: module.PAGE
+    for module in (
+        queue_page,
+        grid_page,
+        pair_page,
+        map_page,
+        prompts_page,
+        audit_page,
+        overview_page,
+        runs_page,
+        export_page,
+    )
+}
+"""The menu, in its order. A new page is a module of views with a `PAGE`, imported and listed."""
+
+_HERE = Path(page.__file__).parent
 _MARK = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 172 32"><circle cx="10" cy="16" r="6.5" '
     'fill="{0}"/><circle cx="26" cy="16" r="6.5" fill="{0}"/><circle cx="42" cy="16" r="5.2" '
@@ -25,49 +49,36 @@ _ICON = (
     'fill="{0}"/><circle cx="23" cy="11" r="6" fill="{0}"/><circle cx="16" cy="23" r="4.7" '
     'fill="none" stroke="{1}" stroke-width="2.6"/></svg>'
 )
-PAGES = (
-    frame.Page("queue", "Queue", ":material/view_carousel:", queue.draw),
-    frame.Page("grid", "Grid", ":material/apps:", grid.draw),
-    frame.Page("pair", "Pair", ":material/compare:", pair.draw, with_pair=True),
-    frame.Page("map", "Map", ":material/scatter_plot:", map.draw),
-    frame.Page("prompts", "Prompts", ":material/forum:", prompts.draw),
-    frame.Page("audit", "Audit", ":material/fact_check:", audit.draw),
-    frame.Page("overview", "Overview", ":material/grid_view:", overview.draw),
-    frame.Page("runs", "Runs", ":material/monitoring:", runs.draw),
-    frame.Page("export", "Export", ":material/output:", export.draw),
-)
-"""The menu, in its order: a new page is an import and a line."""
-
 _SCRIPT = (_HERE / "keys.js").read_text(encoding="utf-8")
 
 
 def main() -> None:
-    """Draw the frame and the page that is open."""
-    side = frame.ground()
+    """Draw the frame and the open page."""
+    ground = page.ground()
     st.set_page_config(
         page_title="Outvoted",
-        page_icon=_ICON.format(accent(side), ORANGE),
+        page_icon=_ICON.format(accent(ground), ORANGE),
         layout="wide",
         initial_sidebar_state=236,
     )
-    state.keep()
+    state.set_defaults()
     st.html(_HERE / "style.css")
-    st.html(f"<style>:root {{ --accent: {accent(side)}; }}</style>")
-    st.logo(_MARK.format(accent(side), ink(side), ORANGE), size="large")
-    with frame.sentences():
+    st.html(f"<style>:root {{ --accent: {accent(ground)}; }}</style>")
+    st.logo(_MARK.format(accent(ground), ink(ground), ORANGE), size="large")
+    with page.errors_as_text():
         settings = state.settings()
-        if not access.admitted(settings):
-            access.door(settings)
+        if not auth.is_logged_in(settings):
+            auth.show_login(settings)
             return
     pages = {
-        page.name: st.Page(
-            frame.drawn(page),
-            title=page.title,
-            icon=page.icon,
-            url_path=page.name,
-            default=page.name == state.HOME,
+        name: st.Page(
+            entry.run,
+            title=entry.title,
+            icon=entry.icon,
+            url_path=name,
+            default=name == state.HOME,
         )
-        for page in PAGES
+        for name, entry in PAGES.items()
     }
     st.session_state["pages"] = pages
     st.navigation(list(pages.values()), position="top").run()
@@ -75,4 +86,5 @@ def main() -> None:
         st.html(f"<script>{_SCRIPT}</script><span hidden></span>", unsafe_allow_javascript=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -1,63 +1,34 @@
-"""What every page has around it: the store opened, light or dark, problems told as sentences."""
+"""What every page shares: its registry entry, its head, links, and errors shown as sentences."""
 
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from app.desk import state
-from app.desk.components import messages as notice
-from app.desk.components.html_text import literal
+from app.desk.components.page_text import (
+    escape_html,
+    escape_markdown,
+    markdown_text,
+    show_error,
+    show_quiet,
+)
 from toolkit.colors import Ground
 from toolkit.errors import OutvotedError
 from toolkit.store import Store, open_store
 from toolkit.store.queue.view import View
 
-
-def ground() -> Ground:
-    """Whether the page is light or dark, as the browser says."""
-    return "dark" if st.context.theme.type == "dark" else "light"
-
-
-@contextmanager
-def sentences() -> Iterator[None]:
-    """Shows a sentence where what is drawn inside fails, never a traceback."""
-    try:
-        yield
-    except Exception as problem:
-        notice.sentence(_sentence(problem))
-
-
-def told(act: Callable[..., None]) -> Callable[..., None]:
-    """A callback whose failure is kept in the session as a sentence, for the page to show."""
-
-    @wraps(act)
-    def acted(*given: Any) -> None:
-        try:
-            act(*given)
-        except Exception as problem:
-            st.session_state["problem"] = _sentence(problem)
-
-    return acted
-
-
-def _sentence(problem: Exception) -> str:
-    if isinstance(problem, OutvotedError):
-        return str(problem)
-    logging.getLogger("outvoted.desk").exception("The desk failed")  # in full, in the terminal
-    return (
-        f"The desk could not do this ({type(problem).__name__}: {problem}). Every verdict that it "
-        "called saved is in the journal; reload the page, and see the terminal for details."
-    )
+_STYLE = Path(__file__).with_name("pages.css")
 
 
 @dataclass(frozen=True)
 class Page:
-    """A page of the desk, as main.py's list declares it."""
+    """A page of the desk, as its module declares it and `main.PAGES` lists it."""
 
     name: str
     """Its address below the server's."""
@@ -67,31 +38,82 @@ class Page:
     with_pair: bool = False
     """Whether its address names the pair on screen."""
 
-
-def drawn(page: Page) -> Callable[[], None]:
-    """The page for st.navigation: the view comes from the address and goes back into it."""
-
-    def whole() -> None:
-        with sentences():
-            state.adopt(page.name)
+    def run(self) -> None:
+        """Draw the page; the view comes from the address and is written back to it."""
+        with errors_as_text():
+            state.read_address(self.name)
             settings = state.settings()
-            page.draw(open_store(settings.store), settings, ground())
-            state.announce(page.name, with_pair=page.with_pair)
+            self.draw(open_store(settings.store), settings, ground())
+            state.write_address(self.name, with_pair=self.with_pair)
 
-    return whole
+
+def ground() -> Ground:
+    """Whether the browser shows the page light or dark."""
+    return "dark" if st.context.theme.type == "dark" else "light"
+
+
+@contextmanager
+def errors_as_text() -> Iterator[None]:
+    """Show a sentence, never a traceback, if what is drawn inside fails."""
+    try:
+        yield
+    except Exception as problem:
+        show_error(_sentence(problem))
+
+
+def callback(act: Callable[..., None]) -> Callable[..., None]:
+    """A widget's callback whose failure becomes the session's `problem`, which the page shows."""
+
+    @wraps(act)
+    def guarded(*arguments: Any) -> None:
+        try:
+            act(*arguments)
+        except Exception as problem:
+            st.session_state["problem"] = _sentence(problem)
+
+    return guarded
+
+
+def _sentence(problem: Exception) -> str:
+    if isinstance(problem, OutvotedError):
+        return str(problem)
+    logging.getLogger("outvoted.desk").exception("The desk failed")  # in full, in the terminal
+    return (
+        f"The desk could not do this ({type(problem).__name__}: {problem}). Every verdict that it "
+        "showed as saved is in the journal; reload the page, and see the terminal for details."
+    )
+
+
+def load_style() -> None:
+    """The rules of the pages beside the Queue, in addition to style.css."""
+    st.html(_STYLE)
+
+
+def head(title: str, purpose: str) -> None:
+    """A page's title, and one quiet sentence that says what the page is for."""
+    load_style()
+    st.title(title)
+    show_quiet(escape_html(purpose))
+
+
+def show_news() -> None:
+    """Show the session's news once."""
+    if st.session_state["news"]:
+        st.toast(markdown_text(st.session_state["news"]))
+        st.session_state["news"] = ""
 
 
 def page_link(
     page: str, label: str, view: View | None = None, pair: str | None = None, icon: str = ""
 ) -> None:
-    """A link to another page of the desk, at a view (the session's where none is given), a pair."""
-    known = st.session_state.get("pages", {})
-    if page in known:
+    """A link to another page, at a view (by default the session's) and a pair."""
+    pages = st.session_state.get("pages", {})
+    if page in pages:
         st.page_link(
-            known[page],
-            label=notice.escaped(label),
+            pages[page],
+            label=escape_markdown(label),
             icon=icon or None,
             query_params=state.query(view, pair),
         )
     else:
-        st.html(f'<a href="{literal(state.link(page, view, pair))}">{literal(label)}</a>')
+        st.html(f'<a href="{escape_html(state.link(page, view, pair))}">{escape_html(label)}</a>')

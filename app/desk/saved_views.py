@@ -1,4 +1,4 @@
-"""Saved views: names for links, in a file beside the verdict journal."""
+"""Saved views: views with a name, in a file beside the verdict journal."""
 
 import json
 import threading
@@ -13,36 +13,36 @@ _lock = threading.Lock()
 
 
 def file_of(journal: Path) -> Path:
-    """Where the views of a journal's desk lie."""
+    """The file of the views saved beside a journal."""
     return journal.with_name(journal.stem + "_views.json")
 
 
 def saved_views(journal: Path) -> dict[str, View]:
-    """Every saved view by its name, in the order of saving. StoreError where the file is broken."""
+    """Saved views by name, in the order of saving. StoreError if the file is broken."""
     path = file_of(journal)
     if not path.exists():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {str(name): view_from_query(query) for name, query in found.items()}
+        queries = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): view_from_query(query) for name, query in queries.items()}
     except (ValueError, AttributeError, TypeError, InputError, OSError) as problem:
         raise StoreError(
-            f"The saved views in {path} cannot be read ({problem}); mend the file, or move it away "
-            "to begin anew."
+            f"The saved views in {path} cannot be read ({problem}); fix the file, or move it away "
+            "to start without saved views."
         ) from problem
 
 
 def save_view(journal: Path, name: str, view: View) -> None:
-    """Keep a view under a name, instead of the one that had it. InputError for an empty name."""
+    """Save a view under a name, replacing one of that name. InputError for an empty name."""
     name = " ".join(name.split())
     if not 0 < len(name) <= _LONGEST:
-        raise InputError(f"A view's name has 1 to {_LONGEST} characters; type one.")
+        raise InputError(f"The name of a view needs 1 to {_LONGEST} characters; type one.")
     with _lock:
         _write(journal, saved_views(journal) | {name: view})
 
 
-def forget_view(journal: Path, name: str) -> None:
-    """Take a saved view away; nothing happens where there is none of that name."""
+def delete_view(journal: Path, name: str) -> None:
+    """Delete a saved view; nothing happens if there is none of that name."""
     with _lock:
         kept = saved_views(journal)
         if kept.pop(name, None) is not None:
@@ -57,5 +57,5 @@ def _write(journal: Path, views: dict[str, View]) -> None:
     except OSError as problem:
         raise StoreError(
             f"The view was NOT saved: {file_of(journal)} cannot be written ({problem}); free space "
-            "or mend the folder."
+            "or fix the folder."
         ) from problem

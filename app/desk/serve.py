@@ -1,8 +1,8 @@
 """Start the desk's server: `python -P -m app.desk.serve PORT [HOST]`, settings in OUTVOTED_DESK.
 
-The command `outvoted app` starts this as a process of its own, so that the command itself needs
-no Streamlit, and with -P, so that no folder of the current directory (toolkit, app ...) stands in
-for an installed package. Closing standard input ends it: no server outlives its command.
+The command `outvoted app` starts this as a separate process, so that the command itself needs no
+Streamlit, and with -P, so that no folder of the current directory (toolkit, app ...) shadows an
+installed package. The server ends when its standard input closes, so it never outlives its command.
 """
 
 import os
@@ -16,7 +16,7 @@ LOCAL = "127.0.0.1"
 
 
 def options(port: int, host: str = LOCAL) -> list[str]:
-    """Streamlit's options for the desk: local unless told, silent to the outside, own theme."""
+    """Streamlit's options for the desk: local by default, no calls to the outside, own theme."""
     chosen = {
         "server.address": host,
         "server.port": port,
@@ -25,7 +25,7 @@ def options(port: int, host: str = LOCAL) -> list[str]:
         "server.runOnSave": "false",
         "server.enableStaticServing": "false",
         "browser.gatherUsageStats": "false",
-        # Else a bare string or value in main.py is written onto the page.
+        # Otherwise a bare string or value in main.py is written onto the page.
         "runner.magicEnabled": "false",
         "client.toolbarMode": "viewer",
         "client.showErrorDetails": "none",
@@ -36,15 +36,15 @@ def options(port: int, host: str = LOCAL) -> list[str]:
     }
     lines = [f"--{name}={value}" for name, value in chosen.items()]
     if host not in (LOCAL, "localhost"):
-        # By what name others reach this machine is not known; they are kept out by the token,
-        # which no cookie holds that a page elsewhere could borrow.
+        # The names by which others reach this machine are not known. The token protects the desk:
+        # it is in no cookie, so a page elsewhere cannot use it.
         return [*lines, "--server.enableCORS=false", "--server.enableXsrfProtection=false"]
-    # A page elsewhere whose name is made to mean 127.0.0.1 must not reach the curator's images.
+    # A page elsewhere whose name resolves to 127.0.0.1 must not reach the curator's images.
     names = [f"--server.allowedHosts={name}" for name in (LOCAL, "localhost")]
     return [*lines, f"--browser.serverAddress={LOCAL}", *names]
 
 
-def _end_with_the_command() -> None:
+def _end_with_command() -> None:
     while sys.stdin.buffer.read(4096):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
@@ -54,9 +54,9 @@ def main() -> None:
     """Serve until a signal or the end of standard input."""
     from streamlit.web.cli import main as streamlit
 
-    threading.Thread(target=_end_with_the_command, daemon=True).start()
-    given = options(int(sys.argv[1]), *sys.argv[2:3])
-    streamlit(["run", str(HERE / "main.py"), *given], prog_name="outvoted app")
+    threading.Thread(target=_end_with_command, daemon=True).start()
+    flags = options(int(sys.argv[1]), *sys.argv[2:3])
+    streamlit(["run", str(HERE / "main.py"), *flags], prog_name="outvoted app")
 
 
 if __name__ == "__main__":

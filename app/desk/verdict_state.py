@@ -1,7 +1,8 @@
-"""The verdicts as the desk sees them: journal first, then memory, then published in the background.
+"""The verdicts as the desk sees them: first in the journal, then in memory, published in the
+background.
 
-One Ledger serves every session of the process. It knows the store's published verdicts and its
-own journal's rows, so that a verdict shows at once, before any part is written.
+One VerdictState serves every session of the process. It knows the published verdicts of the store
+and the rows of its own journal, so that a verdict shows at once, before any part is written.
 """
 
 import atexit
@@ -24,65 +25,64 @@ from toolkit.store import Store
 from toolkit.store.verdicts import VERDICTS, Entry, Journal, publish, resolve_rows, standing_rows
 
 _QUIET_SECONDS = 1.5
-"""A verdict is published once no other followed it for so long ..."""
+"""Verdicts are published after so long without a new one ..."""
 _LATEST_SECONDS = 8.0
-"""... or after so long at the latest: fewer, larger parts."""
+"""... or after so long at the latest: fewer and larger parts."""
+_RETRY_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Saved:
-    """What the saved line says."""
+    """What the status bar says about saving."""
 
     time: datetime | None
-    """Of the journal's newest row, UTC; None before the first."""
+    """Of the newest row of the journal, UTC; None before the first."""
     verdicts: int
-    """Pairs with a standing verdict of this curator."""
+    """Pairs on which this curator has a verdict."""
     path: Path
 
 
-class Ledger:
+class VerdictState:
     """All verdicts of a store. Safe for several threads."""
 
     def __init__(self, store: Store, path: Path) -> None:
-        """Read everything once. StoreError where the journal cannot be opened."""
+        """Read everything once. StoreError if the journal cannot be opened."""
         self.path = path
         self.problem = ""
-        """Why the last publishing failed; empty when it did not."""
+        """Why the last publishing failed; empty if it did not."""
         self.unread = ""
-        """Which part of the verdicts cannot be read; empty when all can."""
+        """Which published part cannot be read; empty if all can."""
         self.changed: list[str] = []
-        """pair_ids in the order their verdicts changed; readers remember how far they read."""
+        """pair_ids in the order their verdicts changed; readers remember how far they have read."""
         self._store = store
         self._lock = threading.RLock()
         self._rows: dict[str, dict[str, dict[str, Any]]] = {}
-        self._judged: dict[str, set[str]] = {}
-        self._seen: set[str] = set()
+        self._pairs_of: dict[str, set[str]] = {}
+        self._read_parts: set[str] = set()
         self._newest: datetime | None = None
         self._first_waiting = self._last_waiting = 0.0
         self._waiting = threading.Condition(self._lock)
         journal = Journal(path)
         try:
-            for row in journal.rows():
-                self._take(row)
-                self._newest = row["time"]
+            self._add(journal.rows(), own=True)
         finally:
             journal.close()
         self.refresh()
         threading.Thread(target=self._publish_when_quiet, daemon=True).start()
         atexit.register(self.publish)
-        self._wait_for_publishing()  # what a killed desk left in the journal
+        self._request_publishing()  # what a killed desk left in the journal
 
     @property
     def trouble(self) -> str:
-        """What a page must tell: what could not be published, or not be read."""
+        """What a page must say: what could not be published, or not be read."""
         return self.problem or self.unread
 
     def refresh(self) -> None:
-        """Take in parts that others published since the last look."""
+        """Read the parts that were published since the last call."""
         with self._lock:
             self.unread = ""
             for file in parts(self._store.folder("verdicts")):
-                if file.name in self._seen:
+                if file.name in self._read_parts:
                     continue
                 try:
                     rows = conform(pq.read_table(readable(file)), VERDICTS).to_pylist()
@@ -95,77 +95,51 @@ class Ledger:
                         f"here; type `outvoted check {self._store.root}`."
                     )
                     continue
-                for row in rows:
-                    self._take(row)
-                self._seen.add(file.name)
+                self._add(rows)
+                self._read_parts.add(file.name)
 
     def record(self, entries: Sequence[Entry]) -> list[dict[str, Any]]:
-        """Save entries; they are on the disk when this returns. StoreError where they are not."""
+        """Save entries; they are on the disk when this returns. StoreError if they are not."""
         journal = Journal(self.path)
         try:
             saved = journal.record(entries)
         finally:
             journal.close()
         with self._lock:
-            for row in saved:
-                self._take(row)
-                self._newest = row["time"]
-            self._wait_for_publishing()
+            self._add(saved, own=True)
+            self._request_publishing()
         return saved
 
-    def undo(self, curator: str) -> str | None:
-        """Take back the curator's newest standing verdict; its pair_id, or None if none is."""
-        journal = Journal(self.path)
-        try:
-            undone = journal.undo(curator)
-            after = undone["sequence"] if undone else 0
-            fresh = journal.rows(after=after) if undone else []
-        finally:
-            journal.close()
-        if undone is None:
-            return None
-        with self._lock:
-            for row in fresh:
-                self._take(row)
-                self._newest = row["time"]
-            self._wait_for_publishing()
-        return str(undone["pair_id"])
+    def verdict_on(self, pair_id: str) -> dict[str, Any] | None:
+        """The pair's resolved verdict (schema RESOLVED), or None if it has none."""
+        return self.resolved([pair_id]).get(pair_id)
 
-    def outcome(self, pair_id: str) -> dict[str, Any] | None:
-        """The pair's resolved verdict (schema RESOLVED), or None while it is open."""
-        return self.outcomes_of([pair_id]).get(pair_id)
-
-    def outcomes_of(self, pair_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """The resolved verdicts of those of the pairs that have one."""
+    def resolved(self, pair_ids: Sequence[str] | None = None) -> dict[str, dict[str, Any]]:
+        """pair_id -> resolved verdict of those of the pairs that have one; of all by default."""
         with self._lock:
-            rows = [row for name in pair_ids for row in self._rows.get(name, {}).values()]
+            names = list(self._rows) if pair_ids is None else pair_ids
+            rows = [row for name in names for row in self._rows.get(name, {}).values()]
         return {row["pair_id"]: row for row in resolve_rows(rows).to_pylist()}
 
-    def standing(self, pair_id: str) -> dict[str, dict[str, Any]]:
-        """Each curator's verdict on the pair that stands: curator -> row of VERDICTS."""
+    def by_curator(self, pair_id: str) -> dict[str, dict[str, Any]]:
+        """Each curator's verdict on the pair that is not taken back: curator -> row of VERDICTS."""
         with self._lock:
             rows = list(self._rows.get(pair_id, {}).values())
         return standing_rows(rows).get(pair_id, {})
 
     def history(self, pair_id: str) -> list[dict[str, Any]]:
-        """Every row of VERDICTS on the pair, undone ones and undos too, oldest first."""
+        """Every row of VERDICTS on the pair, undos and what they undo included, oldest first."""
         with self._lock:
             rows = list(self._rows.get(pair_id, {}).values())
         return sorted(rows, key=lambda row: (row["time"], row["sequence"]))
 
-    def outcomes(self) -> list[dict[str, Any]]:
-        """Every pair's resolved verdict."""
-        with self._lock:
-            rows = [row for by_id in self._rows.values() for row in by_id.values()]
-        return list(resolve_rows(rows).to_pylist())
-
     def saved(self, curator: str) -> Saved:
-        """The saved line for a curator."""
+        """What the status bar shows this curator."""
         with self._lock:
-            return Saved(self._newest, len(self._judged.get(curator, ())), self.path)
+            return Saved(self._newest, len(self._pairs_of.get(curator, ())), self.path)
 
     def publish(self) -> None:
-        """Publish what the journal holds beyond the parts; a failure becomes `problem`."""
+        """Publish what the journal has beyond the parts; a failure becomes `problem`."""
         try:
             journal = Journal(self.path)
             try:
@@ -173,25 +147,29 @@ class Ledger:
             finally:
                 journal.close()
             self.problem = ""
-        except Exception as problem:  # the thread must outlive it, and the page must tell it
+        except Exception as problem:  # the thread must survive it, and the page must report it
             self.problem = (
                 f"The verdicts are safe in the journal, but could not be published to "
-                f"{self._store.folder('verdicts')} ({problem}); free space or mend the folder."
+                f"{self._store.folder('verdicts')} ({problem}); free space or fix the folder."
             )
 
-    def _take(self, row: dict[str, Any]) -> None:
-        by_id = self._rows.setdefault(row["pair_id"], {})
-        if row["verdict_id"] in by_id:
-            return
-        by_id[row["verdict_id"]] = row
-        self.changed.append(row["pair_id"])
-        judged = self._judged.setdefault(row["curator"], set())
-        if _stands(list(by_id.values()), row["curator"]):
-            judged.add(row["pair_id"])
-        else:
-            judged.discard(row["pair_id"])
+    def _add(self, rows: Sequence[dict[str, Any]], *, own: bool = False) -> None:
+        """Add rows of VERDICTS; `own` ones are from this desk's journal."""
+        for row in rows:
+            if own:
+                self._newest = row["time"]
+            by_id = self._rows.setdefault(row["pair_id"], {})
+            if row["verdict_id"] in by_id:
+                continue
+            by_id[row["verdict_id"]] = row
+            self.changed.append(row["pair_id"])
+            pairs = self._pairs_of.setdefault(row["curator"], set())
+            if _has_verdict(list(by_id.values()), row["curator"]):
+                pairs.add(row["pair_id"])
+            else:
+                pairs.discard(row["pair_id"])
 
-    def _wait_for_publishing(self) -> None:
+    def _request_publishing(self) -> None:
         with self._waiting:
             self._last_waiting = time.monotonic()
             self._first_waiting = self._first_waiting or self._last_waiting
@@ -211,11 +189,12 @@ class Ledger:
                 self._first_waiting = 0.0
             self.publish()
             if self.problem:
-                time.sleep(5)
-                self._wait_for_publishing()
+                time.sleep(_RETRY_SECONDS)
+                self._request_publishing()
 
 
-def _stands(rows: list[dict[str, Any]], curator: str) -> bool:
+def _has_verdict(rows: list[dict[str, Any]], curator: str) -> bool:
+    """Whether the curator has a verdict among a pair's rows that is not taken back."""
     undone = {row["undoes"] for row in rows if row["choice"] == "undo"}
     return any(
         row["curator"] == curator and row["choice"] != "undo" and row["verdict_id"] not in undone

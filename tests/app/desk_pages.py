@@ -11,10 +11,9 @@ from toolkit.store import Store
 from toolkit.store.verdicts import Journal
 
 _PAGE = """
-from app.desk import page, state
-from app.desk.views import {0}
-state.keep()
-page.drawn(page.Page("{0}", "{0}", "", {0}.draw, with_pair={1}))()
+from app.desk import main, state
+state.set_defaults()
+main.PAGES["{0}"].run()
 """
 
 
@@ -36,7 +35,7 @@ def open_page(
         **settings,
     }
     monkeypatch.setenv("OUTVOTED_DESK", json.dumps(given))
-    app = AppTest.from_string(_PAGE.format(page, page == "pair"), default_timeout=600)
+    app = AppTest.from_string(_PAGE.format(page), default_timeout=600)
     for name, value in (query or {}).items():
         app.query_params[name] = value
     return app.run()

@@ -13,9 +13,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app.desk import verdict_state
-from app.desk.queries import connection as shared
-from app.desk.queries import queue as data
-from app.desk.views.verdict_buttons import turned_for
+from app.desk.queries import connection
+from app.desk.queries.connection import open_desk as desk_of
+from app.desk.views.verdict_buttons import is_swapped
 from tests.app.desk_stores import add_finding, judgeable
 from tests.factories import StoreFactory
 from tests.polling import wait_for
@@ -30,10 +30,9 @@ from toolkit.store.verdicts import Entry, Journal, choice_of, publish
 MAIN = Path(__file__).parents[2] / "app" / "desk" / "main.py"
 
 PAGE = """
-from app.desk import page, state
-from app.desk.views import {0}
-state.keep()
-page.drawn(page.Page("{0}", "{0}", "", {0}.draw))()
+from app.desk import main, state
+state.set_defaults()
+main.PAGES["{0}"].run()
 """
 
 
@@ -119,7 +118,7 @@ def test_a_link_opens_its_view_and_its_pair(make_store: StoreFactory, open_desk:
     app = open_desk(store, query={"text": "a square", "way": "down", "pair": third})
     assert app.session_state["view"] == View(text="a square")
     assert app.session_state["pair_id"] == third
-    assert app.session_state["announced"] == ("queue", {"text": "a square"})
+    assert app.session_state["address"] == ("queue", {"text": "a square"})
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "a square"), (60, "")])
@@ -127,7 +126,7 @@ def test_an_address_left_behind_by_a_quick_click_is_no_link_and_a_later_way_back
     seconds: int, text: str, make_store: StoreFactory, open_desk: Any
 ) -> None:
     app = open_desk(judgeable(make_store), query={"text": "a square"})
-    app.session_state["outrun"] = (("queue", {}), time.monotonic() - seconds)
+    app.session_state["previous_address"] = (("queue", {}), time.monotonic() - seconds)
     app.query_params.clear()
     app.run()
     assert app.session_state["view"] == View(text=text)
@@ -300,7 +299,7 @@ def test_blind_hides_what_would_anchor_and_the_verdict_follows(
         assert seen["blind"]
         assert "label" not in seen
         assert row["choice"] == seen["sides"][0 if word == "Left" else 1]
-        turned = turned_for("anna", row["pair_id"])
+        turned = is_swapped("anna", row["pair_id"])
         assert seen["sides"] == (["image_1", "image_0"] if turned else ["image_0", "image_1"])
     app = press(app, "End blind")
     assert "chosen" in body(app)
@@ -313,9 +312,9 @@ def body(app: AppTest) -> str:
 
 def test_blind_sides_are_turned_for_half_the_pairs_and_otherwise_for_others() -> None:
     pairs = [f"p{k:011d}" for k in range(2000)]
-    anna = [turned_for("anna", pair) for pair in pairs]
-    ben = [turned_for("ben", pair) for pair in pairs]
-    assert anna == [turned_for("anna", pair) for pair in pairs]
+    anna = [is_swapped("anna", pair) for pair in pairs]
+    ben = [is_swapped("ben", pair) for pair in pairs]
+    assert anna == [is_swapped("anna", pair) for pair in pairs]
     assert 900 < sum(anna) < 1100  # 4.5 standard deviations
     assert 900 < sum(a == b for a, b in zip(anna, ben, strict=True)) < 1100
 
@@ -580,12 +579,12 @@ def test_a_view_asked_for_anew_sees_the_verdicts_since_its_siblings_were_made(
 ) -> None:
     """Views that differ in state or bounds only share tables, which a verdict makes stale."""
     store = judgeable(make_store)
-    desk = data.desk(store, "r", store.folder("verdicts.sqlite"))
+    desk = desk_of(store, "r", store.folder("verdicts.sqlite"))
     first = View(where='verdict = "flip"')
     assert listing.count(desk.cursor(first), first) == 0
     top = by_minority(store)[0]
     label = {row["pair_id"]: row["label"] for row in labels(store)}[top]
-    desk.ledger.record([Entry(top, "anna", choice_of("flip", label), "flip20")])
+    desk.verdicts.record([Entry(top, "anna", choice_of("flip", label), "flip20")])
     for view in (replace(first, state="judged"), first.with_range("minority", 0.0, None)):
         assert listing.ids(desk.cursor(view), view) == [top]
 
@@ -595,7 +594,7 @@ def test_a_large_trajectory_is_read_behind_the_first_page_and_later_cards_have_t
 ) -> None:
     store = judgeable(make_store)
     app = late_curves(store, open_desk, monkeypatch)
-    assert "the run's visits are being read" in shown(app)
+    assert "the visits of the run are being read" in shown(app)
     assert "ell over" not in shown(app)
     read_curves_now(store, monkeypatch)
     assert "ell over" in shown(press(app, "Keep"))
@@ -616,23 +615,23 @@ def test_visits_that_cannot_be_read_leave_the_card_and_say_so(
 def test_a_record_too_large_to_hold_is_told_with_the_way_to_the_curve(
     make_store: StoreFactory, open_desk: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data, "_AT_ONCE_BYTES", 0)
-    monkeypatch.setattr(data, "_TRAJECTORY_BYTES", 1)
+    monkeypatch.setattr(connection, "_AT_ONCE_BYTES", 0)
+    monkeypatch.setattr(connection, "_TRAJECTORY_BYTES", 1)
     said = shown(open_desk(judgeable(make_store)))
-    assert "too large to hold here; the page Pair draws" in said
+    assert "too large to keep in memory; the page Pair draws" in said
     assert "ell over" not in said
 
 
 def late_curves(store: Store, open_desk: Any, monkeypatch: pytest.MonkeyPatch) -> AppTest:
     """The desk on a trajectory that counts as large, whose reading does not begin."""
-    monkeypatch.setattr(data, "_AT_ONCE_BYTES", 0)
-    monkeypatch.setattr(shared, "_CURVES_AFTER", 3600.0)
+    monkeypatch.setattr(connection, "_AT_ONCE_BYTES", 0)
+    monkeypatch.setattr(connection, "_SERIES_DELAY", 3600.0)
     app: AppTest = open_desk(store)
     return app
 
 
 def read_curves_now(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared, "_CURVES_AFTER", 0.0)
-    desk = data.desk(store, "r", store.folder("verdicts.sqlite"))
-    desk.read_curves()
-    wait_for(lambda: desk.curves != "coming", "the curves")
+    monkeypatch.setattr(connection, "_SERIES_DELAY", 0.0)
+    desk = desk_of(store, "r", store.folder("verdicts.sqlite"))
+    desk.read_series()
+    wait_for(lambda: desk.series != "loading", "the visits")

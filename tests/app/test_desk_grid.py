@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from app.desk import bulk_verdicts as giving
-from app.desk.queries import queue as data
+from app.desk import bulk_verdicts
+from app.desk.queries.connection import open_desk
 from tests.app.desk_pages import button, journalled, open_page, shown
 from tests.app.desk_stores import judgeable
 from tests.factories import StoreFactory
@@ -87,12 +87,12 @@ def test_a_view_that_others_changed_since_the_confirmation_is_left_alone(
     make_store: StoreFactory, tmp_path: Path
 ) -> None:
     store = judgeable(make_store)
-    desk = data.desk(store, "r", tmp_path / "verdicts.sqlite")
-    with pytest.raises(InputError, match="holds 40 pairs now, not 39; look again"):
-        giving.give_view(desk, View(), "drop", "anna", sure_of=39)
-    assert giving.newest(desk.ledger, "anna") is None
-    assert giving.give_view(desk, View(), "drop", "anna", sure_of=40).pairs == 40
-    assert len(giving.take_back(desk.ledger, "anna")) == 40
+    desk = open_desk(store, "r", tmp_path / "verdicts.sqlite")
+    with pytest.raises(InputError, match="has 40 pairs now, not 39; look at it again"):
+        bulk_verdicts.save_view(desk, View(), "drop", "anna", confirmed=39)
+    assert bulk_verdicts.newest(desk.verdicts, "anna") is None
+    assert bulk_verdicts.save_view(desk, View(), "drop", "anna", confirmed=40).pairs == 40
+    assert len(bulk_verdicts.undo(desk.verdicts, "anna")) == 40
 
 
 def test_the_whole_view_takes_one_verdict_after_a_count_and_a_confirmation(
@@ -131,12 +131,14 @@ def test_select_page_and_none(make_store: StoreFactory, monkeypatch: pytest.Monk
 
 
 def test_keep_leaves_pairs_without_a_preference_as_they_were() -> None:
-    made = giving.entries(["a", "b", "c"], {"a": 1.0, "b": 0.5, "c": 0.0}, "keep", "anna", "s", {})
+    made = bulk_verdicts.entries(
+        ["a", "b", "c"], {"a": 1.0, "b": 0.5, "c": 0.0}, "keep", "anna", "s", {}
+    )
     assert [(entry.pair_id, entry.choice) for entry in made] == [("a", "image_0"), ("c", "image_1")]
-    ties = giving.entries(["a", "b"], {"a": 1.0, "b": None}, "tie", "anna", "s", {})
+    ties = bulk_verdicts.entries(["a", "b"], {"a": 1.0, "b": None}, "tie", "anna", "s", {})
     assert [entry.choice for entry in ties] == ["tie", "tie"]
-    told = giving.Given("keep", 2, 1).sentence()
-    assert told == "keep saved for 2 pairs; 1 without a preference were left as they were."
+    text = bulk_verdicts.Result("keep", 2, 1).sentence()
+    assert text == "keep saved for 2 pairs; 1 without a preference were left unchanged."
 
 
 def test_where_no_pair_fits_nothing_is_saved(
@@ -153,11 +155,9 @@ def test_where_no_pair_fits_nothing_is_saved(
 def test_more_pairs_than_one_verdict_covers_are_refused(
     make_store: StoreFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app.desk.queries import queue as data
-
     store = judgeable(make_store)
-    monkeypatch.setattr(giving, "MOST", 3)
-    desk = data.desk(store, "r", store.folder("verdicts.sqlite"))
-    with pytest.raises(InputError, match="4 pairs, and one verdict covers 3"):
-        giving.give(desk, by_u(store)[:4], "drop", "anna", {})
+    monkeypatch.setattr(bulk_verdicts, "MOST", 3)
+    desk = open_desk(store, "r", store.folder("verdicts.sqlite"))
+    with pytest.raises(InputError, match="4 pairs, and one verdict covers at most 3"):
+        bulk_verdicts.save(desk, by_u(store)[:4], "drop", "anna", {})
     assert journalled(store) == []

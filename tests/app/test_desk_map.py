@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.desk.components.scatter import picked_bar, picked_box, picked_pair, scatter
+from app.desk.components.charts import map_figure, picked_bar, picked_box, picked_pair
 from tests.app.desk_pages import button, open_page, shown
 from tests.app.desk_stores import judgeable
 from tests.factories import StoreFactory
@@ -31,8 +31,8 @@ def test_a_clicked_bin_a_bar_and_a_dot_are_told_apart() -> None:
 
 def test_bins_say_how_many_pairs_by_size_too() -> None:
     bins = Bins(0.0, 1.0, (100, 1), 0)
-    drawn = Map(bins, bins, (Cell(0, 0, 100, 5, 2), Cell(1, 1, 1, 0, 0)), 101, 0, None)
-    (trace,) = scatter(drawn, Range("a"), Range("b"), "light").data
+    points = Map(bins, bins, (Cell(0, 0, 100, 5, 2), Cell(1, 1, 1, 0, 0)), 101, 0, None)
+    (trace,) = map_figure(points, Range("a"), Range("b"), "light").data
     full, thin = trace.marker.size
     assert full > thin
     assert trace.customdata[0] == (100, 5, 2, 0.0, 0.5, 0.0, 0.5) or list(trace.customdata[0]) == [
@@ -69,5 +69,5 @@ def test_the_box_can_be_given_by_numbers(
     app = open_page(monkeypatch, judgeable(make_store), "map")
     field = next(one for one in app.number_input if one.label == "confidence from")
     field.set_value(0.6)
-    app = button(app, "Take this box").click().run()
+    app = button(app, "Apply").click().run()
     assert app.session_state["view"].range_of("confidence").lowest == 0.6

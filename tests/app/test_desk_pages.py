@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from app.desk.views.grid import BOXES as OWN_SCRIPT
+from app.desk.views.grid_page import CHECKBOX_KEYS as OWN_SCRIPT
 from tests.app.desk_pages import open_page, shown
 from tests.app.desk_stores import judgeable
 from tests.factories import StoreFactory
@@ -110,7 +110,7 @@ NEXT = {
     imported: {
         "queue": "80th percentile",
         "overview": "u of every pair",
-        "pair": "Run theirs has not met this pair",
+        "pair": "Run theirs has no visit of this pair",
         "grid": "1 to 5 of 5",
         "map": "5 pairs drawn",
         "prompts": "a square number",

@@ -42,11 +42,11 @@ def test_verdicts_are_given_and_taken_back_with_reasons_and_a_note(
     assert row["shown"]["page"] == "pair"
     assert "both are squares" in shown(app)
     assert app.text_input(key=f"pair-note-{pair_id}").value == ""
-    app = button(app, "Take back my verdict").click().run()
+    app = button(app, "Undo my verdict").click().run()
     assert [row["choice"] for row in journalled(store)][1] == "undo"
-    assert "no verdict stands" in shown(app)
-    assert "(taken back)" in shown(app)
-    assert button(app, "Take back my verdict").disabled
+    assert "no verdict yet" in shown(app)
+    assert "(undone)" in shown(app)
+    assert button(app, "Undo my verdict").disabled
 
 
 def test_the_history_names_every_curator(

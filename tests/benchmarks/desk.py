@@ -139,7 +139,7 @@ def at_the_server(root: Path, journal: Path) -> Found:
     """The page's script without a browser: seconds a run."""
     from streamlit.testing.v1 import AppTest
 
-    from app.desk.queries import queue as data
+    from app.desk.queries.connection import open_desk
     from toolkit.store import open_store
 
     settings = {"store": str(root), "journal": str(journal), "curator": "curator"}
@@ -147,12 +147,12 @@ def at_the_server(root: Path, journal: Path) -> Found:
     main = Path(__file__).parents[2] / "app" / "desk" / "main.py"
     app = AppTest.from_file(str(main), default_timeout=300)
     found = _both("first page, at the server, nothing read yet", [_taken(app.run)])
-    desk = data.desk(open_store(root), "r", journal)
+    desk = open_desk(open_store(root), "r", journal)
     since = time.perf_counter()
-    while desk.curves == "coming":
+    while desk.series == "loading":
         time.sleep(0.1)
     found["curves of every pair, read behind the first page"] = [time.perf_counter() - since, None]
-    assert desk.curves == "there"
+    assert desk.series == "ready"
     nexts, wholes = [], []
     with _timed() as parts:
         app.run()  # the buttons call what is timed from here on
@@ -175,8 +175,7 @@ def _timed() -> Iterator[list[tuple[float, float]]]:
     and the pair's fragment. The driver here runs the whole page instead."""
     from unittest.mock import patch
 
-    from app.desk.views import pair_panel as judging
-    from app.desk.views import verdict_buttons as answers
+    from app.desk.views import pair_panel, verdict_buttons
 
     parts: list[tuple[float, float]] = []
 
@@ -184,20 +183,21 @@ def _timed() -> Iterator[list[tuple[float, float]]]:
         return lambda *given: parts.append(_taken(lambda: act(*given)))
 
     with (
-        patch.object(answers, "_record", timed(answers._record)),
-        patch.object(judging, "_drawn", timed(judging._drawn)),
+        patch.object(verdict_buttons, "_record", timed(verdict_buttons._record)),
+        patch.object(pair_panel, "_draw", timed(pair_panel._draw)),
     ):
         yield parts
 
 
 def _queries(root: Path, journal: Path) -> list[tuple[float, float]]:
     """Four filters, none seen before: numbers of the view, and three histograms of it."""
-    from app.desk.queries import queue as data
+    from app.desk.queries import queue
+    from app.desk.queries.connection import open_desk
     from toolkit.store import open_store
     from toolkit.store.queue import views as listing
     from toolkit.store.queue.view import View
 
-    desk = data.desk(open_store(root), "r", journal)
+    desk = open_desk(open_store(root), "r", journal)
     views = [
         View(where="minority > 0.3 and confidence < 0.9 and visits >= 1"),
         View(text="number 77").with_range("minority", 0.2, None),
@@ -209,7 +209,7 @@ def _queries(root: Path, journal: Path) -> list[tuple[float, float]]:
         cursor = desk.cursor(view)
         assert listing.count(cursor, view) > 0
         for column in ("minority", "confidence", "stability"):
-            data.spread(desk, view, column)
+            queue.histogram(desk, view, column)
 
     return [_taken(lambda view=view: asked(view)) for view in views]
 

@@ -183,7 +183,7 @@ def test_swapping_and_blind_work_change_what_is_seen_and_no_verdict(
         page.wait_for_function(f"(src) => ({sources})()[0] === src", arg=left)
         ready(page)
         page.keyboard.press("b")
-        page.wait_for_selector("text=drawn by lot")
+        page.wait_for_selector("text=sides are shuffled")
         ready(page)
         assert "chosen" not in page.inner_text(".st-key-pair")
         seen = page.evaluate(sources)

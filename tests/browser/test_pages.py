@@ -110,7 +110,7 @@ def test_the_grid_judges_several_by_keyboard_and_takes_them_back_as_one(
         boxes = page.locator('[data-testid="stMain"] label:has-text("Select ")')
         for place in (0, 2):
             boxes.nth(place).click()
-            page.wait_for_selector(f'#grid-picked:has-text("{place // 2 + 1} selected")')
+            page.wait_for_selector(f'#grid-selected:has-text("{place // 2 + 1} selected")')
         settled(page)
         page.keyboard.press("d")
         until(lambda: len(rows(store)) == 2)
@@ -149,7 +149,7 @@ def test_a_box_and_a_bar_on_the_map_become_the_view(make_store: StoreFactory, pa
         boxed = pairs()
         page.wait_for_function("() => location.search.includes('range=')")
         settled(page)
-        page.get_by_role("link", name="See them in the Grid").click()
+        page.get_by_role("link", name="Show them in the Grid").click()
         page.wait_for_selector("#grid-ready", state="attached")
         page.wait_for_selector(f'.desk-place:has-text("of {boxed}")')
         settled(page)

@@ -1,1 +1,1 @@
-"""Parts of a page: each draws one thing from values it is given, and reads nothing itself."""
+"""Parts of a page that several pages draw."""

@@ -1,1 +1,1 @@
-"""Cached reads for the pages; no widgets and no SQL."""
+"""Cached reads for the pages: no widgets and no SQL."""

@@ -1,1 +1,1 @@
-"""Pages: each asks data.py, arranges components, and answers what is pressed."""
+"""The pages, one module each, and the panels that several of them draw."""

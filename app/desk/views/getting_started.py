@@ -1,68 +1,85 @@
-"""What a store still lacks before its pairs can be judged, and what to type next."""
+"""What a store still needs before its pairs can be judged, and what to type next."""
 
 from dataclasses import dataclass
 
 import streamlit as st
 
-from app.desk.components import messages as notice
-from app.desk.summary import Overview
+from app.desk.components.page_text import escape_html, shell_path, show_command, show_quiet
+from app.desk.queries.store_summary import Summary
 from toolkit.store import Store
 from toolkit.store.queue.tables import FINDING
 
 
 @dataclass(frozen=True)
 class Need:
-    """One thing a store needs: in words, whether it is there, and the command that brings it."""
+    """One thing a store needs: in words, whether it is there, and the command that adds it."""
 
     text: str
     there: bool
     command: str
 
 
-def needs(store: Store, found: Overview, asked: str = "") -> list[Need]:
+def ingest_command(store: Store) -> str:
+    """The command that adds pairs and images."""
+    return f"outvoted ingest KIND PATH --store {shell_path(store.root)}"
+
+
+def train_command(store: Store) -> str:
+    """The command that adds a run."""
+    return f"outvoted train RECIPE --store {shell_path(store.root)}"
+
+
+def analyze_command(store: Store, run: str) -> str:
+    """The command that adds the findings of a run."""
+    return f"outvoted analyze {shell_path(store.root)} --run {run}"
+
+
+def run_command(store: Store, wanted: str | None = None) -> str:
+    """The command that adds a finding: training if there is no run yet, else analysis."""
+    runs = store.runs()
+    return analyze_command(store, wanted or runs[-1]) if runs else train_command(store)
+
+
+def needs(store: Store, summary: Summary, wanted: str = "") -> list[Need]:
     """Pairs, images, a run, its finding: in the order in which they are made.
 
-    `asked`: the run that has to have the finding; any run where it is empty.
+    `wanted`: the run that must have the finding; any run if it is empty.
     """
-    place = notice.path(store.root)
-    ready = [run for run, names in found.findings.items() if FINDING in names]
-    ready = [run for run in ready if asked in ("", run)]
-    run = asked or (found.runs[-1] if found.runs else "RUN")
+    ready = [run for run, names in summary.findings.items() if FINDING in names]
+    ready = [run for run in ready if wanted in ("", run)]
+    run = wanted or (summary.runs[-1] if summary.runs else "RUN")
+    ingest = f"outvoted ingest --help\n{ingest_command(store)}"
     return [
+        Need("Pairs: prompts with two images and a label.", summary.totals["pairs"] > 0, ingest),
+        Need("Images: what the pairs show.", summary.totals["images"] > 0, ingest),
         Need(
-            "Pairs: prompts with two images and a label.",
-            found.totals["pairs"] > 0,
-            f"outvoted ingest --help\noutvoted ingest KIND PATH --store {place}",
-        ),
-        Need(
-            "Images: what the pairs show.",
-            found.totals["images"] > 0,
-            f"outvoted ingest --help\noutvoted ingest KIND PATH --store {place}",
-        ),
-        Need(
-            "A run: the record a training left for every pair.",
-            bool(found.runs),
-            f"outvoted train RECIPE --store {place}",
+            "A run: the trajectory that a training records of every pair.",
+            bool(summary.runs),
+            train_command(store),
         ),
         Need(
             f"A finding {FINDING}: confidence, stability and u of every pair of the run.",
             bool(ready),
-            f"outvoted analyze {place} --run {run}",
+            analyze_command(store, run),
         ),
     ]
 
 
-def draw(store: Store, found: Overview, asked: str = "") -> None:
+def show_needs(store: Store, summary: Summary, wanted: str = "") -> None:
     """The page of a store whose pairs cannot be judged yet."""
-    st.title("Not ready to judge yet")
-    wanted = needs(store, found, asked)
-    missing = [need for need in wanted if not need.there]
-    st.html(
-        '<p class="desk-quiet">The desk shows the pairs of a run, the most suspicious first. '
-        "This store still needs:</p>"
+    st.title("Not ready yet")
+    show_quiet(
+        "The desk shows the pairs of a run, the most suspicious first. This store still needs:"
     )
-    notice.steps([(need.text, need.there) for need in wanted])
-    if missing:
-        st.html('<p class="desk-quiet">Type next, in a terminal:</p>')
-        notice.command(missing[0].command)
-    st.html('<p class="desk-quiet">Then reload this page.</p>')
+    steps = needs(store, summary, wanted)
+    first = next((number for number, need in enumerate(steps) if not need.there), len(steps))
+    rows = "".join(
+        f'<li class="{"later" if number > first else ""}"><b>{"✓" if need.there else number + 1}'
+        f"</b><span>{escape_html(need.text)}</span></li>"
+        for number, need in enumerate(steps)
+    )
+    st.html(f'<ul class="desk-steps">{rows}</ul>')
+    if first < len(steps):
+        show_quiet("Type next, in a terminal:")
+        show_command(steps[first].command)
+    show_quiet("Then reload this page.")

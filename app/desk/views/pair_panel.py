@@ -1,86 +1,76 @@
-"""One pair of the queue: what is seen of it, and the verdicts that answer it."""
+"""One pair of the Queue: what is known of it, and the verdict buttons."""
 
 from typing import Any
 
 import streamlit as st
 
-from app.desk import image_cache as pictures
-from app.desk import page as frame
-from app.desk import state
-from app.desk.components import card, chips
-from app.desk.components import messages as notice
-from app.desk.components import status_bar as strip
-from app.desk.components.html_text import literal
-from app.desk.queries import queue as data
-from app.desk.queries.queue import Desk
-from app.desk.views import sidebar as filters
-from app.desk.views import verdict_buttons as answers
+from app.desk import image_cache, page, state
+from app.desk.components import pair_card
+from app.desk.components.page_text import escape_html, escape_markdown, show_error, show_info
+from app.desk.components.status_bar import limits, show_status
+from app.desk.queries import queue
+from app.desk.queries.connection import Desk
+from app.desk.views import verdict_buttons
 from app.desk.views.verdict_buttons import Look
-from toolkit.colors import Ground, accent
+from toolkit.colors import Ground
 from toolkit.store.connection import Connection
-from toolkit.store.queue import ell_series as curves
-from toolkit.store.queue import tables as queries
-from toolkit.store.queue import views as listing
+from toolkit.store.queue import ell_series, tables, views
 from toolkit.store.queue.view import View
+from toolkit.store.verdicts import verdict_of
 
-_VOICES = ("agreement.voices", "agreement.against")
+_AGREEMENT = ("agreement.voices", "agreement.against")
 
 
 @st.fragment
-def pair(desk: Desk, settings: state.Settings, ground: Ground) -> None:
-    """Place, prompt, images, chips and verdicts of one pair: all that a verdict redraws."""
-    with st.container(key="pair", gap=None), frame.sentences():
-        _drawn(desk, settings, ground)
+def show_pair(desk: Desk, settings: state.Settings, ground: Ground) -> None:
+    """Place, prompt, images, chips and verdict buttons: all that a verdict redraws."""
+    with st.container(key="pair", gap=None), page.errors_as_text():
+        _draw(desk, settings, ground)
 
 
-def _drawn(desk: Desk, settings: state.Settings, ground: Ground) -> None:
-    desk.ledger.refresh()  # what other curators published meanwhile
+def _draw(desk: Desk, settings: state.Settings, ground: Ground) -> None:
+    desk.verdicts.refresh()  # what other curators have published
     view = state.view()
     cursor = desk.cursor(view)
-    pairs = listing.count(cursor, view)
     pair_id = st.session_state["pair_id"] or _first(cursor, view)
     st.session_state["pair_id"] = pair_id
-    at = listing.position(cursor, view, pair_id) if pair_id else None
-    _strip(desk, settings, view, cursor, at, pairs)
-    for problem in (st.session_state["problem"], desk.ledger.trouble):
+    at = views.position(cursor, view, pair_id) if pair_id else None
+    _show_status(desk, settings, view, cursor, at)
+    for problem in (st.session_state["problem"], desk.verdicts.trouble):
         if problem:
-            notice.sentence(problem)
-    seen = queries.card(cursor, pair_id) if pair_id else None
-    if seen is None and pair_id:
-        notice.sentence(f"The store has no pair {pair_id}; this is the first of the view instead.")
+            show_error(problem)
+    pair = tables.card(cursor, pair_id) if pair_id else None
+    if pair is None and pair_id:
+        show_error(f"The store has no pair {pair_id}; this is the first of the view instead.")
         pair_id = st.session_state["pair_id"] = _first(cursor, view)
-        at = listing.position(cursor, view, pair_id) if pair_id else None
-        seen = queries.card(cursor, pair_id) if pair_id else None
-    if seen is None:
-        notice.news("No pair is left in this view; clear the filter to see the others.")
-        answers.undo_alone(settings)
+        at = views.position(cursor, view, pair_id) if pair_id else None
+        pair = tables.card(cursor, pair_id) if pair_id else None
+    if pair is None:
+        show_info("No pair is left in this view; clear the filter to see the others.")
+        verdict_buttons.show_undo(desk, settings)
     else:
-        look = answers.look(settings, seen)
-        _card(desk, settings, cursor, seen, look, ground)
-        answers.row(desk, settings, view, seen, look, at or 0)
+        look = verdict_buttons.look(settings, pair)
+        _show_card(desk, settings, cursor, pair, look, ground)
+        verdict_buttons.show_verdict_row(desk, settings, view, pair, look, at or 0)
         _prepare_next(desk, cursor, view, at or 0)
-    if st.session_state["news"]:
-        st.toast(notice.plain(st.session_state["news"]))
-        st.session_state["news"] = ""
-    # What a test waits for: everything above was sent, and for which pair.
-    st.html(f'<span id="desk-ready" data-pair="{literal(pair_id or "")}" hidden></span>')
+    page.show_news()
+    # Tests wait for this: everything above is drawn, and for this pair.
+    st.html(f'<span id="desk-ready" data-pair="{escape_html(pair_id or "")}" hidden></span>')
 
 
-def _strip(
-    desk: Desk,
-    settings: state.Settings,
-    view: View,
-    cursor: Connection,
-    at: int | None,
-    pairs: int,
+def _show_status(
+    desk: Desk, settings: state.Settings, view: View, cursor: Connection, at: int | None
 ) -> None:
-    pair_id = st.session_state["pair_id"]
-    place = listing.place(cursor, view, pair_id, at) if at is not None else None
-    judged, of = listing.count_judged(cursor, view), listing.count_all(cursor, view)
-    strip.status(place, pairs, judged, of, desk.ledger.saved(settings.curator))
-    if shown := filters.words(view):
+    pair_id, pairs = st.session_state["pair_id"], views.count(cursor, view)
+    number = views.place(cursor, view, pair_id, at) if at is not None else None
+    place = f"outside this view of {pairs:,}" if number is None else f"{number:,} of {pairs:,}"
+    done, of = views.count_judged(cursor, view), views.count_all(cursor, view)
+    note = f"{done:,} of {of:,} with a verdict"
+    saved = desk.verdicts.saved(settings.curator)
+    show_status(place, note, saved, done / of if of else 0.0, keys=True)
+    if phrases := limits(view):
         st.button(
-            shown,
+            escape_markdown(" · ".join(phrases)),
             icon=":material/close:",
             icon_position="right",
             key="clear-filter",
@@ -90,11 +80,12 @@ def _strip(
 
 
 def _first(cursor: Connection, view: View) -> str | None:
-    fresh = listing.neighbour(cursor, view, 0, open_only=True)
-    return fresh or listing.neighbour(cursor, view, 0)
+    """The first pair without a verdict, else the first pair."""
+    first_open = views.neighbour(cursor, view, 0, open_only=True)
+    return first_open or views.neighbour(cursor, view, 0)
 
 
-def _card(
+def _show_card(
     desk: Desk,
     settings: state.Settings,
     cursor: Connection,
@@ -102,31 +93,26 @@ def _card(
     look: Look,
     ground: Ground,
 ) -> None:
-    card.prompt(pair["prompt"])
-    shown = [pictures.picture(desk.store, pair[side]) for side in look.sides]
-    card.images(
-        (shown[0], shown[1]),
-        look.sides,
-        pair,
-        blind=look.blind,
-        blurred=look.hidden,
-    )
+    pair_card.show_prompt(pair["prompt"])
+    pictures = [image_cache.picture(desk.store, pair[side]) for side in look.sides]
+    pair_card.show_images(pictures, look.sides, pair, blind=look.blind, blurred=look.blurred)
     if look.blind:
-        chips.blind()
+        pair_card.show_blind_chips()
         return
-    visits = curves.ell_by_visit(cursor, pair["nth"], pair["label"]) if desk.run else []
-    voices = data.more_of(desk, pair["pair_id"], _VOICES)
-    others = {
-        curator: answers.word_of(row["choice"], pair["label"])
-        for curator, row in desk.ledger.standing(pair["pair_id"]).items()
+    visits = ell_series.ell_by_visit(cursor, pair["nth"], pair["label"]) if desk.run else []
+    agreement = queue.more_columns(desk, pair["pair_id"], _AGREEMENT)
+    verdicts = {
+        curator: verdict_of(row["choice"], pair["label"])
+        for curator, row in desk.verdicts.by_curator(pair["pair_id"]).items()
     }
-    decided = pair["label"] in (0.0, 1.0)  # else ell has no sign, and there is no curve
-    curve = chips.curve(visits, desk.curves, ground, accent(ground)) if decided else ""
-    chips.all_of(pair, voices, others, settings.curator, curve)
+    # Without a preference ell has no sign, and there is no curve.
+    decided = pair["label"] in (0.0, 1.0)
+    curve = pair_card.ell_curve(visits, desk.series, ground) if decided else ""
+    pair_card.show_chips(pair, agreement, verdicts, settings.curator, curve)
 
 
 def _prepare_next(desk: Desk, cursor: Connection, view: View, at: int) -> None:
-    """Decode the images of the pair that a verdict would bring."""
-    onward = listing.neighbour(cursor, view, at, open_only=True)
-    for coming in queries.cards(cursor, [onward]) if onward else []:
-        pictures.prefetch(desk.store, [coming["image_0"], coming["image_1"]])
+    """Decode the images of the pair that comes after a verdict."""
+    following = views.neighbour(cursor, view, at, open_only=True)
+    for pair in tables.cards(cursor, [following]) if following else []:
+        image_cache.prefetch(desk.store, [pair["image_0"], pair["image_1"]])

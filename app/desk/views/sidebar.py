@@ -1,7 +1,7 @@
-"""The sidebar: which store and run, saved views, and the filters with a small histogram each.
+"""The sidebar: the store, its runs, saved views, and filters with a small histogram each.
 
-The view is the one truth: a widget is set from it before it is drawn, and changes it when it is
-changed.
+The view is the only truth: every widget is set from it before it is drawn, and changes it when it
+is changed.
 """
 
 from collections.abc import Callable
@@ -10,50 +10,47 @@ from typing import Any
 
 import streamlit as st
 
-from app.desk import page as frame
-from app.desk import saved_views as saved
-from app.desk import state
-from app.desk.components import histogram
-from app.desk.components import messages as notice
-from app.desk.components import status_bar as view_words
-from app.desk.components.html_text import literal, number
-from app.desk.queries import queue as data
-from app.desk.queries.queue import Desk
+from app.desk import page, saved_views, state
+from app.desk.components import charts
+from app.desk.components.page_text import escape_html, number
+from app.desk.components.status_bar import STATES as STATE_WORDS
+from app.desk.queries import queue
+from app.desk.queries.connection import Desk, runs_with_queue
 from toolkit.colors import Ground
 from toolkit.store.queue.columns import VOICES
 from toolkit.store.queue.tables import ORDERS, SYMBOLS, Bins
 from toolkit.store.queue.view import STATES, View
 
 
-def draw(desk: Desk, settings: state.Settings, ground: Ground) -> None:
+def show_sidebar(desk: Desk, settings: state.Settings, ground: Ground) -> None:
     """The whole sidebar."""
     view = state.view()
     st.session_state["filters-fresh"] = state.newly_opened("filters")
     with st.sidebar:
-        _place(desk, settings, view)
-        _saved(settings, view)
+        _store(desk, settings, view)
+        _saved_views(settings, view)
         _field("Prompt contains", "text", view)
         if desk.run:
-            _clickable(desk, view, ground)
+            _u_filter(desk, view, ground)
             for column in ("confidence", "stability", VOICES):
                 if column in desk.columns:
-                    _drawn(desk, view, column, ground)
-        _choice("Show", "state", list(STATES), view, lambda kind: view_words.STATES.get(kind, kind))
+                    _column_filter(desk, view, column, ground)
+        _choice("Show", "state", list(STATES), view, lambda kind: STATE_WORDS.get(kind, kind))
         _order(desk, view)
         with st.expander("More filters", expanded=_more_is_used(view)):
             _more(desk, view)
 
 
 def changed(**fields: Any) -> None:
-    """Change parts of the view; the pairs begin anew."""
+    """Change parts of the view, and start at its first pair."""
     state.show(replace(state.view(), **fields))
 
 
 def _widget(name: str, value: Any) -> str:
     """The key of a widget that shows `value` of the view."""
     key = f"filter-{name}"
-    # A page's first drawing makes new widgets in the browser, which show their own defaults until
-    # they are told; told at every drawing, a field would lose what is being typed.
+    # The widgets of a newly opened page show their defaults until they are set. If they were set
+    # each time, a field would lose what is being typed.
     if st.session_state["filters-fresh"] or st.session_state.get(key) != value:
         st.session_state[key] = value
     return key
@@ -79,13 +76,13 @@ def _choice(
     )
 
 
-def _place(desk: Desk, settings: state.Settings, view: View) -> None:
+def _store(desk: Desk, settings: state.Settings, view: View) -> None:
     st.html(
-        f'<p class="desk-store"><b>{literal(desk.store.root.name)}</b>'
-        f'<span class="desk-quiet">{desk.pairs:,} pairs · labels {literal(desk.label_set)} · '
-        f"curator {literal(settings.curator)}</span></p>"
+        f'<p class="desk-store"><b>{escape_html(desk.store.root.name)}</b>'
+        f'<span class="desk-quiet">{desk.pairs:,} pairs · labels {escape_html(desk.label_set)} · '
+        f"curator {escape_html(settings.curator)}</span></p>"
     )
-    runs = data.runs_with_queue(desk.store)
+    runs = runs_with_queue(desk.store)
     if len(runs) > 1:
         key = _widget("run", desk.run)
         st.selectbox(
@@ -95,81 +92,81 @@ def _place(desk: Desk, settings: state.Settings, view: View) -> None:
             on_change=lambda: state.show(View(run=st.session_state[key], text=view.text)),
         )
     elif desk.run:
-        st.html(f'<p class="desk-quiet desk-tight">run {literal(desk.run)}</p>')
+        st.html(f'<p class="desk-quiet desk-tight">run {escape_html(desk.run)}</p>')
 
 
-def _saved(settings: state.Settings, view: View) -> None:
-    views = saved.saved_views(settings.journal)
+def _saved_views(settings: state.Settings, view: View) -> None:
+    views = saved_views.saved_views(settings.journal)
     with st.container(key="saved-views", gap=None):
         for name, kept in views.items():
-            frame.page_link(state.HOME, name, kept, icon=":material/bookmark:")
+            page.page_link(state.HOME, name, kept, icon=":material/bookmark:")
     with st.popover("Saved views", icon=":material/bookmark_add:", width="stretch"):
         name = st.text_input("Name for this view", key="view-name", max_chars=60)
         st.button(
             "Save this view",
             key="save-view",
-            on_click=frame.told(lambda: saved.save_view(settings.journal, name, view)),
+            on_click=page.callback(lambda: saved_views.save_view(settings.journal, name, view)),
         )
         if views:
-            gone = st.selectbox("Forget a view", list(views), index=None, key="forget-name")
+            old = st.selectbox("Delete a view", list(views), index=None, key="delete-name")
             st.button(
-                "Forget it",
-                key="forget-view",
-                disabled=gone is None,
-                on_click=frame.told(lambda: saved.forget_view(settings.journal, str(gone))),
+                "Delete",
+                key="delete-view",
+                disabled=old is None,
+                on_click=page.callback(lambda: saved_views.delete_view(settings.journal, str(old))),
             )
 
 
-def _clickable(desk: Desk, view: View, ground: Ground) -> None:
-    """u: the histogram that a click filters, and the range below it."""
-    whole, shown = data.spread(desk, view, "minority")
+def _u_filter(desk: Desk, view: View, ground: Ground) -> None:
+    """u: the histogram, whose bars filter when clicked, and a slider below it."""
+    whole, shown = queue.histogram(desk, view, "minority")
     name = f"u-{st.session_state['chart']}"
 
     def picked() -> None:
-        bin_number = histogram.picked_bin(st.session_state.get(name))
+        bin_number = charts.picked_bin(st.session_state.get(name))
         bounds = (None, None) if bin_number is None else _bounds(whole, bin_number, bin_number + 1)
         state.show(state.view().with_range("minority", *bounds))
 
     st.html('<span class="desk-quiet">u minority; click a bar</span>')
     st.plotly_chart(
-        histogram.clickable("u", whole, _within(whole, shown, view, "minority"), ground),
+        charts.histogram("u", whole, _within(whole, shown, view, "minority"), ground),
         key=name,
         on_select=picked,
         selection_mode="points",
-        config={"displayModeBar": False, "doubleClick": False},
+        config=charts.CALM,
         alt="Histogram of u; a click on a bar shows its pairs only. The same with the range below.",
     )
     _range("minority", "u from, to", whole, view)
 
 
-def _drawn(desk: Desk, view: View, column: str, ground: Ground) -> None:
-    """A column's small histogram, and the range below it."""
-    whole, shown = data.spread(desk, view, column)
+def _column_filter(desk: Desk, view: View, column: str, ground: Ground) -> None:
+    """A column's small histogram, and a slider below it."""
+    whole, shown = queue.histogram(desk, view, column)
     within = _within(whole, shown, view, column)
-    word = "voices against the label" if column == VOICES else _word(column)
+    word = "scorers against the label" if column == VOICES else _word(column)
+    name, source = escape_html(word), charts.histogram_image(whole, within, ground)
     st.html(
-        f'<div class="desk-small"><span class="desk-quiet">{literal(word)}</span><img '
-        f'src="{histogram.drawing(whole, within, ground)}" alt="histogram of {literal(word)}">'
-        "</div>"
+        f'<div class="desk-small"><span class="desk-quiet">{name}</span>'
+        f'<img src="{source}" alt="histogram of {name}"></div>'
     )
     _range(column, f"{word} from, to", whole, view)
 
 
 def _bounds(bins: Bins, low: int, high: int) -> tuple[float | None, float | None]:
-    """Edges as a view's bounds; the outermost are none."""
+    """Edges of bins as bounds of a view; the outermost edges are no bounds."""
     n = len(bins.counts)
     return (bins.edge(low) if low > 0 else None, bins.edge(high) if high < n else None)
 
 
 def _within(whole: Bins, shown: Bins, view: View, column: str) -> Bins:
-    """The view's bins, those outside its bounds on the column emptied."""
+    """The histogram of the view, with empty bins outside its bounds on the column."""
     low, high = _edges(whole, view, column)
     counts = tuple(n if low <= k < high else 0 for k, n in enumerate(shown.counts))
     return replace(shown, counts=counts)
 
 
 def _edges(bins: Bins, view: View, column: str) -> tuple[int, int]:
-    """Numbers of the edges nearest to the view's bounds on a column."""
+    """The edges nearest to the view's bounds on a column, by number."""
     bounds, n = view.range_of(column), len(bins.counts)
     wide = (bins.highest - bins.lowest) / n or 1.0
 
@@ -184,25 +181,25 @@ def _edges(bins: Bins, view: View, column: str) -> tuple[int, int]:
 def _range(column: str, label: str, bins: Bins, view: View) -> None:
     """The slider of a column's bounds.
 
-    A slider keeps what it was made with: where the view got other bounds than it gave, it is made
-    anew; where it was dragged itself, it stays, and with it the keyboard's focus.
+    A slider keeps the value it was created with. If the view got its bounds elsewhere, a new slider
+    replaces it; if the slider itself was dragged, it stays, and keeps the keyboard's focus.
     """
-    at = _edges(bins, view, column)
-    made, begun, stands = st.session_state.get(f"slider-{column}", (0, at, at))
-    if stands != at:
-        made, begun = made + 1, at
-    st.session_state[f"slider-{column}"] = (made, begun, at)
-    key = f"range-{column}-{made}"
+    edges = _edges(bins, view, column)
+    version, initial, shown = st.session_state.get(f"slider-{column}", (0, edges, edges))
+    if shown != edges:
+        version, initial = version + 1, edges
+    st.session_state[f"slider-{column}"] = (version, initial, edges)
+    key = f"range-{column}-{version}"
 
     def dragged() -> None:
         low, high = st.session_state[key]
-        st.session_state[f"slider-{column}"] = (made, begun, (low, high))
+        st.session_state[f"slider-{column}"] = (version, initial, (low, high))
         state.show(state.view().with_range(column, *_bounds(bins, low, high)))
 
     st.select_slider(
         label,
         options=range(len(bins.counts) + 1),
-        value=begun,
+        value=initial,
         format_func=lambda edge: number(bins.edge(edge)),
         key=key,
         on_change=dragged,
@@ -232,14 +229,9 @@ def _more_is_used(view: View) -> bool:
 
 def _more(desk: Desk, view: View) -> None:
     if "model_0" in desk.columns:
-        _field("Model", "model", view, placeholder="either image's")
+        _field("Model", "model", view, placeholder="of either image")
     _field("Annotator", "annotator", view)
     _field("Condition", "where", view, placeholder="minority > 0.5 and votes > 1")
-    with st.popover("What a condition can name", width="stretch"):
+    with st.popover("Columns of a condition", width="stretch"):
         st.text(", ".join(desk.columns))
     st.toggle("Blur pairs marked unsafe", value=True, key="blur")
-
-
-def words(view: View) -> str:
-    """What the view leaves out, as Markdown that shows it as it is; empty for every pair."""
-    return notice.escaped(" · ".join(view_words.limits(view)))

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli.main import registered
+from app.desk import export_jobs
 from app.desk.export_jobs import Job, Jobs, command, folder, place, written
 from tests.app.desk_pages import button, open_page, shown
 from tests.app.desk_stores import judgeable
@@ -109,7 +110,7 @@ def test_an_unforeseen_failure_is_a_sentence_and_leaves_nothing(
     store = judgeable(make_store)
     monkeypatch.delenv("OUTVOTED_DESK", raising=False)
     job = ended(Jobs().start(store, "odd", Policy(), "no such format"))
-    assert "The export ended" in job.problem
+    assert "The export failed" in job.problem
     assert not job.out.exists()
 
 
@@ -151,14 +152,14 @@ def test_what_the_policy_refuses_is_a_sentence_and_writes_nothing(
 def test_verdicts_of_this_moment_are_published_before_an_export(
     make_store: StoreFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app.desk.queries import queue as data
+    from app.desk.queries.connection import verdicts
     from toolkit.store.connection import effective_labels
     from toolkit.store.verdicts import Entry
 
     store = judgeable(make_store)
     app = open_page(monkeypatch, store, "export")
     pair_id = effective_labels(store)["pair_id"][0].as_py()
-    known = data.ledger(store.root, store.folder("verdicts.sqlite"))
+    known = verdicts(store.root, store.folder("verdicts.sqlite"))
     known.record([Entry(pair_id, "anna", "drop")])
     app = button(app, "Write the export").click().run()
     (job,) = [one for one in _jobs() if one.out.parent == store.folder("exports")]
@@ -169,6 +170,4 @@ def test_verdicts_of_this_moment_are_published_before_an_export(
 
 
 def _jobs() -> list[Job]:
-    from app.desk.queries import export
-
-    return export.jobs().all()
+    return export_jobs.jobs().all()

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from app.desk.components.messages import escaped, plain
+from app.desk.components.page_text import escape_markdown, markdown_text
 
 GFM = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 
@@ -36,16 +36,16 @@ def shown(markdown: str) -> str:
     ],
 )
 def test_signs_that_markdown_or_html_would_read_stand_as_they_are(text):
-    assert shown(escaped(text)) == " ".join(text.splitlines()).strip(" ")
+    assert shown(escape_markdown(text)) == " ".join(text.splitlines()).strip(" ")
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(st.characters(max_codepoint=0x17F, exclude_categories=("C", "Z")), min_size=1))
 def test_any_word_stands_as_it_is(text):
-    assert shown(escaped(text)) == text
+    assert shown(escape_markdown(text)) == text
 
 
 def test_commands_between_backticks_stay_commands():
-    assert GFM.render(plain("type `outvoted check S --repair`, & see")) == (
+    assert GFM.render(markdown_text("type `outvoted check S --repair`, & see")) == (
         "<p>type <code>outvoted check S --repair</code>, &amp; see</p>\n"
     )

@@ -9,7 +9,7 @@ import pytest
 from analysis.audits import (
     answers_in,
     choice_of_side,
-    held_against,
+    compare,
     interval,
     newest_answer,
     rates,
@@ -58,20 +58,20 @@ def test_rates_by_hand() -> None:
     said = {"a": "image_0", "b": "image_1", "c": "image_0", "d": "tie", "e": "unsure"}
     probability = {"a": 0.2, "b": 0.4, "c": 0.9, "d": 0.5}
     random, top = rates(SAMPLE, LABELS, {"anna": said}, probability)
-    assert (random.judged, random.kept, random.flipped, random.ties, random.unsure) == (
+    assert (random.answers, random.kept, random.flipped, random.ties, random.unsure) == (
         4, 1, 2, 1, 0,
     )  # fmt: skip
     assert random.share == pytest.approx(2 / 3)
     assert random.expected == pytest.approx((0.2 + 0.4 + 0.9) / 3)
-    assert (top.judged, top.flipped, top.ties, top.unsure, top.share) == (3, 1, 1, 1, 1.0)
+    assert (top.answers, top.flipped, top.ties, top.unsure, top.share) == (3, 1, 1, 1, 1.0)
     assert top.expected == pytest.approx(0.9)
 
 
 def test_two_curators_count_each() -> None:
     answers = {"anna": {"a": "image_0"}, "berta": {"a": "image_1"}}
     random, top = rates(SAMPLE, LABELS, answers, {})
-    assert (random.judged, random.share, random.expected) == (2, 0.5, None)
-    assert (top.judged, top.share, top.low, top.high) == (0, None, None, None)
+    assert (random.answers, random.share, random.expected) == (2, 0.5, None)
+    assert (top.answers, top.share, top.low, top.high) == (0, None, None, None)
 
 
 def test_an_interval_is_wilsons_worked_out_by_hand_and_of_nothing_there_is_none() -> None:
@@ -91,10 +91,10 @@ def test_a_side_is_the_image_that_stood_there() -> None:
     assert choice_of_side("left", False) == choice_of_side("right", True) == "image_0"
     assert choice_of_side("right", False) == choice_of_side("left", True) == "image_1"
     assert choice_of_side("tie", True) == "tie"
-    assert held_against("image_1", 0.0) == "keep"
-    assert held_against("image_1", 1.0) == "flip"
+    assert compare("image_1", 0.0) == "keep"
+    assert compare("image_1", 1.0) == "flip"
     for nothing in (None, 0.5):  # a label that states no preference can be neither
-        assert held_against("image_0", nothing) == held_against("image_1", nothing) == "none"
+        assert compare("image_0", nothing) == compare("image_1", nothing) == "none"
 
 
 def test_reliability_bins_hold_equal_counts_in_order() -> None:

@@ -4,8 +4,8 @@ import uuid
 
 import pyarrow as pa
 
-from app.desk import summary
-from app.desk.queries import queue as data
+from app.desk.queries.connection import open_desk
+from app.desk.queries.store_summary import summarize
 from tests.factories import StoreFactory
 from toolkit.files.remote import place
 from toolkit.store.connection import read_pairs
@@ -21,10 +21,10 @@ def test_a_queue_and_its_cards_come_from_an_object_store(tmp_path):
     finding = pa.table({"pair_id": ids, "visits": [2] * 8, **scores})
     write_findings(store, "r", "minority", finding, {"labels": "flip20"})
 
-    opened = data.desk(store, "r", tmp_path / "verdicts.sqlite")
-    assert data.desk(store, "r", tmp_path / "verdicts.sqlite") is opened
+    opened = open_desk(store, "r", tmp_path / "verdicts.sqlite")
+    assert open_desk(store, "r", tmp_path / "verdicts.sqlite") is opened
     assert opened.pairs == 8
     cursor = opened.cursor(View())
     assert card(cursor, ids[3])["pair_id"] == ids[3]
-    assert summary.overview(store).totals["pairs"] == 8
+    assert summarize(store).totals["pairs"] == 8
     assert (tmp_path / "verdicts.sqlite").exists()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.desk import auth as access
+from app.desk import auth
 from tests.app.desk_stores import judgeable
 from tests.app.test_desk import MAIN, journalled, press, shown
 from tests.factories import StoreFactory
@@ -16,21 +16,21 @@ from toolkit.store import Store
 
 @pytest.fixture
 def locked(make_store: StoreFactory, monkeypatch: pytest.MonkeyPatch) -> tuple[Store, AppTest]:
-    monkeypatch.setattr(access, "_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(auth, "_WAIT_SECONDS", 0.0)
     store = judgeable(make_store)
     settings = {
         "store": str(store.root),
         "journal": str(store.folder("verdicts.sqlite")),
         "curator": "host",
-        "token": access.digest("open sesame"),
+        "token": auth.digest("open sesame"),
     }
     monkeypatch.setenv("OUTVOTED_DESK", json.dumps(settings))
     return store, AppTest.from_file(str(MAIN), default_timeout=600).run()
 
 
 def knock(app: AppTest, name: str, token: str) -> AppTest:
-    app.text_input(key="door-name").set_value(name)
-    app.text_input(key="door-token").set_value(token)
+    app.text_input(key="login-name").set_value(name)
+    app.text_input(key="login-token").set_value(token)
     return press(app, "Open the desk")
 
 
@@ -39,9 +39,9 @@ def everything(app: AppTest) -> str:
 
 
 def test_a_token_fits_its_own_digest_only() -> None:
-    assert access.fits("open sesame", access.digest("open sesame"))
-    assert not access.fits("open sesam", access.digest("open sesame"))
-    assert not access.fits("", access.digest("open sesame"))
+    assert auth.matches("open sesame", auth.digest("open sesame"))
+    assert not auth.matches("open sesam", auth.digest("open sesame"))
+    assert not auth.matches("", auth.digest("open sesame"))
 
 
 def test_before_the_token_the_page_says_nothing_of_the_store(locked: Any) -> None:

@@ -1,0 +1,116 @@
+"""Text on a page: escaping, numbers, messages, commands to type, and tables.
+
+Text from the data is always shown character by character: nothing in it is read as HTML or
+Markdown.
+"""
+
+import html
+import math
+import shlex
+import string
+from collections.abc import Sequence
+from pathlib import Path
+
+import streamlit as st
+
+
+class Html(str):
+    """A table cell that is HTML already; every other cell is text."""
+
+
+def escape_html(text: str) -> str:
+    """HTML that shows `text` as it is, on one line of source."""
+    return html.escape(text, quote=True).replace("\r", "").replace("\n", "&#10;")
+
+
+def escape_markdown(text: str) -> str:
+    """Markdown that shows `text` as it is, on one line: a line break becomes a space.
+
+    Every ASCII sign that Markdown could interpret gets a backslash; & begins an entity, and = turns
+    the line above it into a heading.
+    """
+    line = " ".join(text.splitlines())
+    return "".join(f"\\{sign}" if sign in string.punctuation else sign for sign in line)
+
+
+def markdown_text(text: str) -> str:
+    """Markdown that shows `text` as it is, except that commands between backticks stay commands."""
+    return "".join(
+        f"`{part}`" if number % 2 else escape_markdown(part)
+        for number, part in enumerate(text.split("`"))
+    )
+
+
+def number(value: float | None) -> str:
+    """Three significant digits; a dash if the value is not known."""
+    if value is None or math.isnan(value):
+        return "–"
+    return f"{value:.3g}"
+
+
+def share(part: float) -> str:
+    """A share from 0 to 1 as per cent, with one decimal near the ends."""
+    percent = 100 * part
+    return f"{percent:.1f} %" if percent < 1 or percent > 99 else f"{percent:.0f} %"
+
+
+def shell_path(path: Path) -> str:
+    """A path as a shell needs it."""
+    return shlex.quote(str(path))
+
+
+def show_error(text: str) -> None:
+    """A problem, as plain text."""
+    st.error(markdown_text(text), icon=":material/error:")
+
+
+def show_info(text: str) -> None:
+    """News or a hint, as plain text."""
+    st.info(markdown_text(text), icon=":material/info:")
+
+
+def show_warning(text: str) -> None:
+    """Something that must not be overlooked, as plain text."""
+    st.warning(markdown_text(text), icon=":material/warning:")
+
+
+def show_command(text: str) -> None:
+    """Something to type in a terminal."""
+    st.code(text, language=None, wrap_lines=True)
+
+
+def show_hint(text: str, command: str) -> None:
+    """What is missing, and the command that adds it."""
+    show_info(f"{text} Type in a terminal:")
+    show_command(command)
+
+
+def show_quiet(markup: str) -> None:
+    """A paragraph in quiet type. `markup` is HTML."""
+    st.html(f'<p class="desk-quiet">{markup}</p>')
+
+
+def progress_bar(part: float) -> str:
+    """A bar that is full for 1, as HTML."""
+    return f'<div class="desk-bar"><span style="width: {100 * part:.2f}%"></span></div>'
+
+
+def show_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, name: str) -> None:
+    """A table, with a name for screen readers; no more rows than fit on a page."""
+    st.html(table(heads, rows, name=name))
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, name: str) -> str:
+    """The table as HTML. A cell of type `Html` is inserted as it is."""
+    top = "".join(f'<th scope="col">{escape_html(head)}</th>' for head in heads)
+    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
+    return (
+        f'<table class="desk-table" aria-label="{escape_html(name)}"><thead><tr>{top}</tr></thead>'
+        f"<tbody>{body}</tbody></table>"
+    )
+
+
+def _cell(text: str) -> str:
+    if not isinstance(text, Html):
+        text = escape_html(text)
+    return f"<td>{text}</td>"

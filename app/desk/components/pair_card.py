@@ -1,0 +1,284 @@
+"""A pair on a page: the prompt, both images, and the chips with what is known of it."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import streamlit as st
+
+from app.desk.components.page_text import escape_html, number
+from app.desk.image_cache import Picture
+from toolkit.colors import VERDICT_COLOURS, VERMILION, Ground, accent, hairline, muted
+from toolkit.store.queue.ell_series import Visit
+from toolkit.store.queue.tables import ORDERS, SYMBOLS
+
+SLOTS = ("image_0", "image_1")
+
+_LONG_PROMPT = 150
+_SMALL_SIDE = 128
+"""Images of at most so many pixels are enlarged with hard edges, so that each pixel shows."""
+_CURTAIN = '<span class="desk-curtain">The source marks this pair as unsafe; X uncovers it.</span>'
+
+
+def show_prompt(text: str) -> None:
+    """The prompt in large type, character by character."""
+    size = "desk-prompt long" if len(text) > _LONG_PROMPT else "desk-prompt"
+    shown = escape_html(text) if text.strip() else "<i>(the prompt is empty)</i>"
+    st.html(f'<div class="{size}" dir="auto"><span>{shown}</span></div>')
+
+
+def marks(label: float | None) -> tuple[str, str]:
+    """The words for image_0 and image_1 under a label."""
+    if label == 1.0:
+        return "chosen", "rejected"
+    if label == 0.0:
+        return "rejected", "chosen"
+    return ("tie", "tie") if label == 0.5 else ("no label", "no label")
+
+
+def mark_class(mark: str) -> str:
+    """The style of a frame with this word."""
+    return mark if mark in ("chosen", "tie") else "plain"
+
+
+def show_images(
+    pictures: Sequence[Picture],
+    sides: tuple[str, str],
+    pair: Mapping[str, Any],
+    *,
+    blind: bool = False,
+    blurred: bool = False,
+) -> None:
+    """Both images on equal mounts, with `sides` from left to right.
+
+    The image that the label prefers has a frame and the word `chosen`; with `blind`, neither has,
+    and neither has a name.
+    """
+    marked = dict(zip(SLOTS, marks(pair["label"]), strict=True))
+    body = ""
+    for place, side, picture in zip(("left", "right"), sides, pictures, strict=True):
+        if blind:
+            body += _figure(place, "", "", picture, blurred=blurred)
+        else:
+            model = str(pair.get(side.replace("image", "model")) or "")
+            body += _figure(side, model, marked[side], picture, blurred=blurred)
+    st.html(f'<div class="desk-pair">{body}</div>')
+
+
+def _figure(slot: str, model: str, mark: str, picture: Picture, *, blurred: bool) -> str:
+    hidden = " blurred" if blurred else ""
+    return (
+        f'<figure class="desk-card {mark_class(mark)}{hidden}"><figcaption><span class="slot">'
+        f'{slot}</span><span class="maker">{escape_html(model)}</span><span class="word">{mark}'
+        f'</span></figcaption><div class="desk-mount">{_image(slot, picture)}'
+        f"{_CURTAIN if blurred else ''}</div></figure>"
+    )
+
+
+def _image(slot: str, picture: Picture) -> str:
+    if picture.problem:
+        return (
+            f'<div class="desk-missing"><b>{slot} cannot be shown</b>{escape_html(picture.problem)}'
+            "; you can still give a verdict.</div>"
+        )
+    return image(picture, f"{slot} of the pair", f"--tall: {picture.height}px")
+
+
+def image(picture: Picture, alt: str, style: str = "") -> str:
+    """An <img>; a small image has hard edges, and the style if one is given."""
+    small = max(picture.width, picture.height) <= _SMALL_SIDE
+    styled = f' style="{style}"' if style else ""
+    extra = f' class="pixel"{styled}' if small else ""
+    return f'<img src="{picture.source}" alt="{escape_html(alt)}"{extra}>'
+
+
+def show_zoomed(pictures: Sequence[tuple[str, Picture]]) -> None:
+    """Named images at full size; a click switches between the whole image and its pixels."""
+    body = "".join(
+        f"<figure><figcaption>{name} · {picture.width} x {picture.height}</figcaption>"
+        f'<div class="desk-own">{_image(name, picture)}</div></figure>'
+        for name, picture in pictures
+    )
+    st.html(f'<div class="desk-zoom">{body}</div>')
+
+
+def is_blurred(pair: Mapping[str, Any]) -> bool:
+    """Whether the images are blurred: the source marks the pair as unsafe, and it is not uncovered.
+
+    `pair`: as in `toolkit.store.queue.tables.cards`.
+    """
+    if not st.session_state.get("blur", True) or not pair.get("unsafe"):
+        return False
+    return bool(st.session_state.get("uncovered") != pair["pair_id"])
+
+
+def uncover(pair_id: str) -> None:
+    """Show a blurred pair."""
+    st.session_state["uncovered"] = pair_id
+
+
+def show_uncover_button(pair_id: str) -> None:
+    """The button that shows a blurred pair."""
+    st.button("Uncover", shortcut="X", type="tertiary", key=f"Uncover-{pair_id}",
+              on_click=uncover, args=(pair_id,))  # fmt: skip
+
+
+_MEANING = {
+    "minority": "minority: s times c",
+    "confidence": "confidence: large if the model doubts the label",
+    "stability": "stability: large if the model and its footprints differ",
+}
+
+
+def show_blind_chips() -> None:
+    """What replaces the chips while the curator judges blind."""
+    st.html(
+        '<div class="desk-chips"><span class="desk-chip given"><b>blind</b></span>'
+        '<span class="desk-quiet">label, scores and verdicts are hidden, and the sides are '
+        "shuffled; your answer becomes keep or flip afterwards</span></div>"
+    )
+
+
+def show_chips(
+    pair: Mapping[str, Any],
+    agreement: Mapping[str, Any],
+    verdicts: Mapping[str, str],
+    curator: str,
+    curve: str,
+) -> None:
+    """Everything known about a pair.
+
+    `pair`: as in `tables.card`; `agreement`: its columns of the finding agreement; `verdicts`:
+    curator -> verdict; `curve`: as `ell_curve` returns it.
+    """
+    chips = _score_chips(pair)
+    if agreement.get("agreement.voices"):
+        scorers = int(agreement["agreement.voices"])
+        agreeing = scorers - int(agreement["agreement.against"])
+        chips.append(_chip("", f"{agreeing} of {scorers}", "scorers agree"))
+    chips += _vote_chips(pair)
+    chips += _verdict_chips(verdicts, curator, differ=bool(pair["differ"]))
+    st.html(f'<div class="desk-chips">{"".join(chips)}{curve}</div>')
+
+
+def verdict_chip(verdict: str, note: str = "") -> str:
+    """A verdict with its colour, as HTML."""
+    more = f"<i>{note}</i>" if note else ""
+    return (
+        f'<span class="desk-chip"><span class="desk-dot" style="background: '
+        f'{VERDICT_COLOURS[verdict]}"></span><b>{escape_html(verdict)}</b>{more}</span>'
+    )
+
+
+def _score_chips(pair: Mapping[str, Any]) -> list[str]:
+    if pair["visits"] is None and all(pair[name] is None for name in ORDERS):
+        return []
+    chips = []
+    for name in ORDERS:
+        lower = pair["lower"][name]
+        rank = "not known" if lower is None else ordinal(lower)
+        if lower is not None and name == "minority":
+            rank += " percentile"
+        title = f"{_MEANING[name]}; then its percentile among all pairs"
+        chips.append(_chip(SYMBOLS[name], number(pair[name]), rank, title))
+    return chips
+
+
+def ordinal(share: float) -> str:
+    """A share from 0 to 1 as a percentile in words: .987 is the 98th."""
+    rank = int(100 * share)
+    ending = (
+        "th" if rank % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(rank % 10, "th")
+    )
+    return f"{rank}{ending}"
+
+
+def _vote_chips(pair: Mapping[str, Any]) -> list[str]:
+    votes = pair["votes"]
+    names = [vote["annotator"] for vote in votes if vote["annotator"]]
+    decided = [vote["choice"] for vote in votes if vote["choice"] is not None]
+    chips = []
+    if names:
+        word = "annotator" if len(names) == 1 else "annotators"
+        chips.append(_chip(word, ", ".join(names[:2]) + (" ..." if len(names) > 2 else "")))
+    if len(decided) > 1:
+        agreeing = sum(choice == pair["label"] for choice in decided)
+        chips.append(_chip("", f"{agreeing} of {len(decided)}", "votes agree"))
+    return chips
+
+
+def _verdict_chips(verdicts: Mapping[str, str], curator: str, *, differ: bool) -> list[str]:
+    chips = [
+        _chip("verdict" if name == curator else name, verdict, given=True)
+        for name, verdict in sorted(verdicts.items(), key=lambda item: item[0] != curator)
+    ]
+    if differ:
+        chips.append(_chip("≠", "curators differ", title="their verdicts are not the same"))
+    return chips
+
+
+def _chip(name: str, value: str, more: str = "", title: str = "", *, given: bool = False) -> str:
+    kind = "desk-chip given" if given else "desk-chip"
+    head = f"<i>{escape_html(name)}</i>" if name else ""
+    tail = f"<i>{escape_html(more)}</i>" if more else ""
+    return (
+        f'<span class="{kind}" title="{escape_html(title)}">{head}<b>{escape_html(value)}</b>'
+        f"{tail}</span>"
+    )
+
+
+_NO_CURVE = {
+    "loading": "the visits of the run are being read; the next pairs will have their curve",
+    "too large": "the trajectory is too large to keep in memory; the page Pair draws this pair's",
+    "failed": "the visits of the run could not be read; the terminal says why",
+}
+
+
+def ell_curve(visits: Sequence[Visit], state: str, ground: Ground) -> str:
+    """ell of the pair by visit as a small chart, or why there is none; `state`: `Desk.series`."""
+    if not visits:
+        why = _NO_CURVE.get(state, "")
+        return f'<span class="desk-quiet">{why}</span>' if why else ""
+    count = f"{len(visits)} visits" if len(visits) != 1 else "1 visit"
+    title = "above the line the model agrees with the label; the band spans its footprints"
+    return (
+        f'<span class="desk-spark" title="{title}"><span class="desk-quiet">ell over {count}'
+        f'</span><img src="{_sparkline(visits, ground)}" alt="ell by visit; {title}"></span>'
+    )
+
+
+_WIDE, _TALL, _EDGE = 190.0, 34.0, 4.0
+
+
+def _sparkline(visits: Sequence[Visit], ground: Ground) -> str:
+    """A data URL of an SVG. The horizontal line is ell = 0; the band spans the policy and its
+    footprints; a visit below the line has a hollow mark."""
+    colour = accent(ground)
+    most = max(max(abs(one.low), abs(one.high), abs(one.ell)) for one in visits) or 1.0
+    first, last = visits[0].visit, visits[-1].visit
+    span = max(last - first, 1)
+
+    def x(one: Visit) -> float:
+        return _EDGE + (_WIDE - 2 * _EDGE) * (one.visit - first) / span
+
+    def y(ell: float) -> float:
+        return _TALL / 2 - (_TALL / 2 - _EDGE) * ell / most
+
+    upper = [f"{x(one):.1f},{y(one.high):.1f}" for one in visits]
+    lower = [f"{x(one):.1f},{y(one.low):.1f}" for one in reversed(visits)]
+    line = " ".join(f"{x(one):.1f},{y(one.ell):.1f}" for one in visits)
+    dots = "".join(
+        f'<circle cx="{x(one):.1f}" cy="{y(one.ell):.1f}" r="2.2" stroke-width="1.2" '
+        f'stroke="{colour if one.ell > 0 else VERMILION}" '
+        f'fill="{colour if one.ell > 0 else "none"}"/>'
+        for one in visits
+    )
+    drawing = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDE:.0f} {_TALL:.0f}">'
+        f'<polygon points="{" ".join(upper + lower)}" fill="{colour}" opacity="0.2"/>'
+        f'<line x1="0" x2="{_WIDE}" y1="{_TALL / 2}" y2="{_TALL / 2}" '
+        f'stroke="{hairline(ground)}"/>'
+        f'<polyline points="{line}" fill="none" stroke="{muted(ground)}" stroke-width="1.3"/>'
+        f"{dots}</svg>"
+    )
+    return "data:image/svg+xml;base64," + base64.b64encode(drawing.encode()).decode()

@@ -1,0 +1,107 @@
+"""Counts of what a store contains, of its verdicts, and the estimated noise."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from app.desk.queries.connection import PATH_HASH, Stamp, stamp, verdicts
+from toolkit.store import Store, connect
+from toolkit.store.connection import add_labels, labels_in
+from toolkit.store.label_sets import label_sets, planted_flips
+from toolkit.store.queue import tables
+from toolkit.store.runs import findings, findings_about, read_findings
+from toolkit.store.verdicts import Verdict, verdict_of
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the store contains."""
+
+    totals: dict[str, int]
+    """Pairs, images, votes, quarantine."""
+    reasons: list[tuple[str, int]]
+    """Why pairs were quarantined, and how many."""
+    label_sets: list[str]
+    runs: list[str]
+    findings: dict[str, list[str]]
+    unfinished: list[Path]
+
+
+def summarize(store: Store) -> Summary:
+    """Counts of everything in the store, as it is now."""
+    with connect(store) as con:
+        totals, reasons = tables.totals(con), tables.quarantine_reasons(con)
+    runs = store.runs()
+    return Summary(
+        totals=totals,
+        reasons=reasons,
+        label_sets=label_sets(store),
+        runs=runs,
+        findings={run: names for run in runs if (names := findings(store, run))},
+        unfinished=store.unfinished(),
+    )
+
+
+def verdict_counts(store: Store, journal: Path, label_set: str) -> dict[Verdict, int]:
+    """Pairs by resolved verdict, compared with the labels of a set."""
+    known = verdicts(store.root, journal)
+    known.refresh()
+    choices = {pair_id: row["choice"] for pair_id, row in known.resolved().items()}
+    with connect(store) as con:
+        add_labels(con, store, label_set)
+        labels = labels_in(con, list(choices))
+    counts: dict[Verdict, int] = dict.fromkeys(("keep", "flip", "tie", "drop", "unsure"), 0)
+    for pair_id, choice in choices.items():
+        counts[verdict_of(choice, labels.get(pair_id))] += 1
+    return counts
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The estimated share of wrong labels with its 95 % interval; None if not estimable."""
+
+    rate: float | None
+    low: float | None
+    high: float | None
+    margin: float
+    """Mean margin of a correct label, in units of its usual size."""
+    spread: float
+    """Standard deviation of that margin."""
+
+
+def noise(store: Store, run: str) -> Noise | None:
+    """The noise rate of the run's analysis; None if it has none."""
+    about = findings_about(store, run, "dataset").get("noise") if run else None
+    if not about:
+        return None
+    rate = about.get("rate") or {}
+    return Noise(
+        rate.get("value"), rate.get("low"), rate.get("high"), about["margin"], about["spread"]
+    )
+
+
+def flipped_ratio_figure(store: Store, run: str) -> Any:
+    """The figure of planted flips by u, or None if there are none."""
+    made_from = stamp(store, files=[(store.findings(run), f"{tables.FINDING}.parquet")])
+    return _flipped_ratio_figure(store.root, run, made_from) if made_from else None
+
+
+@st.cache_data(show_spinner=False, max_entries=4, hash_funcs=PATH_HASH)
+def _flipped_ratio_figure(root: Path, run: str, stamp: Stamp) -> Any:  # noqa: ARG001
+    import numpy as np
+
+    from analysis import figures
+
+    store = Store(root)
+    flips = planted_flips(store, tables.label_set_of(store, run))
+    if not flips:
+        return None
+    finding = read_findings(store, run, tables.FINDING)
+    u = np.array(finding["minority"].to_numpy(zero_copy_only=False), float)
+    flipped = np.isin(np.array(finding["pair_id"].to_pylist()), np.array(flips))
+    known = ~np.isnan(u)
+    if not known.any():
+        return None
+    return figures.flipped_ratio_figure(figures.flipped_ratio_table(u[known], flipped[known]))

@@ -1,0 +1,322 @@
+"""The page Audit: a random sample and a top-u sample, judged blind, and the results."""
+
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from analysis import audits as results
+from analysis.audits import Answers, Bin, Rate
+from app.desk import page, state
+from app.desk.components import pair_card
+from app.desk.components.charts import show_figure
+from app.desk.components.page_text import (
+    escape_html,
+    shell_path,
+    show_error,
+    show_hint,
+    show_info,
+    show_quiet,
+    show_table,
+)
+from app.desk.components.status_bar import show_status
+from app.desk.image_cache import picture
+from app.desk.queries import queue
+from app.desk.queries.connection import PATH_HASH, Desk, Stamp, current, run_of, stamp
+from app.desk.views.getting_started import run_command
+from app.desk.views.verdict_buttons import show_buttons
+from toolkit.colors import BLUE, Ground
+from toolkit.errors import OutvotedError
+from toolkit.store import Store, audits, connect
+from toolkit.store.audits import Audit
+from toolkit.store.connection import add_labels, labels_in
+from toolkit.store.runs import findings, findings_about, read_findings
+from toolkit.store.verdicts import Entry
+
+_NEW = "draw another sample"
+_SIDES = (("Left", "Left", "left"), ("Tie", "T", "tie"), ("Unsure", "U", "unsure"),
+          ("Right", "Right", "right"))  # fmt: skip
+_CALIBRATED = "calibrated"
+
+
+def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
+    """The page, or what the store still needs."""
+    page.load_style()
+    desk, _ = current(store, settings)
+    if not desk.run:
+        page.head("Audit", "Is u right? A random sample and a top-u sample, judged blind.")
+        command = run_command(store, run_of(store, settings.run))
+        show_hint("An audit draws its samples by u, and no run has a u yet.", command)
+        return
+    names = [name for name in audits.audits(store) if _is_of_run(store, name, desk.run)]
+    with st.sidebar:
+        chosen = st.selectbox("Sample", [*names, _NEW], key="audit-name")
+    if chosen == _NEW or chosen is None:
+        _draw_sample(store, desk)
+        return
+    audit = audits.read_audit(store, chosen)
+    if audit.label_set != desk.label_set:
+        show_info(
+            f"This sample was drawn under label set {audit.label_set}, and the run's finding is "
+            f"now under {desk.label_set}; draw another one."
+        )
+    with st.sidebar:
+        shown = st.radio("Show", ("Judge", "Results"), key="audit-shown")
+    if shown == "Judge":
+        st.fragment(_judge)(desk, audit, settings)
+    else:
+        _show_results(store, desk, audit, settings, ground)
+
+
+def _is_of_run(store: Store, name: str, run: str) -> bool:
+    try:
+        return audits.read_audit(store, name).run == run
+    except OutvotedError:  # a broken file is reported when it is chosen
+        return True
+
+
+def _draw_sample(store: Store, desk: Desk) -> None:
+    page.head(
+        "Audit",
+        "Is u right? Half of the sample is drawn from all pairs, half from those with the largest "
+        "u. It is judged blind, and the sample is saved, so that others can judge the same pairs.",
+    )
+    if problem := st.session_state["problem"]:
+        show_error(problem)
+    row = st.columns(3)
+    size = row[0].number_input("Pairs in each half", 1, 2000, 50, key="audit-size")
+    share = row[1].number_input("Top share, %", 0.1, 100.0, 5.0, key="audit-share")
+    seed = row[2].number_input("Seed", 0, 1_000_000, 0, key="audit-seed")
+
+    def draw_sample() -> None:
+        audit = audits.draw_audit(
+            desk.cursor(), desk.run, desk.label_set, size=int(size), share=share / 100,
+            seed=int(seed),
+        )  # fmt: skip
+        st.session_state["audit-name"] = audits.keep_audit(store, audit).name
+        st.session_state["problem"] = ""
+
+    st.button("Draw the sample", type="primary", key="audit-draw",
+              on_click=page.callback(draw_sample))  # fmt: skip
+    show_quiet("The interval of a share of 20 % is about ±11 points with 50 pairs and ±6 with 200.")
+
+
+def _rows_of(desk: Desk, audit: Audit) -> list[dict[str, Any]]:
+    """Every verdict on the sample's pairs, oldest first."""
+    rows = [row for pair_id in audit.order for row in desk.verdicts.history(pair_id)]
+    return sorted(rows, key=lambda row: (row["time"], row["sequence"]))
+
+
+def _judge(desk: Desk, audit: Audit, settings: state.Settings) -> None:
+    """One pair, blind: no label, no score, random sides."""
+    with page.errors_as_text():
+        desk.verdicts.refresh()
+        rows = _rows_of(desk, audit)
+        own = results.answers_in(audit, rows).get(settings.curator, {})
+        left = [pair_id for pair_id in audit.order if pair_id not in own]
+        count, done = len(audit.order), len(own)
+        place = f"{done + 1:,} of {count:,}" if left else f"all {count:,} answered"
+        note = f"audit {escape_html(audit.name)}, blind: which image fits the prompt better?"
+        show_status(place, note, desk.verdicts.saved(settings.curator), done / count)
+        for problem in (st.session_state["problem"], desk.verdicts.trouble):
+            if problem:
+                show_error(problem)
+        if left:
+            _show_blind(desk, audit, settings, left[0])
+        else:
+            show_info("You have answered every pair of this sample; see Results on the left.")
+        newest = results.newest_answer(audit, rows, settings.curator)
+        st.button(
+            "Undo", shortcut="Z", type="tertiary", key="audit-undo", disabled=newest is None,
+            on_click=page.callback(_undo), args=(desk, settings, newest),
+        )  # fmt: skip
+        ready = escape_html(left[0]) if left else ""
+        st.html(f'<span id="audit-ready" data-pair="{ready}" hidden></span>')
+
+
+def _show_blind(desk: Desk, audit: Audit, settings: state.Settings, pair_id: str) -> None:
+    pair = next(iter(queue.cards(desk, [pair_id])), None)
+    if pair is None:
+        show_info(f"The store no longer has pair {pair_id}; answer unsure to continue.")
+        pair = {"pair_id": pair_id, "prompt": "", "image_0": None, "image_1": None, "label": None}
+    swapped = results.swapped(audit, settings.curator, pair_id)
+    sides = ("image_1", "image_0") if swapped else ("image_0", "image_1")
+    pair_card.show_prompt(pair["prompt"])
+    pictures = [picture(desk.store, pair[side]) for side in sides]
+    blurred = pair_card.is_blurred(pair)
+    pair_card.show_images(pictures, sides, pair, blind=True, blurred=blurred)
+    if blurred:
+        pair_card.show_uncover_button(pair_id)
+    show_buttons(pair_id, _SIDES, _answer, desk, audit, settings, pair_id, swapped)
+
+
+def _answer(
+    desk: Desk, audit: Audit, settings: state.Settings, pair_id: str, swapped: bool, side: str
+) -> None:
+    sides = ["image_1", "image_0"] if swapped else ["image_0", "image_1"]
+    shown = {"page": "audit", "audit": audit.name, "run": audit.run, "blind": True, "sides": sides}
+    choice = results.choice_of_side(side, swapped)
+    desk.verdicts.record([Entry(pair_id, settings.curator, choice, audit.label_set, shown=shown)])
+    st.session_state["problem"] = ""
+
+
+def _undo(desk: Desk, settings: state.Settings, newest: dict[str, Any]) -> None:
+    entry = Entry(newest["pair_id"], settings.curator, "undo", undoes=newest["verdict_id"])
+    desk.verdicts.record([entry])
+    st.session_state["problem"] = ""
+
+
+def _show_results(
+    store: Store, desk: Desk, audit: Audit, settings: state.Settings, ground: Ground
+) -> None:
+    """Flip rates with intervals, the calibrated probability beside them, and agreement."""
+    page.head("Audit: results", f"sample {audit.name}, labels {audit.label_set}")
+    desk.verdicts.refresh()
+    answers = results.answers_in(audit, _rows_of(desk, audit))
+    done, count = len(answers.get(settings.curator, {})), len(audit.order)
+    if done < count and not st.toggle(
+        f"Show results although you have answered {done:,} of {count:,} (they may influence the "
+        "rest of your answers)",
+        key="audit-early",
+    ):
+        return
+    if not answers:
+        show_info("Nobody has judged this sample yet; choose Judge on the left.")
+        return
+    labels = _labels(store, audit)
+    probability = _probabilities(store, audit.run, audit.label_set)
+    left, right = st.columns([3, 2], gap="large")
+    with left:
+        _show_rates(results.rates(audit, labels, answers, probability), audit)
+        if not probability:
+            show_info(
+                "The run has no calibrated probability to compare with; plant flips and type "
+                f"`outvoted detect {shell_path(store.root)} --run {audit.run}`."
+            )
+        _show_agreement(answers)
+    with right:
+        if bins := results.reliability(labels, answers, probability):
+            st.subheader("People against the calibration")
+            show_figure(reliability_figure(bins), ground, key="audit-reliability",
+                        alt="Share that people flipped by calibrated probability")  # fmt: skip
+
+
+def _labels(store: Store, audit: Audit) -> dict[str, float | None]:
+    """The sample's labels under its own label set, whatever the desk shows now."""
+    with connect(store) as con:
+        add_labels(con, store, audit.label_set)
+        return labels_in(con, list(audit.order))
+
+
+def _probabilities(store: Store, run: str, label_set: str) -> dict[str, float]:
+    """pair_id -> calibrated probability of a flip; {} if the run has none under these labels."""
+    if _CALIBRATED not in findings(store, run):
+        return {}
+    made_from = stamp(store, files=[(store.findings(run), f"{_CALIBRATED}.*")])
+    return _read_probabilities(store.root, run, label_set, made_from)
+
+
+@st.cache_data(show_spinner=False, max_entries=4, hash_funcs=PATH_HASH)
+def _read_probabilities(
+    root: Path,
+    run: str,
+    label_set: str,
+    stamp: Stamp,  # noqa: ARG001
+) -> dict[str, float]:
+    store = Store(root)
+    if findings_about(store, run, _CALIBRATED).get("labels", label_set) != label_set:
+        return {}
+    table = read_findings(store, run, _CALIBRATED)
+    if "probability" not in table.column_names:
+        return {}
+    pairs = zip(table["pair_id"].to_pylist(), table["probability"].to_pylist(), strict=True)
+    return {pair_id: value for pair_id, value in pairs if value is not None and value == value}
+
+
+def _show_rates(rates: list[Rate], audit: Audit) -> None:
+    st.subheader("Would people reverse the label?")
+    names = {"random": "random pairs", "top": f"top {100 * audit.share:g} % by u"}
+    rows = [
+        [
+            names[rate.arm],
+            f"{rate.answers:,}",
+            f"{rate.flipped:,} of {rate.flipped + rate.kept:,}",
+            _interval_text(rate.share, rate.low, rate.high),
+            "–" if rate.expected is None else f"{100 * rate.expected:.0f} %",
+            f"{rate.ties:,}", f"{rate.unsure:,}",
+        ]
+        for rate in rates
+    ]  # fmt: skip
+    heads = ("sample", "answers", "flipped", "flip rate (95 %)", "calibrated", "ties", "unsure")
+    show_table(heads, rows, name="Flip rates")
+    show_quiet(
+        "Flip rate: answers against the label, as a share of the answers that prefer an image, "
+        "with Wilson's interval. Calibrated: the mean probability of the same pairs, learned from "
+        "planted flips, which are more frequent and more random than natural errors. The answers "
+        "of several curators on one pair count separately, which makes the interval too narrow."
+    )
+
+
+def _interval_text(share: float | None, low: float | None, high: float | None) -> str:
+    if share is None or low is None or high is None:
+        return "–"
+    return f"{100 * share:.0f} % ({100 * low:.0f}–{100 * high:.0f})"
+
+
+def _show_agreement(answers: Answers) -> None:
+    st.subheader("Agreement between curators")
+    rows = [[curator, f"{len(given):,}"] for curator, given in sorted(answers.items())]
+    show_table(("curator", "answers"), rows, name="Curators")
+    if len(answers) < 2:
+        show_quiet("Agreement needs two curators: another person starts the desk with --curator "
+                   "NAME and judges the same sample.")  # fmt: skip
+        return
+    try:
+        from analysis.ranking_metrics import alpha
+
+        agreement = alpha(answers)
+    except ImportError:
+        show_info("Agreement needs crowd-kit; type `pip install 'outvoted[analyze]'`.")
+        return
+    if agreement is None:
+        show_quiet("No pair has answers of two curators that could differ yet.")
+        return
+    value, pairs = agreement
+    st.html(
+        f'<p><span class="desk-chip"><i>Krippendorff\'s alpha</i><b>{value:.2f}</b></span> '
+        f'<span class="desk-quiet">over {pairs:,} pairs that two or more curators answered; 1 is '
+        "agreement, 0 chance. From .67 on it supports tentative conclusions.</span></p>"
+    )
+
+
+def reliability_figure(bins: list[Bin]) -> go.Figure:
+    """Share flipped by people against the calibrated probability, with Wilson's intervals."""
+    from analysis.figures.theme import INK, WHISKER, look
+
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[0, 1], y=[0, 1], mode="lines", name="as calibrated", hoverinfo="skip",
+        line={"color": INK, "dash": "dash", "width": 1.5},
+    )  # fmt: skip
+    figure.add_scatter(
+        x=[one.expected for one in bins],
+        y=[one.share for one in bins],
+        mode="markers",
+        name="people",
+        marker={"color": BLUE, "size": 10},
+        customdata=[one.count for one in bins],
+        error_y={
+            "type": "data",
+            "array": [one.high - one.share for one in bins],
+            "arrayminus": [one.share - one.low for one in bins],
+            **WHISKER,
+        },
+        hovertemplate="calibrated %{x:.0%}, people %{y:.0%} of %{customdata}<extra></extra>",
+    )
+    figure.update_xaxes(title="calibrated probability of a flip", range=[0, 1], tickformat=".0%")
+    figure.update_yaxes(title="share flipped by people", range=[0, 1], tickformat=".0%")
+    return look(figure, height=340)
+
+
+PAGE = page.Page("audit", "Audit", ":material/fact_check:", draw)

@@ -1,0 +1,326 @@
+"""The page Export: a policy, what it would do, and the export written in the background."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from app.desk import export_jobs, page, state
+from app.desk.components.page_text import (
+    escape_html,
+    escape_markdown,
+    share,
+    show_command,
+    show_error,
+    show_hint,
+    show_quiet,
+    show_table,
+    show_warning,
+)
+from app.desk.export_jobs import Job
+from app.desk.queries.connection import PATH_HASH, TABLES, Stamp, run_of, stamp, verdicts
+from app.desk.views.getting_started import ingest_command
+from toolkit.colors import Ground
+from toolkit.errors import OutvotedError, StoreError
+from toolkit.export import FORMATS, Policy
+from toolkit.export.dataset_writer import warnings_of
+from toolkit.export.decisions import make_plan
+from toolkit.export.policy import check
+from toolkit.export.provenance import balance, counts
+from toolkit.store import Store
+from toolkit.store.label_sets import label_sets
+from toolkit.store.runs import findings
+
+_OWN = "the finding's own"
+_NO_RUN = "no run"
+
+
+def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
+    """The page, or what an empty store needs."""
+    del ground
+    page.head("Export", "A filtered, corrected or reweighted copy of the pairs, as trainers read.")
+    if not stamp(store, TABLES):
+        show_hint("The store has no pairs, so there is nothing to export.", ingest_command(store))
+        return
+    left, right = st.columns([5, 4], gap="large")
+    with left:
+        form = _show_form(store, settings)
+    with right:
+        preview = _preview(store, form.policy)
+        if preview is not None:
+            _show_counts(preview)
+        ready = bool(preview and preview.counts["after"]["pairs"])
+        _show_write_button(store, settings, form, ready=ready)
+        running = sum(not job.ended for job in export_jobs.jobs().all())
+        st.fragment(_show_jobs, run_every=1 if running else None)(running)
+    if preview is not None:
+        _show_balance(preview)
+    _show_written(store)
+
+
+@dataclass(frozen=True)
+class Form:
+    """The values of the form."""
+
+    policy: Policy
+    format: str
+    name: str
+
+
+def _show_form(store: Store, settings: state.Settings) -> Form:
+    left, right = st.columns(2)
+    name = left.text_input(
+        "Name of the export",
+        value="curated",
+        key="export-name",
+        max_chars=100,
+        help=f"A new folder of this name in {escape_markdown(str(export_jobs.folder(store)))}",
+    )
+    chosen = right.selectbox("Format", list(FORMATS), key="export-format")
+    fields = _score_fields(store, settings)
+    fields |= _condition_fields()
+    fields |= _share_fields(scored=fields["run"] is not None)
+    row = st.columns(2)
+    fields |= {
+        "verdicts": row[0].toggle("Apply verdicts", True, key="export-verdicts"),
+        "images": row[1].toggle("With the images", True, key="export-images"),
+        "keep_ties": row[0].toggle("Keep ties", False, key="export-ties"),
+        "keep_unlabelled": row[1].toggle("Keep unlabelled", False, key="export-unlabelled"),
+        "pseudonyms": row[0].toggle("Pseudonyms for people", True, key="export-pseudonyms"),
+    }
+    return Form(Policy(**fields), str(chosen), name)
+
+
+def _score_fields(store: Store, settings: state.Settings) -> dict[str, Any]:
+    """Which run's scores, and which labels."""
+    row = st.columns(3)
+    runs = [_NO_RUN, *store.runs()]
+    first = run_of(store, settings.run)
+    at = runs.index(first) if first in runs and findings(store, str(first)) else 0
+    run = row[0].selectbox("Scores of run", runs, index=at, key="export-run")
+    names = [] if run == _NO_RUN else [f for f in findings(store, run) if f != "annotators"]
+    finding = row[1].selectbox(
+        "Finding that ranks",
+        names or ["minority"],
+        index=names.index("minority") if "minority" in names else 0,
+        disabled=not names,
+        key="export-finding",
+    )
+    labels = row[2].selectbox("Labels", [_OWN, *label_sets(store)], key="export-labels")
+    return {
+        "run": None if run == _NO_RUN else run,
+        "finding": finding if run != _NO_RUN else "minority",
+        "labels": None if labels == _OWN else labels,
+    }
+
+
+def _condition_fields() -> dict[str, Any]:
+    """Conditions, as in filters."""
+    where = st.text_input(
+        "Only pairs where",
+        key="export-where",
+        placeholder='split = "train" and votes > 1',
+        max_chars=2000,
+    )
+    left, right = st.columns(2)
+    drop = left.text_area(
+        "Drop where (one condition a line)",
+        key="export-drop",
+        height=80,
+        placeholder="minority > 0.9 and verdict is null",
+    )
+    flip = right.text_area("Flip where (one condition a line)", key="export-flip", height=80)
+    return {"where": where.strip() or None, "drop": _lines(drop), "flip": _lines(flip)}
+
+
+def _share_fields(*, scored: bool) -> dict[str, Any]:
+    """What the scores do: drop or flip the top, or weigh."""
+    left, right = st.columns(2, vertical_alignment="bottom")
+    limits = (0.0, 100.0, 0.0, 0.5)
+    drop = left.number_input(
+        "Drop the top, % of the pairs with a score",
+        *limits,
+        key="export-drop-top",
+        disabled=not scored,
+    )
+    flip = right.number_input(
+        "Flip the top, %", *limits, key="export-flip-top", disabled=not scored
+    )
+    left, right = st.columns(2, vertical_alignment="bottom")
+    reweight = left.toggle("Reweight by 1 / (1 + k1 u)", key="export-reweight", disabled=not scored)
+    k1 = right.number_input("k1", 0.0, 1000.0, 10.0, key="export-k1", disabled=not reweight)
+    weight = st.text_input(
+        "Or weigh by a column",
+        key="export-weight",
+        placeholder="1 - calibrated.probability",
+        max_chars=200,
+    )
+    return {
+        "drop_top": round(drop / 100, 6) if scored else 0.0,
+        "flip_top": round(flip / 100, 6) if scored else 0.0,
+        "reweight": bool(reweight and scored),
+        "k1": k1 if reweight and scored else 10.0,
+        "weight": weight.strip() or None,
+    }
+
+
+def _lines(text: str) -> tuple[str, ...]:
+    return tuple(line.strip() for line in text.splitlines() if line.strip())
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What an export would do."""
+
+    counts: dict[str, Any]
+    """As in curation.json."""
+    balance: dict[str, Any]
+    """As in curation.json."""
+    left_out: dict[str, int]
+    """Pairs that are not exported, by why; together all of them."""
+
+
+def _preview(store: Store, policy: Policy) -> Preview | None:
+    """What the policy would do; None, and a sentence on the page, if it cannot be applied."""
+    files = [(store.folder("verdicts"), "part-*.parquet")]
+    if policy.run is not None:
+        files.append((store.findings(policy.run), "*.parquet"))
+    try:
+        check(policy)
+        return _read_preview(store.root, policy, stamp(store, TABLES, files))
+    except OutvotedError as problem:
+        show_error(str(problem))
+        return None
+
+
+@st.cache_data(show_spinner="Deciding about every pair ...", max_entries=16, hash_funcs=PATH_HASH)
+def _read_preview(root: Path, policy: Policy, stamp: Stamp) -> Preview:  # noqa: ARG001
+    plan = make_plan(Store(root), policy)
+    ties, unlabelled = ~plan.kept & (plan.final == 0.5), ~plan.kept & np.isnan(plan.final)
+    left_out = {"ties left out": ties, "unlabelled left out": unlabelled,
+                "dropped": ~plan.kept & ~ties & ~unlabelled}  # fmt: skip
+    sizes = {word: int(np.count_nonzero(rows)) for word, rows in left_out.items()}
+    return Preview(counts(plan), balance(plan), sizes)
+
+
+def _show_write_button(store: Store, settings: state.Settings, form: Form, *, ready: bool) -> None:
+    """The command that does the same, and the button."""
+    st.subheader("The same in a terminal")
+    out = export_jobs.folder(store) / (form.name.strip() or "NAME")
+    show_command(export_jobs.command(store, out, form.policy, form.format))
+
+    def write() -> None:
+        # An export reads published verdicts, so publish the latest ones first.
+        known = verdicts(store.root, settings.journal)
+        known.publish()
+        if known.problem:
+            raise StoreError(known.problem)
+        export_jobs.jobs().start(store, form.name, form.policy, form.format)
+        st.session_state["problem"] = ""
+
+    st.button(
+        "Write the export",
+        type="primary",
+        disabled=not ready,
+        on_click=page.callback(write),
+        key="export-write",
+    )
+    if problem := st.session_state["problem"]:
+        show_error(problem)
+
+
+def _show_counts(preview: Preview) -> None:
+    """Pairs before and after, what happens to them, and every reason."""
+    before, after = preview.counts["before"], preview.counts["after"]
+    st.subheader("What it would do")
+    rows = [[word, f"{before[word]:,}", f"{after[word]:,}"] for word in before]
+    show_table(("", "before", "after"), rows, name="Pairs before and after")
+    changes = {
+        "flipped": preview.counts["flipped"],
+        "changed to a tie": preview.counts["tied"],
+        **preview.left_out,
+        "reweighted": preview.counts["reweighted"],
+    }
+    always = ("flipped", "dropped", "reweighted")
+    chips = "".join(
+        f'<span class="desk-chip"><b>{pairs:,}</b><i>{word}</i></span>'
+        for word, pairs in changes.items()
+        if pairs or word in always
+    )
+    st.html(f'<div class="desk-wrap">{chips}</div>')
+    for warning in warnings_of(preview.counts):
+        show_warning(warning)
+    reasons = [[f"{pairs:,}", why] for why, pairs in preview.counts["reasons"].items()]
+    if reasons:
+        with st.expander(f"Why ({len(reasons)} reasons)"):
+            show_table(("pairs", "why"), reasons, name="Reasons")
+
+
+def _show_balance(preview: Preview) -> None:
+    st.subheader("Balance")
+    prompts, models = preview.balance["prompts"], preview.balance["models"]
+    before, after = prompts["before"], prompts["after"]
+    left, right = st.columns([3, 4], gap="large")
+    with left:
+        rows = [
+            [name.replace("_", " "), f"{before[name]:,g}", f"{after[name]:,g}"] for name in before
+        ]
+        rows.append(["prompts lost", "", f"{prompts['lost']:,}"])
+        show_table(("prompts", "before", "after"), rows, name="Prompts before and after")
+    with right:
+        shown = sorted(models["before"], key=lambda name: -models["before"][name]["pairs"])[:12]
+        rows = [
+            [name, *(_model_text(models[when].get(name)) for when in ("before", "after"))]
+            for name in shown
+        ]
+        if rows:
+            heads = ("model", "before: pairs, chosen", "after: pairs, chosen")
+            show_table(heads, rows, name="Models before and after")
+        else:
+            show_quiet("The source does not name the models of the images.")
+
+
+def _model_text(facts: dict[str, Any] | None) -> str:
+    return "–" if facts is None else f"{facts['pairs']:,}, {share(facts['chosen_share'])}"
+
+
+def _show_jobs(running: int) -> None:
+    """The exports of this server; refreshed each second while one is being written."""
+    jobs = export_jobs.jobs().all()
+    if sum(not job.ended for job in jobs) != running:
+        st.rerun()
+    for job in jobs[:4]:
+        _show_job(job)
+
+
+def _show_job(job: Job) -> None:
+    if not job.ended:
+        done = job.done / job.total if job.total else 0.0
+        rows = f"{job.done:,} of {job.total:,} rows" if job.total else "deciding about every pair"
+        st.progress(done, text=f"Writing {escape_markdown(job.name)}: {rows}")
+    elif job.problem:
+        show_error(f"{job.name}: {job.problem}")
+    else:
+        st.html(
+            f'<p class="desk-done" role="status"><b>✓ {escape_html(job.name)} is written</b> '
+            f"<code>{escape_html(str(job.out))}</code><br>{escape_html(job.lines[0])}</p>"
+        )
+
+
+def _show_written(store: Store) -> None:
+    exports = export_jobs.written(store)
+    if not exports:
+        return
+    st.subheader("Exports")
+    rows = [
+        [row["name"], row["format"], f"{row['pairs']:,}",
+         f"{datetime.fromtimestamp(row['time']):%d %b %H:%M}", str(row["path"])]
+        for row in exports[:20]
+    ]  # fmt: skip
+    show_table(("name", "format", "pairs", "written", "path"), rows, name="Exports")
+
+
+PAGE = page.Page("export", "Export", ":material/output:", draw)

@@ -1,0 +1,316 @@
+"""The page Pair: everything about one pair, at its own address (?pair=ID)."""
+
+import json
+from typing import Any
+
+import streamlit as st
+
+from app.desk import page, state
+from app.desk.components import pair_card
+from app.desk.components.charts import show_figure
+from app.desk.components.page_text import (
+    escape_html,
+    number,
+    share,
+    show_error,
+    show_info,
+    show_quiet,
+    show_table,
+)
+from app.desk.components.status_bar import clock
+from app.desk.image_cache import picture
+from app.desk.queries import pair as reads
+from app.desk.queries import queue
+from app.desk.queries.connection import Desk, current, run_of
+from app.desk.queries.pair import Facts
+from app.desk.views.getting_started import analyze_command, ingest_command, train_command
+from app.desk.views.verdict_buttons import REASONS, answers, show_buttons
+from toolkit.colors import Ground
+from toolkit.store import Store, pair_details
+from toolkit.store.pair_details import Scores, Value
+from toolkit.store.verdicts import Choice, Entry, verdict_of
+
+
+def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
+    """The page, or the sentence that says which pair to name."""
+    page.load_style()
+    runs, run = reads.runs_of(store), run_of(store, settings.run)
+    if not settings.run and len(runs) > 1:
+        at = runs.index(run) if run in runs else 0
+        run = st.sidebar.selectbox("Run", runs, index=at, key="pair-run")
+    desk, _ = current(store, settings)
+    pair_id = st.session_state.get("pair_id") or pair_details.first_pair(desk.con.cursor())
+    facts = reads.facts(desk, run, pair_id) if pair_id else None
+    if facts is None or pair_id is None:
+        _show_absent(store, pair_id)
+        return
+    st.session_state["pair_id"] = pair_id
+    _show_head(facts)
+    left, right = st.columns([5, 4], gap="large")
+    with left, st.container(key="pair-cards"):
+        _show_images(desk, facts)
+    with right:
+        _show_verdict(desk, settings, run, facts)
+    if run is None:
+        show_info(
+            "There is no run yet, so there is no trajectory and no score; type "
+            f"`{train_command(store)}`."
+        )
+    else:
+        _show_trajectory(store, run, facts, ground)
+        _show_findings(store, run, facts)
+    _show_scorers(facts)
+    _show_people(facts)
+    with st.expander("The pair's row, as its source gave it"):
+        rows = [[name, "" if value is None else str(value)] for name, value in facts.pair.items()]
+        show_table(("column", "value"), rows, name="The pair's row")
+
+
+def _show_absent(store: Store, pair_id: str | None) -> None:
+    st.title("Pair")
+    if pair_id is None:
+        show_info(f"The store has no pairs yet; type `{ingest_command(store)}` to add some.")
+        return
+    show_info(f"The store has no pair {pair_id!r}; open one from the Queue, or type its id below.")
+    _ask_other_pair("")
+
+
+def _ask_other_pair(pair_id: str) -> None:
+    def changed() -> None:
+        state.go_to(st.session_state[name].strip() or None)
+
+    name = f"pair-asked-{pair_id}"
+    st.text_input(
+        "Open another pair by its id", value=pair_id, key=name, on_change=changed, max_chars=200
+    )
+
+
+def _show_images(desk: Desk, facts: Facts) -> None:
+    pair = {**facts.pair, "label": facts.label}
+    pair |= {name: pair.get(f"src_{name}") for name in ("model_0", "model_1")}
+    cards = queue.cards(desk, [pair["pair_id"]])
+    blurred = bool(cards) and pair_card.is_blurred(cards[0])
+    pictures = [picture(desk.store, pair[slot]) for slot in pair_card.SLOTS]
+    pair_card.show_images(pictures, pair_card.SLOTS, pair, blurred=blurred)
+    if blurred:
+        pair_card.show_uncover_button(pair["pair_id"])
+
+
+def _show_head(facts: Facts) -> None:
+    pair = facts.pair
+    st.html(
+        f'<h1 class="desk-title" dir="auto">{escape_html(pair["prompt"]) or "(no prompt)"}</h1>'
+        f'<p class="desk-quiet">pair <code>{escape_html(pair["pair_id"])}</code> · split '
+        f"{escape_html(str(pair['split']))} · source {escape_html(str(pair['source']))} · label "
+        f"set {escape_html(facts.label_set)}</p>"
+    )
+
+
+def _show_verdict(desk: Desk, settings: state.Settings, run: str | None, facts: Facts) -> None:
+    """The verdict, the buttons, and every row of the history."""
+    pair_id, label, verdicts = facts.pair["pair_id"], facts.label, desk.verdicts
+    st.subheader("Verdict")
+    if problem := st.session_state.get("problem") or verdicts.trouble:
+        show_error(problem)
+    st.html(_verdict_markup(verdicts.verdict_on(pair_id), label))
+    st.pills("Reasons", REASONS, selection_mode="multi", key=f"pair-reasons-{pair_id}")
+    st.text_input(
+        "Note",
+        key=f"pair-note-{pair_id}",
+        placeholder="Note, saved with your next verdict",
+        max_chars=500,
+    )
+    show_buttons(pair_id, answers(label), _record, desk, settings, run, facts)
+    own = verdicts.by_curator(pair_id).get(settings.curator)
+    st.button(
+        "Undo my verdict",
+        key=f"back-{pair_id}",
+        disabled=own is None,
+        shortcut="Z",
+        on_click=page.callback(_undo),
+        args=(desk, own),
+    )
+    if history := verdicts.history(pair_id):
+        undone = {row["undoes"] for row in history if row["choice"] == "undo"}
+        heads = ("time", "curator", "choice", "reasons", "note", "seen")
+        show_table(heads, [_history_row(row, undone) for row in history], name="Verdict history")
+    else:
+        show_quiet("Nobody has given a verdict on this pair yet.")
+    _ask_other_pair(pair_id)
+
+
+def _verdict_markup(resolved: dict[str, Any] | None, label: float | None) -> str:
+    if resolved is None:
+        return '<p class="desk-quiet">no verdict yet</p>'
+    people = resolved["curators"]
+    note = "1 curator" if people == 1 else f"{people} curators"
+    note += ", who differ" if resolved["split"] else ""
+    return f"<p>{pair_card.verdict_chip(verdict_of(resolved['choice'], label), note)}</p>"
+
+
+def _history_row(row: dict[str, Any], undone: set[str]) -> list[str]:
+    choice = row["choice"] + (" (undone)" if row["verdict_id"] in undone else "")
+    shown = row["shown"]
+    seen = json.loads(shown) if isinstance(shown, str) and shown else dict(shown or {})
+    blind = "blind" if seen.get("blind") else "with label"
+    where = f"{seen['page']}, {blind}" if seen.get("page") else blind
+    return [
+        clock(row["time"], date=True), row["curator"], choice, ", ".join(row["reasons"] or []),
+        row["note"] or "", "" if row["choice"] == "undo" else where,
+    ]  # fmt: skip
+
+
+def _record(
+    desk: Desk, settings: state.Settings, run: str | None, facts: Facts, choice: Choice
+) -> None:
+    pair_id = facts.pair["pair_id"]
+    entry = Entry(
+        pair_id,
+        settings.curator,
+        choice,
+        facts.label_set,
+        reasons=tuple(st.session_state.get(f"pair-reasons-{pair_id}") or ()),
+        note=str(st.session_state.get(f"pair-note-{pair_id}", "")).strip(),
+        shown={"page": "pair", "run": run, "label": facts.label, "blind": False},
+    )
+    desk.verdicts.record([entry])
+    st.session_state[f"pair-note-{pair_id}"] = ""
+    st.session_state[f"pair-reasons-{pair_id}"] = []
+    st.session_state["problem"] = ""
+
+
+def _undo(desk: Desk, own: dict[str, Any]) -> None:
+    entry = Entry(own["pair_id"], own["curator"], "undo", undoes=own["verdict_id"])
+    desk.verdicts.record([entry])
+    st.session_state["problem"] = ""
+
+
+def _show_trajectory(store: Store, run: str, facts: Facts, ground: Ground) -> None:
+    """The pair's ell with its band and probes, and the errors behind it."""
+    st.subheader("Trajectory")
+    if pair_details.trajectory_bytes(store, run) > reads.LARGE_BYTES and not st.button(
+        "Search the trajectory for this pair", key=f"search-{facts.pair['pair_id']}"
+    ):
+        show_quiet("The trajectory is large; a search may take a minute.")
+        return
+    tables = reads.trajectory_tables(store, run, facts)
+    if tables is None:
+        show_quiet(
+            f"The pair states no preference under label set {escape_html(facts.label_set)}, so "
+            "its ell has no sign."
+        )
+        return
+    if not tables.ell.num_rows:
+        show_quiet(f"Run {escape_html(run)} has no visit of this pair.")
+        return
+    from analysis.figures.pair_errors import pair_errors_figure, pair_trajectory_figure
+
+    show_quiet(
+        f"run {escape_html(run)}: {tables.visits} visits, {tables.probes} probes under fixed draws "
+        "(diamonds). Above 0 the model agrees with the label; the band spans the policy and its "
+        "footprints. ell is the difference between the two errors on the right."
+    )
+    left, right = st.columns(2, gap="large")
+    with left:
+        figure = pair_trajectory_figure(tables.ell)
+        show_figure(figure, ground, height=300, alt="ell of the pair by step, with its band")
+    with right:
+        figure = pair_errors_figure(tables.errors)
+        show_figure(figure, ground, height=300, alt="errors on the chosen and the rejected image")
+
+
+def _show_findings(store: Store, run: str, facts: Facts) -> None:
+    """The main score of every finding, then all other columns."""
+    values = reads.values(store, run, facts.pair["pair_id"])
+    st.subheader("Findings")
+    if not values:
+        show_info(f"Run {run} has no findings on this pair; type `{analyze_command(store, run)}`.")
+        return
+    main = [value for value in values if _is_main(value)]
+    rows = [
+        [
+            value.finding,
+            value.column,
+            _value_text(value.value),
+            "" if value.lower is None else f"higher than {share(value.lower)}",
+        ]
+        for value in main
+    ]
+    half = (len(rows) + 1) // 2
+    for column, some in zip(st.columns(2, gap="large"), (rows[:half], rows[half:]), strict=True):
+        with column:
+            show_table(("finding", "column", "value", "rank"), some, name="Findings")
+    with st.expander("Other presets, parts of the run, and unknown values"):
+        others = [[v.finding, v.column, _value_text(v.value)] for v in values if v not in main]
+        show_table(("finding", "column", "value"), others, name="Other findings")
+
+
+_WINDOWS = ("_all", "_early", "_late", "_last", "_probe")
+
+
+def _is_main(value: Value) -> bool:
+    """Known, over the finding's own window, and of the run's own metric."""
+    other_preset = value.finding.startswith("minority_")
+    return not (value.value is None or other_preset or value.column.endswith(_WINDOWS))
+
+
+def _value_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float) or value is None:
+        return number(value)
+    return str(value)
+
+
+def _show_scorers(facts: Facts) -> None:
+    """Each scorer's two scores, and whether it agrees with the label."""
+    if not facts.scores:
+        return
+    st.subheader("Scorers")
+    heads = ("scorer", "image_0", "image_1", "difference", "with the label")
+    show_table(heads, [_scorer_row(one, facts.label) for one in facts.scores], name="Scorers")
+
+
+def _scorer_row(scores: Scores, label: float | None) -> list[str]:
+    row = [scores.scorer, number(scores.score_0), number(scores.score_1)]
+    if scores.score_0 is None or scores.score_1 is None:
+        return [*row, "", scores.reason or "not scored yet"]
+    difference = scores.score_0 - scores.score_1
+    if label not in (0.0, 1.0) or not difference:
+        return [*row, number(difference), "no preference"]
+    return [
+        *row,
+        number(difference),
+        "agrees" if (difference > 0) == (label == 1.0) else "disagrees",
+    ]
+
+
+def _show_people(facts: Facts) -> None:
+    left, right = st.columns(2, gap="large")
+    with left:
+        st.subheader("Labels and votes")
+        rows = [[name, _preference(label), "label set"] for name, label in facts.labels.items()]
+        rows += [
+            [
+                vote["annotator"] or "(unnamed)",
+                _preference(vote["choice"]),
+                "vote" if vote["pair_id"] == facts.pair["pair_id"] else "vote, same two images",
+            ]
+            for vote in facts.votes
+        ]
+        show_table(("who", "prefers", "kind"), rows, name="Labels and votes")
+    with right:
+        st.subheader("Other pairs of this prompt")
+        if not facts.siblings:
+            show_quiet("None.")
+        for other in facts.siblings:
+            same = " · same two images" if other["same_images"] else ""
+            words = f"{other['pair_id']}, label {_preference(other['label'])}{same}"
+            page.page_link("pair", words, pair=other["pair_id"])
+
+
+def _preference(label: float | None) -> str:
+    return {1.0: "image_0", 0.0: "image_1", 0.5: "tie"}.get(label, "unknown")  # type: ignore[arg-type]
+
+
+PAGE = page.Page("pair", "Pair", ":material/compare:", draw, with_pair=True)
