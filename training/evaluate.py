@@ -1,4 +1,4 @@
-"""Samples of several models for the same prompts and seeds, scored: what `outvoted evaluate` runs.
+"""Draw samples of several models for the same prompts and seeds, and score them.
 
 OUT/evaluation.json            how the samples were drawn and in which precision, and every
                                model's hashes
@@ -6,8 +6,8 @@ OUT/samples/part-*.parquet     model, prompt_index, prompt, seed, png
 OUT/scores/SCORER/part-*.parquet   model, prompt_index, seed, figure, value
 OUT/scores/SCORER.json         version, weights and preprocessing of a scorer of toolkit.scoring
 
-Whatever is there already is not drawn or scored again, so an interrupted evaluation goes on, and a
-model can be added to a finished one.
+What is there already is not drawn or scored again, so that an interrupted evaluation can be resumed
+and a model added to a finished one.
 """
 
 import io
@@ -29,6 +29,7 @@ from toolkit.errors import InputError
 from toolkit.files.atomic import parts, write_part, write_text_whole
 from toolkit.miniworld import scorer as miniworld
 from toolkit.miniworld.prompts import parse
+from toolkit.progress import SILENT, Progress
 from toolkit.schema import column
 from toolkit.scoring.run import judged_rows
 from training.devices import name_of
@@ -87,13 +88,13 @@ def evaluate(
     batch: int = 50,
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress = SILENT,
 ) -> tuple[pa.Table, pa.Table]:
-    """Draw and score what is not there yet; all samples (SAMPLES) and scores (SCORES) of `models`.
+    """Draw and score what is missing; all samples (SAMPLES) and scores (SCORES) of `models`.
 
     `scorer`: names in SCORERS here or in `toolkit.scoring`, whose figure is their name. `progress`
-    hears the model, how many of its images are done and how many there are to be.
-    InputError where `out` holds an evaluation that was drawn in another way, or scored so.
+    gets one task a model, counted in images. InputError if `out` contains samples that were drawn
+    with other settings, or scores of other weights.
     """
     _claim(out, asked, models, dtype)
     wanted = asked.samples()
@@ -104,8 +105,7 @@ def evaluate(
         for some, images in draw(pipeline, absent, asked.sampling, batch) if absent else ():
             write_part(out / "samples", _rows(name, some, images))
             done += len(some)
-            if progress:
-                progress(name, done, len(wanted))
+            progress.update(name, done, len(wanted))
         del pipeline
     samples = _read(out / "samples", SAMPLES)
     names = [scorer] if isinstance(scorer, str) else list(scorer)

@@ -1,8 +1,7 @@
 """Images from prompts: the same noise for a prompt and seed, whatever the model or the batch.
 
-Images drawn from a policy in training, from fixed prompts and seeds, saved for the app.
-
-What can be sampled from: a diffusers folder, a miniature, a run, or one of its checkpoints.
+`draw` draws them from a pipeline, `draw_samples` from the policy of a run in training.
+`policy_of` names what can be drawn from: a diffusers folder, a miniature, a run, a checkpoint.
 """
 
 import hashlib
@@ -15,7 +14,7 @@ import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from PIL import Image
 
-from toolkit.errors import TrainingError
+from toolkit.errors import InputError, TrainingError
 from training.checkpoint import checkpoints
 from training.lora import WEIGHTS, load_lora
 from training.models import Models, family_of, resolve_path
@@ -157,7 +156,7 @@ def policy_of(spec: str) -> Policy:
     """The policy behind `miniature:sd`, `hub:OWNER/NAME`, a diffusers folder, a checkpoint, or a
     run (its last one).
 
-    TrainingError says what lies there instead.
+    TrainingError if it is none of these.
     """
     folder = Path(spec)
     if spec.startswith(("miniature:", "hub:")) or (folder / "model_index.json").is_file():
@@ -170,6 +169,26 @@ def policy_of(spec: str) -> Policy:
         f"{spec} is no model (neither a diffusers folder, nor a run, nor RUN/checkpoints/step-N); "
         "name one of these, or miniature:sd."
     )
+
+
+def policies_of(specs: Sequence[str]) -> dict[str, Policy]:
+    """The policies of NAME=MODEL arguments, in order; MODEL alone is named after its folder.
+
+    InputError for two of the same name.
+    """
+    policies: dict[str, Policy] = {}
+    for spec in specs:
+        name, sign, model = spec.partition("=")
+        if not sign:
+            name, model = spec.rstrip("/").rpartition("/")[2], spec
+        if not name:
+            raise InputError(f"{spec!r} has no name before its '='; write NAME=MODEL.")
+        if name in policies:
+            raise InputError(
+                f"Two models are called {name!r}; give each a name of its own: NAME={model}."
+            )
+        policies[name] = policy_of(model)
+    return policies
 
 
 def load_pipeline(policy: Policy, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:

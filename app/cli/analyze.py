@@ -19,19 +19,22 @@ if TYPE_CHECKING:
 def analyze(
     store: Annotated[str, typer.Argument(help="The store's folder.")],
     run: Annotated[str, typer.Option(help="The run whose trajectory is read.")],
-    out: Annotated[str, typer.Option(help="Where the report goes.")] = "report.html",
-    top: Annotated[int, typer.Option(min=0, help="How many pairs the report shows.")] = 24,
+    out: Annotated[str, typer.Option(help="File of the report.")] = "report.html",
+    top: Annotated[int, typer.Option(min=0, help="Number of pairs in the report.")] = 24,
     labels: Annotated[
-        str, typer.Option(help="Label set to hold pairs against; the run's own if left out.")
+        str, typer.Option(help="Label set to compare with; the run's own by default.")
     ] = "",
     figures: Annotated[
-        str, typer.Option(help="Folder for every figure as PNG and SVG (needs Chromium).")
+        str,
+        typer.Option(
+            help="Also save every figure in this folder, as PNG and SVG (needs Chromium)."
+        ),
     ] = "",
     dynamics: Annotated[
-        str, typer.Option(help="Folder for dataset cartography's jsonl files.")
+        str, typer.Option(help="Also write dataset cartography's jsonl files into this folder.")
     ] = "",
     pictures: Annotated[
-        bool, typer.Option("--pictures", help="Open every picture for defects, however many.")
+        bool, typer.Option("--pictures", help="Look for image defects even in a large store.")
     ] = False,
     window: Annotated[
         str,
@@ -40,10 +43,13 @@ def analyze(
         ),
     ] = "late",
 ) -> None:
-    """Score every pair a run met, say how well planted flips are found, and write a report."""
+    """Score every pair of a run, and write a report.
+
+    With planted flips the report also says how well each score finds them.
+    """
     from rich.console import Console
 
-    from app.cli.optional import needs
+    from app.cli.console import needs
 
     with needs("analyze"):
         from analysis.report.page import analyze_run, write_report
@@ -141,14 +147,16 @@ _NAMES = ("pair_id", "cartography_confidence")
 
 
 def cartography(
-    folder: Annotated[str, typer.Argument(help="Holds dynamics_epoch_0.jsonl and so on.")],
-    out: Annotated[str, typer.Option(help="Where the metrics go.")] = "td_metrics.jsonl",
+    folder: Annotated[str, typer.Argument(help="Folder of dynamics_epoch_0.jsonl and so on.")],
+    out: Annotated[str, typer.Option(help="File of the metrics.")] = "td_metrics.jsonl",
 ) -> None:
-    """Read dataset cartography's training dynamics of two classes, and write its metrics.
+    """Compute cartography metrics of any two-class training.
+
+    Reads dataset cartography's training dynamics and writes its metrics.
 
     `outvoted analyze --dynamics FOLDER` writes such files for a run of this project.
     """
-    from app.cli.optional import needs
+    from app.cli.console import needs
 
     with needs("analyze"):
         from analysis.cartography_files import dynamics_metrics, read_dynamics, write_metrics

@@ -1,7 +1,4 @@
-"""`outvoted check`: is the store whole?
-
-`outvoted thumbnails`: small pictures for the desk, drawn ahead.
-"""
+"""`outvoted check`: is the store complete? `outvoted thumbnails`: small images for the desk."""
 
 from typing import Annotated
 
@@ -9,44 +6,43 @@ import typer
 
 
 def check(
-    store: Annotated[str, typer.Argument(help="The store's folder.")],
+    store: Annotated[str, typer.Argument(help="The store's folder or URL.")],
     repair: Annotated[
-        bool, typer.Option("--repair", help="Move bad parts to STORE/aside; delete nothing.")
+        bool, typer.Option("--repair", help="Move damaged parts to STORE/aside; delete nothing.")
     ] = False,
     migrate: Annotated[
         bool, typer.Option("--migrate", help="Bring an older store to this version's format.")
     ] = False,
-    images: Annotated[bool, typer.Option(help="Hash every image that the store holds.")] = True,
+    images: Annotated[bool, typer.Option(help="Also hash every image in the store.")] = True,
 ) -> None:
-    """Verify every part, hash, key and count; exit status 1 where something is wrong."""
-    from rich.console import Console
-    from rich.progress import Progress
+    """Verify every file, hash and key of a store.
 
+    Exit status 1 if something is wrong and was not repaired.
+    """
+    from app.cli.console import ConsoleProgress
     from toolkit.store import open_store
     from toolkit.store.integrity import check_store
-    from toolkit.store.integrity import repair as put_aside
-    from toolkit.store.migrations import migrate as bring_up
+    from toolkit.store.integrity import repair as move_aside
+    from toolkit.store.migrations import migrate as migrate_store
 
     if migrate:
-        for number in bring_up(store):
-            typer.echo(f"brought to format {number}")
+        for number in migrate_store(store):
+            typer.echo(f"migrated to format {number}")
     opened = open_store(store)
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("parts", total=None)
+    with ConsoleProgress() as progress:
         report = check_store(
             opened,
             bytes_too=images,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=lambda done, total: progress.update("parts", done, total),
         )
     typer.echo(", ".join(f"{name} {count:,}" for name, count in report.counts.items()))
     for note in report.notes:
         typer.echo(f"note: {note}")
     for fault in report.faults:
         typer.echo(f"wrong: {fault.line()}")
-    moved = put_aside(opened, report) if repair else []
-    for place in moved:
-        typer.echo(f"moved to {place}")
+    moved = move_aside(opened, report) if repair else []
+    for path in moved:
+        typer.echo(f"moved to {path}")
     if not report.faults:
         typer.echo("the store is whole")
     elif not moved or any(not fault.files for fault in report.faults):
@@ -54,30 +50,30 @@ def check(
 
 
 def thumbnails(
-    store: Annotated[str, typer.Argument(help="The store's folder.")],
+    store: Annotated[str, typer.Argument(help="The store's folder or URL.")],
     shard: Annotated[
-        str | None, typer.Option(help="i/n: only every n-th share of the images, from i = 0.")
+        str | None, typer.Option(help="i/n: only shard i of n of the images, from i = 0.")
     ] = None,
 ) -> None:
-    """Draw the thumbnails of images by reference, which an ingest leaves unopened. May be stopped
-    and started again, and several may work at once."""
-    from rich.console import Console
-    from rich.progress import Progress
+    """Make the thumbnails of images kept by reference.
 
+    Ingest makes those of copied images itself. Can be stopped and run again, and several processes
+    can work at the same time.
+    """
+    from app.cli.console import ConsoleProgress
     from toolkit.sharding import read_shard
     from toolkit.store import open_store
     from toolkit.store.thumbnails import make_thumbnails
 
-    share = read_shard(shard)
-    opened, console = open_store(store), Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("images", total=None)
-        drawn = make_thumbnails(
+    only = read_shard(shard)
+    opened = open_store(store)
+    with ConsoleProgress() as progress:
+        made = make_thumbnails(
             opened,
-            shard=share,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            shard=only,
+            progress=lambda done, total: progress.update("images", done, total),
         )
-    if share:
-        typer.echo(f"shard {share} of the images:")
-    for line in drawn.lines():
+    if only:
+        typer.echo(f"shard {only} of the images:")
+    for line in made.lines():
         typer.echo(line)

@@ -19,24 +19,26 @@ import typer
 
 from toolkit.errors import InputError, OutvotedError
 
-_HOST = "127.0.0.1"
-_EVERYWHERE = {"0.0.0.0": _HOST, "": _HOST, "::": "::1"}
-"""An address that stands for all of a machine's -> the one by which it reaches itself."""
+_LOCAL = ("127.0.0.1", "localhost")
+_ALL_ADDRESSES = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}
+"""An address that means all of a machine's -> the one by which it reaches itself."""
 _SHORTEST_TOKEN = 8
 _DEFAULT_PORT = 8501
 _START_SECONDS = 60
 
 
 def desk(
-    store: Annotated[str, typer.Argument(help="The store's folder.")],
-    run: Annotated[str, typer.Option(help="The run to look at; the newest if left out.")] = "",
+    store: Annotated[str, typer.Argument(help="The store's folder or URL.")],
+    run: Annotated[str, typer.Option(help="The run to look at; the newest by default.")] = "",
     port: Annotated[
         int,
-        typer.Option(help="Port; the next free one if taken.", show_default="8501"),
+        typer.Option(
+            min=0, max=65535, help="Port; the next free one if taken.", show_default="8501"
+        ),
     ] = 0,
     host: Annotated[
-        str, typer.Option(help="Address to listen on; any but this machine's needs a token.")
-    ] = _HOST,
+        str, typer.Option(help="Address to listen on. Other machines' access needs a token.")
+    ] = _LOCAL[0],
     token: Annotated[
         str,
         typer.Option(
@@ -50,19 +52,24 @@ def desk(
     journal: Annotated[
         str,
         typer.Option(
-            help="File of the verdict journal; STORE/verdicts.sqlite if left out (for an object "
-            "store a file of your state folder)."
+            help="File of the verdict journal; STORE/verdicts.sqlite by default (for an object "
+            "store a file in your state folder)."
         ),
     ] = "",
     exports: Annotated[
-        str, typer.Option(help="Folder that exports go to; STORE/exports if left out.")
+        str, typer.Option(help="Folder of the desk's exports; STORE/exports by default.")
     ] = "",
-    curator: Annotated[str, typer.Option(help="Name your verdicts carry; your login name.")] = "",
+    curator: Annotated[
+        str, typer.Option(help="Name on your verdicts; your login name by default.")
+    ] = "",
     no_browser: Annotated[
-        bool, typer.Option("--no-browser", help="Print the address, open no browser.")
+        bool, typer.Option("--no-browser", help="Print the address and open no browser.")
     ] = False,
 ) -> None:
-    """Open the curator's desk: look at suspicious pairs and give verdicts. Ctrl-C ends it."""
+    """Open the desk: review suspicious pairs and give verdicts.
+
+    Ctrl-C closes it.
+    """
     _check_access(host, token)
     settings = _settings(store, run, journal, curator)
     if exports:
@@ -70,19 +77,31 @@ def desk(
     if token:
         settings["token"] = hashlib.sha256(token.encode()).hexdigest()
     port = _free_port(port, host)
+    _serve(settings, f"http://{reached_at(host)}:{port}", host, port, browser=not no_browser)
+
+
+def _serve(settings: dict[str, str], address: str, host: str, port: int, *, browser: bool) -> None:
+    """Run the desk's server until Ctrl-C or SIGTERM."""
     # SIGTERM must end the server too, as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # The server gets no folder of the current directory on its path, and no token.
+    kept = {name: value for name, value in os.environ.items() if name != "OUTVOTED_TOKEN"}
     server = subprocess.Popen(
         [sys.executable, "-P", "-m", "app.desk.serve", str(port), host],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
-        env={**_environment(), "OUTVOTED_DESK": json.dumps(settings)},
+        env={**kept, "PYTHONSAFEPATH": "1", "OUTVOTED_DESK": json.dumps(settings)},
     )
-    address = f"http://{reached_at(host)}:{port}"
+    reach = "only this machine reaches it"
+    if host not in _LOCAL:
+        reach = (
+            "other machines reach it, and whoever knows the token is let in (the line is not "
+            "encrypted)"
+        )
     try:
         _wait_until_open(server, address)
-        print(f"The desk is open at {address} (store {store}); {_reach(host)}", flush=True)
-        if not no_browser:
+        print(f"The desk is open at {address} (store {settings['store']}); {reach}", flush=True)
+        if browser:
             typer.launch(address)
         server.wait()
     except KeyboardInterrupt:
@@ -92,14 +111,15 @@ def desk(
 
 
 def reached_at(host: str) -> str:
-    """The host as it stands in an address that this machine's browser can open."""
-    own = _EVERYWHERE.get(host, host)
+    """The host as part of an address that this machine's browser can open."""
+    own = _ALL_ADDRESSES.get(host, host)
     return f"[{own}]" if ":" in own else own
 
 
 def _check_access(host: str, token: str) -> None:
-    """InputError where the desk would be open to other machines without a token worth the name."""
-    if host not in (_HOST, "localhost") and not token:
+    """InputError if the desk would be open to other machines without a token, or with a short
+    one."""
+    if host not in _LOCAL and not token:
         raise InputError(
             f"--host {host} opens the desk to other machines, so it needs a token: add --token "
             "WORDS or set OUTVOTED_TOKEN; or leave --host out, and only this machine reaches it."
@@ -107,28 +127,13 @@ def _check_access(host: str, token: str) -> None:
     if token and len(token) < _SHORTEST_TOKEN:
         raise InputError(
             f"A token has at least {_SHORTEST_TOKEN} characters, and this one has {len(token)}; "
-            'take one nobody guesses, such as what `python3 -c "import secrets; '
-            'print(secrets.token_urlsafe())"` prints.'
+            'choose one that cannot be guessed, such as the output of `python3 -c "import '
+            'secrets; print(secrets.token_urlsafe())"`.'
         )
 
 
-def _environment() -> dict[str, str]:
-    """The server's environment: no folder of the current directory on its path, and no token."""
-    kept = {name: value for name, value in os.environ.items() if name != "OUTVOTED_TOKEN"}
-    return {**kept, "PYTHONSAFEPATH": "1"}
-
-
-def _reach(host: str) -> str:
-    """Who can open the desk."""
-    if host in (_HOST, "localhost"):
-        return "only this machine reaches it"
-    return (
-        "other machines reach it, and whoever knows the token is let in (the line is not encrypted)"
-    )
-
-
 def _settings(store: str, run: str, journal: str, curator: str) -> dict[str, str]:
-    """What the desk must know, checked here so that a mistake is a sentence in the terminal."""
+    """The desk's settings, checked here so that a mistake is a sentence in the terminal."""
     import getpass
 
     from toolkit.store import open_store
@@ -154,10 +159,8 @@ def _settings(store: str, run: str, journal: str, curator: str) -> dict[str, str
     return {"store": str(root), "run": run, "journal": str(path), "curator": curator}
 
 
-def _free_port(wanted: int, host: str = _HOST) -> int:
-    """The port asked for, or the first free one from the default on. InputError if it is taken."""
-    if not 0 <= wanted <= 65535:
-        raise InputError(f"A port lies between 1 and 65535, not {wanted}; leave --port out.")
+def _free_port(wanted: int, host: str = _LOCAL[0]) -> int:
+    """The wanted port, or for 0 the first free one from the default on. InputError if taken."""
     if wanted:
         if not _free(wanted, host):
             raise InputError(
@@ -165,28 +168,27 @@ def _free_port(wanted: int, host: str = _HOST) -> int:
                 "next free one is used."
             )
         return wanted
-    for port in range(_DEFAULT_PORT, _DEFAULT_PORT + 100):
+    last = _DEFAULT_PORT + 99
+    for port in range(_DEFAULT_PORT, last + 1):
         if _free(port, host):
             return port
-    raise InputError(
-        f"Ports {_DEFAULT_PORT} to {_DEFAULT_PORT + 99} are all taken; name a free one with --port."
-    )
+    raise InputError(f"Ports {_DEFAULT_PORT} to {last} are all taken; name a free one with --port.")
 
 
-def _free(port: int, host: str = _HOST) -> bool:
-    """Whether the port can be had. InputError where the host is no address of this machine."""
+def _free(port: int, host: str = _LOCAL[0]) -> bool:
+    """Whether the port is free. InputError if the host is no address of this machine."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as problem:
         raise InputError(
             f"--host {host} is no address ({problem.strerror}); name one of this machine, such as "
             "0.0.0.0 for all of them."
         ) from problem
-    family, kind, protocol, _, place = found[0]
+    family, kind, protocol, _, address = addresses[0]
     with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(place)
+            probe.bind(address)
         except OSError as problem:
             if problem.errno == errno.EADDRNOTAVAIL:
                 raise InputError(
@@ -204,8 +206,8 @@ def _wait_until_open(server: "subprocess.Popen[bytes]", address: str) -> None:
     while time.monotonic() < until:
         if server.poll() is not None:
             raise OutvotedError(
-                f"The desk's server ended at once (exit status {server.returncode}); what it said "
-                "stands above. Try another --port."
+                f"The desk's server ended at once (exit status {server.returncode}); its own "
+                "message is above. Try another --port."
             )
         try:
             with opener.open(f"{address}/_stcore/health", timeout=2) as answer:
@@ -220,7 +222,7 @@ def _wait_until_open(server: "subprocess.Popen[bytes]", address: str) -> None:
 
 
 def _end(server: "subprocess.Popen[bytes]") -> None:
-    """End the server; by force if it does not go within five seconds."""
+    """End the server; by force if it has not ended after five seconds."""
     if server.poll() is None:
         server.terminate()
     try:

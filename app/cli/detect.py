@@ -13,27 +13,35 @@ if TYPE_CHECKING:
 
 def detect(
     store: Annotated[str, typer.Argument(help="The store's folder.")],
-    run: Annotated[str, typer.Option(help="The run to judge (with --recipe: its new name).")] = "",
-    labels: Annotated[str, typer.Option(help="Label set; the run's own if left out.")] = "",
+    run: Annotated[
+        str, typer.Option(help="The run to evaluate (with --recipe: its new name).")
+    ] = "",
+    labels: Annotated[str, typer.Option(help="Label set; the run's own by default.")] = "",
     flips: Annotated[
         str, typer.Option(help="Known flips: a Parquet or CSV file with a column pair_id.")
     ] = "",
     votes: Annotated[
         str, typer.Option(help="Extra votes: a file with pair_id, annotator, choice.")
     ] = "",
-    folds: Annotated[str, typer.Option(help="Runs that held pairs out, by commas.")] = "",
+    folds: Annotated[str, typer.Option(help="Runs with held-out pairs, separated by commas.")] = "",
     window: Annotated[str, typer.Option(help="all, early, late, last, probe or both.")] = "late",
-    windows: Annotated[bool, typer.Option("--windows", help="Judge every window.")] = False,
+    windows: Annotated[bool, typer.Option("--windows", help="Evaluate every window.")] = False,
     recipe: Annotated[
-        str, typer.Option(help="Self-check: plant flips, train this recipe, and judge that run.")
+        str, typer.Option(help="Self-check: plant flips, train this recipe, and evaluate that run.")
     ] = "",
-    rate: Annotated[float, typer.Option(help="Self-check: share of labels to flip.")] = 0.05,
-    seed: Annotated[int, typer.Option(help="Self-check: which labels.")] = 0,
+    rate: Annotated[
+        float, typer.Option(min=0, max=1, help="Self-check: share of labels to flip.")
+    ] = 0.05,
+    seed: Annotated[int, typer.Option(min=0, help="Self-check: seed of the flips.")] = 0,
 ) -> None:
-    """Say how far each detector's ranking can be trusted: figures with 95 % intervals."""
+    """Evaluate every detector on known flips.
+
+    Figures have 95 % intervals. The flips are those planted in the label set, those of --flips, or
+    with --recipe a few that are planted first.
+    """
     from rich.console import Console
 
-    from app.cli.optional import needs
+    from app.cli.console import needs
 
     with needs("analyze"):
         from analysis.run_analysis import analyze_run
@@ -76,7 +84,7 @@ def _plant_and_train(
     store: "Store", recipe: str, run: str, rate: float, seed: int, console: Any
 ) -> str:
     """The self-check's run: named, planted and trained here unless it is there already."""
-    from app.cli.optional import needs
+    from app.cli.console import needs
     from toolkit.errors import StoreError
     from toolkit.labels.flips import plant_flips
     from toolkit.store.runs import run_about

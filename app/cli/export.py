@@ -32,12 +32,16 @@ def export(
     flip: Annotated[
         list[str] | None, typer.Option(help="Reverse the label where it holds.")
     ] = None,
-    drop_top: Annotated[float, typer.Option(help="Drop this share, highest score first.")] = 0.0,
-    flip_top: Annotated[float, typer.Option(help="Flip this share, highest score first.")] = 0.0,
+    drop_top: Annotated[
+        float, typer.Option(min=0, max=1, help="Drop this share, highest score first.")
+    ] = 0.0,
+    flip_top: Annotated[
+        float, typer.Option(min=0, max=1, help="Flip this share, highest score first.")
+    ] = 0.0,
     reweight: Annotated[
         bool, typer.Option("--reweight", help="sample_weight = 1 / (1 + k1 * minority).")
     ] = False,
-    k1: Annotated[float, typer.Option(help="k1 of --reweight.")] = 10.0,
+    k1: Annotated[float, typer.Option(min=0, help="k1 of --reweight.")] = 10.0,
     weight: Annotated[
         str | None, typer.Option(help='sample_weight from a column: "COLUMN" or "1 - COLUMN".')
     ] = None,
@@ -46,17 +50,20 @@ def export(
         bool, typer.Option("--keep-ties", help="Keep ties as .5; some trainers misread them.")
     ] = False,
     keep_unlabelled: Annotated[
-        bool, typer.Option("--keep-unlabelled", help="Keep pairs that nobody judged.")
+        bool, typer.Option("--keep-unlabelled", help="Keep pairs without a label.")
     ] = False,
     pseudonyms: Annotated[
-        bool, typer.Option(help="Annotators leave under keyed pseudonyms.")
+        bool, typer.Option(help="Replace annotators by keyed pseudonyms.")
     ] = True,
-    images: Annotated[bool, typer.Option(help="With the images' bytes.")] = True,
+    images: Annotated[bool, typer.Option(help="Include the images' bytes.")] = True,
     preview: Annotated[
         bool, typer.Option("--preview", help="Print the counts and write nothing.")
     ] = False,
 ) -> None:
-    """Write a filtered, relabelled or reweighted copy of the pairs, with its provenance."""
+    """Write a curated copy of the pairs for your trainer.
+
+    Filtered, relabelled or reweighted, with its provenance and a dataset card.
+    """
     from toolkit.export import Policy
 
     policy = Policy(

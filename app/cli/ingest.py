@@ -19,7 +19,7 @@ from app.cli.ingest_options import (
     take_in,
 )
 
-app = typer.Typer(help="Take pairs into a store.", no_args_is_help=True)
+app = typer.Typer(help="Read pairs into a store.", no_args_is_help=True)
 app.command("chosen-rejected")(ingest_tables.chosen_rejected)
 app.command("folders")(ingest_tables.folders)
 app.command("votes")(ingest_tables.votes)
@@ -104,7 +104,7 @@ def imagereward(
     shard: ShardOption = None,
     new: NewOption = False,
 ) -> None:
-    """ImageReward's rankings, or ImageRewardDB's rows of images."""
+    """ImageReward's rankings, or ImageRewardDB's rows."""
     from toolkit.ingest.imagereward import ingest_imagereward, open_imagereward
     from toolkit.ingest.records import check_split
     from toolkit.sharding import read_shard
@@ -136,7 +136,7 @@ def image_preferences(
     shard: ShardOption = None,
     new: NewOption = False,
 ) -> None:
-    """open-image-preferences: the annotators' answers, or the binarised form."""
+    """open-image-preferences: answers, or binarised."""
     from toolkit.ingest.image_preferences import ingest_image_preferences, open_image_preferences
     from toolkit.ingest.records import check_split
     from toolkit.sharding import read_shard
@@ -168,7 +168,9 @@ def ratings(
     sd_column: Annotated[
         str | None, typer.Option(help="Column of the score's standard deviation.")
     ] = None,
-    min_gap: Annotated[float, typer.Option(help="Smallest gap of two scores in a pair.")] = 0.5,
+    min_gap: Annotated[
+        float, typer.Option(min=0, help="Smallest gap of two scores in a pair.")
+    ] = 0.5,
     model_pattern: Annotated[
         str | None, typer.Option(help="Regular expression; its group 1 is the model in a name.")
     ] = None,
@@ -178,7 +180,10 @@ def ratings(
     shard: ShardOption = None,
     new: NewOption = False,
 ) -> None:
-    """A table of per-image scores: same-prompt pairs by their gap (source: mos)."""
+    """A table of per-image scores.
+
+    Images of one prompt become pairs where their scores differ enough (source: mos).
+    """
     from toolkit.ingest.ratings import Ratings, count_pairs, ingest_ratings, open_ratings
     from toolkit.sharding import read_shard
 

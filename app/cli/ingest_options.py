@@ -24,7 +24,7 @@ StoreOption = Annotated[str, typer.Option("--store", help="The store's folder; m
 NewOption = Annotated[bool, typer.Option("--new", help="Insist that there is no store yet.")]
 ImagesOption = Annotated[
     Images,
-    typer.Option(help="copy: into the store, checked; reference: leave them where they lie."),
+    typer.Option(help="copy: into the store, verified; reference: leave them where they are."),
 ]
 LimitOption = Annotated[int | None, typer.Option(min=1, help="Read only the first N rows.")]
 SplitOption = Annotated[
@@ -35,7 +35,8 @@ ShardOption = Annotated[
     typer.Option(help="i/n: only every n-th piece of the source, from i = 0; several at once."),
 ]
 FolderOption = Annotated[
-    str | None, typer.Option(help="Where the paths in the file begin; else its own folder.")
+    str | None,
+    typer.Option(help="Folder that paths in the file are relative to; its own by default."),
 ]
 PseudonymsOption = Annotated[
     bool, typer.Option("--pseudonyms", help="Store annotators under keyed pseudonyms only.")

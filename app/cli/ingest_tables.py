@@ -48,7 +48,10 @@ def chosen_rejected(
     shard: ShardOption = None,
     new: NewOption = False,
 ) -> None:
-    """A table of prompt, chosen, rejected: Parquet, JSON, CSV, or a folder `datasets` saved."""
+    """A table of prompt, chosen and rejected image.
+
+    Parquet, JSON, CSV, or a folder saved by `datasets`.
+    """
     from toolkit.ingest.chosen_rejected import Columns, ingest_chosen_rejected, open_chosen_rejected
     from toolkit.ingest.records import check_split
     from toolkit.sharding import read_shard
@@ -89,7 +92,7 @@ def folders(
     shard: ShardOption = None,
     new: NewOption = False,
 ) -> None:
-    """Two folders of equally named images, and a caption for each name."""
+    """Two folders of equally named images, and captions."""
     from toolkit.ingest.folders import ingest_folders, open_folders
     from toolkit.ingest.records import check_split
     from toolkit.sharding import read_shard
@@ -121,7 +124,7 @@ def votes(
     limit: LimitOption = None,
     pseudonyms: PseudonymsOption = False,
 ) -> None:
-    """Further annotators' votes on pairs that are in the store already."""
+    """More votes on pairs that are in the store already."""
     from toolkit.ingest.votes import VoteColumns, ingest_votes, open_votes
     from toolkit.store import open_store
 
@@ -147,7 +150,10 @@ def released_npy(
     ] = By.row,
     labels: Annotated[str, typer.Option(help="Label set that the trainer saw.")] = "original",
 ) -> None:
-    """The .npy arrays that another trainer's processes left, as a run with a finding."""
+    """Another trainer's score arrays, as a run.
+
+    Reads the .npy arrays that its processes wrote, into a run with a finding.
+    """
     from toolkit.ingest.score_arrays import ingest_released_npy, open_released_npy
     from toolkit.store import open_store
 

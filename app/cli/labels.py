@@ -24,7 +24,9 @@ class _Makers(EntryGroup):
 
 
 class FlipCommand(TyperCommand):
-    """`outvoted labels flip`, under its short name."""
+    """Plant known flips: reverse a share of the labels."""
+
+    # That is the summary of `outvoted flip`, which is `outvoted labels flip` under a short name.
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Those of the generated command."""
@@ -55,10 +57,6 @@ def list_sets(store: Annotated[str, typer.Argument(help="The store's folder.")])
         changed = pq.read_metadata(readable(label_set_path(opened, name))).num_rows
         kind = label_set_recipe(opened, name).get("kind", "?")
         typer.echo(f"{name}: {kind}, {changed:,} labels differ from the source's")
-
-
-def flip() -> None:
-    """Plant known flips: reverse a share of the labels."""
 
 
 @cache

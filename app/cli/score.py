@@ -1,73 +1,65 @@
-"""`outvoted score` fills the store's scores; `outvoted scorers` lists scorers, makes them ready."""
+"""`outvoted score` fills a store's scores; `outvoted scorers` lists scorers and sets them up."""
 
 import os
-from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from toolkit.scoring import Scorer
     from toolkit.scoring.run import Filled
 
-scorers_app = typer.Typer(help="List scorers, or make one ready.", no_args_is_help=False)
-
-WEIGHTS = "Where weights lie: PATH or ROLE=PATH, for one scorer; noted ones need no telling."
+scorers_app = typer.Typer(help="List scorers, or set one up.", no_args_is_help=False)
 
 
 def score(
-    store: Annotated[str, typer.Argument(help="The store's folder.")],
+    store: Annotated[str, typer.Argument(help="The store's folder or URL.")],
     scorer: Annotated[
         list[str], typer.Option("--scorer", help="Name of a scorer; may be repeated.")
     ],
-    weights: Annotated[list[str] | None, typer.Option(help=WEIGHTS)] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images judged at a time.")] = 32,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(help="Model weights, PATH or ROLE=PATH. Not needed once registered."),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images a batch.")] = 32,
     shard: Annotated[
-        str, typer.Option(help="i/n: only this part of the images; accelerate's processes know.")
+        str, typer.Option(help="Shard i/n, from i = 0. Set automatically by `accelerate launch`.")
     ] = "",
-    device: Annotated[str, typer.Option(help="cpu, cuda, or auto.")] = "auto",
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, fp32, fp16 or bf16.")] = "auto",
-    retry: Annotated[bool, typer.Option("--retry", help="Also images that had no score.")] = False,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Also retry images that could not be scored.")
+    ] = False,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Move scores made otherwise aside, and begin anew.")
+        bool,
+        typer.Option("--replace", help="Move scores of other weights aside and start over."),
     ] = False,
 ) -> None:
-    """Score every image and prompt that has no score yet; the same command goes on.
+    """Score every image and prompt that has no score yet.
 
-    Nothing is fetched: weights lie where `outvoted scorers weights` was told.
+    Scores are saved as they are computed; run the same command again to resume. Nothing is
+    downloaded: register weights with `outvoted scorers weights`.
     """
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    from app.cli.optional import needs
+    from app.cli.console import ConsoleProgress, needs
     from toolkit.errors import InputError
     from toolkit.scoring import load, named
     from toolkit.scoring.run import fill
     from toolkit.store import open_store
 
-    opened, console = open_store(store), Console(soft_wrap=True, highlight=False)
+    opened = open_store(store)
     chosen = [named(name) for name in dict.fromkeys(scorer)]
     if weights and len(chosen) > 1:
         raise InputError(
-            "--weights speaks of one scorer; note each one's with `outvoted scorers weights`."
+            "--weights belongs to one scorer, and several are named; register each one's with "
+            "`outvoted scorers weights`."
         )
     part = shard_from(shard)
     for entry in chosen:
-        console.print(f"loading {entry.name}", markup=False, style="dim")
+        typer.echo(f"loading {entry.name}")
         with needs("score"):
             judge = load(entry, weights=weights or (), device=_own(device, part), dtype=dtype)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         try:
-            with Progress(*columns, TimeRemainingColumn(), console=console) as progress:
-                shown = partial(_show, progress, progress.add_task(entry.name, total=None))
+            with ConsoleProgress() as progress:
                 filled = fill(
                     opened,
                     entry,
@@ -76,30 +68,25 @@ def score(
                     shard=part,
                     retry=retry,
                     replace=replace,
-                    progress=shown,
+                    progress=lambda done, total: progress.update(entry.name, done, total),  # noqa: B023
                 )
         finally:
             judge.close()
-        console.print(said(entry, filled), markup=False)
-
-
-def _show(progress: "Progress", task: "TaskID", done: int, total: int) -> None:
-    progress.update(task, completed=done, total=total)
+        typer.echo(summary(entry, filled))
 
 
 def shard_from(given: str) -> tuple[int, int]:
     """(i, n) of `i/n`, i from 0, or of the process that accelerate started."""
     from toolkit.sharding import read_shard
 
-    if not given:
+    shard = read_shard(given or None)
+    if shard is None:
         return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    shard = read_shard(given)
-    assert shard is not None
     return shard.index, shard.count
 
 
 def _own(device: str, part: tuple[int, int]) -> str:
-    """Each of accelerate's processes has a GPU of its own."""
+    """The device of this process: accelerate's processes each have a GPU of their own."""
     local = os.environ.get("LOCAL_RANK")
     if local is None or device not in ("auto", "cuda") or part[1] == 1:
         return device
@@ -108,7 +95,7 @@ def _own(device: str, part: tuple[int, int]) -> str:
     return f"cuda:{local}" if device_of(device) == "cuda" else "cpu"
 
 
-def said(scorer: "Scorer", filled: "Filled") -> str:
+def summary(scorer: "Scorer", filled: "Filled") -> str:
     """What was done, in a sentence or two."""
     text = f"{scorer.name}: {filled.rows:,} scored" if filled.rows else f"{scorer.name}: all there"
     if filled.elsewhere:
@@ -123,55 +110,48 @@ def said(scorer: "Scorer", filled: "Filled") -> str:
 
 @scorers_app.callback(invoke_without_command=True)
 def scorers(context: typer.Context) -> None:
-    """Every scorer, whether it is ready, and what to type where it is not."""
+    """List scorers, or set one up.
+
+    Without a verb: every scorer, whether it is ready, and what to type if it is not.
+    """
     if context.invoked_subcommand:
         return
-    from rich.console import Console
-
     from toolkit.scoring import SCORERS
 
-    console = Console(soft_wrap=True, highlight=False)
     for entry in SCORERS.values():
-        faults = faults_of(entry)
-        console.print(
-            f"{entry.name:16} {'ready' if not faults else 'not ready':10} {entry.about}",
-            markup=False,
-        )
-        for fault in faults:
-            console.print(f"{'':16} {fault}", markup=False, style="dim")
+        problems = problems_of(entry)
+        typer.echo(f"{entry.name:16} {'not ready' if problems else 'ready':10} {entry.about}")
+        for problem in problems:
+            typer.echo(f"{'':16} {problem}")
 
 
-def faults_of(entry: "Scorer") -> list[str]:
-    """Why a scorer is not ready, with the command that mends it; nothing where it is."""
+def problems_of(entry: "Scorer") -> list[str]:
+    """Why a scorer is not ready, each with the command that fixes it; empty if it is ready."""
     from toolkit.scoring.checkpoints import known_weights, remedy
     from toolkit.scoring.environments import environment
 
-    found = []
+    problems = []
     if entry.environment and (fault := environment(entry.environment).fault()):
-        found.append(f"its environment {fault}: `outvoted scorers install {entry.environment}`")
+        problems.append(f"its environment {fault}: `outvoted scorers install {entry.environment}`")
     known = known_weights(entry)
     for need in entry.needs:
         path = known.get(need.role)
         if path is None:
-            found.append(f"no {need.role} ({need.about}): {remedy(entry, need)}")
+            problems.append(f"no {need.role} ({need.about}): {remedy(entry, need)}")
         elif not path.exists():
-            found.append(f"its {need.role} is not at {path}: {remedy(entry, need)}")
-    return found
+            problems.append(f"its {need.role} is not at {path}: {remedy(entry, need)}")
+    return problems
 
 
 @scorers_app.command("install")
 def install(
-    environment: Annotated[str, typer.Argument(help="Its name, as `outvoted scorers` says it.")],
+    environment: Annotated[str, typer.Argument(help="Its name, as in `outvoted scorers`.")],
 ) -> None:
-    """Make the environment that a scorer's own package lives in (with uv, about 6 GB)."""
-    from rich.console import Console
-
+    """Make a scorer's environment (with uv, about 6 GB)."""
     from toolkit.scoring.environments import install as make
 
-    console = Console(soft_wrap=True, highlight=False)
-    with console.status(f"making the environment of {environment}"):
-        made = make(environment)
-    console.print(f"Ready: {made.folder}", markup=False)
+    typer.echo(f"making the environment of {environment}")
+    typer.echo(f"Ready: {make(environment).folder}")
 
 
 @scorers_app.command("weights")
@@ -179,26 +159,23 @@ def weights(
     scorer: Annotated[str, typer.Argument(help="The scorer's name.")],
     paths: Annotated[list[str] | None, typer.Argument(help="PATH or ROLE=PATH.")] = None,
     download: Annotated[
-        bool, typer.Option("--download", help="Fetch what is missing from the hub.")
+        bool, typer.Option("--download", help="Download missing weights from the hub.")
     ] = False,
 ) -> None:
-    """Say where a scorer's weights lie, or agree that they are fetched."""
-    from rich.console import Console
-
+    """Register a scorer's model weights, or download them."""
+    from app.cli.console import needs
     from toolkit.scoring import named
     from toolkit.scoring.checkpoints import known_weights, note_weights
 
-    entry, console = named(scorer), Console(soft_wrap=True, highlight=False)
+    entry = named(scorer)
     note_weights(entry, paths or [])
     if download:
-        from app.cli.optional import needs
-
         with needs("score"):
             from toolkit.scoring.checkpoints import fetch
 
         for role, path in fetch(entry).items():
             note_weights(entry, [f"{role}={path}"])
     for role, path in known_weights(entry).items():
-        console.print(f"{role}: {path}", markup=False)
-    for fault in faults_of(entry):
-        console.print(fault, markup=False, style="dim")
+        typer.echo(f"{role}: {path}")
+    for problem in problems_of(entry):
+        typer.echo(problem)

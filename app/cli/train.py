@@ -19,13 +19,16 @@ def train(
     store: Annotated[str | None, typer.Option(help="Overrides the recipe's store.")] = None,
     run: Annotated[str | None, typer.Option(help="Overrides the recipe's run name.")] = None,
     labels: Annotated[str | None, typer.Option(help="Overrides the recipe's label set.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Overrides the recipe's steps.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Overrides the recipe's seed.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Overrides the recipe's steps.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Overrides the recipe's seed.")] = None,
 ) -> None:
-    """Train a backbone on the pairs of a store, logging every pair's errors into it."""
+    """Run a training recipe on the pairs of a store.
+
+    Every pair's errors are logged into the store, visit by visit.
+    """
     from rich.console import Console
 
-    from app.cli.optional import needs
+    from app.cli.console import needs
 
     with needs("train"):
         from training.devices import speaks
@@ -41,16 +44,16 @@ def train(
 
 
 def resume(
-    store: Annotated[str, typer.Argument(help="The store that holds the run.")],
-    run: Annotated[str, typer.Option(help="The run to go on with.")],
+    store: Annotated[str, typer.Argument(help="The run's store.")],
+    run: Annotated[str, typer.Option(help="The run to resume.")],
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Train up to this many steps instead.")
+        int | None, typer.Option(min=1, help="Train up to this step instead of the recipe's.")
     ] = None,
 ) -> None:
-    """Go on with a run from its newest checkpoint, under the recipe that began it."""
+    """Resume a stopped run from its newest checkpoint."""
     from rich.console import Console
 
-    from app.cli.optional import needs
+    from app.cli.console import needs
     from toolkit.store import open_store
 
     with needs("train"):
@@ -66,15 +69,18 @@ def cache(
     recipe: Annotated[str, typer.Argument(help="A recipe in YAML.")],
     store: Annotated[str | None, typer.Option(help="Overrides the recipe's store.")] = None,
     shard: Annotated[
-        str | None, typer.Option(help="i/n: only every n-th image and prompt, from i = 0.")
+        str | None, typer.Option(help="i/n: only shard i of n of images and prompts, from i = 0.")
     ] = None,
 ) -> None:
-    """Fill the store's caches for a recipe: images through the VAE, prompts through the text
-    encoders. May be stopped and started again; under `accelerate launch` the work is shared, and by
-    --shard among jobs that know nothing of each other."""
+    """Encode a recipe's images and prompts before training.
+
+    Fills the store's caches: images through the VAE, prompts through the text encoders. Can be
+    stopped and run again. The work is shared by `accelerate launch`, or among independent jobs by
+    --shard.
+    """
     from rich.console import Console
 
-    from app.cli.optional import needs
+    from app.cli.console import needs
     from toolkit.sharding import read_shard
 
     with needs("train"):
@@ -88,29 +94,30 @@ def cache(
 
 
 def probe(
-    store: Annotated[str, typer.Argument(help="The store that holds the run.")],
-    run: Annotated[str, typer.Option(help="The run whose checkpoint measures.")],
-    draws: Annotated[int, typer.Option(min=1, help="Fixed draws a pair.")] = 4,
+    store: Annotated[str, typer.Argument(help="The run's store.")],
+    run: Annotated[str, typer.Option(help="The run whose checkpoint is used.")],
+    draws: Annotated[int, typer.Option(min=1, help="Noise draws a pair.")] = 4,
     checkpoint: Annotated[
-        int | None, typer.Option(help="Step of the checkpoint; the newest by default.")
+        int | None, typer.Option(min=0, help="Step of the checkpoint; the newest by default.")
     ] = None,
     pairs: Annotated[
         str | None,
-        typer.Option(help="Only pairs that pass this, such as 'minority > 0.5'."),
+        typer.Option(help="Only pairs with this condition, such as 'minority > 0.5'."),
     ] = None,
     finding: Annotated[
-        str, typer.Option(help="The run's finding whose columns the filter names.")
+        str, typer.Option(help="The run's finding whose columns --pairs may name.")
     ] = "minority",
-    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the noise draws.")] = 0,
 ) -> None:
-    """Measure every pair, or those that pass a filter, under a run's checkpoint.
+    """Measure pairs under a checkpoint, without training.
 
-    The rows join the run's trajectory with kind `probe`. Stopped and started again it goes on;
-    under `accelerate launch` the pairs are shared out.
+    Every pair, or those that pass --pairs, is measured under fixed noise draws. The rows are added
+    to the run's trajectory with kind `probe`. Can be stopped and run again; `accelerate launch`
+    shares the pairs among processes.
     """
     from rich.console import Console
 
-    from app.cli.optional import needs
+    from app.cli.console import needs
     from toolkit.store import open_store
     from toolkit.store.pair_table import passing
     from toolkit.store.runs import run_about
@@ -146,15 +153,18 @@ def plan(
     recipe: Annotated[str, typer.Argument(help="A recipe in YAML.")],
     store: Annotated[str | None, typer.Option(help="Overrides the recipe's store.")] = None,
     labels: Annotated[str | None, typer.Option(help="Overrides the recipe's label set.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Overrides the recipe's steps.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Overrides the recipe's steps.")] = None,
     processes: Annotated[
-        int, typer.Option(min=1, help="As many devices like this one, under accelerate launch.")
+        int, typer.Option(min=1, help="Number of devices like this one, under `accelerate launch`.")
     ] = 1,
 ) -> None:
-    """Say memory, speed, hours and disk of a run, from two trial steps that write nothing."""
+    """Estimate a run's memory, time and disk from two trial steps.
+
+    Nothing is written.
+    """
     from rich.console import Console
 
-    from app.cli.optional import needs
+    from app.cli.console import needs
 
     with needs("train"):
         from training.beta_conventions import said

@@ -11,11 +11,12 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from analysis.model_comparison import compare
-from app.cli.evaluate import models_table, named_models
+from app.cli.evaluate import print_models
 from app.cli.main import registered
 from tests.training.backbones import tiny_sd
 from toolkit.errors import InputError
 from training.evaluate import SCORES
+from training.sampling import policies_of
 
 
 def test_two_models_are_drawn_scored_compared_and_shown(tmp_path: Path) -> None:
@@ -35,11 +36,11 @@ def test_two_models_are_drawn_scored_compared_and_shown(tmp_path: Path) -> None:
 
 def test_models_have_names_of_their_own(tmp_path: Path) -> None:
     one = tiny_sd(tmp_path / "one")
-    assert list(named_models([str(one), f"b={one}"])) == ["one", "b"]
+    assert list(policies_of([str(one), f"b={one}"])) == ["one", "b"]
     with pytest.raises(InputError, match="Two models are called 'one'"):
-        named_models([str(one), f"one={one}"])
+        policies_of([str(one), f"one={one}"])
     with pytest.raises(InputError, match="no name before its '='"):
-        named_models([f"={one}"])
+        policies_of([f"={one}"])
 
 
 def test_unknown_samplers_scorers_and_devices_are_refused() -> None:
@@ -85,7 +86,7 @@ def test_where_the_first_model_has_no_score_there_is_no_win_rate() -> None:
     ]
     comparison = compare(pa.Table.from_pylist(rows, schema=SCORES), ["a", "b"])
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(models_table(comparison, {"world_reward": "reward"}))
+    print_models(comparison, {"world_reward": "reward"}, console)
     assert [line.split() for line in console.export_text().splitlines()[-3:-1]] == [
         ["a", "–"],
         ["b", "2.000", "(–)"],

@@ -151,7 +151,7 @@ def test_an_older_store_is_refused_with_the_command_that_brings_it_up(store, tmp
     with pytest.raises(StoreError, match=r"of format 1; .* Type `outvoted check .* --migrate`"):
         open_store(root)
     result = CliRunner().invoke(registered(), ["check", str(root), "--migrate"])
-    assert "brought to format 2" in result.output
+    assert "migrated to format 2" in result.output
     about = json.loads((root / "store.json").read_text())
     assert (about["format"], about["made"]) == (FORMAT_VERSION, "2026-11-01T00:00:00+00:00")
     assert len(about["store_id"]) == 32

@@ -104,13 +104,16 @@ def test_an_interrupted_evaluation_goes_on_to_the_same_end(
     models = {"a": policy_of(str(sd))}
     whole = evaluate(ASKED, models, tmp_path / "whole", batch=2)
 
-    def stop(name: str, done: int, total: int) -> None:
-        assert (name, total) == ("a", 6)
-        if done == 4:
-            raise KeyboardInterrupt
+    class Stop:
+        def line(self, text: str) -> None: ...
+
+        def update(self, task: str, done: int, total: int | None = None, note: str = "") -> None:  # noqa: ARG002
+            assert (task, total) == ("a", 6)
+            if done == 4:
+                raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        evaluate(ASKED, models, tmp_path / "parts", batch=2, progress=stop)
+        evaluate(ASKED, models, tmp_path / "parts", batch=2, progress=Stop())
     counted: list[int] = []
     real = module.draw
 

@@ -42,7 +42,7 @@ def reproduce(
     """
     from rich.console import Console
 
-    from app.cli.optional import needs
+    from app.cli.console import needs
 
     with needs("train"):
         from tests.benchmarks.paper_tables.cells import Scale
