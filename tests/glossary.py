@@ -1,8 +1,8 @@
 """The words of the project: what is not said, and what is said instead.
 
 One word names one thing (README, "The words"). `SYNONYMS` are second words for the things that a
-store holds; `IDIOM` are phrases that do not read as plain English. Tests of the help, the docs and
-the code look for both here.
+store holds; `IDIOM` are phrases that do not read as plain English; `NAMES` say nothing as the name
+of a variable or a function. Tests of the help, the docs and the code look for them here.
 """
 
 import re
@@ -14,6 +14,8 @@ SYNONYMS = {
     "voices": "votes, annotators or scorers",
     "ruling": "verdict",
     "rulings": "verdicts",
+    "picture": "image",
+    "pictures": "images",
 }
 """Never, neither in prose nor in names."""
 
@@ -35,8 +37,31 @@ IDIOM = {
     "can be had": "is available",
     "harder prey": "harder to detect",
     "the road": "the workflow",
+    "afresh": "again",
+    "lay": "was",
+    "stands": "is",
+    "heard": "counted, read or received",
+    "go on": "continue, or resume",
+    "went on": "continued, or resumed",
+    "needs no telling": "is not needed",
+    "tells nothing": "does not matter",
+    "whence": "from where",
 }
-"""Not in help texts, messages and docs."""
+"""Not in help texts, messages, docs, docstrings and comments."""
+
+NAMES = {
+    "found": "what was found: rows, matches, files, folder",
+    "told": "what it is: message, summary, answers",
+    "one": "one of what: pair, row, page",
+    "held": "what is held: pairs, held_out, cached",
+    "said": "what it is: text, message, sentence",
+    "met": "what it is: visited, seen_pairs",
+    "anew": "again, or refresh",
+    "stands": "what it is",
+    "lies": "where it is: path, folder",
+    "heard": "what it is: votes, lines",
+}
+"""Not the whole name of a variable, an argument, a field, a function or a class."""
 
 
 def forbidden(text: str, words: dict[str, str] | None = None) -> list[str]:

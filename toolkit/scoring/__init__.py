@@ -18,11 +18,13 @@ A package that cannot be installed here runs in an environment of its own: write
 environments/NAME.txt (`uv pip compile NAME.in -o NAME.txt`; pyarrow, pillow and numpy must be among
 them), which makes `outvoted scorers install NAME` known, and a worker into workers/NAME.py:
 
+    from serving import Model, serve
+
     def load(setup):                                 # {"weights": {"model": path}, "device": ...}
         model = ...                                  # ValueError with a sentence where it cannot be
         return Model(version, "how pixels were prepared", "float32", prepare, judge)
 
-    serve(load)                                      # Model and serve: from serving
+    serve(load)
 
 with judge(prompts, pictures) -> (scores, whose prompt was cut). Its entry, which goes into the same
 tuple, is

@@ -1,0 +1,38 @@
+"""What does not follow the rules of the house yet. Each entry says why or goes; none is added."""
+
+MODULES = 225
+LINES = 35_000
+"""Until the redesign is complete; then 200 and 30,000."""
+
+BASENAMES = {("toolkit", "prompts.py"), ("toolkit", "scorer.py")}
+
+LONG_MODULES: set[str] = set()
+
+LONG_FUNCTIONS = {
+    "app/cli/desk.py:desk",
+    "app/cli/detect.py:detect",
+    "app/cli/export.py:export",
+    "app/cli/score.py:score",
+    "training/probe.py:probe_run",
+}
+
+PRINTING = {
+    "training/metrics_log.py",
+    "training/probe.py",
+    "training/precompute.py",
+    "training/trainer.py",
+}
+
+CIRCLES = [["training.ema", "training.fsdp", "training.recipe"]]
+
+VERBS_NOT_IN_README = {
+    "labels list",
+    "labels outvote",
+    "labels curated",
+    "labels import",
+    "labels flip",
+}
+
+DOCSTRING_EXAMPLES = {"toolkit/recorder.py"}
+
+RECIPE_KEYS_WITHOUT_MEANING = 60
