@@ -1,12 +1,11 @@
-"""Recipes: one YAML file a run, typed, with every problem reported at once.
+"""Recipes: one YAML file per run, with a type and a meaning for every key.
 
-The parts of a recipe, each with its defaults; what a key means is said here.
-
-What a recipe asks for that cannot be had together, as far as the recipe alone tells.
+One class per section of a recipe, with its defaults, and `Recipe` itself. All problems of a recipe
+are reported at once: unknown keys, wrong values, and combinations that cannot work (`conflicts`).
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -40,30 +39,37 @@ class Lora(Section):
     """Low-rank adapters (peft), used where `train: lora`."""
 
     rank: PositiveInt = 16
+    """Rank of each pair of matrices."""
     alpha: PositiveFloat = 16
+    """Their product is scaled by alpha / rank."""
     targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
+    """Names of the layers that get adapters; by default those of attention."""
     dropout: Share = 0.0
+    """Probability of dropping an input of an adapter while it trains."""
 
 
 class FootprintSection(Section):
-    """An exponential moving average of the policy; a bare number stands for its decay."""
+    """An exponential moving average of the policy; a bare number is its decay."""
 
     decay: Share
+    """Share of the average that is left after one update."""
     ramp: Annotated[float, Field(ge=1)] = USUAL_RAMP
     """The decay of update n is min(decay, (1 + n) / (ramp + n)); 1: `decay` from the first on."""
 
 
 def by_decay(given: Any) -> Any:
-    """A bare decay as the mapping it stands for; anything else as it is."""
+    """A bare decay as a mapping; anything else as it is."""
     return {"decay": given} if isinstance(given, int | float | str) else given
 
 
 class Backbone(Section):
-    """The model that is aligned: a local diffusers folder, `miniature:sd`, `miniature:sdxl`,
-    or `hub:OWNER/NAME` where the machine has a network."""
+    """The model that is aligned."""
 
     path: str
+    """A local diffusers folder, `miniature:sd`, `miniature:sdxl`, or `hub:OWNER/NAME` where the
+    machine has a network."""
     train: Literal["lora", "full"] = "lora"
+    """Train low-rank adapters, or all weights of the UNet."""
     lora: Lora = Lora()
     adapter: str | None = None
     """An adapter to start from: a checkpoint's folder or a .safetensors file, of `lora`'s shape.
@@ -74,16 +80,25 @@ class Backbone(Section):
 
 
 class MetricSection(Section):
-    """Confidence, stability and minority: a preset, and what is changed in it."""
+    """Confidence, stability and minority: a preset, and changes to it. Null keeps the preset's
+    value."""
 
     preset: Preset = "history"
+    """How ell is scaled, and what is compared: `paper`, `released`, `running` or `history`."""
     rho: PositiveFloat | None = None
+    """Sharpness of confidence: multiplies the scaled ell inside the sigmoid of Eq. 11."""
     ell_scale: PositiveFloat | None = None
+    """`paper` only: multiplies ell. The number of latent elements gives Eq. 6's summed norm."""
     warmup_steps: NonNegativeInt | None = None
+    """Optimiser steps during which every weight is 1."""
     timestep_bins: PositiveInt | None = None
+    """`running` and `history`: bins of the noise schedule, each with a scale of its own."""
     rms_decay: Share | None = None
+    """`running` and `history`: share of an observation that is left after one step."""
     rms_min_count: PositiveFloat | None = None
+    """`running` and `history`: observations that a bin needs before its scale counts."""
     window: Annotated[int, Field(ge=2)] | None = None
+    """`history`: number of visits, the present one included, that take the place of models."""
 
     def resolve(self) -> Metric:
         """The preset's record with these changes."""
@@ -92,10 +107,12 @@ class MetricSection(Section):
 
 
 class Draws(Section):
-    """Randomness of a visit: `fresh` each time, or one of `count` draws that come round again."""
+    """The noise samples of a visit."""
 
     kind: Literal["fresh", "fixed"] = "fresh"
+    """New ones at each visit, or `count` draws in turn, whose reference errors are cached."""
     count: PositiveInt = 8
+    """Number of fixed draws of a pair."""
 
 
 class Caches(Section):
@@ -108,7 +125,7 @@ class Caches(Section):
 
 
 class Live(Section):
-    """How verdicts act that are published while the run goes on."""
+    """How verdicts act that are published during the run."""
 
     every: PositiveInt = 50
     """Steps between two looks."""
@@ -120,8 +137,11 @@ class StoredWeights(Section):
     """Per-pair weights of an earlier run's findings."""
 
     run: str
+    """The run whose findings contain the weights."""
     finding: str
+    """The finding's name."""
     column: str = "weight"
+    """Its column with the weights."""
     mode: Literal["times", "instead"] = "instead"
     """Multiplied with the live W, or instead of it (W = 1)."""
 
@@ -137,11 +157,14 @@ def by_path(given: Any) -> Any:
 
 
 class Probe(Section):
-    """Pairs that are measured under fixed draws, without gradient, as the run goes on."""
+    """Pairs that are measured under fixed draws, without gradient, during the run."""
 
     every: PositiveInt = 100
+    """Steps between two probes."""
     pairs: PositiveInt = 256
+    """Number of pairs, chosen at random."""
     draws: PositiveInt = 4
+    """Fixed draws of each pair."""
     seed: int = 0
     """Of the draws and the choice of pairs; the same in runs that are to be compared."""
 
@@ -150,34 +173,50 @@ class HeldOut(Section):
     """Pairs of another split, never trained on: the accuracy of their ell under fixed draws."""
 
     split: str = "validation"
+    """The split that the pairs are from."""
     every: PositiveInt = 200
+    """Steps between two measurements."""
     pairs: PositiveInt | None = None
     """Null: all of them."""
     draws: PositiveInt = 8
+    """Fixed draws of each pair."""
     labels: str = "original"
+    """The label set that accuracy is measured against."""
     seed: int = 0
+    """Of the draws and the choice of pairs."""
 
 
 class Samples(Section):
-    """Images drawn from fixed prompts and seeds as the run goes on."""
+    """Images generated from fixed prompts and seeds during the run."""
 
     prompts: Annotated[tuple[str, ...], Field(min_length=1)]
+    """One image is generated for each prompt."""
     every: PositiveInt = 500
+    """Training steps between two sets of images."""
     seed: int = 0
+    """Of the starting noise."""
     steps: PositiveInt = 25
+    """Steps of the sampler."""
     guidance: NonNegativeFloat = 7.5
+    """Scale of classifier-free guidance."""
 
 
 class Optimiser(Section):
-    """`adamw`; `adamw_8bit` where bitsandbytes is installed; `adafactor`, which has no betas and
-    whose rate is relative to the size of each tensor."""
+    """The optimiser and its schedule."""
 
     name: Literal["adamw", "adamw_8bit", "adafactor"] = "adamw"
+    """`adamw`; `adamw_8bit` where bitsandbytes is installed; `adafactor`, which has no betas and
+    whose rate is relative to the size of each tensor."""
     learning_rate: PositiveFloat = 1e-5
+    """Constant after warm-up."""
     warmup_steps: NonNegativeInt = 0
+    """Steps in which the learning rate rises linearly to its value."""
     weight_decay: NonNegativeFloat = 0.01
+    """Decoupled weight decay."""
     beta1: Share = 0.9
+    """Decay of the gradient's first moment."""
     beta2: Share = 0.999
+    """Decay of the gradient's second moment."""
     max_grad_norm: PositiveFloat = 1.0
     """A longer gradient is shortened to this norm."""
     grad_norm: PositiveFloat | None = None
@@ -191,17 +230,13 @@ class Network(Section):
     gradient_checkpointing: bool = False
     """Activations are computed again in the backward pass: about a third slower, far smaller."""
     channels_last: bool = False
+    """Keep images and weights in channels-last layout, which convolutions on GPUs prefer."""
     compile: bool = False
     """torch.compile of the transformer blocks; needs a C++ compiler, the first step takes long."""
     shard: bool = False
     """Divide network, gradients, optimiser and reference over the processes of `accelerate launch
     --multi_gpu` (FSDP2), where a network that trains as a whole does not fit one device. For
     `train: full` with `footprints: []`; in a single process it changes nothing."""
-
-
-if TYPE_CHECKING:
-    pass
-    pass
 
 
 def conflicts(recipe: "Recipe") -> list[str]:
@@ -263,14 +298,18 @@ class Recipe(Section):
     """One run."""
 
     store: str | None = None
+    """The store's folder; `--store` replaces it."""
     run: str | None = None
+    """The run's name in the store; `--run` replaces it."""
     labels: str = "original"
+    """The label set that is trained on."""
     split: str = "train"
+    """The split that is trained on."""
     verdicts: bool = True
     """Honour published verdicts: those there at the start, and later ones as `live` says."""
     live: Live = Live()
     weights: Annotated[StoredWeights | None, BeforeValidator(by_path)] = None
-    """A mapping, or `findings/RUN/FINDING` as they lie in the store."""
+    """A mapping, or `findings/RUN/FINDING`, the path in the store."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     """Of all randomness; numpy's own generator takes no larger one."""
     backbone: Backbone
@@ -285,20 +324,27 @@ class Recipe(Section):
     optimiser: Optimiser = Optimiser()
     network: Network = Network()
     steps: PositiveInt
+    """Optimiser steps."""
     batch_size: PositiveInt = 16
     """Pairs per process and forward pass."""
     accumulation: PositiveInt = 1
+    """Micro-batches of each process in one optimiser step."""
     caption_dropout: Share = 0.0
+    """Probability that a visit uses the empty prompt."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Of forward and backward passes; weights and optimiser are fp32."""
     caches: Caches = Caches()
     probe: Probe | None = None
     held_out: HeldOut | None = None
     samples: Samples | None = None
     tensorboard: bool = False
+    """Write metrics for TensorBoard too, to `metrics/tensorboard`."""
     wandb: str | None = None
     """The project on Weights & Biases that the figures go to, where wandb is installed."""
     log_every: PositiveInt = 10
+    """Steps between two entries of the metrics."""
     checkpoint_every: PositiveInt = 500
+    """Steps between two checkpoints; the last step has one too."""
 
     @field_validator("footprints")
     @classmethod

@@ -25,8 +25,11 @@ class AdaptiveDpo(Objective):
     beta: PositiveFloat
     """Effective: the logit is beta * ell."""
     k1: NonNegativeFloat = 10.0
+    """Strength of the weight W(u): Eq. 15 has 1 / (1 + k1 u)."""
     weight: WeightForm = "linear"
+    """The form of W(u)."""
     margin: MarginForm = "quadratic"
+    """The form of Gamma(u)."""
     k2: float | None = None
     """Null: -1 / beta, as in the authors' release."""
     c2: Literal["mean_logit", "mean_ell"] | float = "mean_ell"
@@ -63,13 +66,17 @@ class AdaptiveIpo(Objective):
 
     name: Literal["adaptive_ipo"] = "adaptive_ipo"
     form: Literal["paper", "released"] = "paper"
+    """Which of the two losses above."""
     tau: PositiveFloat = 100.0
     """ell is drawn towards 1 / (2 tau); the paper writes beta for it."""
     beta: PositiveFloat = 1000.0
     """Used by k2 = null and the form `released` only: no logit is formed."""
     k1: NonNegativeFloat = 10.0
+    """Strength of the weight W(u): Eq. 15 has 1 / (1 + k1 u)."""
     weight: WeightForm = "linear"
+    """The form of W(u)."""
     margin: MarginForm = "quadratic"
+    """The form of Gamma(u)."""
     k2: float | None = None
     """Null: -1 / beta."""
     c2: Literal["mean_ell"] | float = "mean_ell"

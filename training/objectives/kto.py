@@ -20,7 +20,9 @@ class DiffusionKto(Objective):
     beta: PositiveFloat
     """Multiplies g - K of one image."""
     lam_chosen: PositiveFloat = 1.0
+    """Weight of chosen images."""
     lam_rejected: PositiveFloat = 1.0
+    """Weight of rejected images."""
 
     def loss(self, errors: PairErrors, minority: Tensor, mean: Mean = own_mean) -> PairLoss:  # noqa: ARG002
         """Per-pair loss (B,)."""
