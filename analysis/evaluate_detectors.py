@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from analysis.detectors import DETECTORS
+from analysis.detectors import scores as all_scores
 from analysis.ranking_metrics import Detection, Flags, Groups, coded, detect_all
-from analysis.trajectory import Floats, as_table, numbers
+from analysis.trajectory import Floats, Ints, as_table, numbers
 from toolkit.errors import InputError
 from toolkit.labels.extra_votes import read_rows
 from toolkit.schema import column
@@ -42,35 +42,30 @@ CALIBRATED = pa.schema(
 
 
 def suspicions(
-    tables: Mapping[str, pa.Table], pair_ids: npt.NDArray[np.str_], *, beside: str | None = None
+    tables: Mapping[str, pa.Table], pair_ids: npt.NDArray[np.str_], *, windows: bool = False
 ) -> dict[str, Floats]:
-    """Detector's name -> (P,) score of each pair, high = suspicious, NaN for none.
+    """Score's name -> (P,) score of each pair, high = suspicious, NaN for none.
 
-    `tables`: finding's name -> table keyed by pair_id. Scores of DETECTORS whose table is there;
-    those over every other window too where `beside` names the window the tables were made for.
+    `tables`: finding's name -> table keyed by pair_id. `windows`: only scores that have windows.
     """
-    places = {
-        name: _places(table["pair_id"], pair_ids)
-        for name, table in tables.items()
-        if "pair_id" in table.column_names
-    }
+    places: dict[str, tuple[Ints, Ints]] = {}
     found = {}
-    for name, detector in DETECTORS.items():
+    for name, (detector, score) in all_scores().items():
         table = tables.get(detector.finding)
-        if table is None or detector.column not in table.column_names:
+        if table is None or score.column not in table.column_names:
             continue
-        if detector.window is not None and beside in (None, detector.window):
+        if windows and (score.whole_run or not detector.windows):
             continue
+        if detector.finding not in places:
+            places[detector.finding] = _places(table["pair_id"], pair_ids)
         rows, here = places[detector.finding]
         values = np.full(len(pair_ids), np.nan)
-        values[here] = detector.suspicion(numbers(table[detector.column]))[rows]
+        values[here] = score.suspicion(numbers(table[score.column]))[rows]
         found[name] = values
     return found
 
 
-def _places(
-    ids: pa.ChunkedArray, pair_ids: npt.NDArray[np.str_]
-) -> tuple[npt.NDArray[np.integer], npt.NDArray[np.integer]]:
+def _places(ids: pa.ChunkedArray, pair_ids: npt.NDArray[np.str_]) -> tuple[Ints, Ints]:
     """Rows of a table whose pair is among the sorted ids, and where it stands there."""
     names = np.asarray(ids.to_pylist(), np.str_)
     place = np.minimum(np.searchsorted(pair_ids, names), max(0, len(pair_ids) - 1))
@@ -84,20 +79,24 @@ def detections_of(
     flipped: Flags | None,
     pairs: pa.Table,
     *,
-    beside: str | None = None,
+    others: Mapping[str, Mapping[str, pa.Table]] | None = None,
 ) -> list[Detection]:
     """Every score of every finding, and the caller's, on the pairs whose label states a choice.
 
-    `pairs`: pair_id (sorted), prompt, label; `flipped`: (P,); `beside` as in `suspicions`. A
-    preset that is the run's own repeats its figures. InputError where a caller's detector takes a
-    name there is.
+    `pairs`: pair_id (sorted), prompt, label; `flipped`: (P,); `others`: window -> tables of that
+    window, whose scores are called NAME_WINDOW. A preset that is the run's own repeats its
+    figures. InputError where a caller's detector has the name of another.
     """
     if flipped is None:
         return []
     ids = np.asarray(pairs["pair_id"].to_pylist(), np.str_)
     label = numbers(pairs["label"])
     use = (label == 0) | (label == 1)
-    scores = suspicions(tables, ids, beside=beside)
+    scores = suspicions(tables, ids)
+    for window, there in (others or {}).items():
+        if there is not tables:
+            more = suspicions(there, ids, windows=True)
+            scores |= {f"{name}_{window}": values for name, values in more.items()}
     twins = _twins(tables)
     same = {
         name: twin for name in scores if (twin := _twin(name, twins)) is not None and twin in scores

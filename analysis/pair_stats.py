@@ -8,9 +8,11 @@ Sums by pair and part of the run: all that means over any window need, however l
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from analysis.recompute_metric import Scorer
 from analysis.trajectory import PARTS, WINDOWS, Floats, Groups, Ints, Mask, Trajectory
@@ -246,6 +248,11 @@ class Digest:
     def met(self) -> Ints:
         """Positions of the pairs with a row of any kind."""
         return np.flatnonzero(self.visits.any(axis=1))
+
+    @cached_property
+    def met_ids(self) -> pa.Array:
+        """The ids of the pairs with a row, as Arrow strings."""
+        return pa.array(self.pair_ids[self.met], pa.string())
 
     def counted(self, window: str) -> Ints:
         """(P,) rows in a window."""

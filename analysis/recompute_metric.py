@@ -34,6 +34,12 @@ def metric_of(about: dict[str, Any]) -> Metric:
     return replace(PRESETS[preset], **{k: v for k, v in said.items() if k in known})
 
 
+def metrics_of(own: Metric) -> dict[str, Metric]:
+    """Finding -> metric: the run's own as `minority`, then the presets that differ from it."""
+    presets = {f"minority_{name}": metric for name, metric in PRESETS.items() if metric != own}
+    return {"minority": own, **presets}
+
+
 def scores(trajectory: Trajectory, metric: Metric) -> Scores:
     """c, s and u of every row of a whole run, (N,) each; see `Scorer`."""
     return Scorer(metric, len(trajectory.models), len(trajectory.pair_ids)).scores(trajectory)

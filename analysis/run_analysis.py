@@ -8,6 +8,7 @@ What an analysis leaves in the store: findings, and what was computed how.
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,9 +17,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from analysis.cartography_files import write_dynamics, write_metrics
-from analysis.compute import Evidence, Found, compute, sampled
-from analysis.detectors.dataset_profile import Profile
-from analysis.detectors.image_defects import Look, look, pictures
+from analysis.detectors import Findings, run_detectors
+from analysis.detectors.dataset_profile import Profile, profile
+from analysis.detectors.detector import Evidence
+from analysis.detectors.image_defects import Look, look
 from analysis.detectors.mixture import NoiseRate
 from analysis.evaluate_detectors import (
     RESAMPLES,
@@ -78,7 +80,7 @@ class Analysis:
     digest: Digest
     pairs: pa.Table
     """`pair_facts` of the pairs the run met, by pair_id."""
-    found: Found
+    found: Findings
     flipped: Flags | None
     """(P,) known flips; None where nobody knows of any."""
     detections: list[Detection]
@@ -95,15 +97,19 @@ class Analysis:
         """Finding's name -> its table."""
         return self.found.tables
 
-    @property
+    @cached_property
     def profile(self) -> Profile:
         """The dataset as this run saw it."""
-        return self.found.profile
+        share = numbers(self.tables["consistency"]["contradicted"])
+        if (votes := self.tables.get("agreement")) is not None:
+            share = np.fmax(share, numbers(votes["against_share"]))
+        return profile(self.digest, self.pairs["prompt"].to_pylist(), share)
 
     @property
     def noise(self) -> NoiseRate | None:
         """The estimated noise rate."""
-        return self.found.noise
+        rate: NoiseRate | None = self.found.details.get("flip_posterior")
+        return rate
 
     def column(self, finding: str, name: str | None = None) -> Floats:
         """(P,) one score of a finding, NaN where null."""
@@ -141,22 +147,23 @@ class Analysis:
 
     def sample(self) -> Trajectory:
         """All rows of at most SAMPLE pairs drawn at random: what figures of single visits show."""
-        met = self.digest.pair_ids[self.digest.met]
-        return self.trajectory_of(sampled(met, SAMPLE).tolist())
+        ids = self.digest.pair_ids[self.digest.met]
+        if len(ids) > SAMPLE:
+            drawn = np.random.default_rng(0).choice(len(ids), SAMPLE, replace=False)
+            ids = ids[np.sort(drawn)]
+        return self.trajectory_of(ids.tolist())
 
 
 def record(found: Analysis) -> None:
     """Write every table as a finding, and detection.json and dataset.json beside them."""
     shared = {"labels": found.labels, "window": found.window}
-    for name, table in found.tables.items():
+    for name in found.tables:
         about: dict[str, Any] = dict(shared)
         if name.startswith("minority"):
             own = name == "minority"
             metric = found.metric if own else PRESETS[name.removeprefix("minority_")]
             about |= {"preset": metric.preset, "metric": asdict(metric)}
-        write_findings(found.store, found.run, name, table, about)
-    if found.found.habits.num_rows:
-        write_findings(found.store, found.run, "annotators", found.found.habits, dict(shared))
+        write_findings(found.store, found.run, name, found.found.table(name), about)
     figures = shared | {
         "planted": found.flipped is not None,
         "resamples": RESAMPLES,
@@ -166,10 +173,11 @@ def record(found: Analysis) -> None:
         "calibration": None if found.calibration is None else asdict(found.calibration),
     }
     noise = found.noise
+    overlap = found.found.details.get("overlap")
     shape = shared | {
         "profile": found.profile.as_dict(),
         "noise": None if noise is None else asdict(noise),
-        "krippendorff_alpha": None if found.found.overlap is None else found.found.overlap.alpha,
+        "krippendorff_alpha": None if overlap is None else overlap.alpha,
     }
     for name, values in (("detection", figures), ("dataset", shape)):
         text = json.dumps(values, indent=2, allow_nan=False) + "\n"
@@ -234,17 +242,20 @@ def analyze_run(
     held_out = [digest_run(store, name, facts, metrics={})[0] for name in folds]
     tell("computing the detectors")
     extra = extra_votes if extra_votes is not None else votes_of_scorers(store)
-    evidence = Evidence(facts, read_votes(store), extra, held_out)
-    found = compute(whole, evidence, window)
-    pairs = facts.take(pa.array(whole.met))
-    if look_at_pictures or (look_at_pictures is None and 2 * len(pairs) <= LOOKED_AT):
-        tell("looking at the pictures")
-        defects = pictures(facts, look_at(store, pairs))
-        found.tables["pictures"] = defects.take(pa.array(whole.met))
+    open_images = look_at_pictures or (look_at_pictures is None and 2 * len(whole.met) <= LOOKED_AT)
+    evidence = Evidence(
+        whole,
+        facts,
+        read_votes(store),
+        extra,
+        held_out,
+        looks=(lambda: look_at(store, evidence.pairs)) if open_images else None,
+    )
+    found = run_detectors(evidence, window)
     tell("measuring detection")
     result = _judged(
-        Read(store, run, about, labels, window, whole, pairs, found),
-        _flipped(store, labels, flips, pairs),
+        Read(store, run, about, labels, window, whole, evidence.pairs, found),
+        _flipped(store, labels, flips, evidence.pairs),
         dict(extra_detectors or {}),
         tuple(extra_sections or ()),
         windows,
@@ -264,7 +275,7 @@ class Read(NamedTuple):
     window: str
     digest: Digest
     pairs: pa.Table
-    found: Found
+    found: Findings
 
 
 def _judged(
@@ -276,8 +287,9 @@ def _judged(
 ) -> Analysis:
     """Detection where flips are known, calibration, health and notes."""
     whole, tables, pairs = read.digest, read.found.tables, read.pairs
-    beside = read.window if windows else None
-    detections = detections_of(tables, extra, flipped, pairs, beside=beside)
+    detections = detections_of(
+        tables, extra, flipped, pairs, others=read.found.by_window if windows else {}
+    )
     sources = {str(source) for source in pairs["source"].unique().to_pylist()}
     notes = notes_on(whole, tables, read.about, read.labels, read.window)
     notes += leak_warning(detections, set(extra), sources)
@@ -289,7 +301,9 @@ def _judged(
         detections=detections,
         extra=tuple(extra),
         calibration=_calibrated(read.found, flipped, pairs),
-        health=health(whole, tables, flipped, prompts, read.window, read.found.noise),
+        health=health(
+            whole, tables, flipped, prompts, read.window, read.found.details.get("flip_posterior")
+        ),
         notes=notes,
         sections=sections,
     )
@@ -320,7 +334,7 @@ def _flipped(
     return np.isin(ids, np.asarray(known, np.str_)) if known else np.zeros(len(ids), bool)
 
 
-def _calibrated(found: Found, flipped: Flags | None, pairs: pa.Table) -> Calibration | None:
+def _calibrated(found: Findings, flipped: Flags | None, pairs: pa.Table) -> Calibration | None:
     """Calibrates the run's own u, or trajectory_ell without it, and adds finding `calibrated`."""
     if flipped is None:
         return None

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from analysis.detectors import DETECTORS
+from analysis.detectors import scores
 from analysis.detectors.mixture import NoiseRate
 from analysis.pair_stats import Digest
 from analysis.ranking_metrics import Interval, mean_interval
@@ -145,13 +145,11 @@ def _visit_notes(digest: Digest, window: str) -> list[str]:
 def _constant_notes(tables: Mapping[str, pa.Table]) -> list[str]:
     """A sentence for every score by which a page ranks that is the same for all pairs."""
     notes = []
-    for name, detector in DETECTORS.items():
+    for name, (detector, score) in scores().items():
         table = tables.get(detector.finding)
-        if table is None or detector.window or "trajectory" not in detector.needs:
+        if table is None or "trajectory" not in detector.needs:
             continue
-        if detector.column not in table.column_names:
-            continue
-        values = numbers(table[detector.column])
+        values = numbers(table[score.column])
         known = values[~np.isnan(values)]
         if len(known) > 1 and known.min() == known.max():
             notes.append(f"{name} gives every pair the same score, so it ranks nothing.")

@@ -113,10 +113,12 @@ def unrepeated(keys: Sequence[npt.NDArray], step: Ints) -> Ints:
     return np.sort(order[~same])
 
 
-def as_table(schema: pa.Schema, columns: Sequence[npt.NDArray]) -> pa.Table:
+def as_table(schema: pa.Schema, columns: Sequence[npt.NDArray | pa.Array]) -> pa.Table:
     """Arrays as a table of the schema, NaN as null; two columns at a time."""
 
-    def made(values: npt.NDArray, kind: pa.Field) -> pa.Array:
+    def made(values: npt.NDArray | pa.Array, kind: pa.Field) -> pa.Array:
+        if isinstance(values, pa.Array):
+            return values
         return pa.array(values, kind.type, from_pandas=values.dtype.kind == "f")
 
     with ThreadPoolExecutor(2) as pool:

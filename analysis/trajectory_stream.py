@@ -17,9 +17,8 @@ import polars as pl
 import pyarrow as pa
 
 from analysis import trajectory as arrays
-from analysis.compute import metrics_of
 from analysis.pair_stats import Digest, digest
-from analysis.recompute_metric import metric_of
+from analysis.recompute_metric import metric_of, metrics_of
 from analysis.trajectory import COLUMNS, LOGGED, Floats, Trajectory, chunk, nothing_left, numbers
 from toolkit.errors import StoreError
 from toolkit.files.remote import readable

@@ -7,6 +7,8 @@ data cards and tests all read the same words.
 import pyarrow as pa
 
 MEANING = b"meaning"
+SPAN, WHOLE_RUN = b"span", b"run"
+"""Metadata of a score that is the same in every window of a run."""
 
 
 def column(name: str, kind: pa.DataType, meaning: str, *, nullable: bool = True) -> pa.Field:

@@ -20,7 +20,7 @@ from toolkit.files.remote import must_be_local
 from toolkit.pairs import PAIRS
 from toolkit.store import Store, open_store
 from toolkit.store.connection import effective_labels, read_pairs
-from toolkit.store.runs import read_findings
+from toolkit.store.runs import finding_columns, read_findings
 from toolkit.store.verdicts import PREFERENCE, resolve
 from training.noising import epoch_order
 from training.recipe import Recipe, StoredWeights
@@ -215,12 +215,13 @@ def take_stored(store: Store, section: StoredWeights | None, pairs: Pairs) -> No
     """
     if section is None:
         return
-    table = read_findings(store, section.run, section.finding)
-    if section.column not in table.column_names:
+    known = finding_columns(store, section.run, section.finding)
+    if section.column not in known:
         raise RecipeError(
             f"weights.column: the finding {section.finding!r} has no column {section.column!r}; "
-            f"it has {', '.join(table.column_names)}."
+            f"it has {', '.join(known)}."
         )
+    table = read_findings(store, section.run, section.finding, ["pair_id", section.column])
     ids = table["pair_id"].to_pylist()
     values = table[section.column].to_pylist()
     wrong = [v for v in values if v is not None and not (isinstance(v, float | int) and v >= 0)]

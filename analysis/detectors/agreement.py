@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from analysis.detectors.detector import Detector
+from analysis.detectors.detector import Computed, Detector, Evidence, Score
 from analysis.trajectory import as_table, numbers
 from toolkit.labels.extra_votes import align_votes
 from toolkit.schema import column
@@ -59,15 +59,28 @@ def agreement(labels: pa.Table, votes: pa.Table) -> pa.Table:
     return table.append_column(AGREEMENT.field("pattern"), words)
 
 
-DETECTORS = {
-    "agreement": Detector(
-        "agreement",
-        "against_share",
-        "high",
-        "voices against the label / voices that chose",
-        ("labels", "votes", "scores"),
-        "the voices are not the label's own source: a scorer trained on these labels is no "
-        "independent witness (PickScore on Pick-a-Pic)",
-        "ViPO, arXiv 2604.24953 (conflicting patterns); votes as arXiv 2503.16921 section 5",
-    )
-}
+def _agreement(evidence: Evidence, window: str) -> Computed:  # noqa: ARG001
+    assert evidence.extra_votes is not None  # by the need `scores`
+    table = agreement(evidence.facts.select(["pair_id", "label"]), evidence.extra_votes)
+    return table.take(pa.array(evidence.digest.met))
+
+
+DETECTORS = (
+    Detector(
+        finding="agreement",
+        compute=_agreement,
+        needs=("labels", "scores"),
+        scores=(
+            Score(
+                name="agreement",
+                column="against_share",
+                direction="high",
+                formula="votes against the label / votes for an image",
+                assumption="the voters are independent of the label: a scorer trained on these "
+                "labels is not (PickScore on Pick-a-Pic)",
+                source="ViPO, arXiv 2604.24953 (conflicting patterns); votes as arXiv 2503.16921 "
+                "section 5",
+            ),
+        ),
+    ),
+)

@@ -5,7 +5,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from analysis.detectors.detector import Detector
+from analysis.detectors.detector import Computed, Detector, Evidence, Score
 from analysis.ranking_metrics import coded
 from analysis.trajectory import Floats, as_table, numbers
 from toolkit.schema import column
@@ -124,36 +124,36 @@ def annotator_minority(pairs: pa.Table, habits: pa.Table) -> pa.Table:
     return as_table(schema, [ids, np.asarray(values, float)])
 
 
-def _declared(column: str, formula: str, assumption: str, source: str) -> Detector:
-    return Detector("overlap", column, "high", formula, ("labels", "votes"), assumption, source)
+def _annotators(evidence: Evidence, window: str) -> Computed:
+    """Habits over the store's votes, with the run's u where it met the pair."""
+    digest = evidence.digest
+    u: Floats = np.full(len(digest.pair_ids), np.nan)
+    u[digest.met] = numbers(evidence.tables[window]["minority"]["minority"])
+    table = annotators(evidence.facts, evidence.votes, u)
+    return table if table.num_rows else None
 
 
-DETECTORS = {
-    "annotator_minority": Detector(
-        "annotator_minority",
-        "annotator_minority",
-        "high",
-        "(sum of u over the annotator's pairs + 20 mean u) / (pairs + 20)",
-        ("trajectory", "labels", "annotators"),
-        "errors gather in some annotators; says nothing about which of their labels is wrong",
-        "empirical shrinkage; this project",
+def _annotator_minority(evidence: Evidence, window: str) -> Computed:
+    habits = evidence.tables[window].get("annotators", ANNOTATORS.empty_table())
+    return annotator_minority(evidence.pairs, habits)
+
+
+DETECTORS = (
+    Detector("annotators", _annotators, ("labels", "votes"), scores=()),
+    Detector(
+        finding="annotator_minority",
+        compute=_annotator_minority,
+        needs=("trajectory", "labels", "annotators"),
+        scores=(
+            Score(
+                name="annotator_minority",
+                column="annotator_minority",
+                direction="high",
+                formula="(sum of u over the annotator's pairs + 20 mean u) / (pairs + 20)",
+                assumption="errors gather in some annotators; says nothing about which of their "
+                "labels is wrong",
+                source="empirical shrinkage; this project",
+            ),
+        ),
     ),
-    "dawid_skene": _declared(
-        "dawid_skene",
-        "1 - P(label | votes), a confusion matrix a voter",
-        "voters err independently, each in the same way on every comparison",
-        "Dawid and Skene 1979, by crowd-kit",
-    ),
-    "glad": _declared(
-        "glad",
-        "1 - P(label | votes), an ability a voter and a difficulty a comparison",
-        "a better voter is better on every comparison",
-        "Whitehill et al. 2009, by crowd-kit",
-    ),
-    "noisy_bradley_terry": _declared(
-        "noisy_bradley_terry",
-        "1 - P(winner beats loser), strengths of images, skill and left bias of voters",
-        "one order of a prompt's images holds for all voters",
-        "noisy Bradley-Terry, by crowd-kit",
-    ),
-}
+)

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy import sparse  # type: ignore[import-untyped]
 
-from analysis.detectors.detector import Detector
+from analysis.detectors.detector import Detector, Score
 from analysis.trajectory import Floats, Ints, as_table, numbers
 from toolkit.schema import column
 
@@ -133,34 +133,48 @@ def _residuals(winner: Ints, loser: Ints, nodes: int) -> Floats:
     return residual
 
 
-def _declared(column: str, formula: str, assumption: str, source: str) -> Detector:
-    return Detector(
-        "consistency", column, "high", formula, ("labels", "prompts"), assumption, source
-    )
+def contradictions(table: pa.Table) -> tuple[int, int]:
+    """Pairs whose comparison occurs again, and how many of these have an opposite label."""
+    share = numbers(table["contradicted"])
+    return int((~np.isnan(share)).sum()), int((share > 0).sum())
 
 
 _ONE_ORDER = (
-    "people who judge a prompt mean one order of its images; with honest minorities a "
-    "contradiction is a difference of taste"
+    "people who compare the images of a prompt agree on one order of them; with honest minorities "
+    "a contradiction is a difference of taste"
 )
 
-DETECTORS = {
-    "contradicted": _declared(
-        "contradicted",
-        "opposite labels / other labels of the same prompt and two images",
-        _ONE_ORDER,
-        "counting",
+DETECTORS = (
+    Detector(
+        finding="consistency",
+        compute=lambda evidence, _: consistency(evidence.facts).take(pa.array(evidence.digest.met)),
+        needs=("labels", "prompts"),
+        scores=(
+            Score(
+                name="contradicted",
+                column="contradicted",
+                direction="high",
+                formula="opposite labels / other labels of the same prompt and two images",
+                assumption=_ONE_ORDER,
+                source="counting",
+            ),
+            Score(
+                name="cyclic",
+                column="cyclic",
+                direction="high",
+                formula="third images with which the labels form a cycle / third images",
+                assumption=_ONE_ORDER + "; each label of a cycle is equally suspect",
+                source="Kendall and Babington Smith 1940, circular triads",
+            ),
+            Score(
+                name="ranking_residual",
+                column="ranking_residual",
+                direction="high",
+                formula="1 - sigmoid(theta_winner - theta_loser), theta by penalised logistic "
+                "regression",
+                assumption=_ONE_ORDER + "; images are compared more than once",
+                source="Bradley and Terry 1952",
+            ),
+        ),
     ),
-    "cyclic": _declared(
-        "cyclic",
-        "third images with which the labels form a circle / third images",
-        _ONE_ORDER + "; each label of a circle is equally suspect",
-        "Kendall and Babington Smith 1940, circular triads",
-    ),
-    "ranking_residual": _declared(
-        "ranking_residual",
-        "1 - sigmoid(theta_winner - theta_loser), theta by penalised logistic regression",
-        _ONE_ORDER + "; images are compared more than once",
-        "Bradley and Terry 1952",
-    ),
-}
+)

@@ -1,46 +1,109 @@
-"""What every detector declares, and the table of one score in every window of a run."""
+"""What a detector is: scores, what they assume, and the function that computes them.
 
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import product
-from typing import Literal
+A detector's function takes an `Evidence` and a window, and gives a table keyed by pair_id. It may
+read the tables of the detectors that are registered before it, `evidence.tables[window]`.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
 from analysis.pair_stats import Digest
-from analysis.trajectory import WINDOWS, WITH_PROBES, Floats, as_table, window_words
+from analysis.trajectory import WINDOWS, WITH_PROBES, Floats, as_table
 from toolkit.schema import column
 
 Need = Literal["trajectory", "labels", "votes", "scores", "annotators", "prompts", "images", "fold"]
 
 
 @dataclass(frozen=True)
-class Detector:
-    """One score a pair: where it lies, which side is suspicious, and when to believe it."""
+class Score:
+    """One score per pair: which side is suspicious, and when to believe it."""
 
-    finding: str
-    """The table it is a column of, keyed by pair_id."""
+    name: str
+    """What evaluations, reports and `ov.detect` call it."""
     column: str
-    """Its column, (P,) float64, null where the score does not exist."""
+    """Its column in the detector's table, (P,) float64, null where the score does not exist."""
     direction: Literal["high", "low"]
-    """The side on which suspicious pairs lie."""
+    """The side on which suspicious pairs are."""
     formula: str
-    needs: tuple[Need, ...]
     assumption: str
     """What must hold for the score to say something about the label."""
     source: str
-    window: str | None = None
-    """The part of the run it is bound to; None: the part that was asked for."""
+    whole_run: bool = False
+    """The same in every window of the run."""
 
     def suspicion(self, values: Floats) -> Floats:
         """(P,) the score turned so that high = suspicious."""
         return values if self.direction == "high" else -values
 
 
-Scored = Mapping[str, tuple[Callable[[str], Floats], str]]
-"""Column's name -> (window -> (P,) score over all the store's pairs, what the column means)."""
+@dataclass(frozen=True)
+class Evidence:
+    """What detectors may look at."""
+
+    digest: Digest
+    facts: pa.Table
+    """`pair_facts` of every pair in the store, by pair_id."""
+    votes: pa.Table
+    """pair_id, annotator, choice."""
+    extra_votes: pa.Table | None = None
+    """Extra votes, of people or scorers (`toolkit.labels.extra_votes`)."""
+    folds: Sequence[Digest] = ()
+    """Runs that held a fold of the pairs out of training."""
+    looks: Callable[[], Mapping[str, Any]] | None = None
+    """Gives image_id -> `image_defects.Look`; None: images are not opened."""
+    tables: dict[str, dict[str, pa.Table]] = field(default_factory=lambda: defaultdict(dict))
+    """Window -> finding -> table, of the detectors that ran before."""
+
+    @cached_property
+    def pairs(self) -> pa.Table:
+        """`facts` of the pairs the run met; row k belongs to `digest.met[k]`."""
+        return self.facts.take(pa.array(self.digest.met))
+
+    @cached_property
+    def annotators(self) -> list[str | None] | None:
+        """The annotator of each of `pairs`; None where none is known."""
+        people = self.pairs["annotator"].to_pylist()
+        return people if any(name is not None for name in people) else None
+
+    def has(self, need: Need) -> bool:
+        """Whether a need of a detector is met."""
+        if need == "votes":
+            return bool(self.votes.num_rows)
+        if need == "scores":
+            return self.extra_votes is not None
+        if need == "annotators":
+            return self.annotators is not None
+        if need == "images":
+            return self.looks is not None
+        if need == "fold":
+            return bool(self.folds) or bool(self.digest.counted("probe").any())
+        return True
+
+
+Computed: TypeAlias = "pa.Table | tuple[pa.Table, Any] | None"
+"""A table; or a table and what it says of the dataset as a whole; or nothing to say."""
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A family of scores that one function computes."""
+
+    finding: str
+    """Name of its table in the store."""
+    compute: Callable[[Evidence, str], Computed]
+    """Called with the evidence and the window. Rows ascend by pair_id."""
+    needs: tuple[Need, ...]
+    """It runs where all of these are met."""
+    scores: tuple[Score, ...]
+    """None for a table that ranks no pairs, such as one of annotators."""
+    windows: bool = False
+    """Computed for every window of the run, not only for the one that was asked for."""
 
 
 def windows_of(digest: Digest) -> list[str]:
@@ -49,42 +112,18 @@ def windows_of(digest: Digest) -> list[str]:
     return [name for name in WINDOWS if name not in WITH_PROBES or probed]
 
 
-def by_window(digest: Digest, window: str, scored: Scored) -> pa.Table:
-    """pair_id, visits and scores in `window`, then NAME_WINDOW for every window, by pair_id.
+def scored_table(digest: Digest, window: str, scores: Mapping[str, tuple[Floats, str]]) -> pa.Table:
+    """pair_id, visits and scores in a window, by pair_id.
 
-    Pairs that the run never met are absent; one it met outside a window has nulls there.
+    `scores`: column's name -> ((P,) score over all the store's pairs, what the column means). Pairs
+    that the run never met are absent; one that it met outside the window has nulls.
     """
     met = digest.met
     fields = [
         column("pair_id", pa.string(), "the pair", nullable=False),
         column("visits", pa.int32(), "visits in the window; 0: the scores are null"),
+        *(column(name, pa.float64(), meaning) for name, (_, meaning) in scores.items()),
     ]
-    arrays = [digest.pair_ids[met], digest.counted(window)[met].astype(np.int32)]
-    listed = windows_of(digest)
-    asked = list(product(dict.fromkeys([window, *listed]), scored))
-    with ThreadPoolExecutor(2) as pool:  # sums over windows: numpy lets go of the interpreter
-        scores = pool.map(lambda one: scored[one[1]][0](one[0])[met].astype(np.float64), asked)
-    found = dict(zip(asked, scores, strict=True))
-    for suffix, chosen in [("", window), *((f"_{name}", name) for name in listed)]:
-        for name, (_, meaning) in scored.items():
-            words = f"{meaning}; {window_words(chosen)}"
-            fields.append(column(f"{name}{suffix}", pa.float64(), words))
-            arrays.append(found[chosen, name])
-    return as_table(pa.schema(fields), arrays)
-
-
-def forms(detectors: Mapping[str, Detector]) -> dict[str, Detector]:
-    """The detectors and, as NAME_WINDOW, the same scores over each window of a run."""
-    found = dict(detectors)
-    for name, detector in detectors.items():
-        for window in WINDOWS:
-            text = f"{detector.formula}; {window_words(window)}"
-            found[f"{name}_{window}"] = Detector(
-                **{
-                    **vars(detector),
-                    "column": f"{detector.column}_{window}",
-                    "formula": text,
-                    "window": window,
-                }
-            )
-    return found
+    values = [values[met].astype(np.float64) for values, _ in scores.values()]
+    visits = digest.counted(window)[met].astype(np.int32)
+    return as_table(pa.schema(fields), [digest.met_ids, visits, *values])

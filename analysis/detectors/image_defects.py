@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from analysis.detectors.detector import Detector
+from analysis.detectors.detector import Computed, Detector, Evidence, Score
 from toolkit.image_files import Decoded
 from toolkit.schema import column
 
@@ -106,15 +106,27 @@ def _defects(
     }
 
 
-DETECTORS = {
-    "picture_defect": Detector(
-        "pictures",
-        "picture_defect",
-        "high",
-        "1 where a picture is flat, twice in the pair (bytes or perceptual hash), or under another "
-        "prompt too",
-        ("images", "prompts"),
-        "a defect of a picture is no error of the label: a flat picture may rightly lose",
-        "perceptual hash: imagehash.phash; thresholds of this project",
-    )
-}
+def _pictures(evidence: Evidence, window: str) -> Computed:  # noqa: ARG001
+    assert evidence.looks is not None  # by the need `images`
+    return pictures(evidence.facts, evidence.looks()).take(pa.array(evidence.digest.met))
+
+
+DETECTORS = (
+    Detector(
+        finding="pictures",
+        compute=_pictures,
+        needs=("images", "prompts"),
+        scores=(
+            Score(
+                name="picture_defect",
+                column="picture_defect",
+                direction="high",
+                formula="1 where an image is flat, twice in the pair (bytes or perceptual hash), "
+                "or under another prompt too",
+                assumption="a defect of an image is no error of the label: a flat image may "
+                "rightly lose",
+                source="perceptual hash: imagehash.phash; thresholds of this project",
+            ),
+        ),
+    ),
+)

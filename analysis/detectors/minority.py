@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from analysis.detectors.detector import Detector, by_window, forms
+from analysis.detectors.detector import Computed, Detector, Evidence, Score, scored_table
 from analysis.pair_stats import SCORES, Digest
 from toolkit.minority import PRESETS
 
@@ -19,39 +19,42 @@ _FORMULA = {
 _ASSUMPTION = {
     "confidence": "most labels that a model learns from agree with the majority, and it has "
     "learned from them: ell is above 0 for typical pairs",
-    "stability": "the footprints lie far enough apart to disagree about pairs that were hard to "
+    "stability": "the footprints are far enough apart to disagree about pairs that were hard to "
     "learn; says little about a pair that all models reject alike",
     "minority": "as for c and s together; near 0 where either is",
 }
 
 
 def minority(digest: Digest, metric: str, window: str) -> pa.Table:
-    """Each pair's mean c, s and u of one of the digest's metrics.
+    """Each pair's mean c, s and u in a window, under one of the digest's metrics.
 
-    Columns: pair_id, visits, confidence, stability, minority, and the three again for every
-    window. They are averaged apart, so `minority` is not the product of the other two.
+    Columns: pair_id, visits, confidence, stability, minority. They are averaged separately, so
+    `minority` is not the product of the other two.
     """
-    tallies = dict(zip(SCORES, digest.scores(metric), strict=True))
-    return by_window(
-        digest, window, {name: (tallies[name].mean, _MEANING[name]) for name in SCORES}
+    tallies = zip(SCORES, digest.scores(metric), strict=True)
+    return scored_table(
+        digest, window, {name: (tally.mean(window), _MEANING[name]) for name, tally in tallies}
     )
 
 
-def _declared() -> dict[str, Detector]:
-    found = {}
-    for finding in ("minority", *(f"minority_{preset}" for preset in PRESETS)):
-        for name in SCORES:
-            key = finding if name == "minority" else f"{finding}.{name}"
-            found[key] = Detector(
-                finding=finding,
-                column=name,
-                direction="high",
-                formula=_FORMULA[name],
-                needs=("trajectory", "labels"),
-                assumption=_ASSUMPTION[name],
-                source="arXiv 2503.16921, Eq. 11 to 13; presets in toolkit/minority.py",
-            )
-    return found
+def _detector(finding: str) -> Detector:
+    def compute(evidence: Evidence, window: str) -> Computed:
+        if finding not in evidence.digest.metrics:  # the preset that the run was trained with
+            return evidence.tables[window]["minority"]
+        return minority(evidence.digest, finding, window)
+
+    scores = tuple(
+        Score(
+            name=finding if column == "minority" else f"{finding}.{column}",
+            column=column,
+            direction="high",
+            formula=_FORMULA[column],
+            assumption=_ASSUMPTION[column],
+            source="arXiv 2503.16921, Eq. 11 to 13; presets in toolkit/minority.py",
+        )
+        for column in SCORES
+    )
+    return Detector(finding, compute, ("trajectory", "labels"), scores, windows=True)
 
 
-DETECTORS = forms(_declared())
+DETECTORS = tuple(_detector(name) for name in ("minority", *(f"minority_{p}" for p in PRESETS)))

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from analysis.detectors.detector import Detector
+from analysis.detectors.detector import Computed, Detector, Evidence, Score
 from analysis.pair_stats import Digest
 from analysis.ranking_metrics import Interval, coded, interval, resample
 from analysis.trajectory import Floats, Ints, as_table
@@ -205,34 +205,52 @@ def _logit(share: float | Floats) -> Floats:
     return np.log(value) - np.log1p(-value)
 
 
-DETECTORS = {
-    "loss_mixture": Detector(
-        "loss_mixture",
-        "loss_mixture",
-        "high",
-        "P(component of the higher mean | mean loss), two Gaussians by EM",
-        ("trajectory", "labels"),
-        "losses of right and wrong labels form two heaps; with one heap the split is arbitrary "
-        "and the order is that of the loss",
-        "Arazo et al. 2019, arXiv 1904.11238; Gaussian form as Li et al. 2020, DivideMix",
+def _flip_posterior(evidence: Evidence, window: str) -> Computed:
+    prompts = evidence.pairs["prompt"].to_pylist()
+    return flip_posterior(evidence.digest, window, prompts, evidence.annotators)
+
+
+DETECTORS = (
+    Detector(
+        finding="loss_mixture",
+        compute=lambda evidence, window: loss_mixture(evidence.digest, window),
+        needs=("trajectory", "labels"),
+        scores=(
+            Score(
+                name="loss_mixture",
+                column="loss_mixture",
+                direction="high",
+                formula="P(component of the higher mean | mean loss), two Gaussians by EM",
+                assumption="losses of right and wrong labels form two clusters; with one cluster "
+                "the split is arbitrary and the order is that of the loss",
+                source="Arazo et al. 2019, arXiv 1904.11238; Gaussian form as Li et al. 2020, "
+                "DivideMix",
+            ),
+        ),
     ),
-    "flip_posterior": Detector(
-        "flip_posterior",
-        "flip_posterior",
-        "high",
-        "P(reversed | x) under x ~ (1 - e) N(m, v) + e N(-m, v), e, m and v by EM",
-        ("trajectory", "labels", "prompts"),
-        "a reversed label reverses the margin (true of planted flips, until the model memorises "
-        "them), margins are Gaussian, pairs are met about equally often",
-        "mixture of two Gaussians; this project",
+    Detector(
+        finding="flip_posterior",
+        compute=_flip_posterior,
+        needs=("trajectory", "labels", "prompts"),
+        scores=(
+            Score(
+                name="flip_posterior",
+                column="flip_posterior",
+                direction="high",
+                formula="P(reversed | x) under x ~ (1 - e) N(m, v) + e N(-m, v), e, m and v by EM",
+                assumption="a reversed label reverses the margin (true of planted flips, until the "
+                "model memorises them), margins are Gaussian, pairs are met about equally often",
+                source="mixture of two Gaussians; this project",
+            ),
+            Score(
+                name="annotator_posterior",
+                column="annotator_posterior",
+                direction="high",
+                formula="flip_posterior with each annotator's own e, shrunk to the common one",
+                assumption="as flip_posterior, and annotators differ in how often they err, not in "
+                "which pairs",
+                source="mixture of two Gaussians; this project",
+            ),
+        ),
     ),
-    "annotator_posterior": Detector(
-        "flip_posterior",
-        "annotator_posterior",
-        "high",
-        "flip_posterior with each annotator's own e, shrunk to the common one",
-        ("trajectory", "labels", "prompts", "annotators"),
-        "as flip_posterior, and annotators differ in how often they err, not in which pairs",
-        "mixture of two Gaussians; this project",
-    ),
-}
+)

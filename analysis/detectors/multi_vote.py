@@ -7,6 +7,7 @@ import pandas as pd
 import pyarrow as pa
 
 from analysis.detectors.annotators import voted
+from analysis.detectors.detector import Computed, Detector, Evidence, Score
 from analysis.trajectory import as_table
 from toolkit.schema import column
 
@@ -134,3 +135,41 @@ def _voters(
             ),
         }
     )
+
+
+def _overlap(evidence: Evidence, window: str) -> Computed:  # noqa: ARG001
+    found = overlap(evidence.facts, evidence.votes)
+    return None if found is None else (found.pairs, found)
+
+
+def _score(name: str, formula: str, assumption: str, source: str) -> Score:
+    return Score(name, name, "high", formula, assumption, source)
+
+
+DETECTORS = (
+    Detector(
+        finding="overlap",
+        compute=_overlap,
+        needs=("labels", "votes"),
+        scores=(
+            _score(
+                "dawid_skene",
+                "1 - P(label | votes), a confusion matrix per voter",
+                "voters err independently, each in the same way on every comparison",
+                "Dawid and Skene 1979, by crowd-kit",
+            ),
+            _score(
+                "glad",
+                "1 - P(label | votes), an ability per voter and a difficulty per comparison",
+                "a better voter is better on every comparison",
+                "Whitehill et al. 2009, by crowd-kit",
+            ),
+            _score(
+                "noisy_bradley_terry",
+                "1 - P(winner beats loser), strengths of images, skill and left bias of voters",
+                "one order of a prompt's images holds for all voters",
+                "noisy Bradley-Terry, by crowd-kit",
+            ),
+        ),
+    ),
+)

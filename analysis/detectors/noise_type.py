@@ -7,9 +7,9 @@ other way. A matter of taste is fought over: some labels of its kind go this way
 import numpy as np
 import pyarrow as pa
 
-from analysis.detectors.detector import Detector
+from analysis.detectors.detector import Computed, Detector, Evidence, Score
 from analysis.pair_stats import Digest
-from analysis.trajectory import Floats, as_table
+from analysis.trajectory import Floats, as_table, numbers
 from toolkit.schema import column
 
 KINDS = pa.schema(
@@ -85,19 +85,33 @@ def _rank(values: Floats) -> Floats:
     return found
 
 
-DETECTORS = {
-    name: Detector(
-        "kinds",
-        name,
-        "high",
-        formula,
-        ("trajectory", "labels"),
-        "tastes are shared by enough annotators to pull the model both ways; a lone taste reads "
-        "as a slip",
-        "this project",
-    )
-    for name, formula in (
-        ("erroneous", "rank(trajectory_ell) * (1 - rank(instability))"),
-        ("subjective", "rank(trajectory_ell) * rank(instability)"),
-    )
-}
+def _kinds(evidence: Evidence, window: str) -> Computed:
+    split = None
+    if (votes := evidence.tables[window].get("agreement")) is not None:
+        against = numbers(votes["against_share"])
+        split = np.minimum(against, 1 - against)
+    return kinds(evidence.digest, window, split)
+
+
+DETECTORS = (
+    Detector(
+        finding="kinds",
+        compute=_kinds,
+        needs=("trajectory", "labels"),
+        scores=tuple(
+            Score(
+                name=name,
+                column=name,
+                direction="high",
+                formula=formula,
+                assumption="tastes are shared by enough annotators to pull the model both ways; a "
+                "taste that few share looks like an error",
+                source="this project",
+            )
+            for name, formula in (
+                ("erroneous", "rank(trajectory_ell) * (1 - rank(instability))"),
+                ("subjective", "rank(trajectory_ell) * rank(instability)"),
+            )
+        ),
+    ),
+)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from analysis.detectors.detector import Detector, by_window, forms
+from analysis.detectors.detector import Computed, Detector, Evidence, Score, scored_table
 from analysis.pair_stats import Digest
 from analysis.trajectory import as_table
 from toolkit.schema import column
@@ -26,18 +26,19 @@ OUT_OF_FOLD = pa.schema(
 
 
 def trajectory_ell(digest: Digest, window: str) -> pa.Table:
-    """Columns pair_id, visits, trajectory_ell and first_ell, then both for every window.
+    """Columns pair_id, visits, trajectory_ell and first_ell, in a window.
 
     Negated, so that high = suspicious. `first_ell` takes only rows from before the run had
-    trained on the pair, which its label cannot have taught: first visits and earlier probes.
+    trained on the pair, so the pair's own label cannot have taught them: first visits and earlier
+    probes.
     """
-    return by_window(
+    return scored_table(
         digest,
         window,
         {
-            "trajectory_ell": (lambda name: -digest.ell.standardised(name)[0], _MEANING),
+            "trajectory_ell": (-digest.ell.standardised(window)[0], _MEANING),
             "first_ell": (
-                lambda name: -digest.unseen.standardised(name)[0],
+                -digest.unseen.standardised(window)[0],
                 f"{_MEANING} before the run had trained on the pair",
             ),
         },
@@ -62,42 +63,53 @@ def out_of_fold(digests: Sequence[Digest]) -> pa.Table:
     return as_table(OUT_OF_FOLD, [ids, count[some].astype(np.int32), -total[some] / count[some]])
 
 
-def _detector(name: str, finding: str, formula: str, assumption: str, *needs: str) -> Detector:
-    return Detector(
-        finding=finding,
+def _score(name: str, formula: str, assumption: str) -> Score:
+    return Score(
+        name=name,
         column=name,
         direction="high",
         formula=formula,
-        needs=("trajectory", "labels", *needs),  # type: ignore[arg-type]
-        assumption=assumption,
+        assumption=_WHY + assumption,
         source="this project; the ranking of arXiv 2503.16921's ell without its batch",
     )
 
 
-DETECTORS = {
-    **forms(
-        {
-            "trajectory_ell": _detector(
-                "trajectory_ell",
+def _out_of_fold(evidence: Evidence, window: str) -> Computed:  # noqa: ARG001
+    table = out_of_fold(evidence.folds or [evidence.digest])
+    return table if table.num_rows else None
+
+
+DETECTORS = (
+    Detector(
+        finding="trajectory_ell",
+        compute=lambda evidence, window: trajectory_ell(evidence.digest, window),
+        needs=("trajectory", "labels"),
+        scores=(
+            _score(
                 "trajectory_ell",
                 "-(mean over visits of (ell - mean_b) / sd_b), b the visit's timestep bin",
-                _WHY + "A pair's own label pulls its ell up once it was trained on: best where a "
-                "pair is met few times",
+                "A pair's own label pulls its ell up once it was trained on: best where a pair is "
+                "met few times",
             ),
-            "first_ell": _detector(
+            _score(
                 "first_ell",
-                "trajectory_ell",
                 "trajectory_ell over rows from before the run had trained on the pair",
-                _WHY + "Other pairs have taught the model the preference before this one is met; "
-                "in the first steps they have not",
+                "Other pairs have taught the model the preference before this one is met; in the "
+                "first steps they have not",
             ),
-        }
+        ),
+        windows=True,
     ),
-    "out_of_fold_ell": _detector(
-        "out_of_fold_ell",
-        "out_of_fold_ell",
-        "trajectory_ell over probes by runs without a visit of the pair",
-        _WHY + "Folds are drawn by prompt, and the runs differ in nothing but the fold",
-        "fold",
+    Detector(
+        finding="out_of_fold_ell",
+        compute=_out_of_fold,
+        needs=("trajectory", "labels", "fold"),
+        scores=(
+            _score(
+                "out_of_fold_ell",
+                "trajectory_ell over probes by runs without a visit of the pair",
+                "Folds are drawn by prompt, and the runs differ in nothing but the fold",
+            ),
+        ),
     ),
-}
+)

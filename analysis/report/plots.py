@@ -136,8 +136,8 @@ def _voices(analysis: Analysis) -> Drawn:
             "Share of labels that look reversed. The estimate counts natural errors and honest "
             "minority votes along with planted flips.",
         )
-    habits = analysis.found.habits
-    if habits.num_rows > 1:
+    habits = analysis.tables.get("annotators")
+    if habits is not None and habits.num_rows > 1:
         made["annotators"] = (
             figures.annotators_figure(habits),
             "Mean u of the pairs of each annotator, the busiest first chosen; values are drawn "

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis.compute import contradictions
+from analysis.detectors.consistency import contradictions
 from analysis.run_analysis import Analysis
 from analysis.trajectory import numbers, window_words
 from toolkit.labels.flips import planted_count
@@ -261,7 +261,7 @@ def _alpha_words(alpha: float | None) -> str:
 
 
 def _consistency_words(analysis: Analysis) -> list[str]:
-    repeated, against = contradictions(analysis.tables)
+    repeated, against = contradictions(analysis.tables["consistency"])
     cyclic = numbers(analysis.tables["consistency"]["cyclic"])
     words = []
     if repeated:
@@ -288,7 +288,7 @@ def _consistency_words(analysis: Analysis) -> list[str]:
 
 
 def _voice_words(analysis: Analysis) -> list[str]:
-    shared = analysis.found.overlap
+    shared = analysis.found.details.get("overlap")
     if shared is None:
         return []
     return [

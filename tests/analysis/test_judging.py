@@ -28,11 +28,19 @@ def test_scores_are_set_beside_the_pair_they_belong_to():
 
 
 def test_other_windows_are_judged_when_asked_for():
-    table = tables_of(trajectory_ell=[1.0], trajectory_ell_early=[2.0], trajectory_ell_late=[1.0])
-    ids = np.array(["p0"])
-    assert set(suspicions({"trajectory_ell": table}, ids)) == {"trajectory_ell"}
-    found = suspicions({"trajectory_ell": table}, ids, beside="late")
-    assert set(found) == {"trajectory_ell", "trajectory_ell_early"}
+    rng = np.random.default_rng(0)
+    scores, flipped = rng.normal(size=40), np.arange(40) < 10
+    names = [f"p{k}" for k in range(40)]
+    late = {"trajectory_ell": tables_of(trajectory_ell=scores)}
+    early = {
+        "trajectory_ell": tables_of(trajectory_ell=-scores),
+        "cartography": tables_of(forgetting=scores),
+    }
+    pairs = pa.table({"pair_id": sorted(names), "prompt": names, "label": [1.0] * 40})
+    assert [d.name for d in detections_of(late, {}, flipped, pairs)] == ["trajectory_ell"]
+    asked = detections_of(late, {}, flipped, pairs, others={"late": late, "early": early})
+    assert [d.name for d in asked] == ["trajectory_ell", "trajectory_ell_early"]
+    assert asked[0].auroc.value == pytest.approx(1 - asked[1].auroc.value)
 
 
 def planted(pairs=2000, gap=1.5, rate=0.2, seed=0):

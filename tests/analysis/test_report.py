@@ -30,6 +30,7 @@ from toolkit.recorder import Recorder
 from toolkit.schema import meaning_of
 from toolkit.store.label_sets import planted_flips
 from toolkit.store.runs import (
+    finding_windows,
     findings,
     findings_about,
     read_findings,
@@ -89,8 +90,18 @@ def test_every_finding_is_on_disk_with_how_it_was_made(analyzed):
         about = findings_about(store, "r", name)
         assert (about["labels"], about["window"]) == ("flip20", "late")
     own = read_findings(store, "r", "minority")
-    assert own.column_names[:5] == ["pair_id", "visits", "confidence", "stability", "minority"]
-    assert "minority_early" in own.column_names
+    assert own.column_names == ["pair_id", "visits", "confidence", "stability", "minority"]
+    assert finding_windows(store, "r", "minority") == ["late", "all", "early", "last"]
+    early = read_findings(store, "r", "minority", window="early")
+    assert early["pair_id"].equals(own["pair_id"])
+    assert not early["minority"].equals(own["minority"])
+    named = read_findings(store, "r", "minority", ["minority_early", "visits"])
+    assert named["minority_early"].equals(early["minority"])
+    assert named["visits"].equals(own["visits"])
+    with pytest.raises(StoreError, match=r"no column 'minority_lat'.*minority_late"):
+        read_findings(store, "r", "minority", ["minority_lat"])
+    with pytest.raises(StoreError, match=r"no window 'probe' .windows: late, all, early, last"):
+        read_findings(store, "r", "minority", window="probe")
     assert own.equals(read_findings(store, "r", "minority_released"))
     assert findings_about(store, "r", "minority")["preset"] == "released"
     assert findings_about(store, "r", "minority_history")["metric"]["window"] == 4

@@ -14,7 +14,9 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from functools import partial
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +26,7 @@ import pandas as pd
 import pyarrow as pa
 
 from analysis.detectors.cartography import cartography
+from analysis.detectors.detector import windows_of
 from analysis.detectors.minority import minority
 from analysis.detectors.trajectory_ell import trajectory_ell
 from analysis.pair_stats import Digest, digest
@@ -106,10 +109,16 @@ def ours(store: Store) -> dict[str, pa.Table]:
         sign=np.select([label == 1, label == 0], [1, -1], np.nan).astype(np.float32),
     )
     found: Digest = digest(stream.chunks(), {"minority": PRESETS["released"]}, beta=BETA)
+    windows = windows_of(found)
+    with ThreadPoolExecutor(2) as pool:
+        return dict(zip(windows, pool.map(partial(_in_window, found), windows), strict=True))["all"]
+
+
+def _in_window(found: Digest, window: str) -> dict[str, pa.Table]:
     return {
-        "minority": minority(found, "minority", "late"),
-        "trajectory_ell": trajectory_ell(found, "late"),
-        "cartography": cartography(found, "all"),
+        "minority": minority(found, "minority", window),
+        "trajectory_ell": trajectory_ell(found, window),
+        "cartography": cartography(found, window),
     }
 
 
@@ -172,7 +181,7 @@ def _agrees(tables: dict[str, pa.Table], rival: pd.DataFrame) -> None:
         (map_["cartography_confidence"], "p"),
         (map_["variability"], "variability"),
         (map_["forgetting"], "lost"),
-        (own["minority_all"], "u"),
+        (own["minority"], "u"),
     ):
         known = ~pd.isna(mine.to_pandas())
         if theirs == "lost":  # a pair that was never learned counts apart

@@ -9,7 +9,7 @@ import io
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -34,19 +34,26 @@ def write_part(
     return write_whole(folder / name, table, row_group_size=row_group_size)
 
 
-def write_whole(path: Path, table: pa.Table, *, row_group_size: int = 65_536) -> Path:
-    """Write one Parquet file so that `path` is complete or absent."""
+def write_whole(
+    path: Path, table: pa.Table | Sequence[pa.Table], *, row_group_size: int = 65_536
+) -> Path:
+    """Write one Parquet file so that `path` is complete or absent.
+
+    Of several tables of one schema each begins a row group of its own.
+    """
     return _whole(path, lambda stream: _write(table, stream, row_group_size))
 
 
-def _write(table: pa.Table, stream: IO[bytes], row_group_size: int) -> None:
-    pq.write_table(
-        table,
+def _write(table: pa.Table | Sequence[pa.Table], stream: IO[bytes], row_group_size: int) -> None:
+    tables = [table] if isinstance(table, pa.Table) else table
+    with pq.ParquetWriter(
         stream,
-        row_group_size=row_group_size,
+        tables[0].schema,
         compression="zstd",
         write_page_checksum=True,  # so that `outvoted check` sees a single changed bit
-    )
+    ) as writer:
+        for each in tables:
+            writer.write_table(each, row_group_size)
 
 
 def write_text_whole(path: Path, text: str) -> Path:

@@ -16,7 +16,7 @@ from toolkit.preference import Floats, is_decided, reverse, values_of
 from toolkit.store import Store
 from toolkit.store.connection import connect, effective_labels, fetch, quoted
 from toolkit.store.label_sets import ORIGINAL, planted_flips
-from toolkit.store.runs import read_findings
+from toolkit.store.runs import finding_columns, read_findings
 
 
 def plant_flips(
@@ -127,7 +127,8 @@ def _gaps(store: Store, ids: list[str], column: str, run: str | None, finding: s
     """|gap| of every pair, NaN where it is unknown."""
     with connect(store) as con:
         if run is not None:
-            con.register("finding", read_findings(store, run, finding))
+            columns = ["pair_id", *finding_columns(store, run, finding)]
+            con.register("finding", read_findings(store, run, finding, columns))
         table = "finding" if run is not None else "pairs"
         columns = fetch(con, f"SELECT * FROM {table} LIMIT 0").column_names
         expression = _gap_expression(column, columns)

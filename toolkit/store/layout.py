@@ -21,8 +21,9 @@ from toolkit.errors import InputError, StoreError
 from toolkit.files.atomic import unfinished, write_text_whole
 from toolkit.files.remote import is_local, place, why
 
-FORMAT_VERSION = 2
-"""1: the first; 2: store.json names the store. See `toolkit.store.migrations`."""
+FORMAT_VERSION = 3
+"""1: the first; 2: store.json names the store; 3: a finding has a row for each pair and window.
+See `toolkit.store.migrations`."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 

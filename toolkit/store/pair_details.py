@@ -4,6 +4,7 @@ Each function reads the parts it needs and no more; with a million pairs a look-
 a column of ids. Functions that take a connection take one of `toolkit.store.connect`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ from toolkit.files.remote import readable
 from toolkit.store.connection import Connection, connect, fetch, parquet
 from toolkit.store.label_sets import label_set_path, label_sets
 from toolkit.store.layout import Store
-from toolkit.store.runs import findings
+from toolkit.store.runs import finding_columns, findings, window_groups
 from toolkit.store.scores import scorers_in
 
 
@@ -118,58 +119,75 @@ def findings_on(store: Store, run: str, pair_id: str) -> list[Value]:
     """What every finding of a run says about the pair, in the order of findings and columns.
 
     Of each only the pair's own row group is read whole, and of the rest the columns that rank it.
+    Columns of other windows than the finding's own are named COLUMN_WINDOW.
     """
     found: list[Value] = []
     row: int | None = None
     for name in findings(store, run):
         with pq.ParquetFile(readable(store.findings(run) / f"{name}.parquet")) as file:
-            if "pair_id" in file.schema_arrow.names:
-                row, said = _row_of(file, pair_id, row)
-                found += _values(file, run, name, said)
+            if "pair_id" not in file.schema_arrow.names:
+                continue
+            groups = list(window_groups(file.metadata).values())
+            row, there = _row_of(file, groups[0], pair_id, row)
+            if not there or row is None:
+                continue
+            named: dict[tuple[int, ...], dict[str, str]] = {}
+            for alias, at in finding_columns(store, run, name).items():
+                named.setdefault(at.row_groups, {}).setdefault(alias, at.field.name)
+            for rows, columns in named.items():
+                found += _values(file, rows, row, (run, name), columns)
     return found
 
 
 def _row_of(
-    file: pq.ParquetFile, pair_id: str, guess: int | None
-) -> tuple[int | None, dict[str, Any] | None]:
-    """The pair's row and what it says; the guess and None where the finding leaves the pair out.
+    file: pq.ParquetFile, groups: tuple[int, ...], pair_id: str, guess: int | None
+) -> tuple[int | None, bool]:
+    """The pair's row in a window, and True; the guess and False where the finding has no such pair.
 
     analyze writes the same pairs in the same order, so the last finding's row is the first guess.
     """
-    if guess is not None and (said := _row_at(file, guess)) and said["pair_id"] == pair_id:
-        return guess, said
-    place = pc.index(file.read(columns=["pair_id"])[0], pa.scalar(pair_id, pa.string())).as_py()
-    return (guess, None) if place < 0 else (place, _row_at(file, place))
+    if guess is not None and _row_at(file, groups, guess).get("pair_id") == pair_id:
+        return guess, True
+    ids = file.read_row_groups(list(groups), columns=["pair_id"])[0]
+    place = pc.index(ids, pa.scalar(pair_id, pa.string())).as_py()
+    return (guess, False) if place < 0 else (place, True)
 
 
-def _row_at(file: pq.ParquetFile, row: int) -> dict[str, Any] | None:
-    for group in range(file.num_row_groups):
+def _row_at(file: pq.ParquetFile, groups: tuple[int, ...], row: int) -> dict[str, Any]:
+    for group in groups:
         size = file.metadata.row_group(group).num_rows
         if row < size:
             return dict(file.read_row_group(group).slice(row, 1).to_pylist()[0])
         row -= size
-    return None
+    return {}
 
 
-def _values(file: pq.ParquetFile, run: str, name: str, said: dict[str, Any] | None) -> list[Value]:
-    if said is None:
-        return []
-    row = {column: value for column, value in said.items() if column != "pair_id"}
-    schema = file.schema_arrow
-    ranked = [column for column in row if _is_score(schema, column) and _known(row[column])]
+def _values(
+    file: pq.ParquetFile,
+    groups: tuple[int, ...],
+    row: int,
+    origin: tuple[str, str],
+    columns: Mapping[str, str],
+) -> list[Value]:
+    """The pair's values in one window. `columns`: the name of each -> its name in the file."""
+    values = _row_at(file, groups, row)
+    ranked = sorted(
+        name for name in set(columns.values()) if _is_score(file, name) and _known(values[name])
+    )
     lower: dict[str, float] = {}
-    for column, values in zip(ranked, file.read(columns=ranked).columns, strict=True):
-        scores = values.to_numpy()  # null as NaN, which is neither smaller nor known
+    read = file.read_row_groups(list(groups), columns=ranked)
+    for column in ranked:
+        scores = read[column].to_numpy()  # null as NaN, which is neither smaller nor known
         known = len(scores) - int(np.isnan(scores).sum())
-        lower[column] = int((scores < row[column]).sum()) / known
+        lower[column] = int((scores < values[column]).sum()) / known
     return [
-        Value(run, name, column, value if _known(value) else None, lower.get(column))
-        for column, value in row.items()
+        Value(*origin, name, values[own] if _known(values[own]) else None, lower.get(own))
+        for name, own in columns.items()
     ]
 
 
-def _is_score(schema: pa.Schema, column: str) -> bool:
-    return bool(pa.types.is_floating(schema.field(column).type))
+def _is_score(file: pq.ParquetFile, column: str) -> bool:
+    return bool(pa.types.is_floating(file.schema_arrow.field(column).type))
 
 
 def _known(value: Any) -> bool:

@@ -6,8 +6,8 @@ training and analysis all read from here.
 What can be named: the pairs' own columns (a source's also without src_), label (under the label
 set), original_label, is_flipped (the two differ), votes (how many), annotator and vote_time (of a
 pair's only vote), verdict, curators and differ (the curators disagree), with a run the columns of
-its finding (`minority`) and, as FINDING.COLUMN, those of every finding, and, as SCORER.gap, by how
-much a scorer puts image_0 above image_1. A score counts as null where the pair's label is another
+its finding (`minority`; `minority_early` in another window than the finding's own) and, as
+FINDING.COLUMN, those of every finding, and, as SCORER.gap, by how much a scorer puts image_0 above image_1. A score counts as null where the pair's label is another
 than the one that the score was computed under.
 """
 
@@ -24,7 +24,13 @@ from toolkit.pairs import SOURCE_PREFIX
 from toolkit.store.connection import Connection, add_labels, connect, fetch, parquet, quoted
 from toolkit.store.label_sets import ORIGINAL, label_set_path, label_sets
 from toolkit.store.layout import Store
-from toolkit.store.runs import finding_labels, finding_schema, findings, read_findings
+from toolkit.store.runs import (
+    finding_columns,
+    finding_labels,
+    finding_schema,
+    findings,
+    read_findings,
+)
 from toolkit.store.scores import pair_scores, scorers_in
 from toolkit.store.verdicts import resolve, verdict_sql
 
@@ -105,16 +111,15 @@ class PairColumns(Mapping[str, Column]):
 
     def _add_finding(self, name: str) -> None:
         assert self.run is not None
-        schema = finding_schema(self.store, self.run, name)
-        if "pair_id" not in schema.names:
+        if "pair_id" not in finding_schema(self.store, self.run, name).names:
             return
         if finding_labels(self.store, self.run, name) not in label_sets(self.store):
             return
-        for field in schema:
-            if field.name != "pair_id":
-                self._add(f"{name}.{field.name}", f"finding {name}", field)
-                if name == self.finding:
-                    self._add(field.name, f"finding {name}", field)
+        for alias, at in finding_columns(self.store, self.run, name).items():
+            field = at.field.with_name(alias)
+            self._add(f"{name}.{alias}", f"finding {name}", field)
+            if name == self.finding:
+                self._add(alias, f"finding {name}", field)
 
     def __getitem__(self, name: str) -> Column:
         return self._columns[name]
@@ -262,9 +267,9 @@ def pair_table(
             con, store, labels=labels, run=run, finding=finding, pair_files=pair_files
         )
         if columns is None:
-            own = f"finding {finding}"
-            scores = [n for n, c in known.items() if c.source == own and c.field.name == n]
-            columns = [*PAIR_COLUMNS, *scores]
+            scores = finding_schema(store, run, finding).names if run else []
+            own = [n for n in scores if n in known and known[n].source == f"finding {finding}"]
+            columns = [*PAIR_COLUMNS, *own]
         wanted = list(dict.fromkeys(["pair_id", *columns]))
         known.check(wanted, compared=False)
         test, needed = "true", wanted

@@ -1,17 +1,33 @@
-"""Runs and findings in a store: their descriptions and where their tables lie."""
+"""Runs and findings in a store.
+
+A finding is a table of scores, a row a pair. Scores that are means over a part of the run (a
+window) have a row for each pair and window, so the table has a column `window`. Its rows are
+grouped by window: first the window that the analysis was run for, then the others, each with the
+same pairs in the same order and in row groups of its own. A reader that wants one window reads no
+other.
+
+Conditions and recipes name a column of the first window by its name (`minority`), and one of
+another window as `minority_early`. `finding_columns` and `read_findings` resolve these names, and
+nothing else does.
+"""
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from toolkit.errors import StoreError
 from toolkit.files.atomic import write_text_whole, write_whole
 from toolkit.files.remote import readable
+from toolkit.schema import SPAN, WHOLE_RUN
 from toolkit.store.label_sets import ORIGINAL
 from toolkit.store.layout import Store, check_name
 
@@ -48,13 +64,49 @@ def update_run(store: Store, run: str, **facts: Any) -> None:
     write_text_whole(store.run(run) / "run.json", text)
 
 
+WINDOW = "window"
+"""The column of a finding that names the part of the run; a finding without it has no windows."""
+
+
+@dataclass(frozen=True)
+class FindingColumn:
+    """A column of a finding in one window."""
+
+    field: pa.Field
+    """Its name and type in the file."""
+    window: str | None
+    """None where the finding has no windows."""
+    row_groups: tuple[int, ...]
+    """Where the file holds the window."""
+
+
 def write_findings(
     store: Store, run: str, name: str, table: pa.Table, about: dict[str, Any]
 ) -> None:
-    """Store one per-pair diagnostic (pair_id and its columns) and how it was computed."""
+    """Store a diagnostic (pair_id and its columns) and how it was computed.
+
+    With a column `window` the rows of a window follow each other, the default window first.
+    ValueError where the windows do not have the same pairs in the same order.
+    """
     folder = store.findings(run)
-    write_whole(folder / f"{check_name(name, 'finding')}.parquet", table)
+    path = folder / f"{check_name(name, 'finding')}.parquet"
+    write_whole(path, by_window(table))
     write_text_whole(folder / f"{name}.json", json.dumps(about, indent=2, sort_keys=True) + "\n")
+
+
+def by_window(table: pa.Table) -> list[pa.Table]:
+    """A finding as one table a window; all of it where it has no windows."""
+    if WINDOW not in table.column_names or not table.num_rows:
+        return [table]
+    codes = pc.dictionary_encode(table[WINDOW].combine_chunks())
+    which = codes.indices.to_numpy(zero_copy_only=False)
+    edges = [0, *(np.flatnonzero(np.diff(which)) + 1).tolist(), len(which)]
+    found = [table.slice(a, b - a) for a, b in pairwise(edges)]
+    if len(found) != len(codes.dictionary) or any(
+        not piece["pair_id"].equals(found[0]["pair_id"]) for piece in found[1:]
+    ):
+        raise ValueError("every window of a finding needs the same pairs in the same order")
+    return found
 
 
 def findings(store: Store, run: str) -> list[str]:
@@ -62,19 +114,93 @@ def findings(store: Store, run: str) -> list[str]:
     return sorted(p.stem for p in store.findings(run).glob("*.parquet"))
 
 
-def read_findings(
-    store: Store, run: str, name: str, columns: Sequence[str] | None = None
-) -> pa.Table:
-    """One diagnostic's table, whole or these columns of it.
+def finding_columns(store: Store, run: str, name: str) -> dict[str, FindingColumn]:
+    """What a condition or a recipe can name of a finding -> where it is.
 
-    StoreError saying how to make it where it is absent.
+    The columns of the default window under their own names, then those of every window as
+    COLUMN_WINDOW. `pair_id` is left out. StoreError where the finding is absent.
     """
-    return pq.read_table(readable(_finding_file(store, run, name)), columns=columns)
+    with pq.ParquetFile(readable(_finding_file(store, run, name))) as file:
+        groups = window_groups(file.metadata)
+        fields = [field for field in file.schema_arrow if field.name not in ("pair_id", WINDOW)]
+    first = next(iter(groups))
+    found = {field.name: FindingColumn(field, first, groups[first]) for field in fields}
+    for window, rows in groups.items():
+        for field in fields:
+            if window is not None and (field.metadata or {}).get(SPAN) != WHOLE_RUN:
+                alias = f"{field.name}_{window}"
+                found.setdefault(alias, FindingColumn(field, window, rows))
+    return found
+
+
+def window_groups(about: pq.FileMetaData) -> dict[str | None, tuple[int, ...]]:
+    """Window -> its row groups in a finding's file, the default window first.
+
+    {None: all} where the finding has no windows.
+    """
+    names = about.schema.to_arrow_schema().names
+    every = range(about.num_row_groups)
+    if WINDOW not in names or not about.num_rows:
+        return {None: tuple(every)}
+    place = names.index(WINDOW)
+    found: dict[str | None, tuple[int, ...]] = {}
+    for group in every:
+        window = about.row_group(group).column(place).statistics.min
+        found[window] = (*found.get(window, ()), group)
+    return found
+
+
+def read_findings(
+    store: Store,
+    run: str,
+    name: str,
+    columns: Sequence[str] | None = None,
+    *,
+    window: str | None = None,
+) -> pa.Table:
+    """A diagnostic's table in one window, without the column `window`.
+
+    `columns`: pair_id and names of `finding_columns`, so also those of other windows; all of the
+    window's by default. `window`: the one the analysis was run for by default. StoreError where
+    the finding, the window or a column is absent.
+    """
+    with pq.ParquetFile(readable(_finding_file(store, run, name))) as file:
+        groups = window_groups(file.metadata)
+        asked = next(iter(groups)) if window is None or None in groups else window
+        if asked not in groups:
+            raise StoreError(
+                f"Finding {name!r} of run {run!r} has no window {window!r} (windows: "
+                f"{', '.join(map(str, groups))}); name one of them."
+            )
+        plain = [field for field in file.schema_arrow.names if field != WINDOW]
+        own = plain if columns is None else [column for column in columns if column in plain]
+        table = file.read_row_groups(list(groups[asked]), columns=own)
+        others = [column for column in columns or () if column not in plain]
+        if not others:
+            return table.select(own)
+        known = finding_columns(store, run, name)
+        if absent := [column for column in others if column not in known]:
+            raise StoreError(
+                f"Finding {name!r} of run {run!r} has no column {absent[0]!r} (columns: "
+                f"{', '.join(known)}); name one of them."
+            )
+        for alias in others:
+            at = known[alias]
+            read = file.read_row_groups(list(at.row_groups), columns=[at.field.name])
+            table = table.append_column(at.field.with_name(alias), read[at.field.name])
+    return table.select(list(columns or ()))
+
+
+def finding_windows(store: Store, run: str, name: str) -> list[str]:
+    """The windows of a finding, the default one first; none where its scores have no windows."""
+    about = pq.read_metadata(readable(_finding_file(store, run, name)))
+    return [window for window in window_groups(about) if window is not None]
 
 
 def finding_schema(store: Store, run: str, name: str) -> pa.Schema:
-    """The columns of a finding and their types. StoreError as of `read_findings`."""
-    return pq.read_schema(readable(_finding_file(store, run, name)))
+    """The columns that `read_findings` gives without being told which, and their types."""
+    schema = pq.read_schema(readable(_finding_file(store, run, name)))
+    return pa.schema([field for field in schema if field.name != WINDOW])
 
 
 def finding_labels(store: Store, run: str, name: str) -> str:

@@ -12,9 +12,10 @@ from analysis.cartography_files import (
     write_dynamics,
     write_metrics,
 )
-from analysis.detectors import DETECTORS
+from analysis.detectors import DETECTORS, scores
 from analysis.detectors.cartography import area_under_margin, cartography
 from analysis.detectors.dataset_profile import profile
+from analysis.detectors.detector import windows_of
 from analysis.detectors.minority import minority
 from analysis.detectors.mixture import flip_posterior, loss_mixture
 from analysis.detectors.noise_type import kinds
@@ -72,17 +73,17 @@ def test_every_score_of_a_window_is_that_of_its_visits():
     ell = rng.normal(size=(10, 6))
     digest = digest_of(trajectory_of(ell))
     parts = {"all": ell, "early": ell[:3], "late": ell[3:], "last": ell[7:]}
-    table = cartography(digest, "late")
-    c = minority(digest, "minority", "late")
     for name, mine in parts.items():
+        table = cartography(digest, name)
+        c = minority(digest, "minority", name)
         np.testing.assert_allclose(
-            numbers(table[f"cartography_confidence_{name}"]), sigmoid(mine).mean(0), rtol=1e-5
+            numbers(table["cartography_confidence"]), sigmoid(mine).mean(0), rtol=1e-5
         )
         np.testing.assert_allclose(
-            numbers(c[f"confidence_{name}"]), 1 - sigmoid(15 * mine).mean(0), rtol=1e-4, atol=1e-6
+            numbers(c["confidence"]), 1 - sigmoid(15 * mine).mean(0), rtol=1e-4, atol=1e-6
         )
-    assert table["variability"].equals(table["variability_late"])
-    assert not {"variability_probe", "variability_both"} & set(table.column_names)
+        assert table["visits"].to_pylist() == [len(mine)] * 6
+    assert windows_of(digest) == list(parts)
 
 
 def test_both_is_the_late_visits_and_the_probes_together():
@@ -96,7 +97,6 @@ def test_both_is_the_late_visits_and_the_probes_together():
     expected = -((late - late.mean()) / late.std(ddof=1)).mean(0)
     np.testing.assert_allclose(numbers(table["trajectory_ell"]), expected, rtol=1e-4, atol=1e-6)
     assert table["visits"].to_pylist() == [4] * 6
-    assert table["trajectory_ell_both"].equals(table["trajectory_ell"])
 
 
 def test_first_ell_sees_only_visits_before_the_pair_was_trained_on():
@@ -158,10 +158,10 @@ def merged(one, other, ids):
 )
 def test_planted_flips_are_found_on_the_declared_side(name, make):
     digest, flipped = planted()
-    table, detector = make(digest), DETECTORS[name]
+    table, (_, detector) = make(digest), scores()[name]
     assert table["pair_id"].to_pylist() == sorted(table["pair_id"].to_pylist())
-    scores = detector.suspicion(numbers(table[detector.column]))
-    assert roc_auc_score(flipped, scores) > 0.9
+    values = detector.suspicion(numbers(table[detector.column]))
+    assert roc_auc_score(flipped, values) > 0.9
     assert meaning_of(table.schema.field(detector.column))
 
 
@@ -271,15 +271,15 @@ def test_a_pair_outside_the_label_set_is_null_everywhere():
 
 
 def test_every_declared_detector_says_when_to_believe_it():
-    assert {"minority", "trajectory_ell_early", "cartography_confidence", "agreement"} <= set(
-        DETECTORS
-    )
-    for name, detector in DETECTORS.items():
-        assert detector.direction in ("high", "low"), name
-        for words in (detector.formula, detector.assumption, detector.source):
+    listed = scores()
+    assert {"minority", "cartography_confidence", "agreement", "dawid_skene"} <= set(listed)
+    assert not [name for name in listed if name.endswith(tuple(f"_{w}" for w in WINDOWS))]
+    for name, (detector, score) in listed.items():
+        assert score.direction in ("high", "low"), name
+        for words in (score.formula, score.assumption, score.source):
             assert len(words) > 5, name
         assert detector.needs, name
-        assert detector.window is None or detector.window in WINDOWS, name
+        assert DETECTORS[detector.finding] is detector
 
 
 def test_dynamics_go_out_and_come_back_the_same(tmp_path):

@@ -18,7 +18,7 @@ from toolkit.pairs import SOURCE_PREFIX, short_hash
 from toolkit.store.connection import Connection, fetch, quoted
 from toolkit.store.layout import Store
 from toolkit.store.queue.view import MINORITY, View
-from toolkit.store.runs import findings, findings_about
+from toolkit.store.runs import finding_columns, findings, findings_about, window_groups
 from toolkit.store.scores import scorers_in, voices
 
 VOICES = "agreement.against_share"
@@ -38,7 +38,9 @@ class Column:
     field: pa.Field
     """Name and type in the source."""
     path: Path | None = None
-    """Where a finding lies."""
+    """A finding's file."""
+    groups: tuple[int, ...] = ()
+    """The file's row groups that hold the column's window."""
     scores: Store | None = None
     """Where a scorer's scores lie."""
 
@@ -72,15 +74,15 @@ def columns_of(con: Connection, store: Store, run: str, label_set: str) -> dict[
 
 def _finding_columns(store: Store, run: str, finding: str) -> dict[str, Column]:
     path = store.findings(run) / f"{finding}.parquet"
-    schema = pq.read_schema(readable(path))
-    if "pair_id" not in schema.names:
+    if "pair_id" not in pq.read_schema(readable(path)).names:
         return {}
-    named = {f"{finding}.{name}": (name, kind) for name, kind in kinds_of(schema).items()}
-    return {
-        full: Column(full, kind, f"finding {full}", schema.field(name), path)
-        for full, (name, kind) in named.items()
-        if name != "pair_id"
-    }
+    found = {}
+    for name, at in finding_columns(store, run, finding).items():
+        kinds = kinds_of(pa.schema([at.field]))
+        if kinds:
+            full, kind = f"{finding}.{name}", kinds[at.field.name]
+            found[full] = Column(full, kind, f"finding {full}", at.field, path, at.row_groups)
+    return found
 
 
 def made_as(*, anew: bool) -> str:
@@ -225,15 +227,17 @@ def _read_finding(con: Connection, column: Column, path: Path) -> None:
         return
     # Not through DuckDB's own reader: it takes isnan() for false where a part's smallest and
     # largest values, which leave NaN out, are no NaN.
-    own = [column.field.name]
-    if _stored(path, "pair_id") == _stored(path.with_name(f"{MINORITY}.parquet"), "pair_id"):
+    own, groups = [column.field.name], list(column.groups)
+    with pq.ParquetFile(readable(path.with_name(f"{MINORITY}.parquet"))) as file:
+        first = next(iter(window_groups(file.metadata).values()))
+    if _stored(path, groups) == _stored(path.with_name(f"{MINORITY}.parquet"), list(first)):
         # As analyze writes them: row by row the same pairs, which numbers join far faster.
-        read = pq.read_table(readable(path), columns=own)
+        read = _read_groups(path, groups, own)
         place = pa.array(np.arange(read.num_rows, dtype=np.int32))
         read = read.append_column("row", place)
         row, source = "f.row", "__finding f"
     else:
-        read = pq.read_table(readable(path), columns=["pair_id", *own])
+        read = _read_groups(path, groups, ["pair_id", *own])
         row, source = "q.row", "__finding f JOIN queue q USING (pair_id)"
     con.register("__finding", read)
     shown = f"CASE WHEN NOT isnan(f.{score}) THEN f.{score} END AS {score}"
@@ -244,16 +248,21 @@ def _read_finding(con: Connection, column: Column, path: Path) -> None:
     con.unregister("__finding")
 
 
-def _stored(path: Path, column: str) -> list[bytes]:
-    """A column as it lies in the file, a piece a row group: equal bytes are equal values, and are
+def _read_groups(path: Path, groups: list[int], columns: list[str]) -> pa.Table:
+    with pq.ParquetFile(readable(path)) as file:
+        return file.read_row_groups(groups, columns=columns)
+
+
+def _stored(path: Path, groups: list[int]) -> list[bytes]:
+    """pair_id as the file stores it, one piece per row group: equal bytes are equal values, and are
     compared far faster than a million texts are read."""
     about = pq.read_metadata(readable(path))
     found = []
     with path.open("rb") as file:
-        for number in range(about.num_row_groups):
+        for number in groups:
             group = about.row_group(number)
             chunks = map(group.column, range(group.num_columns))
-            chunk = next(one for one in chunks if one.path_in_schema == column)
+            chunk = next(one for one in chunks if one.path_in_schema == "pair_id")
             start = min(filter(None, (chunk.dictionary_page_offset, chunk.data_page_offset)))
             file.seek(start)
             found.append(file.read(chunk.total_compressed_size))
