@@ -1,6 +1,7 @@
 """Findings with a row for each pair and window: on disk, by name, and from a store of format 2."""
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,7 @@ import pytest
 
 from analysis.detectors import DETECTORS
 from analysis.run_analysis import analyze_run
+from tests.factories import StoreFactory
 from toolkit.files.atomic import write_whole
 from toolkit.store import Store, open_store
 from toolkit.store import migrations as steps
@@ -28,11 +30,16 @@ from toolkit.store.runs import (
 WINDOWS = ("all", "early", "late", "last")
 
 
-@pytest.fixture
-def store(make_store) -> Store:
-    made: Store = make_store(run=True, pairs=60)
-    analyze_run(made, "r")
+@pytest.fixture(scope="module")
+def analyzed(tmp_path_factory) -> Store:
+    made = StoreFactory(tmp_path_factory.mktemp("windows"))(run=True, pairs=60)
+    analyze_run(made, "r", look_at_pictures=False)
     return made
+
+
+@pytest.fixture
+def store(analyzed, tmp_path) -> Store:
+    return open_store(shutil.copytree(analyzed.root, tmp_path / "store"))
 
 
 def as_format_2(store: Store) -> dict[str, pa.Table]:
@@ -92,7 +99,7 @@ def test_a_condition_names_another_window(store, name):
     early = read_findings(store, "r", "minority", window="early")
     expected = early.filter(pc.greater(early["minority"], 0.1))["pair_id"].to_pylist()
     assert 0 < len(expected) < 60
-    found = passing(store, [("--where", f"{name} > 0.1")], run="r", labels="flip20", seen="flip20")
+    found = passing(store, [("--where", f"{name} > 0.1")], run="r", labels="flip20")
     assert sorted(found[0]) == sorted(expected)
 
 

@@ -7,8 +7,9 @@ What can be named: the pairs' own columns (a source's also without src_), label 
 set), original_label, is_flipped (the two differ), votes (how many), annotator and vote_time (of a
 pair's only vote), verdict, curators and differ (the curators disagree), with a run the columns of
 its finding (`minority`; `minority_early` in another window than the finding's own) and, as
-FINDING.COLUMN, those of every finding, and, as SCORER.gap, by how much a scorer puts image_0 above image_1. A score counts as null where the pair's label is another
-than the one that the score was computed under.
+FINDING.COLUMN, those of every finding, and, as SCORER.gap, by how much a scorer puts image_0 above
+image_1. A score counts as null where the pair's label is another than the one that the score was
+computed under.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -267,7 +268,8 @@ def pair_table(
             con, store, labels=labels, run=run, finding=finding, pair_files=pair_files
         )
         if columns is None:
-            scores = finding_schema(store, run, finding).names if run else []
+            there = run and finding in findings(store, run)
+            scores = finding_schema(store, run, finding).names if run and there else []
             own = [n for n in scores if n in known and known[n].source == f"finding {finding}"]
             columns = [*PAIR_COLUMNS, *own]
         wanted = list(dict.fromkeys(["pair_id", *columns]))
