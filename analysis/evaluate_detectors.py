@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from analysis.detectors import scores as all_scores
-from analysis.ranking_metrics import Detection, Flags, Groups, coded, detect_all
+from analysis.ranking_metrics import Detection, Flags, Groups, coded, measure_all
 from analysis.trajectory import Floats, Ints, as_table, numbers
 from toolkit.errors import InputError
 from toolkit.labels.extra_votes import read_rows
@@ -108,7 +108,7 @@ def detections_of(
         wanted[name] = np.asarray([given.get(pair_id, np.nan) for pair_id in ids], float)
     prompts = np.asarray(pairs["prompt"].to_pylist(), np.str_)[use]
     held = {name: values[use] for name, values in wanted.items()}
-    found = detect_all(held, flipped[use], prompts, resamples=RESAMPLES, seed=SEED)
+    found = measure_all(held, flipped[use], prompts, resamples=RESAMPLES, seed=SEED)
     by_name = {detection.name: detection for detection in found}
     return found + [replace(by_name[twin], name=name) for name, twin in same.items()]
 

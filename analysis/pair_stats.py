@@ -216,6 +216,35 @@ class Memory:
     trained: Mask
     """Has a visit."""
 
+    @classmethod
+    def zeros(cls, pairs: int) -> "Memory":
+        """Before the first visit."""
+        return cls(
+            forgotten=np.zeros(pairs, np.int32),
+            learned=np.zeros(pairs, bool),
+            last=np.full(pairs, -1, np.int8),
+            trained=np.zeros(pairs, bool),
+        )
+
+    def add(self, chunk: Trajectory, z: Floats) -> None:
+        """Count transitions from correct to incorrect between a pair's successive visits.
+
+        `z`: (N,) the label's logit at each row of the chunk, NaN where there is none.
+        """
+        order = chunk.groups.order
+        use = order[(chunk.train & ~np.isnan(z))[order]]
+        if not len(use):
+            return
+        pair, correct = chunk.pair[use], (z[use] > 0).astype(np.int8)
+        first = np.ones(len(pair), bool)
+        first[1:] = pair[1:] != pair[:-1]
+        before = np.where(first, self.last[pair], np.roll(correct, 1))
+        lost = (before == 1) & (correct == 0)
+        self.forgotten += np.bincount(pair[lost], minlength=len(self.last)).astype(np.int32)
+        self.learned[pair[correct == 1]] = True
+        last = np.append(first[1:], True)
+        self.last[pair[last]] = correct[last]
+
 
 @dataclass
 class Digest:
@@ -292,7 +321,7 @@ def digest(
             found.differs = max(found.differs, _difference(chunk, recomputed[own]))
         z = _logits(chunk, beta, running)
         _add(found, chunk, recomputed, z)
-        _remember(found, chunk, z)
+        found.memory.add(chunk, z)
     if found is None:
         raise ValueError("a run without usable rows has no digest")
     return found
@@ -313,12 +342,7 @@ def _empty(
         tallies=Tallies.zeros(pairs, [*names, *PROBABILITIES, "weight"]),
         ell=BinSums.zeros(pairs, bins),
         unseen=BinSums.zeros(pairs, bins),
-        memory=Memory(
-            forgotten=np.zeros(pairs, np.int32),
-            learned=np.zeros(pairs, bool),
-            last=np.full(pairs, -1, np.int8),
-            trained=np.zeros(pairs, bool),
-        ),
+        memory=Memory.zeros(pairs),
         progress=np.zeros((4, STEP_BINS)),
         beta=beta,
     )
@@ -386,20 +410,3 @@ def _logits(chunk: Trajectory, beta: float | None, running: Scorer | None) -> Fl
     if running is None:
         return ell * np.float32(beta or 1.0)
     return ell * running.factor(chunk)[0]
-
-
-def _remember(found: Digest, chunk: Trajectory, z: Floats) -> None:
-    """Transitions from correct to incorrect between a pair's successive visits."""
-    kept, order = found.memory, chunk.groups.order
-    use = order[(chunk.train & ~np.isnan(z))[order]]
-    if not len(use):
-        return
-    pair, correct = chunk.pair[use], (z[use] > 0).astype(np.int8)
-    first = np.ones(len(pair), bool)
-    first[1:] = pair[1:] != pair[:-1]
-    before = np.where(first, kept.last[pair], np.roll(correct, 1))
-    lost = (before == 1) & (correct == 0)
-    kept.forgotten += np.bincount(pair[lost], minlength=len(kept.last)).astype(np.int32)
-    kept.learned[pair[correct == 1]] = True
-    last = np.append(first[1:], True)
-    kept.last[pair[last]] = correct[last]

@@ -135,7 +135,7 @@ class Detection:
         return asdict(self)
 
 
-def detect(
+def measure(
     name: str,
     scores: Floats,
     flipped: Flags,
@@ -178,7 +178,7 @@ def detect(
     )
 
 
-def detect_all(
+def measure_all(
     detectors: Mapping[str, Floats],
     flipped: Flags,
     groups: Groups,
@@ -186,10 +186,10 @@ def detect_all(
     resamples: int = 500,
     seed: int = 0,
 ) -> list[Detection]:
-    """`detect` of each detector, in their order."""
+    """`measure` of each detector, in their order."""
     which, _ = coded(groups)
     return [
-        detect(name, scores, flipped, which, resamples=resamples, seed=seed)
+        measure(name, scores, flipped, which, resamples=resamples, seed=seed)
         for name, scores in detectors.items()
     ]
 

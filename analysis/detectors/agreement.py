@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 
 from analysis.detectors.detector import Computed, Detector, Evidence, Score
-from analysis.trajectory import as_table, numbers
+from analysis.trajectory import Floats, Ints, as_table, numbers
 from toolkit.labels.extra_votes import align_votes
 from toolkit.schema import column
 
@@ -40,23 +40,31 @@ def agreement(labels: pa.Table, votes: pa.Table) -> pa.Table:
     size = len(ids)
     first = np.bincount(place[choice == 1], minlength=size)
     second = np.bincount(place[choice == 0], minlength=size)
-    voices = first + second
-    decided = (label == 0) | (label == 1)
-    against = np.where(label == 1, second, first)
-    with np.errstate(invalid="ignore"):
-        share = np.where(decided & (voices > 0), against / voices, np.nan)
+    against, share = against_label(label, first, second)
     pattern = np.select(
         [np.isnan(share), share == 0, share == 1], ["", "all with", "all against"], "mixed"
     )
     known = [
         ids,
-        voices.astype(np.int32),
-        np.where(decided, against, 0).astype(np.int32),
+        (first + second).astype(np.int32),
+        against.astype(np.int32),
         share,
     ]
     table = as_table(pa.schema(list(AGREEMENT)[:4]), known)
     words = pa.array(pattern.tolist(), mask=pattern == "")
     return table.append_column(AGREEMENT.field("pattern"), words)
+
+
+def against_label(label: Floats, first: Ints, second: Ints) -> tuple[Ints, Floats]:
+    """(P,) votes against each label and their share, from the votes for image_0 and image_1.
+
+    A label that is no 0 or 1 has 0 votes against it and a share of NaN.
+    """
+    decided = (label == 0) | (label == 1)
+    against = np.where(decided, np.where(label == 1, second, first), 0)
+    votes = first + second
+    with np.errstate(invalid="ignore"):
+        return against, np.where(decided & (votes > 0), against / votes, np.nan)
 
 
 def _agreement(evidence: Evidence, window: str) -> Computed:  # noqa: ARG001

@@ -52,10 +52,10 @@ def annotators(pairs: pa.Table, votes: pa.Table, u: Floats | None = None) -> pa.
     with_others = _with_others(frame)
     known_u = ~np.isnan(frame["u"].to_numpy(float))
     shares = [
-        _share(who, len(names), choice == 0.5, np.ones(len(choice), bool)),
-        _share(who, len(names), choice == 1, decided),
-        _share(who, len(names), with_others == 1, ~np.isnan(with_others)),
-        _share(who, len(names), frame["u"].to_numpy(float), known_u),
+        shrunken_mean(who, len(names), choice == 0.5, np.ones(len(choice), bool)),
+        shrunken_mean(who, len(names), choice == 1, decided),
+        shrunken_mean(who, len(names), with_others == 1, ~np.isnan(with_others)),
+        shrunken_mean(who, len(names), frame["u"].to_numpy(float), known_u),
     ]
     plain, shrunk = [pair[0] for pair in shares], [pair[1] for pair in shares]
     compared = np.bincount(who[~np.isnan(with_others)], minlength=len(names))
@@ -90,8 +90,12 @@ def _with_others(frame: pd.DataFrame) -> Floats:
     return np.where((signed == 0) | (others == 0), np.nan, signed == np.sign(others))
 
 
-def _share(
-    who: npt.NDArray, people: int, values: npt.NDArray, known: npt.NDArray[np.bool_]
+def shrunken_mean(
+    who: npt.NDArray,
+    people: int,
+    values: npt.NDArray,
+    known: npt.NDArray[np.bool_],
+    prior: float = PRIOR,
 ) -> tuple[Floats, Floats]:
     """(A,) mean of the known values by annotator, plain and shrunk to the mean of all."""
     count = np.bincount(who[known], minlength=people)
@@ -100,7 +104,7 @@ def _share(
         plain = total / count
     if not count.sum():
         return plain, plain
-    return plain, (total + PRIOR * total.sum() / count.sum()) / (count + PRIOR)
+    return plain, (total + prior * total.sum() / count.sum()) / (count + prior)
 
 
 def annotator_minority(pairs: pa.Table, habits: pa.Table) -> pa.Table:

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 
 from analysis.detectors.detector import Detector, Score, scored_table
-from analysis.pair_stats import Digest
-from analysis.trajectory import Floats
+from analysis.pair_stats import Digest, Memory
+from analysis.trajectory import Floats, Ints
 from toolkit.schema import SPAN, WHOLE_RUN, column
 
 FORGETTING = column(
@@ -33,10 +33,7 @@ def cartography(digest: Digest, window: str) -> pa.Table:
         window,
         {
             "cartography_confidence": (p, "mean p, 0 to 1, LOW = suspicious"),
-            "variability": (
-                np.sqrt(np.maximum(square - p**2, 0)),
-                "standard deviation of p over visits, 0 to .5",
-            ),
+            "variability": (spread(p, square), "standard deviation of p over visits, 0 to .5"),
             "correctness": (
                 digest.tallies["correct"].mean(window),
                 "share of visits with p > .5, LOW = suspicious",
@@ -48,14 +45,20 @@ def cartography(digest: Digest, window: str) -> pa.Table:
         },
     )
     field = FORGETTING.with_metadata({**FORGETTING.metadata, SPAN: WHOLE_RUN})
-    return table.append_column(field, pa.array(_forgetting(digest), from_pandas=True))
+    met = digest.met
+    events = forgetting_events(digest.memory, digest.counted("all"), digest.sign)[met]
+    return table.append_column(field, pa.array(events, from_pandas=True))
 
 
-def _forgetting(digest: Digest) -> Floats:
-    met, kept = digest.met, digest.memory
-    visits = digest.counted("all")[met]
-    found = np.where(kept.learned[met], kept.forgotten[met], visits).astype(np.float64)
-    return np.where((visits < 2) | np.isnan(digest.sign[met]), np.nan, found)
+def spread(mean: Floats, square: Floats) -> Floats:
+    """Standard deviation from a mean and a mean square."""
+    return np.sqrt(np.maximum(square - mean**2, 0))
+
+
+def forgetting_events(memory: Memory, visits: Ints, sign: Floats) -> Floats:
+    """(P,) forgetting events over `visits`; NaN below two of them or without a `sign`."""
+    found = np.where(memory.learned, memory.forgotten, visits).astype(np.float64)
+    return np.where((visits < 2) | np.isnan(sign), np.nan, found)
 
 
 def area_under_margin(digest: Digest, window: str) -> pa.Table:

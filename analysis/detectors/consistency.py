@@ -55,9 +55,7 @@ def consistency(pairs: pa.Table) -> pa.Table:
     counts = np.zeros((4, size), np.int32)
     residual = np.full(size, np.nan)
     if len(use):
-        wins = sparse.csr_array((np.ones(len(use)), (winner, loser)), shape=(nodes, nodes))
-        counts[:, use] = [*_repeats(wins, winner, loser), *_triangles(wins, winner, loser)]
-        residual[use] = _residuals(winner, loser, nodes)
+        counts[:, use], residual[use] = conflicts(winner, loser, nodes)
     repeats, contradictions, triangles, cycles = counts
     with np.errstate(invalid="ignore", divide="ignore"):
         shares = [contradictions / repeats, cycles / triangles]
@@ -65,6 +63,19 @@ def consistency(pairs: pa.Table) -> pa.Table:
         CONSISTENCY,
         [ids[order], repeats, contradictions, shares[0], triangles, cycles, shares[1], residual],
     )
+
+
+def conflicts(winner: Ints, loser: Ints, nodes: int) -> tuple[Ints, Floats]:
+    """(4, E) repeats, contradictions, triangles, cycles, and (E,) ranking residuals of E labels.
+
+    `winner`, `loser`: (E,) numbers of images below `nodes`. An image that occurs under two prompts
+    has two numbers.
+    """
+    if not len(winner):
+        return np.zeros((4, 0), np.int32), np.zeros(0)
+    wins = sparse.csr_array((np.ones(len(winner)), (winner, loser)), shape=(nodes, nodes))
+    counts = np.stack([*_repeats(wins, winner, loser), *_triangles(wins, winner, loser)])
+    return counts, _residuals(winner, loser, nodes)
 
 
 def _edges(pairs: pa.Table, label: Floats, use: Ints) -> tuple[Ints, Ints, int]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from analysis.detectors.detector import Computed, Detector, Evidence, Score
 from analysis.pair_stats import Digest
-from analysis.ranking_metrics import Interval, coded, interval, resample
+from analysis.ranking_metrics import Groups, Interval, coded, interval, resample
 from analysis.trajectory import Floats, Ints, as_table
 from toolkit.minority import sigmoid
 from toolkit.schema import column
@@ -49,9 +49,9 @@ _GRID, _REACH = 256, 6.0
 _RATES = np.linspace(0.005, 0.495, 50)
 _MARGINS = np.linspace(0.02, 0.98, 49)
 _ROUNDS = 100
-_TELLING = 0.5
-"""Margin over spread from which on a rate is told: below it the likelihood is flat in the rate, and
-what it prefers is the shape of the tails."""
+_CLEAR = 0.5
+"""Margin over spread from which on a rate is reported: below it the likelihood is flat in the rate,
+and it only fits the shape of the tails."""
 _PRIOR = 20.0
 """Labels that an annotator's prior counts for: the rate of one with few labels stays near the
 common one."""
@@ -60,21 +60,26 @@ common one."""
 def loss_mixture(digest: Digest, window: str, *, seed: int = 0) -> pa.Table:
     """Two Gaussians over the pairs' mean loss; schema LOSS_MIXTURE.
 
-    Null where a pair has no loss, and everywhere where fewer than ten losses differ.
+    Null where a pair has no loss, and everywhere if fewer than ten losses differ.
     """
-    from sklearn.mixture import GaussianMixture
-
     met = digest.met
     loss = digest.tallies["loss"].mean(window)[met]
+    return as_table(LOSS_MIXTURE, [digest.met_ids, loss, high_loss(loss, seed=seed)])
+
+
+def high_loss(loss: Floats, *, seed: int = 0) -> Floats:
+    """(P,) probability of the component with the higher mean; NaN as in `loss_mixture`."""
+    from sklearn.mixture import GaussianMixture
+
     known = np.flatnonzero(~np.isnan(loss))
-    score = np.full(len(met), np.nan)
+    score = np.full(len(loss), np.nan)
     if len(np.unique(loss[known])) >= 10:
         some = np.random.default_rng(seed).permutation(known)[:_FITTED]
         values = (loss - loss[some].mean()) / loss[some].std()
         model = GaussianMixture(2, random_state=seed, n_init=2).fit(values[some, None])
         high = int(np.argmax(model.means_[:, 0]))
         score[known] = model.predict_proba(values[known, None])[:, high]
-    return as_table(LOSS_MIXTURE, [digest.pair_ids[met], loss, score])
+    return score
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ class NoiseRate:
     """What the EM says of the labels as a whole."""
 
     rate: Interval
-    """Estimated share of reversed labels, prompts resampled; None where the margins do not tell."""
+    """Estimated share of reversed labels, prompts resampled; None where the margins are unclear."""
     margin: float
     """Mean of an unreversed pair's margin, in root mean squares of ell."""
     spread: float
@@ -105,12 +110,25 @@ def flip_posterior(
     Schema POSTERIOR, and the noise rate e < .5 with an interval; None below ten pairs. `prompts`
     and `annotators` go with `digest.met`.
     """
-    met = digest.met
-    x, _ = digest.ell.scaled(window)
-    x = x[met]
+    x = digest.ell.scaled(window)[0][digest.met]
+    posterior, personal, rate = reversed_labels(
+        x, prompts, annotators, resamples=resamples, seed=seed
+    )
+    return as_table(POSTERIOR, [digest.met_ids, posterior, personal]), rate
+
+
+def reversed_labels(
+    x: Floats,
+    prompts: Groups,
+    annotators: Sequence[str | None] | None = None,
+    *,
+    resamples: int = 200,
+    seed: int = 0,
+) -> tuple[Floats, Floats, NoiseRate | None]:
+    """`flip_posterior` of margins x, (P,): the two posteriors, (P,) each, and the noise rate."""
     known = np.flatnonzero(~np.isnan(x))
-    posterior, personal = np.full(len(met), np.nan), np.full(len(met), np.nan)
-    rate = None
+    posterior, personal = np.full(len(x), np.nan), np.full(len(x), np.nan)
+    result = None
     if len(known) >= 10 and np.ptp(x[known]) > 0:
         rate, margin, spread = _fitted(x[known], np.asarray(prompts)[known], resamples, seed)
         common = float(rate.value or 0.0)
@@ -123,10 +141,9 @@ def flip_posterior(
             personal[known] = np.where(names == "", np.nan, sigmoid(_logit(rates)[which] + slope))
             listed = zip(np.unique(names).tolist(), rates, labels, strict=True)
             own = {name: (float(e), int(n)) for name, e, n in listed if name}
-        told = rate if margin >= _TELLING * spread else Interval(None, None, None)
-        result = NoiseRate(told, margin, spread, own)
-    table = as_table(POSTERIOR, [digest.pair_ids[met], posterior, personal])
-    return table, None if rate is None else result
+        clear = margin >= _CLEAR * spread
+        result = NoiseRate(rate if clear else Interval(None, None, None), margin, spread, own)
+    return posterior, personal, result
 
 
 def _fitted(

@@ -7,9 +7,10 @@ other way. A matter of taste is fought over: some labels of its kind go this way
 import numpy as np
 import pyarrow as pa
 
+from analysis.detectors.cartography import spread
 from analysis.detectors.detector import Computed, Detector, Evidence, Score
 from analysis.pair_stats import Digest
-from analysis.trajectory import Floats, as_table, numbers
+from analysis.trajectory import Floats, Mask, as_table, numbers
 from toolkit.schema import column
 
 KINDS = pa.schema(
@@ -48,30 +49,25 @@ def kinds(digest: Digest, window: str, split: Floats | None = None) -> pa.Table:
     that counts where it is larger.
     """
     met = digest.met
-    disagreement = _rank(-digest.ell.standardised(window)[0][met])
-    instability = _rank(_unsteady(digest, window))
+    p, square = (digest.tallies[name].mean(window)[met] for name in ("p", "square"))
+    several = digest.counted(window)[met] > 1
+    axes = noise_axes(-digest.ell.standardised(window)[0][met], p, spread(p, square), several)
+    disagreement, instability = axes
     if split is not None:
         known = ~np.isnan(split)
         instability[known] = np.fmax(instability[known], 2 * split[known])
-    return as_table(
-        KINDS,
-        [
-            digest.pair_ids[met],
-            disagreement,
-            instability,
-            disagreement * (1 - instability),
-            disagreement * instability,
-        ],
-    )
+    readings = [disagreement * (1 - instability), disagreement * instability]
+    return as_table(KINDS, [digest.met_ids, disagreement, instability, *readings])
 
 
-def _unsteady(digest: Digest, window: str) -> Floats:
-    met = digest.met
-    p = digest.tallies["p"].mean(window)[met]
-    spread = np.sqrt(np.maximum(digest.tallies["square"].mean(window)[met] - p**2, 0))
-    several = digest.counted(window)[met] > 1
-    relative = spread / np.maximum(spread + np.abs(p - 0.5), 1e-12)
-    return np.where(several, relative, np.nan)
+def noise_axes(rejected: Floats, p: Floats, sd: Floats, several: Mask) -> tuple[Floats, Floats]:
+    """Disagreement and instability, (P,) each, as ranks from 0 to 1.
+
+    `rejected`: trajectory_ell; `p` and `sd`: mean and standard deviation of the label's
+    probability over visits; `several`: whether the pair has more than one visit.
+    """
+    relative = sd / np.maximum(sd + np.abs(p - 0.5), 1e-12)
+    return _rank(rejected), _rank(np.where(several, relative, np.nan))
 
 
 def _rank(values: Floats) -> Floats:

@@ -1,9 +1,10 @@
-"""Detectors held against known flips: AUROC with intervals, ROC, precision and recall.
+"""Detectors on known flips: AUROC with intervals, ROC, precision and recall, share by score.
 
-Flips: their share by score and what they do to majorities (arXiv 2503.16921, Fig. 3 and 2).
+Figures 2 and 3 of arXiv 2503.16921 are `flip_shares_figure` and `flipped_ratio_figure`.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -12,8 +13,9 @@ import pyarrow as pa
 from analysis.evaluate_detectors import Calibration
 from analysis.figures.distributions import between
 from analysis.figures.theme import INK, WHISKER, flat, line, look
-from analysis.ranking_metrics import Detection, Flags
-from analysis.trajectory import Floats, as_table
+from analysis.frames import as_arrow
+from analysis.ranking_metrics import RATIO, Detection, Flags
+from analysis.trajectory import Floats, as_table, numbers
 from toolkit.colors import BLUE, OKABE_ITO, ORANGE
 from toolkit.schema import column
 
@@ -103,8 +105,19 @@ def _curve(name: str, scores: Floats, flipped: Flags) -> pa.Table:
     return as_table(CURVES, columns)
 
 
-def roc_figure(table: pa.Table, names: Mapping[str, str] | None = None) -> go.Figure:
-    """Recall against false positives; `table`: of `curves_table`. The diagonal is guessing."""
+def roc_figure(
+    frame: Any,
+    names: Mapping[str, str] | None = None,
+    *,
+    score: str | Sequence[str] = (),
+    flipped: str = "",
+) -> go.Figure:
+    """Recall against false positives. The diagonal is guessing.
+
+    `frame`: of `curves_table`; or one row per pair, with a column or several of scores (high =
+    suspicious) and one that says which labels are flipped. `names`: score's name -> its legend.
+    """
+    table = _curves(as_arrow(frame), score, flipped)
     figure = _lines(table, "false_positives", names, start=(0.0, 0.0))
     figure.add_scatter(
         x=[0, 1], y=[0, 1], mode="lines", line={"color": INK, "dash": "dash", "width": 1.5},
@@ -116,14 +129,33 @@ def roc_figure(table: pa.Table, names: Mapping[str, str] | None = None) -> go.Fi
 
 
 def precision_recall_figure(
-    table: pa.Table, base_rate: float, names: Mapping[str, str] | None = None
+    frame: Any,
+    base_rate: float | None = None,
+    names: Mapping[str, str] | None = None,
+    *,
+    score: str | Sequence[str] = (),
+    flipped: str = "",
 ) -> go.Figure:
-    """Precision against recall; `table`: of `curves_table`. Dashed is guessing, the base rate."""
+    """Precision against recall, arguments as of `roc_figure`. Dashed is guessing, the base rate."""
+    whole = as_arrow(frame)
+    table = _curves(whole, score, flipped)
+    if base_rate is None and flipped:
+        base_rate = float(numbers(whole[flipped].cast(pa.int8())).mean())
     figure = _lines(table, "recall", names, up="precision")
-    line(figure, y=base_rate, text=f"guessing<br>{base_rate:.1%}")
+    if base_rate is not None:
+        line(figure, y=base_rate, text=f"guessing<br>{base_rate:.1%}")
     figure.update_xaxes(title="share of the flips found", range=[0, 1])
     figure.update_yaxes(title="share of flips among the flagged", range=[0, 1.01])
     return look(figure, height=420)
+
+
+def _curves(table: pa.Table, score: str | Sequence[str], flipped: str) -> pa.Table:
+    if not flipped:
+        return as_arrow(table, *CURVES.names)
+    listed = [score] if isinstance(score, str) else list(score)
+    table = as_arrow(table, flipped, *listed)
+    hit = numbers(table[flipped].cast(pa.int8())) == 1
+    return curves_table({name: numbers(table[name]) for name in listed}, hit)
 
 
 def _lines(
@@ -178,11 +210,12 @@ SHARES = pa.schema(
 )
 
 
-def flipped_ratio_figure(table: pa.Table, score: str = "minority score u") -> go.Figure:
+def flipped_ratio_figure(frame: Any, score: str = "minority score u") -> go.Figure:
     """Share of planted flips by score bin with 95 % intervals (Figure 3 of 2503.16921).
 
-    `table`: of `flipped_ratio_table`. Counts stand above the bars, the base rate is dashed.
+    `frame`: of `flipped_ratio_table`. Counts are above the bars, the base rate is dashed.
     """
+    table = as_arrow(frame, *RATIO.names)
     rows = [row for row in table.to_pylist() if row["count"]]
     names = [between(row["low"], row["high"]) for row in rows]
     counts = [f"{row['flipped']}/{row['count']}" for row in rows]
@@ -242,13 +275,14 @@ def flip_shares_table(
     return as_table(SHARES, [grid, drawn, 1 - drawn, m + grid * (1 - 2 * m)])
 
 
-def flip_shares_figure(table: pa.Table) -> go.Figure:
+def flip_shares_figure(frame: Any) -> go.Figure:
     """Majority and minority share by flip ratio (Figure 2 of arXiv 2503.16921).
 
-    `table`: of `flip_shares_table`. Dots are drawn, lines the closed form.
+    `frame`: of `flip_shares_table`. Dots are drawn at random, lines are the closed form.
     """
+    table = as_arrow(frame, *SHARES.names)
     rate, minority, majority, expected = (
-        np.asarray(table[name].to_pylist(), float) for name in table.column_names
+        np.asarray(table[name].to_pylist(), float) for name in SHARES.names
     )
     figure = go.Figure()
     for name, dots, curve, colour, symbol in (

@@ -1,11 +1,6 @@
-"""How scores and errors are spread: u with its weights, ell by timestep, the noise rate.
+"""How scores are distributed: u with its weights, ell by timestep, noise rates, annotators."""
 
-Annotators beside each other.
-
-The tables behind the figures.
-"""
-
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +8,7 @@ import plotly.graph_objects as go
 import pyarrow as pa
 
 from analysis.figures.theme import INK, WHISKER, faint, flat, line, look
+from analysis.frames import as_arrow
 from analysis.ranking_metrics import Interval
 from analysis.trajectory import DEFAULT_WINDOW, Floats, Trajectory, as_table, numbers
 from toolkit.colors import BLUE, ORANGE, VERMILION
@@ -20,11 +16,13 @@ from toolkit.intervals import wilson
 from toolkit.schema import column
 
 
-def minority_histogram_figure(table: pa.Table, score: str = "minority score u") -> go.Figure:
-    """How u is spread over the pairs, and the mean weight training gave at each u.
+def minority_histogram_figure(frame: Any, score: str = "minority score u") -> go.Figure:
+    """How u is distributed over the pairs, and the mean weight training gave at each u.
 
-    `table`: of `minority_histogram_table`. The weight has an axis of its own on the right.
+    `frame`: of `minority_histogram_table`; or one with a column `minority`, from which it is made
+    (and a column `weight`, if it has one). The weight has an axis of its own on the right.
     """
+    table = _histogram(as_arrow(frame))
     low, high = (np.asarray(table[name].to_pylist(), float) for name in ("low", "high"))
     middle, width = (low + high) / 2, high - low
     figure = go.Figure(
@@ -67,11 +65,20 @@ def minority_histogram_figure(table: pa.Table, score: str = "minority score u") 
     return look(figure, height=360)
 
 
-def ell_by_timestep_figure(table: pa.Table) -> go.Figure:
+def _histogram(table: pa.Table) -> pa.Table:
+    if set(HISTOGRAM.names) <= set(table.column_names):
+        return table
+    values = numbers(as_arrow(table, "minority")["minority"])
+    weight = numbers(table["weight"]) if "weight" in table.column_names else None
+    return minority_histogram_table(values, weight)
+
+
+def ell_by_timestep_figure(frame: Any) -> go.Figure:
     """The policy's ell by timestep: medians and middle halves, flipped and other pairs apart.
 
-    `table`: of `ell_by_timestep_table`. Above 0 the model agrees with the label.
+    `frame`: of `ell_by_timestep_table`. Above 0 the model agrees with the label.
     """
+    table = as_arrow(frame, *ELL_BY_TIMESTEP.names)
     figure = go.Figure()
     looks = {
         "all pairs": (BLUE, "circle", "solid"),
@@ -147,14 +154,16 @@ WORDS: dict[Habit, str] = {
 }
 
 
-def annotators_figure(table: pa.Table, habit: Habit = "mean_u", *, most: int = 25) -> go.Figure:
+def annotators_figure(frame: Any, habit: Habit = "mean_u", *, most: int = 25) -> go.Figure:
     """One habit of the annotators with the most votes, shrunk values, highest on top.
 
-    `table`: of `annotators`. Shares carry 95 % Wilson intervals of the plain share around them;
-    the dashed line is the mean over all votes.
+    `frame`: the finding `annotators`. Shares carry 95 % Wilson intervals of the plain share around
+    them; the dashed line is the mean over all votes.
     """
+    count = "compared" if habit == "agreement" else "votes"
+    table = as_arrow(frame, "annotator", habit, f"{habit}_shrunk", count)
     shrunk, plain = numbers(table[f"{habit}_shrunk"]), numbers(table[habit])
-    votes = numbers(table["compared" if habit == "agreement" else "votes"])
+    votes = numbers(table[count])
     if habit == "left_share":
         votes = np.round(votes * (1 - np.nan_to_num(numbers(table["tie_rate"]))))
     known = np.flatnonzero(~np.isnan(shrunk))

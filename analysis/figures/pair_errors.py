@@ -1,8 +1,4 @@
-"""One pair's errors over a run: on the chosen and on the rejected image, each against the
-reference's.
-
-Single pairs: where they lie on the cartography map, and one pair's trajectory.
-"""
+"""Single pairs: the cartography map, one pair's errors over a run, and its trajectory of ell."""
 
 import math
 from typing import Any
@@ -12,6 +8,7 @@ import plotly.graph_objects as go
 import pyarrow as pa
 
 from analysis.figures.theme import INK, faint, line, look
+from analysis.frames import as_arrow
 from analysis.ranking_metrics import Flags
 from analysis.trajectory import Floats, Trajectory, as_table, numbers
 from toolkit.colors import BLUE, ORANGE, VERMILION
@@ -51,11 +48,12 @@ def pair_errors_table(rows: pa.Table, label: float) -> pa.Table:
     return pa.Table.from_pylist(list(found.values()), schema=PAIR_ERRORS)
 
 
-def pair_errors_figure(table: pa.Table) -> go.Figure:
+def pair_errors_figure(frame: Any) -> go.Figure:
     """How far the policy's error moved from the reference's on each image; the gap is ell.
 
-    `table`: of `pair_errors_table`. Below 0 the policy does better than the reference.
+    `frame`: of `pair_errors_table`. Below 0 the policy does better than the reference.
     """
+    table = as_arrow(frame, *PAIR_ERRORS.names)
     figure = go.Figure()
     looks = (("chosen", BLUE, "circle", "solid"), ("rejected", ORANGE, "x", "dash"))
     for role, colour, symbol, dash in looks:
@@ -99,17 +97,24 @@ PAIR = pa.schema(
 
 
 def cartography_figure(
-    table: pa.Table, flipped: Flags | None = None, *, seed: int = 0
+    frame: Any, flipped: Flags | str | None = None, *, seed: int = 0
 ) -> go.Figure:
     """The dataset as a map: mean probability of the label against its spread over visits.
 
-    `table`: of `cartography`; `flipped`: (P,) known flips, drawn as crosses. At most DRAWN pairs,
-    at random.
+    `frame`: the finding `cartography`, or any frame with columns variability,
+    cartography_confidence and pair_id; `flipped`: (P,) known flips or the name of their column,
+    drawn as crosses. At most DRAWN pairs, at random.
     """
+    named = [flipped] if isinstance(flipped, str) else []
+    table = as_arrow(frame, "pair_id", "variability", "cartography_confidence", *named)
+    hit = np.zeros(table.num_rows, bool)
+    if isinstance(flipped, str):
+        hit = numbers(table[flipped].cast(pa.int8())) == 1
+    elif flipped is not None:
+        hit = flipped
     across, up = numbers(table["variability"]), numbers(table["cartography_confidence"])
     known = np.flatnonzero(~np.isnan(across) & ~np.isnan(up))
     shown = np.sort(np.random.default_rng(seed).permutation(known)[:DRAWN])
-    hit = np.zeros(len(across), bool) if flipped is None else flipped
     names = {"label flipped": True, "label as it was": False} if hit.any() else {"pairs": False}
     ids = np.asarray(table["pair_id"].to_pylist(), np.str_)
     figure = go.Figure()
@@ -153,11 +158,12 @@ def pair_trajectory_table(trajectory: Trajectory, pair_id: str) -> pa.Table:
     return as_table(PAIR, columns)
 
 
-def pair_trajectory_figure(table: pa.Table) -> go.Figure:
+def pair_trajectory_figure(frame: Any) -> go.Figure:
     """A pair's ell over the run, with the band that policy and footprints span.
 
-    `table`: of `pair_trajectory_table`. Above 0 the model agrees with the label.
+    `frame`: of `pair_trajectory_table`. Above 0 the model agrees with the label.
     """
+    table = as_arrow(frame, *PAIR.names)
     figure = go.Figure()
     for kind, colour, symbol, dash in (
         ("train", BLUE, "circle", "solid"), ("probe", VERMILION, "diamond", "dot"),

@@ -7,10 +7,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from analysis import ranking_metrics as detection
 from analysis.ranking_metrics import (
     coded,
-    detect,
-    detect_all,
     flipped_ratio_table,
     mean_interval,
+    measure,
+    measure_all,
     resample,
 )
 from toolkit.errors import InputError
@@ -27,7 +27,7 @@ def planted(pairs=1000, gap=1.0, prompts=250, seed=0):
 
 def test_a_hand_made_ranking():
     # ranked: flip, other, flip, other -> pairs won 3 of 4; precision 1/1 and 2/3 at the flips
-    found = detect(
+    found = measure(
         "hand",
         np.array([4.0, 3.0, 2.0, 1.0]),
         np.array([True, False, True, False]),
@@ -43,7 +43,7 @@ def test_a_hand_made_ranking():
 def test_figures_are_those_of_scikit_learn_with_and_without_ties(digits):
     scores, flipped, prompts = planted()
     scores = scores.round(digits)
-    found = detect("s", scores, flipped, prompts, resamples=2)
+    found = measure("s", scores, flipped, prompts, resamples=2)
     assert found.auroc.value == pytest.approx(roc_auc_score(flipped, scores))
     assert found.auprc.value == pytest.approx(average_precision_score(flipped, scores))
     fpr, tpr, _ = roc_curve(flipped, scores, drop_intermediate=False)
@@ -52,7 +52,7 @@ def test_figures_are_those_of_scikit_learn_with_and_without_ties(digits):
 
 def test_resamples_are_those_of_scikit_learn_under_the_same_weights():
     scores, flipped, prompts = planted(pairs=200, prompts=40)
-    found = detect("s", scores, flipped, prompts, resamples=50, seed=3)
+    found = measure("s", scores, flipped, prompts, resamples=50, seed=3)
     which, count = coded(prompts)
     weights = np.concatenate(list(resample(count, 50, 3)))[:, which]
     aurocs = [roc_auc_score(flipped, scores, sample_weight=w) for w in weights]
@@ -63,14 +63,14 @@ def test_resamples_are_those_of_scikit_learn_under_the_same_weights():
 def test_precision_at_the_planted_count_is_the_share_in_the_top():
     scores, flipped, prompts = planted()
     top = np.argsort(-scores)[: flipped.sum()]
-    found = detect("s", scores, flipped, prompts, resamples=2)
+    found = measure("s", scores, flipped, prompts, resamples=2)
     assert found.precision_at_planted.value == pytest.approx(flipped[top].mean())
 
 
 def test_shuffled_scores_guess():
     scores, flipped, prompts = planted(pairs=4000)
     shuffled = np.random.default_rng(1).permutation(scores)
-    found = detect("s", shuffled, flipped, prompts)
+    found = measure("s", shuffled, flipped, prompts)
     assert found.auroc.low < 0.5 < found.auroc.high
     assert found.auprc.value == pytest.approx(found.base_rate, abs=0.03)
     assert found.recall_at_fpr05.value == pytest.approx(0.05, abs=0.02)
@@ -78,7 +78,7 @@ def test_shuffled_scores_guess():
 
 def test_constant_scores_guess_exactly():
     _, flipped, prompts = planted()
-    found = detect("constant", np.ones(1000), flipped, prompts)
+    found = measure("constant", np.ones(1000), flipped, prompts)
     assert found.auroc.value == found.auroc.low == found.auroc.high == 0.5
     assert found.auprc.value == pytest.approx(0.2)
     assert found.precision_at_planted.value == pytest.approx(0.2)
@@ -87,7 +87,7 @@ def test_constant_scores_guess_exactly():
 
 
 def test_a_higher_gap_is_found_better():
-    by_gap = [detect("s", *planted(gap=gap)).auroc.value for gap in (0.0, 0.5, 1.0, 2.0)]
+    by_gap = [measure("s", *planted(gap=gap)).auroc.value for gap in (0.0, 0.5, 1.0, 2.0)]
     assert by_gap == sorted(by_gap)
 
 
@@ -99,9 +99,9 @@ def test_intervals_cover_the_truth_also_where_pairs_of_a_prompt_go_together():
         flipped = np.repeat(rng.random(60) < 0.3, 5)
         shared = np.repeat(rng.normal(size=60), 5)
         scores = 0.9**0.5 * shared + 0.1**0.5 * rng.normal(size=300) + flipped
-        found = detect("s", scores, flipped, prompts, resamples=200).auroc
+        found = measure("s", scores, flipped, prompts, resamples=200).auroc
         covered += found.low <= truth <= found.high
-        alone = detect("s", scores, flipped, np.arange(300), resamples=200).auroc
+        alone = measure("s", scores, flipped, np.arange(300), resamples=200).auroc
         naive += alone.low <= truth <= alone.high
     assert covered >= 0.85 * trials
     assert naive < covered  # resampling pairs would claim too much
@@ -109,9 +109,9 @@ def test_intervals_cover_the_truth_also_where_pairs_of_a_prompt_go_together():
 
 def test_intervals_of_many_distinct_scores_hardly_differ_from_exact_ones(monkeypatch):
     scores, flipped, prompts = planted(pairs=3000)
-    exact = detect("s", scores, flipped, prompts)
+    exact = measure("s", scores, flipped, prompts)
     monkeypatch.setattr(detection, "_LEVELS", 500)
-    coarse = detect("s", scores, flipped, prompts)
+    coarse = measure("s", scores, flipped, prompts)
     for name in detection.FIGURES:
         one, other = getattr(exact, name), getattr(coarse, name)
         assert one.value == other.value
@@ -120,7 +120,7 @@ def test_intervals_of_many_distinct_scores_hardly_differ_from_exact_ones(monkeyp
 
 
 def test_the_same_seed_gives_the_same_intervals():
-    first, again, other = (detect("s", *planted(), seed=seed) for seed in (0, 0, 1))
+    first, again, other = (measure("s", *planted(), seed=seed) for seed in (0, 0, 1))
     assert first == again
     assert first.auroc != other.auroc
 
@@ -129,7 +129,7 @@ def test_missing_scores_are_left_out_and_counted():
     scores, flipped, prompts = planted()
     holed = scores.copy()
     holed[::4] = np.nan
-    found = detect("s", holed, flipped, prompts)
+    found = measure("s", holed, flipped, prompts)
     assert (found.pairs, found.missing) == (750, 250)
     has = ~np.isnan(holed)
     assert found.auroc.value == pytest.approx(roc_auc_score(flipped[has], scores[has]))
@@ -137,13 +137,13 @@ def test_missing_scores_are_left_out_and_counted():
 
 @pytest.mark.parametrize("flip", [True, False])
 def test_one_kind_of_pair_alone_has_no_figures(flip):
-    found = detect("s", np.arange(5.0), np.full(5, flip), list("abcde"))
+    found = measure("s", np.arange(5.0), np.full(5, flip), list("abcde"))
     assert found.auroc.value is None
     assert found.auprc.value is None
 
 
 def test_a_detector_without_any_score_has_no_figures():
-    found = detect("none", np.full(5, np.nan), np.eye(5, dtype=bool)[0], list("abcde"))
+    found = measure("none", np.full(5, np.nan), np.eye(5, dtype=bool)[0], list("abcde"))
     assert (found.pairs, found.missing, found.base_rate) == (0, 5, None)
     assert found.auroc.value is None
     assert found.deciles == []
@@ -151,7 +151,7 @@ def test_a_detector_without_any_score_has_no_figures():
 
 def test_one_prompt_gives_a_figure_without_an_interval():
     scores, flipped, _ = planted()
-    found = detect("s", scores, flipped, np.zeros(1000))
+    found = measure("s", scores, flipped, np.zeros(1000))
     assert found.auroc.value is not None
     assert found.auroc.low is None
 
@@ -159,15 +159,15 @@ def test_one_prompt_gives_a_figure_without_an_interval():
 def test_infinite_or_misshapen_scores_are_a_sentence():
     flipped = np.array([True, False])
     with pytest.raises(InputError, match=r"Detector 'bad' gave scores .* 1 of them infinite"):
-        detect("bad", np.array([np.inf, 0.0]), flipped, ["a", "b"])
+        measure("bad", np.array([np.inf, 0.0]), flipped, ["a", "b"])
     with pytest.raises(InputError, match="it must give 2"):
-        detect("bad", np.zeros(3), flipped, ["a", "b"])
+        measure("bad", np.zeros(3), flipped, ["a", "b"])
 
 
 def test_six_detectors_of_two_thousand_pairs_take_less_than_three_seconds():
     scores, flipped, prompts = planted(pairs=2000, prompts=500)
     begun = time.process_time()
-    detect_all({str(k): np.roll(scores, k) for k in range(6)}, flipped, prompts)
+    measure_all({str(k): np.roll(scores, k) for k in range(6)}, flipped, prompts)
     assert time.process_time() - begun < 3
 
 

@@ -29,7 +29,7 @@ from analysis.figures import (
 )
 from analysis.figures.distributions import between
 from analysis.pair_stats import digest
-from analysis.ranking_metrics import Interval, detect_all
+from analysis.ranking_metrics import Interval, measure_all
 from analysis.trajectory import load
 from tests.analysis.simulated import simulate
 from toolkit.colors import OKABE_ITO
@@ -93,7 +93,7 @@ def test_ell_by_timestep_holds_every_visit_of_the_window_once():
 
 
 def test_the_comparison_shows_detectors_from_the_top_as_given():
-    found = detect_all({"good": SCORES, "bad": -SCORES}, FLIPPED, np.arange(500), resamples=50)
+    found = measure_all({"good": SCORES, "bad": -SCORES}, FLIPPED, np.arange(500), resamples=50)
     figure = detector_comparison_figure(found, {"good": "the good one"})
     assert list(figure.data[0].y) == ["bad", "the good one"]
     assert figure.data[0].x[1] > 0.5 > figure.data[0].x[0]

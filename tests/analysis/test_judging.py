@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from analysis.evaluate_detectors import TOO_GOOD, calibrate, detections_of, leak_warning, suspicions
-from analysis.ranking_metrics import Detection, detect, flipped_ratio_table
+from analysis.ranking_metrics import Detection, flipped_ratio_table, measure
 from toolkit.errors import InputError
 
 
@@ -99,7 +99,7 @@ def test_missing_scores_have_no_probability():
 
 def judged(gap: float) -> Detection:
     scores, flipped, prompts = planted(gap=gap)
-    return detect("trajectory_ell", scores, flipped, prompts, resamples=2)
+    return measure("trajectory_ell", scores, flipped, prompts, resamples=2)
 
 
 def test_more_than_85_on_human_labels_is_a_leak_until_shown_otherwise():

@@ -16,7 +16,7 @@ from typer import Context
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from analysis.ranking_metrics import detect
+from analysis.ranking_metrics import measure
 from analysis.report.page import analyze_run, render, write_report
 from analysis.report.plots import all_figures
 from analysis.report.text import next_steps, planted_words, planting_steps
@@ -138,7 +138,7 @@ def test_the_flips_of_another_set_are_not_found(make_store):
     plant_flips(store, "other", rate=0.2, seed=9)
     table = analyze_run(store, "r").tables["trajectory_ell"]
     flipped = np.isin(table["pair_id"].to_pylist(), planted_flips(store, "other"))
-    found = detect("t", table["trajectory_ell"].to_numpy(), flipped, np.arange(400))
+    found = measure("t", table["trajectory_ell"].to_numpy(), flipped, np.arange(400))
     assert found.auroc.low < 0.5 < found.auroc.high
 
 
