@@ -40,9 +40,7 @@ def as_arrow(frame: Any, *needed: str) -> pa.Table:
             f"{type(frame).__name__} is no frame; pass a pandas or polars DataFrame, an Arrow "
             "table, or a dict of columns."
         )
-    for place, field in enumerate(
-        table.schema
-    ):  # string views (polars): few kernels take them
+    for place, field in enumerate(table.schema):  # string views (polars): few kernels take them
         if pa.types.is_string_view(field.type):
             table = table.set_column(place, field.name, table[field.name].cast(pa.string()))
     for name in needed:

@@ -442,12 +442,12 @@ def test_every_key_of_a_recipe_says_what_it_means() -> None:
 
 
 def test_every_detector_says_what_it_is() -> None:
-    from analysis.detectors import DETECTORS
+    from analysis.detectors import scores
 
-    assert len(DETECTORS) > 10
+    assert len(scores()) > 10
     silent = [
         name
-        for name, detector in DETECTORS.items()
-        if not (detector.formula and detector.assumption and detector.source)
+        for name, (_, score) in scores().items()
+        if not (score.formula and score.assumption and score.source)
     ]
     assert silent == []

@@ -109,5 +109,5 @@ def run_detectors(evidence: Evidence, window: str) -> Findings:
 
     names = list(dict.fromkeys([window, *windows_of(evidence.digest)]))
     with ThreadPoolExecutor(2) as pool:  # sums over windows: numpy lets go of the interpreter
-        found = pool.map(compute, names)
-        return Findings(window, dict(zip(names, found, strict=True)), details)
+        tables = dict(zip(names, pool.map(compute, names), strict=True))
+    return Findings(window, tables, details)

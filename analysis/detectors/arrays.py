@@ -1,9 +1,8 @@
 """The detectors on plain arrays: no store, no run, no training of ours.
 
-Arrays in, array out, by the same code that analyses a run of a store. Rows are visits: `ell`,
-`prob` or `logit` is (N,), and `pair` names the pair of each row. A score per pair is (P,), aligned
-with `np.unique(pair)`; a score per label or per vote is aligned with its input. NaN is no value, in
-and out. Each docstring says which side is suspicious.
+Arrays in, array out, by the code that analyses a run of a store. Rows are visits: `ell`, `prob` or
+`logit` is (N,), and `pair` names the pair of each row. A score per pair is (P,), aligned with
+`np.unique(pair)`; a score per label is aligned with its input. NaN is no value, in and out.
 
     >>> import numpy as np
     >>> pair = np.array(["a", "b", "c", "a", "b", "c"])
@@ -20,31 +19,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from analysis.detectors import (
-    agreement as _agreement,
-)
-from analysis.detectors import (
-    annotators as _annotators,
-)
-from analysis.detectors import (
-    cartography as _cartography,
-)
-from analysis.detectors import (
-    consistency as _consistency,
-)
-from analysis.detectors import (
-    image_defects as _image_defects,
-)
-from analysis.detectors import (
-    mixture as _mixture,
-)
-from analysis.detectors import (
-    multi_vote as _multi_vote,
-)
-from analysis.detectors import (
-    noise_type as _noise_type,
-)
-from analysis.detectors.mixture import NoiseRate
+from analysis.detectors.agreement import against_label
+from analysis.detectors.annotators import shrunken_mean
+from analysis.detectors.cartography import forgetting_events, spread
+from analysis.detectors.consistency import conflicts
+from analysis.detectors.image_defects import Look, defects, look
+from analysis.detectors.mixture import NoiseRate, high_loss, reversed_labels
+from analysis.detectors.multi_vote import overlap
+from analysis.detectors.noise_type import noise_axes
 from analysis.pair_stats import BinSums, Memory, Tallies
 from analysis.trajectory import Floats, Ints, Trajectory
 from toolkit.errors import InputError
@@ -57,14 +39,9 @@ Values = npt.ArrayLike
 def minority(ell: Values, *, preset: Literal["released", "paper"] = "released") -> Floats:
     """The minority score u = s c of a batch, high = suspicious.
 
-    Args:
-        ell: (M, B) ell of M models (the policy first, then its EMA copies) on B pairs.
-        preset: `released` scales each model's ell by its L2 norm over the batch; `paper` does not.
-
-    Returns:
-        (B,) u; NaN below two models.
-
-    Source: arXiv 2503.16921, Eq. 13.
+    `ell`: (M, B) of M models (the policy first, then its EMA copies) on B pairs. `preset`:
+    `released` scales each model's ell by its L2 norm over the batch, `paper` does not. Returns
+    (B,); NaN below two models. Source: arXiv 2503.16921, Eq. 13.
 
         >>> minority([[0.3, -0.2], [0.1, -0.6]]).argmax()
         np.int64(1)
@@ -127,20 +104,17 @@ def trajectory_ell(
         >>> trajectory_ell([0.5, -0.5, 0.3, -0.1], ["a", "b", "a", "b"]).round(2)
         array([-0.79,  0.79])
     """
-    return -_binned(ell, pair, timestep, timesteps, bins).standardised("all")[0]
+    rows = _visits(pair, timestep, timesteps)
+    sums = BinSums.zeros(len(rows.pair_ids), bins)
+    sums.add(rows, np.asarray(ell, np.float32))
+    return -sums.standardised("all")[0]
 
 
 def cartography_confidence(prob: Values, pair: Values) -> Floats:
     """Mean probability of the label over visits, 0 to 1, LOW = suspicious.
 
-    Args:
-        prob: (N,) probability that the model gives the label at each visit: sigmoid(beta ell), or
-            that of any classifier.
-        pair: (N,) the pair of each visit.
-
-    Returns:
-        (P,), aligned with np.unique(pair).
-
+    `prob`: (N,) probability that the model gives the label at each visit: sigmoid(beta ell), or
+    that of any classifier. `pair`: (N,) its pair. Returns (P,), aligned with np.unique(pair).
     Source: Swayamdipta et al. 2020, arXiv 2009.10795, Eq. 1.
 
         >>> cartography_confidence([0.9, 0.2, 0.7, 0.4], ["a", "b", "a", "b"]).round(2)
@@ -157,7 +131,7 @@ def variability(prob: Values, pair: Values) -> Floats:
         >>> variability([0.9, 0.2, 0.7, 0.4], ["a", "b", "a", "b"]).round(2)
         array([0.1, 0.1])
     """
-    return _cartography.spread(_mean(prob, pair), _mean(np.square(_floats(prob)), pair))
+    return spread(_mean(prob, pair), _mean(np.square(_floats(prob)), pair))
 
 
 def correctness(prob: Values, pair: Values) -> Floats:
@@ -188,15 +162,9 @@ def aleatoric(prob: Values, pair: Values) -> Floats:
 def forgetting(prob: Values, pair: Values) -> Floats:
     """Forgetting events: visits with p < .5 right after one with p > .5, high = suspicious.
 
-    Args:
-        prob: (N,) probability of the label, the visits of a pair in order.
-        pair: (N,) the pair of each visit.
-
-    Returns:
-        (P,); the number of visits for a pair that was never learned, NaN below two visits. Aligned
-        with np.unique(pair).
-
-    Source: Toneva et al. 2019, arXiv 1812.05159.
+    Arguments as of `cartography_confidence`, the visits of a pair in order. A pair that was never
+    learned counts one at every visit; NaN below two visits. Source: Toneva et al. 2019, arXiv
+    1812.05159.
 
         >>> forgetting([0.9, 0.2, 0.4, 0.1, 0.8, 0.3], ["a", "b", "a", "b", "a", "b"])
         array([1., 3.])
@@ -206,20 +174,15 @@ def forgetting(prob: Values, pair: Values) -> Floats:
     memory = Memory.zeros(len(rows.pair_ids))
     memory.add(rows, p - 0.5)
     visits = np.bincount(rows.pair[~np.isnan(p)], minlength=len(rows.pair_ids))
-    return _cartography.forgetting_events(memory, visits, np.ones(len(visits)))
+    return forgetting_events(memory, visits, np.ones(len(visits)))
 
 
 def area_under_margin(logit: Values, pair: Values) -> Floats:
     """Mean over visits of the logit by which the label leads, LOW = suspicious.
 
-    Args:
-        logit: (N,) the label's logit less the largest other one; for DPO z = beta ell.
-        pair: (N,) the pair of each visit.
-
-    Returns:
-        (P,), aligned with np.unique(pair).
-
-    Source: Pleiss et al. 2020, arXiv 2001.10528, Eq. 2.
+    `logit`: (N,) the label's logit less the largest other one; for DPO z = beta ell. `pair`: (N,)
+    its pair. Returns (P,), aligned with np.unique(pair). Source: Pleiss et al. 2020, arXiv
+    2001.10528, Eq. 2.
 
         >>> area_under_margin([1.0, -2.0, 3.0, 0.0], ["a", "b", "a", "b"])
         array([ 2., -1.])
@@ -230,19 +193,14 @@ def area_under_margin(logit: Values, pair: Values) -> Floats:
 def loss_mixture(loss: Values, *, seed: int = 0) -> Floats:
     """Probability of the component with the higher loss, 0 to 1, high = suspicious.
 
-    Args:
-        loss: (P,) mean loss of each pair.
-        seed: Of the fit of two Gaussians.
-
-    Returns:
-        (P,); all NaN if fewer than ten losses differ.
-
-    Source: Arazo et al. 2019, arXiv 1904.11238; Li et al. 2020, DivideMix.
+    `loss`: (P,) mean loss of each pair; `seed`: of the fit of two Gaussians. Returns (P,), all NaN
+    if fewer than ten losses differ. Source: Arazo et al. 2019, arXiv 1904.11238; Li et al. 2020,
+    DivideMix.
 
         >>> loss_mixture(np.r_[np.linspace(0, 1, 20), 5.0]).argmax()
         np.int64(20)
     """
-    return _mixture.high_loss(_floats(loss), seed=seed)
+    return high_loss(_floats(loss), seed=seed)
 
 
 def flip_posterior(
@@ -253,15 +211,10 @@ def flip_posterior(
 
     Fits x ~ (1 - e) N(m, v) + e N(-m, v) by EM. `noise_rate` gives e.
 
-    Args:
-        margin: (P,) how far the model agrees with each label: mean ell on one scale, or a logit.
-        group: (P,) pairs of one group go together; the prompts.
-        annotator: (P,) with it each annotator has a rate of reversed labels of their own.
-
-    Returns:
-        (P,); NaN where the margin is, where the annotator is unknown, or below ten pairs.
-
-    Source: this project.
+    `margin`: (P,) how far the model agrees with each label: mean ell on one scale, or a logit.
+    `group`: (P,) the prompts. `annotator`: (P,) with it each annotator has a rate of their own.
+    Returns (P,); NaN where the margin is or the annotator is unknown, or below ten pairs. Source:
+    this project.
 
         >>> flip_posterior(np.r_[np.linspace(0.5, 1.5, 30), -1.0]).argmax()
         np.int64(30)
@@ -278,8 +231,8 @@ def noise_rate(
 
     Arguments as of `flip_posterior`. The interval resamples groups.
 
-        >>> found = noise_rate(np.r_[np.linspace(0.8, 1.2, 90), np.linspace(-1.2, -0.8, 10)])
-        >>> round(found.rate.value, 2)
+        >>> margins = np.r_[np.linspace(0.8, 1.2, 90), np.linspace(-1.2, -0.8, 10)]
+        >>> round(noise_rate(margins).rate.value, 2)
         0.1
     """
     return _reversed_labels(margin, group, annotator)[2]
@@ -289,27 +242,22 @@ def _reversed_labels(
     margin: Values, group: Any, annotator: Sequence[str | None] | None
 ) -> tuple[Floats, Floats, NoiseRate | None]:
     x = _floats(margin)
-    return _mixture.reversed_labels(x, np.arange(len(x)) if group is None else group, annotator)
+    return reversed_labels(x, np.arange(len(x)) if group is None else group, annotator)
 
 
 def contradicted(winner: Values, loser: Values, prompt: Values | None = None) -> Floats:
     """Share of the other labels on the same two images that are opposite, high = suspicious.
 
-    Args:
-        winner: (E,) the chosen image of each label.
-        loser: (E,) the rejected image.
-        prompt: (E,) an image under another prompt is another image.
-
-    Returns:
-        (E,), aligned with the labels; NaN where no other label has the same two images.
+    `winner`, `loser`: (E,) the chosen and the rejected image of each label; `prompt`: (E,) an image
+    under another prompt is another image. Returns (E,), aligned with the labels; NaN where no other
+    label has the same two images.
 
         >>> contradicted(["x", "y", "x"], ["y", "x", "z"])
         array([ 1.,  1., nan])
     """
     counts, _ = _conflicts(winner, loser, prompt)
     with np.errstate(invalid="ignore", divide="ignore"):
-        found: Floats = counts[1] / counts[0]
-    return found
+        return np.asarray(counts[1] / counts[0])
 
 
 def cyclic(winner: Values, loser: Values, prompt: Values | None = None) -> Floats:
@@ -323,8 +271,7 @@ def cyclic(winner: Values, loser: Values, prompt: Values | None = None) -> Float
     """
     counts, _ = _conflicts(winner, loser, prompt)
     with np.errstate(invalid="ignore", divide="ignore"):
-        found: Floats = counts[3] / counts[2]
-    return found
+        return np.asarray(counts[3] / counts[2])
 
 
 def ranking_residual(winner: Values, loser: Values, prompt: Values | None = None) -> Floats:
@@ -346,27 +293,22 @@ def _conflicts(winner: Values, loser: Values, prompt: Values | None) -> tuple[In
         _, which = np.unique(np.tile(np.asarray(prompt, np.str_), 2), return_inverse=True)
         _, codes = np.unique(which * (codes.max(initial=0) + 1) + codes, return_inverse=True)
     first, second = codes.reshape(2, -1)
-    return _consistency.conflicts(first, second, int(codes.max(initial=-1)) + 1)
+    return conflicts(first, second, int(codes.max(initial=-1)) + 1)
 
 
 def agreement(label: Values, votes: Values) -> Floats:
     """Share of votes that go against each label, 0 to 1, high = suspicious.
 
-    Args:
-        label: (P,) 1 for image_0, 0 for image_1; others have no score.
-        votes: (P, V) the choices of V further voters, as labels; .5 is a tie, NaN no vote.
-
-    Returns:
-        (P,); NaN without a label or a vote for an image.
-
-    Source: arXiv 2503.16921, section 5; arXiv 2604.24953.
+    `label`: (P,) 1 for image_0, 0 for image_1; others have no score. `votes`: (P, V) the choices of
+    V further voters, as labels; .5 is a tie, NaN no vote. Returns (P,); NaN without a label or a
+    vote for an image. Source: arXiv 2503.16921, section 5; arXiv 2604.24953.
 
         >>> agreement([1, 0], [[1, 0, 0], [0, 0, np.nan]]).round(2)
         array([0.67, 0.  ])
     """
     cast = np.atleast_2d(_floats(votes))
     first, second = (cast == 1).sum(axis=1), (cast == 0).sum(axis=1)
-    return _agreement.against_label(_floats(label), first, second)[1]
+    return against_label(_floats(label), first, second)[1]
 
 
 def noise_type(
@@ -374,16 +316,9 @@ def noise_type(
 ) -> tuple[Floats, Floats]:
     """Erroneous and subjective, (P,) each, 0 to 1: rejected steadily, or rejected and unsteady.
 
-    Args:
-        ell: (N,) as of `trajectory_ell`.
-        prob: (N,) as of `cartography_confidence`.
-        pair: (N,) the pair of each visit.
-        timestep: (N,) as of `trajectory_ell`.
-
-    Returns:
-        Two arrays, aligned with np.unique(pair); NaN for a pair with fewer than two visits.
-
-    Source: this project. A reading, not a measurement.
+    `ell`, `pair`, `timestep` as of `trajectory_ell`, `prob` as of `cartography_confidence`. Both
+    are aligned with np.unique(pair); NaN below two visits. Source: this project. A reading, not a
+    measurement.
 
         >>> erroneous, subjective = noise_type(
         ...     [-1.0, -1.1, 1.0, 1.2, 0.9, -0.8], [0.1, 0.1, 0.9, 0.9, 0.9, 0.2], list("aabbcc")
@@ -396,45 +331,33 @@ def noise_type(
     rows = _visits(pair)
     several = np.bincount(rows.pair[~np.isnan(p)], minlength=len(mean)) > 1
     rejected = trajectory_ell(ell, pair, timestep)
-    sd = _cartography.spread(mean, square)
-    away, unsteady = _noise_type.noise_axes(rejected, mean, sd, several)
+    sd = spread(mean, square)
+    away, unsteady = noise_axes(rejected, mean, sd, several)
     return away * (1 - unsteady), away * unsteady
 
 
 def annotator_mean(annotator: Sequence[str], score: Values, *, prior: float = 20.0) -> Floats:
     """The mean score of each row's annotator, shrunk to the common mean, high = suspicious.
 
-    Args:
-        annotator: (P,) who gave each label.
-        score: (P,) a score of each label, such as u; NaN is left out of the means.
-        prior: Average labels that are added to an annotator's own.
-
-    Returns:
-        (P,), aligned with the labels.
+    `annotator`: (P,) who gave each label; `score`: (P,) of each label, such as u, NaN left out;
+    `prior`: average labels that are added to an annotator's own. Returns (P,), aligned with the
+    labels.
 
         >>> annotator_mean(["x", "x", "y"], [1.0, 1.0, 0.0], prior=1.0).round(2)
         array([0.89, 0.89, 0.33])
     """
     names, who = np.unique(np.asarray(annotator, np.str_), return_inverse=True)
     values = _floats(score)
-    shrunk = _annotators.shrunken_mean(who, len(names), values, ~np.isnan(values), prior)[1]
-    found: Floats = shrunk[who]
-    return found
+    shrunk = shrunken_mean(who, len(names), values, ~np.isnan(values), prior)[1]
+    return np.asarray(shrunk[who])
 
 
 def dawid_skene(pair: Values, annotator: Values, choice: Values, label: Values) -> Floats:
     """1 - Dawid-Skene's probability of each label, 0 to 1, high = suspicious.
 
-    Args:
-        pair: (V,) the pair of each vote.
-        annotator: (V,) who cast it.
-        choice: (V,) 1 for image_0, 0 for image_1, .5 for a tie.
-        label: (P,) the label to judge, aligned with np.unique(pair).
-
-    Returns:
-        (P,), aligned with np.unique(pair); NaN for a pair with fewer than two voters.
-
-    Source: Dawid and Skene 1979, by crowd-kit.
+    `pair`, `annotator`, `choice`: (V,) of each vote; 1 is image_0, 0 image_1, .5 a tie. `label`:
+    (P,) the label of each pair. Label and result are aligned with np.unique(pair); NaN below two
+    voters. Source: Dawid and Skene 1979, by crowd-kit.
 
         >>> dawid_skene(list("aabb"), list("xyxy"), [1, 1, 0, 0], [1, 1]).round(2)
         array([0., 1.])
@@ -467,11 +390,11 @@ def _voted(name: str, pair: Values, annotator: Values, choice: Values, label: Va
     votes = pa.table(
         {"pair_id": ids[where].tolist(), "annotator": people, "choice": _floats(choice)}
     )
-    found = _multi_vote.overlap(pairs, votes)
+    models = overlap(pairs, votes)
     scores = np.full(len(ids), np.nan)
-    if found is not None:
-        place = np.searchsorted(ids, np.asarray(found.pairs["pair_id"].to_pylist(), np.str_))
-        scores[place] = found.pairs[name].to_numpy()
+    if models is not None:
+        place = np.searchsorted(ids, np.asarray(models.pairs["pair_id"].to_pylist(), np.str_))
+        scores[place] = models.pairs[name].to_numpy()
     return scores
 
 
@@ -480,30 +403,16 @@ def image_defects(
 ) -> Floats:
     """1 where an image is flat, twice in the pair, or under another prompt too; else 0.
 
-    Args:
-        image_0: (P,) image files as bytes.
-        image_1: (P,) the other side of each pair.
-        prompt: (P,) texts.
-
-    Returns:
-        (P,) 0 or 1. A defect of an image is no error of the label.
-
-    Source: perceptual hash by imagehash; thresholds of this project.
+    `image_0`, `image_1`: (P,) image files as bytes; `prompt`: (P,) texts. Returns (P,). A defect of
+    an image is no error of the label. Source: perceptual hash by imagehash; this project.
     """
-    looks: dict[str, _image_defects.Look] = {}
-    columns: list[list[str]] = []
-    for side in (image_0, image_1):
-        ids = []
-        for data in side:
-            look = _image_defects.look(decode(data))
-            looks[look.content] = look
-            ids.append(look.content)
-        columns.append(ids)
+    seen = [[look(decode(data)) for data in side] for side in (image_0, image_1)]
+    ids = [[each.content for each in side] for side in seen]
+    looks: dict[str, Look] = {each.content: each for side in seen for each in side}
     names = [f"{place:09d}" for place in range(len(prompt))]
-    pairs = pa.table(
-        {"pair_id": names, "prompt": list(prompt), "image_0": columns[0], "image_1": columns[1]}
-    )
-    return np.asarray(_image_defects.pictures(pairs, looks)["picture_defect"].to_pylist(), float)
+    columns = [names, list(prompt), *ids]
+    pairs = pa.table(columns, names=["pair_id", "prompt", "image_0", "image_1"])
+    return np.asarray(defects(pairs, looks)[-1].to_pylist(), float)
 
 
 def _floats(values: Values) -> Floats:
@@ -530,15 +439,6 @@ def _visits(pair: Values, timestep: Values | None = None, timesteps: int = 1000)
         steps=1,
         train_timesteps=timesteps,
     )
-
-
-def _binned(
-    ell: Values, pair: Values, timestep: Values | None, timesteps: int, bins: int
-) -> BinSums:
-    rows = _visits(pair, timestep, timesteps)
-    sums = BinSums.zeros(len(rows.pair_ids), bins)
-    sums.add(rows, np.asarray(ell, np.float32))
-    return sums
 
 
 def _mean(values: Values, pair: Values) -> Floats:

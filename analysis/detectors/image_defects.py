@@ -62,7 +62,7 @@ def look(decoded: Decoded) -> Look:
     return Look(decoded.content_hash, packed, float(spread))
 
 
-def pictures(pairs: pa.Table, looks: Mapping[str, Look]) -> pa.Table:
+def defects(pairs: pa.Table, looks: Mapping[str, Look]) -> pa.Table:
     """Defects of each pair's two pictures; schema PICTURES, by pair_id.
 
     `pairs`: pair_id, prompt, image_0, image_1. `looks`: image_id -> Look; one left out could not
@@ -106,15 +106,15 @@ def _defects(
     }
 
 
-def _pictures(evidence: Evidence, window: str) -> Computed:  # noqa: ARG001
+def _image_defects(evidence: Evidence, window: str) -> Computed:  # noqa: ARG001
     assert evidence.looks is not None  # by the need `images`
-    return pictures(evidence.facts, evidence.looks()).take(pa.array(evidence.digest.met))
+    return defects(evidence.facts, evidence.looks()).take(pa.array(evidence.digest.met))
 
 
 DETECTORS = (
     Detector(
         finding="pictures",
-        compute=_pictures,
+        compute=_image_defects,
         needs=("images", "prompts"),
         scores=(
             Score(

@@ -138,8 +138,8 @@ def _voters(
 
 
 def _overlap(evidence: Evidence, window: str) -> Computed:  # noqa: ARG001
-    found = overlap(evidence.facts, evidence.votes)
-    return None if found is None else (found.pairs, found)
+    models = overlap(evidence.facts, evidence.votes)
+    return None if models is None else (models.pairs, models)
 
 
 def _score(name: str, formula: str, assumption: str, source: str) -> Score:

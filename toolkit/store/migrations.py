@@ -59,7 +59,7 @@ def _by_window(wide: pa.Table, scores: Sequence[str], default: str) -> list[pa.T
     """The tables of the windows, the default first. `visits` was only known for that one."""
     listed = [name for name in _WINDOWS if f"{scores[0]}_{name}" in wide.column_names]
     derived = {f"{score}_{name}" for score in scores for name in listed}
-    found = []
+    tables = []
     for window in dict.fromkeys([default, *listed]):
         columns: dict[str, pa.Array | pa.ChunkedArray] = {}
         fields = []
@@ -78,8 +78,8 @@ def _by_window(wide: pa.Table, scores: Sequence[str], default: str) -> list[pa.T
             if field.name == "pair_id":
                 columns["window"] = pa.repeat(window, wide.num_rows)
                 fields.append(pa.field("window", pa.string(), nullable=False))
-        found.append(pa.Table.from_arrays(list(columns.values()), schema=pa.schema(fields)))
-    return found
+        tables.append(pa.Table.from_arrays(list(columns.values()), schema=pa.schema(fields)))
+    return tables
 
 
 def _without_window(field: pa.Field) -> pa.Field:

@@ -101,12 +101,12 @@ def by_window(table: pa.Table) -> list[pa.Table]:
     codes = pc.dictionary_encode(table[WINDOW].combine_chunks())
     which = codes.indices.to_numpy(zero_copy_only=False)
     edges = [0, *(np.flatnonzero(np.diff(which)) + 1).tolist(), len(which)]
-    found = [table.slice(a, b - a) for a, b in pairwise(edges)]
-    if len(found) != len(codes.dictionary) or any(
-        not piece["pair_id"].equals(found[0]["pair_id"]) for piece in found[1:]
+    pieces = [table.slice(a, b - a) for a, b in pairwise(edges)]
+    if len(pieces) != len(codes.dictionary) or any(
+        not piece["pair_id"].equals(pieces[0]["pair_id"]) for piece in pieces[1:]
     ):
         raise ValueError("every window of a finding needs the same pairs in the same order")
-    return found
+    return pieces
 
 
 def findings(store: Store, run: str) -> list[str]:
@@ -124,13 +124,13 @@ def finding_columns(store: Store, run: str, name: str) -> dict[str, FindingColum
         groups = window_groups(file.metadata)
         fields = [field for field in file.schema_arrow if field.name not in ("pair_id", WINDOW)]
     first = next(iter(groups))
-    found = {field.name: FindingColumn(field, first, groups[first]) for field in fields}
+    columns = {field.name: FindingColumn(field, first, groups[first]) for field in fields}
     for window, rows in groups.items():
         for field in fields:
             if window is not None and (field.metadata or {}).get(SPAN) != WHOLE_RUN:
                 alias = f"{field.name}_{window}"
-                found.setdefault(alias, FindingColumn(field, window, rows))
-    return found
+                columns.setdefault(alias, FindingColumn(field, window, rows))
+    return columns
 
 
 def window_groups(about: pq.FileMetaData) -> dict[str | None, tuple[int, ...]]:
@@ -143,11 +143,11 @@ def window_groups(about: pq.FileMetaData) -> dict[str | None, tuple[int, ...]]:
     if WINDOW not in names or not about.num_rows:
         return {None: tuple(every)}
     place = names.index(WINDOW)
-    found: dict[str | None, tuple[int, ...]] = {}
+    groups: dict[str | None, tuple[int, ...]] = {}
     for group in every:
         window = about.row_group(group).column(place).statistics.min
-        found[window] = (*found.get(window, ()), group)
-    return found
+        groups[window] = (*groups.get(window, ()), group)
+    return groups
 
 
 def read_findings(
@@ -198,7 +198,7 @@ def finding_windows(store: Store, run: str, name: str) -> list[str]:
 
 
 def finding_schema(store: Store, run: str, name: str) -> pa.Schema:
-    """The columns that `read_findings` gives without being told which, and their types."""
+    """The columns of a finding in its own window, and their types."""
     schema = pq.read_schema(readable(_finding_file(store, run, name)))
     return pa.schema([field for field in schema if field.name != WINDOW])
 
