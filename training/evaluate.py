@@ -68,7 +68,7 @@ SCORERS: dict[str, Scorer] = {"miniworld": _miniworld}
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is drawn."""
+    """Prompts, seeds and settings of the samples that every model draws."""
 
     prompts: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -80,7 +80,7 @@ class Evaluation:
 
 
 def evaluate(
-    asked: Evaluation,
+    what: Evaluation,
     models: Mapping[str, Policy],
     out: Path,
     *,
@@ -96,13 +96,13 @@ def evaluate(
     gets one task a model, counted in images. InputError if `out` contains samples that were drawn
     with other settings, or scores of other weights.
     """
-    _claim(out, asked, models, dtype)
-    wanted = asked.samples()
+    _claim(out, what, models, dtype)
+    wanted = what.samples()
     for name, policy in models.items():
         absent = _absent(wanted, _keys(_read(out / "samples", SAMPLES), name))
         done = len(wanted) - len(absent)
         pipeline = load_pipeline(policy, device, dtype) if absent else None
-        for some, images in draw(pipeline, absent, asked.sampling, batch) if absent else ():
+        for some, images in draw(pipeline, absent, what.sampling, batch) if absent else ():
             write_part(out / "samples", _rows(name, some, images))
             done += len(some)
             progress.update(name, done, len(wanted))
@@ -115,20 +115,19 @@ def evaluate(
             for table in _unscored(samples, folder, batch):
                 write_part(folder, _scored(table, SCORERS[name]))
         else:
-            _judge(samples, folder, scoring.named(name), batch, device)
+            _score_by(samples, folder, scoring.named(name), batch, device)
     chosen = pa.array(list(models))
     scores = [_of(_read(out / "scores" / name, SCORES), chosen) for name in names]
     return _of(samples, chosen), pa.concat_tables(scores)
 
 
-def _judge(
+def _score_by(
     samples: pa.Table, folder: Path, scorer: scoring.Scorer, batch: int, device: str
 ) -> None:
-    """Score what lacks a score by a scorer of `toolkit.scoring`; what it cannot score is NaN."""
-    wanted = list(_unscored(samples, folder, max(1, samples.num_rows)))
-    if not wanted:
+    """Add the missing scores of a scorer of `toolkit.scoring`; NaN where an image has none."""
+    table = next(_unscored(samples, folder, max(1, samples.num_rows)), None)
+    if table is None:
         return
-    table = wanted[0]
     judge = scoring.load(scorer, device=device)
     try:
         _claim_scorer(folder, judge.identity)
@@ -136,7 +135,7 @@ def _judge(
         keys = [(str(row), prompt) for row, prompt in enumerate(prompts)]
         facts = table.select(["model", "prompt_index", "seed"]).to_pylist()
         for rows in judged_rows(keys, scorer, judge, lambda row: pngs[int(row)], batch):
-            found = [
+            scored = [
                 {
                     **facts[int(row["image_id"])],
                     "figure": scorer.name,
@@ -144,7 +143,7 @@ def _judge(
                 }
                 for row in rows
             ]
-            write_part(folder, pa.Table.from_pylist(found, schema=SCORES))
+            write_part(folder, pa.Table.from_pylist(scored, schema=SCORES))
     finally:
         judge.close()
 
@@ -154,38 +153,38 @@ def _claim_scorer(folder: Path, identity: scoring.Identity) -> None:
     about = identity.__dict__
     if file.exists() and not identity.same(json.loads(file.read_text(encoding="utf-8"))):
         raise InputError(
-            f"{folder} holds scores made with another version or other weights (see {file}); name "
-            "another --out, or remove that folder and file."
+            f"{folder} contains scores made with another version or other weights (see {file}); "
+            "name another --out, or remove that folder and file."
         )
     write_text_whole(file, json.dumps(about, indent=2) + "\n")
 
 
-def _claim(out: Path, asked: Evaluation, models: Mapping[str, Policy], dtype: torch.dtype) -> None:
+def _claim(out: Path, what: Evaluation, models: Mapping[str, Policy], dtype: torch.dtype) -> None:
     about = {
-        "prompts": list(asked.prompts),
-        "seeds": list(asked.seeds),
-        "sampling": asked.sampling._asdict(),
+        "prompts": list(what.prompts),
+        "seeds": list(what.seeds),
+        "sampling": what.sampling._asdict(),
         "precision": name_of(dtype),
     }
     hashes: dict[str, Any] = {name: identity(policy) for name, policy in models.items()}
     file = out / "evaluation.json"
     if file.exists():
-        # Folders of before the format was noted: it was fp32 unless another was asked for.
+        # Folders written before the precision was noted: fp32 was the default.
         before = {"precision": "fp32", **json.loads(file.read_text(encoding="utf-8"))}
         known = before.pop("models")
         changed = [key for key in about if before.get(key) != about[key]]
         changed += [f"model {name}" for name in hashes if _other(known.get(name), hashes[name])]
         if changed:
             raise InputError(
-                f"{out} holds an evaluation with other {', '.join(changed)}; name another --out, "
-                "or ask for the same."
+                f"{out} contains an evaluation with other {', '.join(changed)}; name another "
+                "--out, or use the same."
             )
         hashes = {**known, **hashes}
     write_text_whole(file, json.dumps({**about, "models": hashes}, indent=2) + "\n")
 
 
 def _other(before: dict[str, str] | str | None, now: dict[str, str]) -> bool:
-    """Whether a model is not what was drawn from. Older versions noted its weights alone."""
+    """Whether a model is another than the one drawn from. Older files note the weights only."""
     if before is None:
         return False
     return before != (now["weights"] if isinstance(before, str) else now)
@@ -236,11 +235,11 @@ def _unscored(samples: pa.Table, folder: Path, batch: int) -> Iterator[pa.Table]
 
 def _scored(samples: pa.Table, scorer: Scorer) -> pa.Table:
     images = [Image.open(io.BytesIO(png)) for png in samples["png"].to_pylist()]
-    found = scorer(samples["prompt"].to_pylist(), images)
+    figures = scorer(samples["prompt"].to_pylist(), images)
     keys = samples.select(["model", "prompt_index", "seed"]).to_pylist()
     rows = [
         {**key, "figure": figure, "value": float(value)}
-        for figure, values in found.items()
+        for figure, values in figures.items()
         for key, value in zip(keys, values, strict=True)
     ]
     return pa.Table.from_pylist(rows, schema=SCORES)

@@ -1,4 +1,4 @@
-"""Prompts for `outvoted evaluate`: from a file of any usual shape, or of the mini world.
+"""Prompts for `outvoted evaluate`: from a text, table, JSON or Parquet file, or the mini world.
 
 Pick-a-Pic v2's test set comes as Parquet with `caption`, HPDv2's benchmark as JSON lists of
 strings, PartiPrompts as tab-separated text with `Prompt`; other collections as lists of objects.
@@ -15,15 +15,15 @@ from typing import Any
 from toolkit.errors import InputError
 
 KNOWN = ("prompt", "caption", "text")
-"""Columns that are taken for the prompts where none is named, whatever their case, in order."""
+"""Columns that hold prompts if none is named; the first of these, in any case."""
 _SUFFIXES = (".txt", ".tsv", ".csv", ".json", ".jsonl", ".parquet")
 
 
 def read_prompts(source: str, column: str = "") -> list[str]:
     """The prompts of a file (see _SUFFIXES), or of miniworld:COUNT; each once, in order.
 
-    `column` names a column or key; without it one of KNOWN is looked for. InputError where there
-    is no such column, no prompt, or no reading the file.
+    `column`: name of the column or key; by default the first of KNOWN that is there. InputError if
+    there is no such column or no prompt, or the file cannot be read.
     """
     if source.startswith("miniworld:"):
         return _miniworld(source)
@@ -37,7 +37,7 @@ def read_prompts(source: str, column: str = "") -> list[str]:
         ) from problem
     prompts = list(dict.fromkeys(text.strip() for text in every if text.strip()))
     if not prompts:
-        raise InputError(f"{file} holds no prompt; name a file that does.")
+        raise InputError(f"{file} contains no prompt; name a file that does.")
     return prompts
 
 
@@ -57,8 +57,8 @@ def _read(file: Path, column: str) -> list[str]:
         return _from_parquet(file, column)
     if suffix not in (*_SUFFIXES, ""):
         raise InputError(
-            f"{file} is of no kind that prompts are read from; name a {', '.join(_SUFFIXES[:-1])} "
-            f"or {_SUFFIXES[-1]} file."
+            f"Prompts cannot be read from a file such as {file}; name a "
+            f"{', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]} file."
         )
     text = file.read_text(encoding="utf-8-sig")
     if suffix == ".json":
@@ -77,22 +77,26 @@ def _from_parquet(file: Path, column: str) -> list[str]:
     import pyarrow.parquet as pq
 
     name = chosen(pq.read_schema(file).names, file, column)
-    found = pq.read_table(file, columns=[name])[name]
-    with contextlib.suppress(pa.ArrowNotImplementedError):  # lists and structs: no text, said below
-        found = found.cast(pa.string())
-    return _texts(found.to_pylist(), file, name)
+    values = pq.read_table(file, columns=[name])[name]
+    with contextlib.suppress(
+        pa.ArrowNotImplementedError
+    ):  # lists and structs are no text: refused below
+        values = values.cast(pa.string())
+    return _texts(values.to_pylist(), file, name)
 
 
-def _from_json(found: Any, file: Path, column: str) -> list[str]:
+def _from_json(content: Any, file: Path, column: str) -> list[str]:
     """A list of strings or objects, or an object: of such lists, of strings, or by columns."""
-    if isinstance(found, dict):
-        lists = all(isinstance(value, list) for value in found.values())
-        names = [name for name in found if name.lower() in (column.lower(), *KNOWN)]
+    if isinstance(content, dict):
+        lists = all(isinstance(value, list) for value in content.values())
+        names = [name for name in content if name.lower() in (column.lower(), *KNOWN)]
         if lists and names:
-            name = chosen(list(found), file, column)
-            return _texts(found[name], file, name)
-        found = [one for value in found.values() for one in value] if lists else [*found.values()]
-    rows = found if isinstance(found, list) else []
+            name = chosen(list(content), file, column)
+            return _texts(content[name], file, name)
+        content = (
+            [row for rows in content.values() for row in rows] if lists else [*content.values()]
+        )
+    rows = content if isinstance(content, list) else []
     if any(isinstance(row, dict) for row in rows):
         names = list(dict.fromkeys(key for row in rows if isinstance(row, dict) for key in row))
         name = chosen(names, file, column)
@@ -104,8 +108,8 @@ def _from_json(found: Any, file: Path, column: str) -> list[str]:
 def _rows(text: str, *, tabs: bool) -> Iterator[tuple[int, list[str]]]:
     """The line each row begins on, from 1, and its cells.
 
-    Between tabs a quote is a quote, unless all of the cell stands in them: PartiPrompts has cells
-    that begin with one.
+    In tab-separated text a quote is a character, unless the whole cell is quoted: PartiPrompts has
+    cells that begin with a quote.
     """
     if not tabs:
         reader, begins = csv.reader(io.StringIO(text), strict=True), 1
@@ -134,34 +138,35 @@ def _from_rows(rows: Iterator[tuple[int, list[str]]], file: Path, column: str) -
         if len(cells) != len(heading):
             raise InputError(
                 f"Line {number} of {file} has another number of cells ({len(cells)}) than its "
-                f"heading ({len(heading)}); mend it, or keep the prompts in a .txt, one a line."
+                f"heading ({len(heading)}); fix it, or put the prompts into a .txt file, a line "
+                "each."
             )
     return [cells[place] for _, cells in lines]
 
 
 def chosen(names: Sequence[str], file: Path, column: str) -> str:
-    """The column of the prompts. InputError with those there are where it is not found."""
+    """The column of the prompts. InputError lists the columns if it is not among them."""
     if column in names and column:
         return column
     if not column:
         for wanted in KNOWN:
-            if found := next((name for name in names if name.lower() == wanted), None):
-                return found
+            if name := next((name for name in names if name.lower() == wanted), None):
+                return name
     wanted = repr(column) if column else f"{', '.join(KNOWN[:-1])} or {KNOWN[-1]}"
     there = ", ".join(name for name in names if name) or "none"
     raise InputError(
-        f"{file} has no column {wanted} (columns: {there}); name the one that holds the prompts "
+        f"{file} has no column {wanted} (columns: {there}); name the column of the prompts "
         "with --column."
     )
 
 
-def _texts(found: Sequence[Any], file: Path, column: str) -> list[str]:
-    """InputError where something else than text or nothing is among them."""
-    strange = next((one for one in found if not isinstance(one, str | None)), None)
+def _texts(values: Sequence[Any], file: Path, column: str) -> list[str]:
+    """The texts without nulls. InputError if a value is neither text nor null."""
+    strange = next((value for value in values if not isinstance(value, str | None)), None)
     if strange is not None:
         where = f"the column {column!r} of {file}" if column else str(file)
         raise InputError(
-            f"In {where} {json.dumps(strange, default=str)[:60]} is no text; name the column that "
-            "holds the prompts with --column."
+            f"In {where} {json.dumps(strange, default=str)[:60]} is no text; name the column of "
+            "the prompts with --column."
         )
-    return [one for one in found if one]
+    return [text for text in values if text]

@@ -153,7 +153,7 @@ class Policy:
 
 
 def policy_of(spec: str) -> Policy:
-    """The policy behind `miniature:sd`, `hub:OWNER/NAME`, a diffusers folder, a checkpoint, or a
+    """The policy of `miniature:sd`, `hub:OWNER/NAME`, a diffusers folder, a checkpoint, or a
     run (its last one).
 
     TrainingError if it is none of these.
@@ -215,15 +215,15 @@ def load_pipeline(policy: Policy, device: str = "cpu", dtype: torch.dtype = torc
         ) from problem
     if policy.checkpoint is not None and policy.lora is not None:
         load_lora(pipeline.unet, policy.checkpoint, policy.lora)
-        pipeline.unet.eval()  # adapters with dropout come in training mode
+        pipeline.unet.eval()  # adapters with dropout are loaded in training mode
         if dtype != torch.float32:
             pipeline.unet.to(dtype)
     return pipeline.to(device)
 
 
 def identity(policy: Policy) -> dict[str, str]:
-    """sha256 over the files that decide what is drawn, of the weights and of what is beside them:
-    another model under an old name is noticed."""
+    """sha256 of a policy's weights and of its other files, to notice another model under an old
+    name."""
     weights = hashlib.sha256(repr(policy.lora).encode())
     for file in policy.files():
         weights.update(_sha256(file))
@@ -239,10 +239,10 @@ def _sha256(file: Path) -> bytes:
 
 
 def _last(run: Path) -> Path:
-    found = checkpoints(run)
-    if not found:
-        raise TrainingError(f"The run {run} has no checkpoint yet; name another, or let it go on.")
-    return found[max(found)]
+    saved = checkpoints(run)
+    if not saved:
+        raise TrainingError(f"The run {run} has no checkpoint yet; name another, or train longer.")
+    return saved[max(saved)]
 
 
 def _checkpoint(run: Path, folder: Path) -> Policy:

@@ -18,12 +18,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from toolkit.errors import InputError
 
 
 def plain_console(*, stderr: bool = False) -> Console:
-    """A console that wraps softly and reads neither markup nor emoji codes out of a text."""
+    """A console that neither wraps lines nor reads markup or emoji codes in a text."""
     return Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
@@ -66,7 +67,7 @@ class ConsoleProgress:
 
     def line(self, text: str) -> None:
         """Print a sentence, above the bars."""
-        self.console.print(text)
+        self.console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def update(self, task: str, done: int, total: int | None = None, note: str = "") -> None:
         """Move the task's bar; the first call draws it."""
@@ -102,7 +103,7 @@ def print_table(
         else:
             table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))  # a name is no markup
     (console or plain_console()).print(table)
 
 

@@ -1,16 +1,16 @@
-"""Everything that is owed a GPU, in one call; each step's words and results lie under OUT.
+"""Every measurement that needs a GPU, in one call; logs and results are written under OUT.
 
     python -m tests.benchmarks.on_gpu OUT
     python -m tests.benchmarks.on_gpu OUT --only training --only training-sdxl
 
-A step that fails does not keep the others from running; the last lines say which did. Steps are
-subprocesses of their own, so that one's memory is free again for the next.
+A failed step does not stop the others; the last lines say how each ended. Every step is a process
+of its own, so that its memory is free for the next.
 
     tests          the tests marked `gpu`: SD1.5 and SDXL of full size in bf16, random weights
     training       pairs per second and memory, SD1.5 LoRA at 512 px, against the naive loop
     training-sdxl  the same for SDXL at 1,024 px
     scorers        hps and image_reward against their packages' own calls
-    tables         `tests.benchmarks.paper_tables.run 1`, 0 and 20 % flips, as many as an hour has
+    tables         `tests.benchmarks.paper_tables 1`, 0 and 20 % flips, as many cells as fit an hour
 """
 
 import argparse
@@ -28,7 +28,7 @@ _BUILD = "import sys; from pathlib import Path; from tests.training import real_
 
 
 def steps_of(out: Path) -> dict[str, list[list[str]]]:
-    """The commands of every step, in the order in which they are run."""
+    """Every step's commands, in order."""
     python = [sys.executable]
 
     def training(family: str, side: int, batch: int) -> list[list[str]]:
@@ -42,7 +42,7 @@ def steps_of(out: Path) -> dict[str, list[list[str]]]:
     scorers = ["-m", "tests.benchmarks.scorers", str(out / "scorers"), "--device", "cuda"]
     tables = [
         "-m",
-        "tests.benchmarks.paper_tables.run",
+        "tests.benchmarks.paper_tables",
         "1",
         "--out",
         str(out / "tables"),
@@ -59,7 +59,7 @@ def steps_of(out: Path) -> dict[str, list[list[str]]]:
 
 
 def run(name: str, commands: Sequence[Sequence[str]], log: Path, limit: float) -> str:
-    """Run a step's commands one after the other; how it ended, in words."""
+    """Run a step's commands in order; a sentence on how it ended."""
     began = time.monotonic()
     with log.open("w", encoding="utf-8") as stream:
         for command in commands:
@@ -84,19 +84,19 @@ def run(name: str, commands: Sequence[Sequence[str]], log: Path, limit: float) -
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.on_gpu")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--only", action="append", help="a step by its name; may repeat")
-    parser.add_argument("--limit", type=float, default=3600, help="seconds that a step may take")
-    asked = parser.parse_args(arguments)
-    steps = steps_of(asked.out.resolve())
-    unknown = sorted(set(asked.only or ()) - set(steps))
+    parser.add_argument("--only", action="append", help="name of a step; may be repeated")
+    parser.add_argument("--limit", type=float, default=3600, help="time limit of a step in seconds")
+    options = parser.parse_args(arguments)
+    steps = steps_of(options.out.resolve())
+    unknown = sorted(set(options.only or ()) - set(steps))
     if unknown:
         parser.error(f"there is no step {', '.join(unknown)}; choose {', '.join(steps)}")
     if not torch.cuda.is_available():
-        parser.error("torch sees no CUDA device here, so nothing of this could be measured")
-    asked.out.mkdir(parents=True, exist_ok=True)
+        parser.error("torch sees no CUDA device here, so nothing can be measured")
+    options.out.mkdir(parents=True, exist_ok=True)
     ends = []
-    for name in asked.only or steps:
-        ends.append(run(name, steps[name], asked.out / f"{name}.log", asked.limit))
+    for name in options.only or steps:
+        ends.append(run(name, steps[name], options.out / f"{name}.log", options.limit))
         print(ends[-1], flush=True)
     return int(any(": done" not in end for end in ends))
 

@@ -1,4 +1,4 @@
-"""How well a miniature listens: how often the true caption has the smaller error.
+"""How well a miniature follows captions: how often the true caption has the smaller error.
 
 python -m tests.benchmarks.miniature.caption_alignment miniature:sd
 """
@@ -22,9 +22,9 @@ TIMESTEPS = (100, 300, 500, 700, 900)
 
 
 @torch.no_grad()
-def listening(models: Models, count: int = 256, seed: int = 77) -> list[float]:
+def caption_wins(models: Models, count: int = 256, seed: int = 77) -> list[float]:
     """Share of `count` new scenes, one draw each, on which the scene's own caption beats the next
-    scene's, at each of `TIMESTEPS`; .5 is a model that hears nothing."""
+    scene's, at each of `TIMESTEPS`; .5 is a model that ignores captions."""
     scenes = captioned.drawn(count, seed, wrong=0.0)
     posterior = encode_images(models, to_pixels(scenes.images))
     states, pooled = encode_prompts(models, scenes.captions)
@@ -48,5 +48,5 @@ def listening(models: Models, count: int = 256, seed: int = 77) -> list[float]:
 
 
 if __name__ == "__main__":
-    for step, share in zip(TIMESTEPS, listening(load_models(sys.argv[1])), strict=True):
+    for step, share in zip(TIMESTEPS, caption_wins(load_models(sys.argv[1])), strict=True):
         print(f"t {step}: {share:.2f}")

@@ -39,13 +39,13 @@ def train_denoiser(
     for step, rows in enumerate(batches(len(captions), batch, steps, seed), start=1):
         chosen = torch.from_numpy(rows)
         dropped = torch.rand(batch, generator=draw) < empty
-        # SDXL meets an empty prompt in two forms: encoded, and as zeros.
+        # SDXL is given an empty prompt in two forms: encoded, and as zeros.
         zeroed = dropped & (torch.rand(batch, generator=draw) < 0.5)
-        told = [
+        shown = [
             torch.where(dropped[:, None], blank, all_ids[chosen])
             for all_ids, blank in zip(ids, nothing, strict=True)
         ]
-        loss = _loss(mini, (latents[0][chosen], latents[1][chosen]), told, zeroed, draw)
+        loss = _loss(mini, (latents[0][chosen], latents[1][chosen]), shown, zeroed, draw)
         adam.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, _CLIP)
@@ -77,8 +77,8 @@ def _loss(
         mini.scheduler.config.num_train_timesteps, (len(clean),), generator=draw
     )
     noisy = mini.scheduler.add_noise(clean, noise, timestep)
-    told = condition(mini, ids, zeroed)
-    predicted = mini.unet(noisy, timestep, told.states, added_cond_kwargs=told.added).sample
+    text = condition(mini, ids, zeroed)
+    predicted = mini.unet(noisy, timestep, text.states, added_cond_kwargs=text.added).sample
     error = functional.mse_loss(predicted, noise, reduction="none").flatten(1).mean(1)
     weight = _weight(mini, timestep)
     return (weight * error).sum() / weight.sum()

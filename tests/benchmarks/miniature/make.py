@@ -1,16 +1,7 @@
-"""Pre-train a miniature Stable Diffusion or SDXL from scratch.
+"""Pre-train a miniature Stable Diffusion or SDXL from scratch, and save it as a pipeline."""
 
-    python -m tests.benchmarks.miniature.make sd --out DIR
-    python -m tests.benchmarks.miniature.make sdxl --out DIR --vae DIR/vae
-    python -m tests.benchmarks.miniature.make sd --out DIR --csv ratings.csv --images images
-
-Without a source of images the drawn scenes of the mini world are used.
-"""
-
-import argparse
 import json
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -29,7 +20,7 @@ from tests.benchmarks.miniature.vae import encode_all, open_up, train_autoencode
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and with what to pre-train; `miniatures/README.md` says what made those shipped."""
+    """Length and settings of a pre-training. The defaults made the shipped miniatures."""
 
     steps: int = 6000
     batch: int = 32
@@ -53,9 +44,9 @@ def pretrain(
 ) -> dict[str, float]:
     """Pre-train a miniature on captioned images and save it as a pipeline under `out`.
 
-    With `vae` an autoencoder saved earlier goes on for the plan's `vae_steps`, which may be 0,
-    instead of a new one. Returns the mean losses of the last tenth of the steps and the seconds
-    taken, which `pretraining.json` beside the weights records together with the plan.
+    With `vae` a saved autoencoder is trained for the plan's `vae_steps` more (0: used as it is)
+    instead of a new one. Returns the mean losses over the last tenth of the steps and the seconds
+    taken; `pretraining.json` beside the weights records them with the plan.
     """
     plan = plan or Plan()
     progress = progress or Progress(disable=True)
@@ -108,56 +99,3 @@ def _autoencoder(
         rate=plan.vae_rate,
     )
     return vae, figures
-
-
-def _data(asked: argparse.Namespace) -> captioned.Captioned:
-    sources = [captioned.from_parquet(path) for path in asked.parquet]
-    if asked.csv is not None:
-        folder = asked.images or asked.csv.parent / "images"
-        sources.append(captioned.from_csv(asked.csv, folder))
-    if not sources:
-        sources.append(captioned.drawn(asked.count, asked.seed))
-    return captioned.joined(*sources)
-
-
-def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=["sd", "sdxl"])
-    parser.add_argument("--out", type=Path, required=True, help="folder of the saved pipeline")
-    parser.add_argument("--steps", type=int, default=Plan.steps, help="steps of UNet and text")
-    parser.add_argument("--batch", type=int, default=Plan.batch)
-    parser.add_argument("--vae", type=Path, help="a saved autoencoder to use")
-    parser.add_argument(
-        "--vae-steps",
-        type=int,
-        help=f"steps of the autoencoder ({Plan.vae_steps} for a new one, 0 for a saved one)",
-    )
-    parser.add_argument("--seed", type=int, default=Plan.seed)
-    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
-    parser.add_argument("--count", type=int, default=20_000, help="how many scenes to draw")
-    parser.add_argument(
-        "--parquet", type=Path, action="append", default=[], help="file with `caption` and `png`"
-    )
-    parser.add_argument("--csv", type=Path, help="file with image names and prompts")
-    parser.add_argument("--images", type=Path, help="folder of the CSV's images")
-    return parser.parse_args(arguments)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    asked = _arguments(arguments)
-    fresh = Plan.vae_steps if asked.vae is None else 0
-    plan = Plan(
-        steps=asked.steps,
-        batch=asked.batch,
-        vae_steps=fresh if asked.vae_steps is None else asked.vae_steps,
-        seed=asked.seed,
-        threads=asked.threads,
-    )
-    progress = Progress()
-    figures = pretrain(asked.kind, _data(asked), asked.out, plan, asked.vae, progress)
-    for name, figure in figures.items():
-        progress.console.print(f"{name} {figure:.4g}")
-
-
-if __name__ == "__main__":
-    main()

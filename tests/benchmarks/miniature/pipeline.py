@@ -40,7 +40,7 @@ class Miniature:
 
 @dataclass(frozen=True)
 class Condition:
-    """What the UNet is told: text states (B, T, D), and for SDXL its pooled text and time ids."""
+    """Input of the UNet: text states (B, T, D), and for SDXL its pooled text and time ids."""
 
     states: torch.Tensor
     added: dict[str, torch.Tensor] | None
@@ -82,7 +82,7 @@ def condition(mini: Miniature, ids: Sequence[torch.Tensor], zeroed: torch.Tensor
         for encoder, rows in zip(mini.text_encoders, ids, strict=True)
     ]
     kept = (~zeroed).to(encoded[0].hidden_states[-2].dtype)[:, None]
-    states = torch.cat([one.hidden_states[-2] for one in encoded], dim=-1) * kept[:, None]
+    states = torch.cat([text.hidden_states[-2] for text in encoded], dim=-1) * kept[:, None]
     side = float(mini.vae.config.sample_size)
     time_ids = torch.tensor([side, side, 0.0, 0.0, side, side]).repeat(len(kept), 1)
     return Condition(states, {"text_embeds": encoded[1].text_embeds * kept, "time_ids": time_ids})
@@ -121,7 +121,7 @@ def save(mini: Miniature, out: Path) -> None:
 
 
 def _load_in_full_precision(out: Path) -> None:
-    """Have the text encoders load as float32 unless told otherwise.
+    """Make the text encoders load as float32 by default.
 
     transformers takes the saved precision for its default and diffusers does not: a pipeline loaded
     without a precision would get half its modules in each.

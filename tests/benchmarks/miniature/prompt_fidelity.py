@@ -1,4 +1,4 @@
-"""How well a pipeline keeps to prompts of the mini world: samples, read and scored exactly.
+"""How well a pipeline follows prompts of the mini world: samples, scored exactly from pixels.
 
 python -m tests.benchmarks.miniature.prompt_fidelity DIR --grid samples.png
 """
@@ -37,7 +37,7 @@ def score(prompts: Sequence[Prompt], images: Sequence[Image.Image]) -> dict[str,
     """Mean figures of images under their prompts, all read from the pixels.
 
     Those of `toolkit.miniworld.scorer`, `accuracy` over all mentions rather than by image, and for
-    each attribute the share of its mentions that were met.
+    each attribute the share of its mentions that the image shows.
     """
     figures = {name: float(np.mean(values)) for name, values in scores(prompts, images).items()}
     every = mentions_met(prompts, images)

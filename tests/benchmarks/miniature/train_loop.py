@@ -1,4 +1,4 @@
-"""What both pre-trainings share: the order of the data, the optimiser, its schedule, progress."""
+"""What both pre-trainings share: order of the data, optimiser, schedule, progress."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator

@@ -1,10 +1,10 @@
 """One cell: train, follow held-out accuracy, draw and score samples at the end and at the best.
 
 OUT/store                      the drawn world, its label sets and the cells' runs
-OUT/cells/NAME.json            what a finished cell found; absent until it is whole
+OUT/cells/NAME.json            a finished cell's result; absent until it is complete
 OUT/samples/guidance-G         samples and scores of every cell (`training.evaluate`)
 
-A cell that was interrupted goes on from its last checkpoint; one that is there is not run again.
+An interrupted cell resumes from its last checkpoint; a finished one is not run again.
 """
 
 import json
@@ -40,11 +40,11 @@ class Scale:
     held_out: int = 600
     steps: int = 1000
     every: int = 100
-    """Steps between checkpoints and measurings of held-out pairs."""
+    """Steps between checkpoints, and between probes of held-out pairs."""
     batch_size: int = 32
     learning_rate: float = 5e-4
     grad_norm: float = 1.0
-    """Every method's, at every step: poly_dpo's slope grows with alpha, and others differ too."""
+    """Of every gradient of every method: poly_dpo's slope grows with alpha, and others differ."""
     rank: int = 16
     draws: int = 4
     prompts: int = 400
@@ -62,7 +62,7 @@ def labels_of(cell: Cell) -> str:
 
 
 def recipe_for(store: Store, cell: Cell, method: Method, scale: Scale) -> Any:
-    """The recipe of a cell: the common one with the method's changes."""
+    """The recipe of a cell: the common recipe with the method's changes."""
     raw = {
         "store": str(store.root),
         "run": cell.name,
@@ -92,9 +92,9 @@ def recipe_for(store: Store, cell: Cell, method: Method, scale: Scale) -> Any:
 
 
 def run_cell(out: Path, store: Store, cell: Cell, scale: Scale, console: Any = None) -> None:
-    """Make one cell's result. A run whose loss breaks down is one too: its sentence is kept.
+    """Run one cell and write its result. A broken loss is a result too, and its message is kept.
 
-    TrainingError for whatever else stands in the way, such as a full disk.
+    TrainingError for any other failure, such as a full disk.
     """
     method = chosen(out, cell) if cell.method.choices else cell.method
     recipe = recipe_for(store, cell, method, scale)
@@ -107,28 +107,28 @@ def run_cell(out: Path, store: Store, cell: Cell, scale: Scale, console: Any = N
     best = best_step(curve)
     if cell.seed != TUNING_SEED:  # a choice is made by its curve
         _sample(out, store, cell, (scale.steps, best), scale)
-    found = {"method": method.name, "curve": curve, "best_step": best}
-    _write(out, cell, {**found, "pairs_per_second": speed(store, cell)})
+    about = {"method": method.name, "curve": curve, "best_step": best}
+    _write(out, cell, {**about, "pairs_per_second": speed(store, cell)})
 
 
 def sampled(name: str, step: int) -> str:
-    """What the samples of a cell's checkpoint are called."""
+    """The name of a cell's samples at a checkpoint."""
     return f"{name}/{step}"
 
 
 def samples_folder(out: Path, guidance: float) -> Path:
-    """Where samples at one strength of guidance lie."""
+    """The folder of samples at one guidance scale."""
     return out / "samples" / f"guidance-{guidance:g}"
 
 
 def evaluation(scale: Scale, guidance: float) -> Evaluation:
-    """The samples that every cell draws at one strength of guidance."""
+    """The samples that every cell draws at one guidance scale."""
     prompts = tuple(to_words(prompt) for prompt in sample_prompts(scale.prompts))
     return Evaluation(prompts, (0,), Sampling("ddim", scale.sampler_steps, guidance))
 
 
 def result(out: Path, cell: Cell) -> dict[str, Any] | None:
-    """What a finished cell found; None where it is not there yet."""
+    """A finished cell's result; None before."""
     file = _file(out, cell)
     return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
 
@@ -138,21 +138,21 @@ def chosen(out: Path, cell: Cell) -> Method:
 
     TrainingError where none was run to its end.
     """
-    found = []
+    ranked = []
     for choice in cell.method.choices:
         there = result(out, Cell(choice, cell.rate, TUNING_SEED))
         if there is not None and "curve" in there:
-            found.append((max(point["noisy"] for point in there["curve"]), choice))
-    if not found:
+            ranked.append((max(point["noisy"] for point in there["curve"]), choice))
+    if not ranked:
         raise TrainingError(
             f"No choice of {cell.method.name} was run at {cell.rate:.0%} flips, so none can be "
             "made; run the table's cells in their order."
         )
-    return max(found, key=lambda pair: pair[0])[1]
+    return max(ranked, key=lambda pair: pair[0])[1]
 
 
 def check_scale(out: Path, scale: Scale) -> None:
-    """Write the scale of a folder, or refuse another one than it has."""
+    """Write the scale of a new folder. TrainingError if the folder has another."""
     file = out / "scale.json"
     about = json.loads(json.dumps(asdict(scale)))
     if file.exists():
@@ -160,8 +160,8 @@ def check_scale(out: Path, scale: Scale) -> None:
         changed = [key for key in about if before.get(key) != about[key] and key != "device"]
         if changed:
             raise TrainingError(
-                f"{out} holds cells with another {', '.join(changed)}; name another --out, or ask "
-                "for the same."
+                f"{out} holds cells with another {', '.join(changed)}; name another --out, or use "
+                "the same."
             )
         return
     write_text_whole(file, json.dumps(about, indent=2) + "\n")
@@ -197,5 +197,5 @@ def _file(out: Path, cell: Cell) -> Path:
     return out / "cells" / f"{cell.name}.json"
 
 
-def _write(out: Path, cell: Cell, found: dict[str, Any]) -> None:
-    write_text_whole(_file(out, cell), json.dumps(found, indent=2) + "\n")
+def _write(out: Path, cell: Cell, content: dict[str, Any]) -> None:
+    write_text_whole(_file(out, cell), json.dumps(content, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""What a finished cell's run says of itself: held-out accuracy by step, the best step, speed."""
+"""Figures of a finished cell's run: held-out accuracy by step, the best step, speed."""
 
 import json
 from collections.abc import Sequence
@@ -24,12 +24,12 @@ def held_out_curve(store: Store, cell: Cell) -> list[dict[str, float]]:
         here = steps == step
         names, which = np.unique(ids[here], return_inverse=True)
         ell = np.bincount(which, gaps[here]) / np.bincount(which)
-        told = np.arange(len(names)) % 2 == 0
+        noisy_half = np.arange(len(names)) % 2 == 0
         curve.append(
             {
                 "step": int(step),
-                "clean": _accuracy(ell[~told], [clean[n] for n in names[~told]]),
-                "noisy": _accuracy(ell[told], [noisy[n] for n in names[told]]),
+                "clean": _accuracy(ell[~noisy_half], [clean[n] for n in names[~noisy_half]]),
+                "noisy": _accuracy(ell[noisy_half], [noisy[n] for n in names[noisy_half]]),
             }
         )
     return curve
@@ -44,8 +44,8 @@ def speed(store: Store, cell: Cell) -> float:
     """Median pairs per second over a run's log points, the first one left out."""
     file = store.run(cell.name) / "metrics" / "scalars.jsonl"
     lines = file.read_text(encoding="utf-8").splitlines()
-    found = [json.loads(line)["pairs_per_second"] for line in lines]
-    return float(median(found[1:] or found))
+    speeds = [json.loads(line)["pairs_per_second"] for line in lines]
+    return float(median(speeds[1:] or speeds))
 
 
 def _probed(store: Store, cell: Cell) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -15,13 +15,13 @@ Scores = Mapping[str, Mapping[int, float]]
 
 @dataclass(frozen=True)
 class Run:
-    """A cell of a table and what it found; `found` is None where it was not run yet."""
+    """A cell of a table and its result, None if it was not run yet."""
 
     method: str
     rate: float
     seed: int
     name: str
-    found: Mapping[str, Any] | None
+    result: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Drawn:
     """In words, as `without guidance`."""
     reward: Scores
     accuracy: Scores
-    """Share of a prompt's mentions that were met."""
+    """Share of a prompt's mentioned attributes that the image has."""
 
 
 def figure(scores: pa.Table, name: str) -> Scores:
@@ -57,10 +57,10 @@ def markdown(
     """The whole page of a table: samples, held-out accuracy over training, speed.
 
     Intervals are over prompts (95 %, bootstrap), seeds of a method pooled. `rival`: the method
-    that the others are held against, seed by seed. `about`: paragraphs on how cells were made.
+    that the others are compared with, seed by seed. `about`: paragraphs on how cells were made.
     """
     rates = list(dict.fromkeys(run.rate for run in runs))
-    begun = {run.rate for run in runs if run.found is not None}
+    begun = {run.rate for run in runs if run.result is not None}
     parts = [f"# {title}", question, *about, *_preface(runs, first, rival)]
     for rate in rates:
         here = [run for run in runs if run.rate == rate]
@@ -79,21 +79,21 @@ def markdown(
 def _preface(runs: Sequence[Run], first: str, rival: str | None) -> list[str]:
     done = sum(_whole(run) for run in runs)
     failed = [
-        f"{run.name}: {run.found['failed']}"
+        f"{run.name}: {run.result['failed']}"
         for run in runs
-        if run.found is not None and "failed" in run.found
+        if run.result is not None and "failed" in run.result
     ]
-    held = (
+    rivalry = (
         f" `over {rival}` is the difference to that method's samples at the same seed and kind of "
         "checkpoint."
     )
     lines = [
         f"{done} of {len(runs)} cells are there"
         + (f", {len(failed)} failed" if failed else "")
-        + ". A dash stands for what was not run.",
+        + ". A dash means not run.",
         f"Gains and win rates are against {first}, on the same prompts and noise, with 95 % "
         "intervals over prompts; `by seed` are the gains of the single runs, whose spread those "
-        f"intervals do not contain.{held if rival else ''} `best` is the checkpoint that early "
+        f"intervals do not contain.{rivalry if rival else ''} `best` is the checkpoint that early "
         "stopping would have taken: highest accuracy on held-out pairs whose labels are flipped at "
         "the same rate. Accuracy under true labels is measured on other pairs than those it "
         "chooses by.",
@@ -118,12 +118,13 @@ def _samples(runs: Sequence[Run], drawn: Drawn, first: str, rival: str | None) -
                     _titled(method, done),
                     f"{len(done)}/{len(mine)}",
                     when,
-                    _said(_pooled(names, drawn.reward)),
-                    _said(_pooled(names, drawn.reward, base), sign=True),
-                    " ".join(f"{one.value:+.2f}" for one in seeds if one.value is not None) or "–",
-                    _said(_pooled(names, drawn.reward, base, won=True)),
-                    *([_said(_over(runs, done, rival, when, drawn.reward), True)] if rival else []),
-                    _said(_pooled(names, drawn.accuracy)),
+                    _cell(_pooled(names, drawn.reward)),
+                    _cell(_pooled(names, drawn.reward, base), sign=True),
+                    " ".join(f"{gain.value:+.2f}" for gain in seeds if gain.value is not None)
+                    or "–",
+                    _cell(_pooled(names, drawn.reward, base, won=True)),
+                    *([_cell(_over(runs, done, rival, when, drawn.reward), True)] if rival else []),
+                    _cell(_pooled(names, drawn.accuracy)),
                     _ell(done, when),
                 ]
             )
@@ -132,8 +133,8 @@ def _samples(runs: Sequence[Run], drawn: Drawn, first: str, rival: str | None) -
 
 def _sampled(run: Run, when: str) -> str:
     """The name of the samples of a run's last or best checkpoint."""
-    assert run.found is not None
-    step = run.found["best_step"] if when == "best" else run.found["curve"][-1]["step"]
+    assert run.result is not None
+    step = run.result["best_step"] if when == "best" else run.result["curve"][-1]["step"]
     return f"{run.name}/{step}"
 
 
@@ -158,7 +159,7 @@ def _over(
 
 
 def _titled(method: str, done: Sequence[Run]) -> str:
-    picked = {str(run.found["method"]) for run in done if run.found} - {method}
+    picked = {str(run.result["method"]) for run in done if run.result} - {method}
     return f"{method} ({', '.join(sorted(picked))})" if picked else method
 
 
@@ -179,27 +180,27 @@ def _pooled(
 
 
 def _mean(values: Mapping[int, float]) -> str:
-    return _said(_pooled(["it"], {"it": values}))
+    return _cell(_pooled(["it"], {"it": values}))
 
 
-def _said(found: Interval, sign: bool = False) -> str:
-    if found.value is None:
+def _cell(interval: Interval, sign: bool = False) -> str:
+    if interval.value is None:
         return "–"
-    value = f"{found.value:+.3f}" if sign else f"{found.value:.3f}"
-    if found.low is None or found.high is None:
+    value = f"{interval.value:+.3f}" if sign else f"{interval.value:.3f}"
+    if interval.low is None or interval.high is None:
         return value
-    return f"{value} ({found.low:.3f} to {found.high:.3f})"
+    return f"{value} ({interval.low:.3f} to {interval.high:.3f})"
 
 
 def _ell(done: Sequence[Run], when: str) -> str:
     """Held-out accuracy under true labels at the last or the best checkpoint, mean over seeds."""
-    found = []
+    values = []
     for run in done:
-        assert run.found is not None
-        curve = run.found["curve"]
-        step = run.found["best_step"] if when == "best" else curve[-1]["step"]
-        found += [point["clean"] for point in curve if point["step"] == step]
-    return f"{np.mean(found):.3f}" if found else "–"
+        assert run.result is not None
+        curve = run.result["curve"]
+        step = run.result["best_step"] if when == "best" else curve[-1]["step"]
+        values += [point["clean"] for point in curve if point["step"] == step]
+    return f"{np.mean(values):.3f}" if values else "–"
 
 
 def _curves(runs: Sequence[Run]) -> str:
@@ -209,8 +210,8 @@ def _curves(runs: Sequence[Run]) -> str:
         done = [run for run in runs if run.method == method and _whole(run)]
         row = [method]
         for step in steps:
-            found = [p["clean"] for run in done for p in _curve(run) if p["step"] == step]
-            row.append(f"{np.mean(found):.3f}" if found else "–")
+            values = [p["clean"] for run in done for p in _curve(run) if p["step"] == step]
+            row.append(f"{np.mean(values):.3f}" if values else "–")
         rows.append(row)
     return _table(["method", *map(str, steps)], rows)
 
@@ -220,13 +221,13 @@ def _speed(runs: Sequence[Run]) -> str:
     speeds: dict[str, float] = {}
     methods = list(dict.fromkeys(run.method for run in runs))
     for method in methods:
-        found = [
-            run.found["pairs_per_second"]
+        values = [
+            run.result["pairs_per_second"]
             for run in runs
-            if run.method == method and run.found is not None and _whole(run)
+            if run.method == method and run.result is not None and _whole(run)
         ]
-        if found:
-            speeds[method] = float(np.median(found))
+        if values:
+            speeds[method] = float(np.median(values))
     first = speeds.get(methods[0])
     rows = [
         [
@@ -240,12 +241,12 @@ def _speed(runs: Sequence[Run]) -> str:
 
 
 def _whole(run: Run) -> bool:
-    return run.found is not None and "curve" in run.found
+    return run.result is not None and "curve" in run.result
 
 
 def _curve(run: Run) -> Sequence[Mapping[str, float]]:
-    assert run.found is not None
-    return list(run.found["curve"])
+    assert run.result is not None
+    return list(run.result["curve"])
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,7 +1,7 @@
 """Which runs make up each table: pure declarations.
 
 A cell is a method, a share of planted flips and a seed. The numbers of the paper's tables are
-names here: the questions are its, the world, the grids and the figures are this project's.
+names here: the questions are the paper's; the world, the grids and the figures are ours.
 """
 
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 RATES = (0.0, 0.2, 0.1, 0.3)
-"""In the order in which they are run."""
+"""Shares of planted flips, in the order in which they are run."""
 SEEDS = (0, 1, 2)
 TUNING_SEED = 100
-"""Choices are made on this one, and it is reported nowhere."""
+"""Settings are chosen on this seed, and its results are reported nowhere."""
 
 HELD_OUT = "held_out"
 """The split of pairs that no cell trains on."""
@@ -29,15 +29,15 @@ def flips(rate: float, seed: int) -> str:
 
 @dataclass(frozen=True)
 class Method:
-    """A row of a table: what its recipe changes in the common one."""
+    """A row of a table: its changes to the common recipe."""
 
     name: str
     changes: Changes = field(hash=False)
     choices: tuple["Method", ...] = ()
-    """Of these the best on the tuning seed stands for the row, chosen at each rate by the accuracy
+    """The row is the best of these on the tuning seed, chosen at each rate by the accuracy
     on held-out pairs under labels flipped like the training's."""
     voters: tuple[str, ...] = ()
-    """Scorers whose majority with the label it is trained on."""
+    """It is trained on the majority of the label and these scorers."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Table:
     rates: tuple[float, ...] = RATES
     seeds: tuple[int, ...] = SEEDS
     rival: str | None = None
-    """The row that the others are held against."""
+    """The row that the others are compared with."""
 
 
 @dataclass(frozen=True)
@@ -199,4 +199,4 @@ TABLES: dict[str, Table] = {
     "7": _IPO,
     "G": _TIME,
 }
-"""By the paper's numbers; 1, 2, 3 and 8 are one set of runs."""
+"""By the paper's numbers; 1, 2, 3 and 8 share one set of runs."""

@@ -15,9 +15,10 @@ from PIL import Image
 
 from tests.benchmarks.miniature import caption_data as captioned
 from tests.benchmarks.miniature import parts
+from tests.benchmarks.miniature.__main__ import main
 from tests.benchmarks.miniature.bpe import learn_merges, merged
 from tests.benchmarks.miniature.denoiser import train_denoiser
-from tests.benchmarks.miniature.make import Plan, main, pretrain
+from tests.benchmarks.miniature.make import Plan, pretrain
 from tests.benchmarks.miniature.pipeline import assemble, condition, token_ids
 from tests.benchmarks.miniature.prompt_fidelity import draw_samples, score
 from tests.benchmarks.miniature.train_loop import batches

@@ -1,4 +1,4 @@
-"""A small table run for real on a tiny random backbone: cell by cell, interrupted, gone on with."""
+"""A small table run for real on a tiny random backbone: cell by cell, interrupted, resumed."""
 
 import json
 import re
@@ -7,7 +7,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from rich.console import Console
 
 from tests.benchmarks.paper_tables import cells as module
 from tests.benchmarks.paper_tables.cells import Scale
@@ -68,7 +67,7 @@ def scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scale:
 
 
 def make(out: Path, scale: Scale, limit: int | None = None) -> str:
-    page = run_table("small", out, scale, limit, None, None, None, Console(quiet=True))
+    page = run_table("small", out, scale, limit=limit)
     return page.read_text()
 
 
@@ -180,23 +179,22 @@ def test_a_disk_that_is_full_is_not_a_methods_failure(
 
 
 def test_only_the_rows_that_were_asked_for_are_made(tmp_path: Path, scale: Scale) -> None:
-    out, quiet = tmp_path / "tables", Console(quiet=True)
-    page = run_table("small", out, scale, None, None, None, ["poly"], quiet)
+    out = tmp_path / "tables"
+    page = run_table("small", out, scale, methods=["poly"])
     assert "1 of 3 cells are there" in page.read_text()
     made = {path.stem for path in (out / "cells").iterdir()}
     assert len(made) == 3  # both choices on the tuning seed, and the row
     assert not any(name.startswith(("diffusion_dpo", "broken")) for name in made)
     with pytest.raises(InputError, match="methods diffusion_dpo, poly, broken"):
-        run_table("small", out, scale, None, None, None, ["dpo"], quiet)
+        run_table("small", out, scale, methods=["dpo"])
 
 
 def test_another_row_can_be_the_one_that_others_are_held_against(
     tmp_path: Path, scale: Scale
 ) -> None:
-    quiet = Console(quiet=True)
     ask = ("small", tmp_path / "out", scale)
-    own = run_table(*ask, None, None, None, [DPO.name, "poly"], quiet)
-    other = run_table(*ask, 0, None, None, None, quiet, rival="poly")
+    own = run_table(*ask, methods=[DPO.name, "poly"])
+    other = run_table(*ask, limit=0, rival="poly")
     assert (own.name, other.name) == ("table-small.md", "table-small-over-poly.md")
     assert "`over poly` is the difference" in other.read_text()
     assert "`over" not in own.read_text()
@@ -206,21 +204,21 @@ def test_another_row_can_be_the_one_that_others_are_held_against(
     assert found[0].startswith(("+", "-"))  # of plain DPO; poly has none over itself
     assert found[1] == "–"
     with pytest.raises(InputError, match=r"no row 'sgd'; choose diffusion_dpo, poly, broken for"):
-        run_table(*ask, 0, None, None, None, quiet, rival="sgd")
+        run_table(*ask, limit=0, rival="sgd")
 
 
 def test_what_is_not_in_the_table_is_refused(tmp_path: Path, scale: Scale) -> None:
     with pytest.raises(InputError, match="choose 1, 2, 3, 8, 5, 6, 7, G"):
-        run_table("4", tmp_path / "t", scale, 0, None, None, None, Console(quiet=True))
+        run_table("4", tmp_path / "t", scale, limit=0)
     with pytest.raises(InputError, match=r"rates 0.2; seeds 0"):
-        run_table("small", tmp_path / "t", scale, None, [0.5], None, None, Console(quiet=True))
+        run_table("small", tmp_path / "t", scale, rates=[0.5])
 
 
 def test_the_vote_of_scorers_and_flipped_labels_is_a_row(
     tmp_path: Path, scale: Scale, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(TABLES, "voted", VOTED)
-    page = run_table("voted", tmp_path / "out", scale, 1, None, None, None, Console(quiet=True))
+    page = run_table("voted", tmp_path / "out", scale, limit=1)
     assert "vote_diffusion_dpo" in page.read_text()
     store = open_store(tmp_path / "out" / "store")
     run = run_about(store, "vote_diffusion_dpo-flip20-seed0")

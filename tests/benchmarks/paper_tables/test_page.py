@@ -14,7 +14,7 @@ def scored(values: dict[str, list[float]], name: str = "reward") -> pa.Table:
     )
 
 
-def found(clean: list[float], best: int, speed: float = 10.0, method: str = "a") -> dict:
+def finished(clean: list[float], best: int, speed: float = 10.0, method: str = "a") -> dict:
     curve = [{"step": 10 * (k + 1), "clean": c, "noisy": 0.5} for k, c in enumerate(clean)]
     return {"method": method, "curve": curve, "best_step": best, "pairs_per_second": speed}
 
@@ -24,9 +24,9 @@ def lines(text: str, begins: str) -> list[str]:
 
 
 RUNS = [
-    Run("a", 0.2, 0, "a-0", found([0.8, 0.6], best=10)),
-    Run("a", 0.2, 1, "a-1", found([0.9, 0.7], best=10, speed=20.0)),
-    Run("b", 0.2, 0, "b-0", found([0.5, 0.5], best=20, speed=30.0, method="b-alpha4")),
+    Run("a", 0.2, 0, "a-0", finished([0.8, 0.6], best=10)),
+    Run("a", 0.2, 1, "a-1", finished([0.9, 0.7], best=10, speed=20.0)),
+    Run("b", 0.2, 0, "b-0", finished([0.5, 0.5], best=20, speed=30.0, method="b-alpha4")),
     Run("b", 0.2, 1, "b-1", None),
     Run("c", 0.2, 0, "c-0", {"failed": "The loss became nan before step 3.", "method": "c"}),
     Run("c", 0.2, 1, "c-1", None),

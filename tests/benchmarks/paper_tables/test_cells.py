@@ -1,4 +1,4 @@
-"""Curves, early stopping and choices by hand; whole cells are run in tests/app."""
+"""Curves, early stopping and choices by hand; test_run.py runs whole cells."""
 
 import json
 from pathlib import Path

@@ -72,9 +72,13 @@ def test_a_column_can_be_named_and_repeated_prompts_count_once(tmp_path: Path) -
     [
         ("a.tsv", "Words\tKind\na\tb\n", r"no column prompt, caption or text \(columns: Words, K"),
         ("a.csv", "a cat\na dog\n", r"no column prompt, caption or text \(columns: a cat\)"),
-        ("a.json", [{"words": "a"}], r"\(columns: words\); name the one .* with --column"),
-        ("a.jsonl", '{"words": "a"}\n', r"\(columns: words\); name the one .* with --column"),
-        ("a.parquet", pa.table({"words": ["a"]}), r"\(columns: words\); name the one .* --column"),
+        ("a.json", [{"words": "a"}], r"\(columns: words\); name the column .* with --column"),
+        ("a.jsonl", '{"words": "a"}\n', r"\(columns: words\); name the column .* with --column"),
+        (
+            "a.parquet",
+            pa.table({"words": ["a"]}),
+            r"\(columns: words\); name the column .* --column",
+        ),
         ("b.json", [{"prompt": ["a"]}], r"'prompt' of .*b.json \[\"a\"\] is no text"),
         (
             "k.json",
@@ -91,7 +95,7 @@ def test_a_column_can_be_named_and_repeated_prompts_count_once(tmp_path: Path) -
             pa.table({"prompt": [{"en": "a"}]}),
             r"'prompt' of .*m.parquet {\"en\": \"a\"} is no text; name the column .* --column",
         ),
-        ("c.json", 7, "holds no prompt"),
+        ("c.json", 7, "contains no prompt"),
         ("d.json", '["a cat"', "cannot be read"),
         ("e.parquet", "PAR1", "cannot be read"),
         (
@@ -101,8 +105,8 @@ def test_a_column_can_be_named_and_repeated_prompts_count_once(tmp_path: Path) -
         ),
         ("n.csv", 'prompt,kind\n"a\nb",x\n\n"c\nd"\n', r"Line 5 of .* cells \(1\)"),
         ("g.csv", 'prompt\n"never closed\n', "cannot be read"),
-        ("h.txt", "\n \n", "holds no prompt"),
-        ("i.yaml", "- a cat\n", r"of no kind that prompts are read from; name a \.txt"),
+        ("h.txt", "\n \n", "contains no prompt"),
+        ("i.yaml", "- a cat\n", r"cannot be read from a file such as .*; name a \.txt"),
     ],
 )
 def test_what_cannot_be_read_is_a_sentence(
