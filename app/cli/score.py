@@ -1,13 +1,14 @@
 """`outvoted score` fills a store's scores; `outvoted scorers` lists scorers and sets them up."""
 
 import os
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from toolkit.scoring import Scorer
+    from toolkit.scoring import Judge, Scorer
     from toolkit.scoring.run import Filled
+    from toolkit.store import Store
 
 scorers_app = typer.Typer(help="List scorers, or set one up.", no_args_is_help=False)
 
@@ -40,10 +41,9 @@ def score(
     Scores are saved as they are computed; run the same command again to resume. Nothing is
     downloaded: register weights with `outvoted scorers weights`.
     """
-    from app.cli.console import ConsoleProgress, needs
+    from app.cli.console import needs
     from toolkit.errors import InputError
     from toolkit.scoring import load, named
-    from toolkit.scoring.run import fill
     from toolkit.store import open_store
 
     opened = open_store(store)
@@ -57,22 +57,26 @@ def score(
     for entry in chosen:
         typer.echo(f"loading {entry.name}")
         with needs("score"):
-            judge = load(entry, weights=weights or (), device=_own(device, part), dtype=dtype)
+            loaded = load(entry, weights=weights or (), device=_own(device, part), dtype=dtype)
+        options = {"batch": batch, "shard": part, "retry": retry, "replace": replace}
         try:
-            with ConsoleProgress() as progress:
-                filled = fill(
-                    opened,
-                    entry,
-                    judge,
-                    batch=batch,
-                    shard=part,
-                    retry=retry,
-                    replace=replace,
-                    progress=lambda done, total: progress.update(entry.name, done, total),  # noqa: B023
-                )
+            typer.echo(summary(entry, _fill(opened, entry, loaded, options)))
         finally:
-            judge.close()
-        typer.echo(summary(entry, filled))
+            loaded.close()
+
+
+def _fill(store: "Store", entry: "Scorer", loaded: "Judge", options: dict[str, Any]) -> "Filled":
+    from app.cli.console import ConsoleProgress
+    from toolkit.scoring.run import fill
+
+    with ConsoleProgress() as progress:
+        return fill(
+            store,
+            entry,
+            loaded,
+            progress=lambda done, total: progress.update(entry.name, done, total),
+            **options,
+        )
 
 
 def shard_from(given: str) -> tuple[int, int]:

@@ -9,10 +9,8 @@ BASENAMES = {("toolkit", "prompts.py"), ("toolkit", "scorer.py")}
 LONG_MODULES: set[str] = set()
 
 LONG_FUNCTIONS = {
-    "app/cli/desk.py:desk",
     "app/cli/detect.py:detect",
     "app/cli/export.py:export",
-    "app/cli/score.py:score",
     "training/probe.py:probe_run",
 }
 
