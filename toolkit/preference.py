@@ -50,8 +50,8 @@ def reverse(label: npt.ArrayLike) -> Floats:
 
 def differs(label: npt.ArrayLike, other: npt.ArrayLike) -> Mask:
     """Whether two labels are different; two missing labels are not."""
-    one, two = np.asarray(label, np.float64), np.asarray(other, np.float64)
-    return ~((one == two) | (np.isnan(one) & np.isnan(two)))
+    first, second = np.asarray(label, np.float64), np.asarray(other, np.float64)
+    return ~((first == second) | (np.isnan(first) & np.isnan(second)))
 
 
 def is_allowed(label: npt.ArrayLike) -> Mask:

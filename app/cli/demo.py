@@ -109,21 +109,16 @@ def _report(root: Path, store: "Store") -> "Analysis":
 
 def _export(root: Path, store: "Store") -> None:
     from app.cli.console import ConsoleProgress
-    from toolkit.export import Policy, export_pickapic
+    from toolkit.export import Policy, export_set
 
     out = root / "export"
     if out.exists():
         return
     policy = Policy(labels=LABELS, run=RUN, reweight=True, drop_top=0.05)
     command = f"outvoted export {store.root} --labels {LABELS} --run {RUN} --reweight"
+    command += f" --drop-top {policy.drop_top} --out {out}"
     with ConsoleProgress() as progress:
-        export_pickapic(
-            store,
-            out,
-            policy,
-            command=f"{command} --drop-top {policy.drop_top} --out {out}",
-            progress=lambda done, total: progress.update("exporting", done, total),
-        )
+        export_set(store, out, policy, command=command, progress=progress)
 
 
 def _summarize(root: Path, made: "Analysis") -> None:

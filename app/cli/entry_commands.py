@@ -1,49 +1,61 @@
-"""Commands generated from the entries of a registry, built when they are first used."""
+"""Commands generated from the entries of a registry, built when they are first used.
+
+A function's or dataclass's parameters become the command line's: each is annotated
+`Annotated[type, "help"]`, or `Annotated[type, "help", (lowest, highest)]` for a number. A
+keyword-only parameter becomes an option, any other an argument.
+"""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 import typer.main
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 
-def parameters_of(
-    function: Callable[..., Any], leave_out: Iterable[str]
-) -> list[inspect.Parameter]:
-    """The command line's parameters for those of a function: arguments, then options.
-
-    Each is annotated `Annotated[type, "help"]`, or `Annotated[type, "help", (lowest, highest)]`.
-    A keyword-only parameter becomes an option, any other an argument.
-    """
+def parameters_of(function: Callable[..., Any], leave_out: Iterable[str]) -> list[Any]:
+    """The command line's parameters for those of a function or dataclass."""
     hints = get_type_hints(function, include_extras=True)
     return [
-        parameter.replace(
-            annotation=_typer_annotation(parameter, hints[parameter.name]),
-            kind=inspect.Parameter.KEYWORD_ONLY,
-        )
+        _parameter(parameter, hints[parameter.name])
         for parameter in inspect.signature(function).parameters.values()
         if parameter.name not in set(leave_out)
     ]
 
 
-def _typer_annotation(parameter: inspect.Parameter, hint: Any) -> Any:
+def _parameter(parameter: inspect.Parameter, hint: Any) -> inspect.Parameter:
     kind, text, *limits = get_args(hint)
     lowest, highest = limits[0] if limits else (None, None)
+    kind = list[str] if get_origin(kind) is tuple else kind
+    default = parameter.default
+    flag = [f"--{parameter.name.replace('_', '-')}"] if default is False else []
     make: Any = typer.Option if parameter.kind is parameter.KEYWORD_ONLY else typer.Argument
-    return Annotated[kind, make(help=text, min=lowest, max=highest)]
+    info = make(*flag, help=text, min=lowest, max=highest)
+    return inspect.Parameter(
+        parameter.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=list(default) if isinstance(default, tuple) else default,
+        annotation=Annotated[kind, info],
+    )
 
 
-def command(
-    name: str, summary: str, parameters: Iterable[inspect.Parameter], run: Callable[..., None]
-) -> Any:
+def parameter(name: str, info: Any, default: Any = inspect.Parameter.empty) -> Any:
+    """A parameter that a verb adds to those of its registry: a text, or a flag."""
+    kind: Any = bool if isinstance(default, bool) else str
+    annotation: Any = Annotated[kind | None if default is None else kind, info]
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )
+
+
+def command(name: str, summary: str, parameters: Iterable[Any], run: Callable[..., None]) -> Any:
     """A click command that calls `run(**values)` with the values of `parameters`."""
 
     def call(**values: Any) -> None:
         run(**values)
 
-    ordered = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+    ordered = list(parameters)
     call.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
     call.__annotations__ = {p.name: p.annotation for p in ordered}
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -51,9 +63,24 @@ def command(
     return typer.main.get_command(app)
 
 
+class LazyCommand(TyperCommand):
+    """A command that is built when it is used, so that importing its module stays cheap."""
+
+    def built(self) -> Any:
+        """The command that is run in its place."""
+        raise NotImplementedError
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Those of the built command."""
+        return list(self.built().get_params(ctx))
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Parse the words by the built command."""
+        return self.built().make_context(*args, **kwargs)
+
+
 class EntryGroup(TyperGroup):
-    """A group with the commands of a registry behind its own: they are built when the group is
-    used, so that importing the module that defines it stays cheap."""
+    """A group with the commands of a registry after its own, built when the group is used."""
 
     def entries(self) -> Mapping[str, Any]:
         """Name -> click command, from the registry."""

@@ -3,15 +3,13 @@
 The verbs that make a set are generated from `toolkit.labels.LABEL_MAKERS`.
 """
 
-import inspect
 from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
-from app.cli.entry_commands import EntryGroup, command, parameters_of
+from app.cli.entry_commands import EntryGroup, LazyCommand, command, parameter, parameters_of
 
 if TYPE_CHECKING:
     from toolkit.labels import LabelMaker
@@ -23,18 +21,14 @@ class _Makers(EntryGroup):
         return _commands()
 
 
-class FlipCommand(TyperCommand):
+class FlipCommand(LazyCommand):
     """Plant known flips: reverse a share of the labels."""
 
-    # That is the summary of `outvoted flip`, which is `outvoted labels flip` under a short name.
+    # The summary of `outvoted flip`, which is `outvoted labels flip` under a short name.
 
-    def get_params(self, ctx: Any) -> list[Any]:
-        """Those of the generated command."""
-        return list(_commands()["flip"].get_params(ctx))
-
-    def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        """Parse the words by the generated command."""
-        return _commands()["flip"].make_context(*args, **kwargs)
+    def built(self) -> Any:
+        """The generated command."""
+        return _commands()["flip"]
 
 
 app = typer.Typer(cls=_Makers, help="List label sets, or make one.", no_args_is_help=True)
@@ -68,15 +62,16 @@ def _commands() -> dict[str, Any]:
 
 def _command(maker: "LabelMaker") -> Any:
     """The maker's own parameters between the ones that all makers have."""
+    named = [] if maker.default_name is None else [maker.default_name]
     parameters = [
-        _parameter("store", typer.Argument(help="The store's folder.")),
+        parameter("store", typer.Argument(help="The store's folder.")),
         *parameters_of(maker.make, ("store", "name", "base")),
-        _parameter("name", typer.Option(help="Name of the new set."), maker.default_name),
-        _parameter("base", typer.Option(help="The label set that it changes."), "original"),
+        parameter("name", typer.Option(help="Name of the new set."), *named),
+        parameter("base", typer.Option(help="The label set that it changes."), "original"),
     ]
     if maker.report is not None:
         text = "Only report agreement; create no label set."
-        parameters.append(_parameter("look", typer.Option("--look", help=text), False))
+        parameters.append(parameter("look", typer.Option("--look", help=text), False))
 
     def run(*, store: str, look: bool = False, **options: Any) -> None:
         from toolkit.store import open_store
@@ -90,12 +85,3 @@ def _command(maker: "LabelMaker") -> Any:
             typer.echo(maker.make(opened, **options).line())
 
     return command(maker.name, maker.summary, parameters, run)
-
-
-def _parameter(name: str, info: Any, default: Any = None) -> inspect.Parameter:
-    kind: Any = bool if isinstance(default, bool) else str
-    empty = inspect.Parameter.empty if default is None else default
-    annotation: Any = Annotated[kind, info]
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=empty, annotation=annotation
-    )

@@ -41,7 +41,7 @@ VERBS: dict[str, dict[str, str]] = {
         "cartography": "app.cli.analyze:cartography",
     },
     "Curate": {"app": "app.cli.desk:desk"},
-    "Export": {"export": "app.cli.export:export"},
+    "Export": {"export": "app.cli.export:ExportCommand"},
     "Try it": {"demo": "app.cli.demo:demo"},
 }
 """Step of the workflow -> verb -> "module:function". For a verb with verbs of its own the function

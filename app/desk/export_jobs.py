@@ -8,7 +8,7 @@ import json
 import os
 import shlex
 import threading
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import streamlit as st
 
 from app.desk import state
 from toolkit.errors import InputError, OutvotedError
-from toolkit.export import FORMATS, Policy, export_set
+from toolkit.export import Policy, export_set
 from toolkit.store import Store
 from toolkit.store.layout import check_name
 
@@ -39,22 +39,10 @@ def place(store: Store, name: str) -> Path:
 
 
 def command(store: Store, out: Path | str, policy: Policy, form: str) -> str:
-    """The shell command that does the same: `outvoted export` with every option that differs from
-    its default."""
+    """The `outvoted export` command that does the same; options with their default are left out."""
     words = ["outvoted", "export", str(store.root), "--out", str(out)]
-    if form != "pickapic":
-        words += ["--format", form]
-    for entry in fields(Policy):
-        value, option = getattr(policy, entry.name), entry.name.replace("_", "-")
-        if value == entry.default:
-            continue
-        if isinstance(value, bool):
-            words.append(f"--{option}" if value else f"--no-{option}")
-        else:
-            values = value if isinstance(value, tuple) else (value,)
-            for one in values:
-                words += [f"--{option}", f"{one:g}" if isinstance(one, float) else str(one)]
-    return shlex.join(words)
+    words += ["--format", form] if form != "pickapic" else []
+    return shlex.join([*words, *policy.words()])
 
 
 @dataclass
@@ -69,6 +57,14 @@ class Job:
     """The result in sentences; empty until the export is complete."""
     problem: str = ""
     ended: bool = False
+
+    def line(self, text: str) -> None:
+        """A sentence from the export: pages show the result only."""
+
+    def update(self, task: str, done: int, total: int | None = None, note: str = "") -> None:
+        """Rows that were written, as of `toolkit.progress`."""
+        del task, note
+        self.done, self.total = done, total or 0
 
 
 class Jobs:
@@ -104,13 +100,10 @@ def jobs() -> Jobs:
 
 
 def _write(store: Store, job: Job, policy: Policy, form: str) -> None:
-    def report(done: int, total: int) -> None:
-        job.done, job.total = done, total
-
     try:
         job.out.parent.mkdir(parents=True, exist_ok=True)
         text = command(store, job.out, policy, form)
-        outcome = export_set(store, job.out, policy, FORMATS[form], command=text, progress=report)
+        outcome = export_set(store, job.out, policy, form, command=text, progress=job)
         job.lines = outcome.lines()
     except OutvotedError as problem:
         job.problem = str(problem)

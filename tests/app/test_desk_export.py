@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,11 @@ POLICIES = [
         ),
         "pickapic",
     ),
-    (Policy(run="r", flip_top=0.05, weight="1 - confidence", pseudonyms=False), "weights"),
-    (Policy(run="r", drop_top=0.1, flip=("minority > 0.99",)), "chosen-rejected"),
+    (Policy(run="r", flip_top=0.05, weight="1 - confidence"), "weights"),
+    (
+        Policy(run="r", drop_top=0.1, flip=("minority > 0.99",), pseudonymize=("user_id",)),
+        "chosen-rejected",
+    ),
 ]  # fmt: skip
 
 
@@ -109,7 +113,13 @@ def test_an_unforeseen_failure_is_a_sentence_and_leaves_nothing(
 ) -> None:
     store = judgeable(make_store)
     monkeypatch.delenv("OUTVOTED_DESK", raising=False)
-    job = ended(Jobs().start(store, "odd", Policy(), "no such format"))
+
+    def broken(_: object) -> dict[str, object]:
+        raise ZeroDivisionError("a fault of ours")
+
+    odd = replace(FORMATS["pickapic"], name="odd", write=broken)
+    monkeypatch.setitem(FORMATS, "odd", odd)
+    job = ended(Jobs().start(store, "odd", Policy(), "odd"))
     assert "The export failed" in job.problem
     assert not job.out.exists()
 

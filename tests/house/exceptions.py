@@ -10,7 +10,6 @@ LONG_MODULES: set[str] = set()
 
 LONG_FUNCTIONS = {
     "app/cli/detect.py:detect",
-    "app/cli/export.py:export",
     "training/probe.py:probe_run",
 }
 

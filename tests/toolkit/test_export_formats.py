@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from app.cli import export as export_command
 from app.cli.main import registered
 from tests.toolkit.pickapic_source import picture, source_row, write_source
 from tests.toolkit.stores import rows
@@ -175,7 +177,7 @@ def test_a_failure_on_the_way_leaves_nothing_behind(tmp_path, store, name, monke
     def full(*_: object) -> str:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("toolkit.export.dataset_writer.write_text", full)
+    monkeypatch.setattr("toolkit.export.write_text", full)
     with pytest.raises(InputError, match=r"No space left on device.*nothing was left there"):
         export(store, tmp_path / "out", name)
     assert not [p for p in tmp_path.iterdir() if "out" in p.name]
@@ -203,6 +205,60 @@ def test_where_flip_drop_and_weight_by_columns_of_other_findings(tmp_path, store
         assert row["sample_weight"] == pytest.approx(hand)
     record = json.loads((tmp_path / "out" / "curation.json").read_text())
     assert record["counts"]["reasons"]["dropped: outside --where (policy)"] == 6
+
+
+def test_a_drop_is_recorded_under_the_finding_that_decided(tmp_path, store):
+    """The main finding is minority: what another finding or no finding decides is not its doing."""
+    drops = ("noise.probability >= 0.9", "minority < 0.02 or noise.probability < 0", "not nsfw")
+    policy = Policy(run="r", drop=drops[:2], where="nsfw or not nsfw", verdicts=False)
+    reasons = export(store, tmp_path / "out", "weights", policy).counts["reasons"]
+    assert {why: n for why, n in reasons.items() if "tie" not in why} == {
+        "dropped: minority < 0.02 or noise.probability < 0 (findings minority, noise of run r)": 2,
+        "dropped: noise.probability >= 0.9 (finding noise of run r)": 2,
+    }
+    only = export(store, tmp_path / "two", "weights", Policy(run="r", drop=drops[2:]))
+    assert "dropped: not nsfw (condition)" in only.counts["reasons"]
+
+
+def test_the_newest_run_with_the_finding_is_used_where_keywords_need_scores(tmp_path, store):
+    outcome = export_set(store, tmp_path / "out", drop="minority > 0.1", verdicts=False)
+    record = json.loads((tmp_path / "out" / "curation.json").read_text())
+    assert record["policy"]["run"] == "r"
+    assert outcome.counts["dropped"] > 0
+    export_set(store, tmp_path / "two", where="votes > 0", verdicts=False)
+    record = json.loads((tmp_path / "two" / "curation.json").read_text())
+    assert record["policy"]["run"] is None
+    with pytest.raises(InputError, match=r"has no column 'beauty'"):
+        export_set(store, tmp_path / "three", drop="beauty > 0.1")
+
+
+def test_a_format_is_one_file_and_one_line(tmp_path, store, monkeypatch):
+    (tmp_path / "captions_format.py").write_text(
+        "from typing import Annotated\n"
+        "from toolkit.export import Format\n"
+        "from toolkit.export import table\n"
+        "def write(job, *, level: Annotated[int, 'How loud.', (0, 9)] = 3):\n"
+        "    rows = [r for _, t in job.tables(table.schema()) for r in t['caption'].to_pylist()]\n"
+        "    (job.aside / 'captions.txt').write_text('\\n'.join(rows) + '!' * level)\n"
+        "    return {'captions.txt': {'rows': len(rows), 'sha256': '0' * 64}}\n"
+        "FORMAT = Format('captions', 'captions alone', lambda _: table.schema(), write)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(FORMATS, "captions", import_module("captions_format").FORMAT)
+    export_command._command.cache_clear()
+    try:
+        run = CliRunner().invoke
+        shown = run(registered(), ["export", "--help"], terminal_width=80).output
+        assert "captions: captions alone" in " ".join(shown.split())
+        assert "How loud." in shown
+        words = ["export", str(store.root), "--format", "captions", "--level", "2"]
+        done = run(registered(), [*words, "--out", str(tmp_path / "out")])
+        assert done.exit_code == 0, done.output
+        assert (tmp_path / "out" / "captions.txt").read_text().endswith("!!")
+        refused = run(registered(), [*words[:2], "--out", str(tmp_path / "o"), "--level", "2"])
+        assert "Format pickapic has no option level" in str(refused.exception)
+    finally:
+        export_command._command.cache_clear()
 
 
 def test_the_preview_counts_what_the_export_then_does(tmp_path, store):

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from tests.toolkit.pickapic_source import SCHEMA, source_row, write_source
 from toolkit.errors import InputError, OutvotedError
-from toolkit.export import Policy, export_pickapic, preview_pickapic
+from toolkit.export import Policy, export_set, preview
 from toolkit.files.atomic import parts
 from toolkit.ingest import SourceImage, SourceRow, ingest_pickapic, ingest_rows, open_pickapic
 from toolkit.minority import weight
@@ -23,7 +23,7 @@ from toolkit.store.runs import start_run, write_findings
 from toolkit.store.verdicts import Entry, Journal, publish
 
 ROWS = 24
-EVERYTHING = Policy(keep_ties=True, keep_unlabelled=True, pseudonyms=False)
+EVERYTHING = Policy(keep_ties=True, keep_unlabelled=True, keep=("user_id",))
 EXTRA = [
     "sample_weight",
     "minority",
@@ -86,7 +86,7 @@ def decisions(out: Path) -> dict[str, dict]:
 
 
 def test_what_goes_in_comes_out(tmp_path, store):
-    export_pickapic(store, tmp_path / "out", EVERYTHING)
+    export_set(store, tmp_path / "out", EVERYTHING)
     found = pq.read_table(tmp_path / "out" / "data").select(SCHEMA.names)
     assert found.schema.remove_metadata().equals(SCHEMA)
     expected = pa.Table.from_pylist([source_row(k) for k in range(ROWS)], schema=SCHEMA)
@@ -102,13 +102,13 @@ def test_unlabelled_rows_and_holes_come_out_as_they_were(tmp_path):
     rows = [source_row(k, **change) for k, change in enumerate(changes)]
     made = create_store(tmp_path / "s")
     ingest_pickapic(made, open_pickapic([write_source(tmp_path / "train.parquet", rows)]))
-    export_pickapic(made, tmp_path / "out", EVERYTHING)
+    export_set(made, tmp_path / "out", EVERYTHING)
     found = pq.read_table(tmp_path / "out" / "data").select(SCHEMA.names)
     assert found.to_pylist() == pa.Table.from_pylist(rows, schema=SCHEMA).to_pylist()
 
 
 def test_an_export_can_be_ingested_again_as_the_same_pairs(tmp_path, store):
-    export_pickapic(store, tmp_path / "out", EVERYTHING)
+    export_set(store, tmp_path / "out", EVERYTHING)
     again = create_store(tmp_path / "again")
     summary = ingest_pickapic(again, open_pickapic([tmp_path / "out" / "data"]))
     assert summary.kept == ROWS
@@ -116,7 +116,7 @@ def test_an_export_can_be_ingested_again_as_the_same_pairs(tmp_path, store):
 
 
 def test_our_columns_follow_the_nineteen_in_order(tmp_path, store):
-    export_pickapic(store, tmp_path / "out", Policy())
+    export_set(store, tmp_path / "out", Policy())
     names = pq.read_schema(next((tmp_path / "out" / "data").iterdir())).names
     assert names == [*SCHEMA.names, *EXTRA]
 
@@ -127,7 +127,7 @@ def test_splits_get_files_of_their_own_in_shards_of_small_row_groups(tmp_path):
         rows = [source_row(k, label_0=1.0, label_1=0.0) for k in numbers]
         path = write_source(tmp_path / f"{split}.parquet", rows)
         ingest_pickapic(made, open_pickapic([path]))
-    export_pickapic(made, tmp_path / "out", Policy(), shard_rows=120)
+    export_set(made, tmp_path / "out", Policy(), shard_rows=120)
     files = sorted((tmp_path / "out" / "data").iterdir())
     assert [file.name for file in files] == [
         "test-00000-of-00001.parquet",
@@ -144,7 +144,7 @@ def test_splits_get_files_of_their_own_in_shards_of_small_row_groups(tmp_path):
 
 
 def test_ties_stay_behind_unless_asked_for(tmp_path, store):
-    outcome = export_pickapic(store, tmp_path / "out", Policy())
+    outcome = export_set(store, tmp_path / "out", Policy())
     assert {row["label_0"] for row in exported(tmp_path / "out")} == {0.0, 1.0}
     assert (outcome.counts["dropped"], outcome.counts["before"]["tied"]) == (8, 8)
     assert {entry["by"] for entry in decisions(tmp_path / "out").values()} == {"policy"}
@@ -158,7 +158,7 @@ def chosen_by_diffusers(row: dict) -> tuple[bytes, bytes]:
 
 def test_public_trainers_read_chosen_and_rejected_as_our_labels_say(tmp_path, judged):
     judge(judged, {0: "image_1", 1: "image_0", 3: "image_0", 6: "tie", 9: "drop"})
-    export_pickapic(judged, tmp_path / "out", Policy(run="r", drop_top=0.1))
+    export_set(judged, tmp_path / "out", Policy(run="r", drop_top=0.1))
     rows = exported(tmp_path / "out")
     # Diffusion-DPO keeps what `label_0 in (0, 1)`; nothing may be left for diffusers to misread
     assert all(row["label_0"] in (0, 1) for row in rows)
@@ -181,7 +181,7 @@ def test_public_trainers_read_chosen_and_rejected_as_our_labels_say(tmp_path, ju
 def test_every_verdict_does_what_it_says_and_no_more(tmp_path, store):
     # rows 0, 3, 6 ... are labelled 1; 1, 4, 7 ... 0; 2, 5, 8 ... tied
     judge(store, {0: "image_0", 1: "image_0", 3: "tie", 4: "drop", 6: "unsure", 2: "image_1"})
-    export_pickapic(store, tmp_path / "out", Policy(keep_ties=True))
+    export_set(store, tmp_path / "out", Policy(keep_ties=True))
     rows = {row["pair_id"]: row for row in exported(tmp_path / "out")}
     ids = pair_ids(store)
 
@@ -205,7 +205,7 @@ def test_every_verdict_does_what_it_says_and_no_more(tmp_path, store):
 
 def test_a_tie_verdict_never_leaves_as_image_0_wins(tmp_path, store):
     judge(store, {0: "tie"})
-    export_pickapic(store, tmp_path / "out", Policy())
+    export_set(store, tmp_path / "out", Policy())
     assert pair_ids(store)[0] not in {row["pair_id"] for row in exported(tmp_path / "out")}
     entry = decisions(tmp_path / "out")[pair_ids(store)[0]]
     assert (entry["action"], entry["by"]) == ("dropped", "curator")
@@ -218,7 +218,7 @@ def test_verdicts_win_over_scores(tmp_path, judged):
     judge(judged, {top[0]: ("image_1", "image_0")[source_row(top[0])["label_0"] == 1.0]})
     judge(judged, {top[1]: "unsure"}, curator="d")
     policy = Policy(run="r", drop_top=4 / len(known))
-    outcome = export_pickapic(judged, tmp_path / "out", policy)
+    outcome = export_set(judged, tmp_path / "out", policy)
     kept = {row["pair_id"] for row in exported(tmp_path / "out")}
     ids = pair_ids(judged)
     assert ids[top[0]] in kept  # keep, said the curator
@@ -228,7 +228,7 @@ def test_verdicts_win_over_scores(tmp_path, judged):
 
 def test_verdicts_can_be_left_out(tmp_path, store):
     judge(store, {0: "drop"})
-    export_pickapic(store, tmp_path / "out", Policy(verdicts=False))
+    export_set(store, tmp_path / "out", Policy(verdicts=False))
     rows = exported(tmp_path / "out")
     assert pair_ids(store)[0] in {row["pair_id"] for row in rows}
     assert {row["verdict"] for row in rows} == {None}
@@ -236,7 +236,7 @@ def test_verdicts_can_be_left_out(tmp_path, store):
 
 def test_drop_top_takes_the_highest_share_of_the_pairs_with_a_score(tmp_path, judged):
     known = [k for k in range(ROWS - 1) if k % 3 != 2]
-    export_pickapic(judged, tmp_path / "out", Policy(run="r", drop_top=0.25))
+    export_set(judged, tmp_path / "out", Policy(run="r", drop_top=0.25))
     gone = {k for k, v in decisions(tmp_path / "out").items() if v["by"] != "policy"}
     expected = sorted(known)[-int(0.25 * len(known)) :]
     assert gone == {pair_ids(judged)[k] for k in expected}
@@ -245,19 +245,17 @@ def test_drop_top_takes_the_highest_share_of_the_pairs_with_a_score(tmp_path, ju
 
 
 def test_a_threshold_drops_what_passes_it_and_never_the_unknown(tmp_path, judged):
-    export_pickapic(judged, tmp_path / "out", Policy(run="r", drop=("minority > 0.095",)))
+    export_set(judged, tmp_path / "out", Policy(run="r", drop=("minority > 0.095",)))
     rows = exported(tmp_path / "out")
     assert max(row["minority"] for row in rows if row["minority"] is not None) < 0.095
     assert pair_ids(judged)[ROWS - 1] not in {r["pair_id"] for r in rows}  # a tie, k % 3 == 2
-    export_pickapic(
-        judged, tmp_path / "ties", Policy(run="r", drop=("minority>=0",), keep_ties=True)
-    )
+    export_set(judged, tmp_path / "ties", Policy(run="r", drop=("minority>=0",), keep_ties=True))
     [unknown] = [row for row in exported(tmp_path / "ties") if row["minority"] is None]
     assert unknown["pair_id"] == pair_ids(judged)[ROWS - 1]
 
 
 def test_flip_top_reverses_labels_and_keeps_the_original_beside(tmp_path, judged):
-    export_pickapic(judged, tmp_path / "out", Policy(run="r", flip_top=0.25, reweight=True))
+    export_set(judged, tmp_path / "out", Policy(run="r", flip_top=0.25, reweight=True))
     changed = [r for r in exported(tmp_path / "out") if r["label_0"] != r["original_label_0"]]
     assert len(changed) == 4
     for row in changed:
@@ -267,7 +265,7 @@ def test_flip_top_reverses_labels_and_keeps_the_original_beside(tmp_path, judged
 
 def test_reweight_is_equation_15_and_1_where_u_is_unknown(tmp_path, judged):
     policy = Policy(run="r", reweight=True, k1=4.0, keep_ties=True)
-    export_pickapic(judged, tmp_path / "out", policy)
+    export_set(judged, tmp_path / "out", policy)
     for row in exported(tmp_path / "out"):
         u = np.array([np.nan if row["minority"] is None else row["minority"]])
         assert row["sample_weight"] == pytest.approx(weight(u, "linear", 4.0)[0], rel=1e-6)
@@ -277,7 +275,7 @@ def test_reweight_is_equation_15_and_1_where_u_is_unknown(tmp_path, judged):
 
 
 def test_without_reweight_every_weight_is_1(tmp_path, judged):
-    export_pickapic(judged, tmp_path / "out", Policy(run="r"))
+    export_set(judged, tmp_path / "out", Policy(run="r"))
     assert {row["sample_weight"] for row in exported(tmp_path / "out")} == {1.0}
 
 
@@ -286,7 +284,7 @@ def test_scores_speak_only_of_the_label_set_they_were_made_under(tmp_path, judge
     overlay = pa.table({"pair_id": [ids[0]], "label": pa.array([0.0], pa.float32())})
     write_label_set(judged, "other", overlay, {"kind": "test"})
     policy = Policy(run="r", labels="other", reweight=True, drop=("minority >= 0",))
-    export_pickapic(judged, tmp_path / "out", policy)
+    export_set(judged, tmp_path / "out", policy)
     [row] = exported(tmp_path / "out")
     assert (row["pair_id"], row["label_0"], row["original_label_0"]) == (ids[0], 0.0, 1.0)
     assert (row["minority"], row["sample_weight"]) == (None, 1.0)
@@ -298,7 +296,7 @@ def test_the_labels_of_the_finding_are_the_default(tmp_path, make_store):
 
     made = make_store(pairs=40, run=True)
     analyze_run(made, "r")
-    export_pickapic(made, tmp_path / "out", Policy(run="r", drop_top=0.1))
+    export_set(made, tmp_path / "out", Policy(run="r", drop_top=0.1))
     rows = exported(tmp_path / "out")
     flipped = set(planted_flips(made, "flip20"))
     for row in rows:
@@ -322,28 +320,26 @@ def test_planted_flips_do_not_leave_without_a_warning(tmp_path, make_store):
     policy = Policy(run="r")
     says = (
         "Warning: 8 of these labels are wrong on purpose, planted flips of the label set flip20; "
-        "with --labels original yours leave."
+        "--labels original exports your own."
     )
     assert len(flipped) == 8
-    assert preview_pickapic(made, policy).lines()[1] == says
-    outcome = export_pickapic(made, tmp_path / "own", Policy(run="r", labels="original"))
+    assert preview(made, policy).lines()[1] == says
+    outcome = export_set(made, tmp_path / "own", Policy(run="r", labels="original"))
     assert not any(line.startswith("Warning") for line in outcome.lines())
     assert all(row["label_0"] == row["original_label_0"] for row in exported(tmp_path / "own"))
     at = pair_ids(made).index(flipped[0])
     under = {row["pair_id"]: row["label_0"] for row in exported(tmp_path / "own")}
     judge(made, {at: "image_0" if under[flipped[0]] == 1 else "image_1"})  # the true label
-    assert "Warning: 7 of these labels" in preview_pickapic(made, policy).lines()[1]
+    assert "Warning: 7 of these labels" in preview(made, policy).lines()[1]
     labels_of_verdicts(made, "mended", base="flip20")
-    assert (
-        "7 of these labels" in preview_pickapic(made, Policy(run="r", labels="mended")).lines()[1]
-    )
+    assert "7 of these labels" in preview(made, Policy(run="r", labels="mended")).lines()[1]
 
 
 def test_the_same_export_is_the_same_bytes(tmp_path, judged):
     judge(judged, {0: "image_1", 4: "drop"})
     policy = Policy(run="r", drop_top=0.1, reweight=True)
     for name in ("one", "two"):
-        export_pickapic(judged, tmp_path / name, policy, command="outvoted export S")
+        export_set(judged, tmp_path / name, policy, command="outvoted export S")
     files = [p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*") if p.is_file()]
     assert len(files) == 3
     for file in files:
@@ -351,7 +347,7 @@ def test_the_same_export_is_the_same_bytes(tmp_path, judged):
 
 
 def test_annotators_leave_under_pseudonyms_whose_key_stays(tmp_path, store):
-    export_pickapic(store, tmp_path / "out", Policy(keep_ties=True))
+    export_set(store, tmp_path / "out", Policy(keep_ties=True))
     users = [row["user_id"] for row in exported(tmp_path / "out")]
     assert len(set(users)) == 5
     assert not set(users) & {70, 71, 72, 73, 74}
@@ -362,22 +358,22 @@ def test_annotators_leave_under_pseudonyms_whose_key_stays(tmp_path, store):
             assert key.read_bytes() not in file.read_bytes()
             assert key.read_bytes().hex().encode() not in file.read_bytes()
     key.unlink()
-    export_pickapic(store, tmp_path / "other", Policy(keep_ties=True))
+    export_set(store, tmp_path / "other", Policy(keep_ties=True))
     assert not set(users) & {row["user_id"] for row in exported(tmp_path / "other")}
 
 
 def test_annotators_with_words_for_names_leave_only_under_pseudonyms(tmp_path, make_store):
     made = make_store(pairs=8)
-    with pytest.raises(InputError, match="user_id holds whole numbers; export with --pseudonyms"):
-        export_pickapic(made, tmp_path / "out", Policy(pseudonyms=False))
+    with pytest.raises(InputError, match="user_id holds whole numbers; leave out --keep user_id"):
+        export_set(made, tmp_path / "out", Policy(keep=("user_id",)))
     assert list(tmp_path.glob("*out*")) == []
-    export_pickapic(made, tmp_path / "out", Policy())
+    export_set(made, tmp_path / "out", Policy())
 
 
 def test_an_existing_folder_is_refused_and_left_alone(tmp_path, store):
     (tmp_path / "out").mkdir()
     with pytest.raises(InputError, match="exists already; name a new folder with --out"):
-        export_pickapic(store, tmp_path / "out", Policy())
+        export_set(store, tmp_path / "out", Policy())
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -385,11 +381,11 @@ def test_a_failure_in_the_middle_leaves_nothing(tmp_path):
     source = write_source(tmp_path / "train.parquet", [source_row(k) for k in range(ROWS)])
     made = create_store(tmp_path / "s")
     ingest_pickapic(made, open_pickapic([source]), images="reference")
-    export_pickapic(made, tmp_path / "fine", Policy())
+    export_set(made, tmp_path / "fine", Policy())
     source.unlink()
     before = sorted(tmp_path.iterdir())
     with pytest.raises(InputError, match="The export stopped and left nothing: image uid-"):
-        export_pickapic(made, tmp_path / "out", Policy())
+        export_set(made, tmp_path / "out", Policy())
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -403,7 +399,7 @@ def test_a_full_disk_leaves_nothing_and_says_so(tmp_path, store, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(InputError, match=r"No space left on device.*nothing was left there"):
-        export_pickapic(store, tmp_path / "out", Policy())
+        export_set(store, tmp_path / "out", Policy())
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -413,8 +409,8 @@ def test_pairs_without_images_leave_only_without_the_image_columns(tmp_path):
     made = create_store(tmp_path / "s")
     ingest_pickapic(made, open_pickapic([path]))
     with pytest.raises(InputError, match=r"has no image uid-00000 and \d+ more.*--no-images"):
-        export_pickapic(made, tmp_path / "out", Policy())
-    export_pickapic(made, tmp_path / "out", Policy(images=False))
+        export_set(made, tmp_path / "out", Policy())
+    export_set(made, tmp_path / "out", Policy(images=False))
     names = pq.read_table(tmp_path / "out" / "data").column_names
     assert names == [name for name in [*SCHEMA.names, *EXTRA] if not name.startswith("jpg")]
 
@@ -435,7 +431,7 @@ def test_a_store_of_another_source_comes_out_in_the_same_columns(tmp_path):
     ]
     made = create_store(tmp_path / "s")
     ingest_rows(made, "elsewhere", rows)
-    export_pickapic(made, tmp_path / "out", Policy())
+    export_set(made, tmp_path / "out", Policy())
     table = pq.read_table(tmp_path / "out" / "data")
     assert table.select(SCHEMA.names).schema.remove_metadata().equals(SCHEMA)
     first = table.to_pylist()[0]
@@ -464,7 +460,7 @@ def test_a_store_of_another_source_comes_out_in_the_same_columns(tmp_path):
 def test_a_policy_that_cannot_be_followed_is_one_sentence(tmp_path, judged, policy, sentence):
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(OutvotedError) as caught:
-        export_pickapic(judged, tmp_path / "out", policy)
+        export_set(judged, tmp_path / "out", policy)
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
     assert sorted(tmp_path.rglob("*")) == before
@@ -473,13 +469,13 @@ def test_a_policy_that_cannot_be_followed_is_one_sentence(tmp_path, judged, poli
 def test_an_empty_store_is_one_sentence(tmp_path):
     made = create_store(tmp_path / "s")
     with pytest.raises(InputError, match="Nothing is left of the store's 0 pairs"):
-        export_pickapic(made, tmp_path / "out", Policy())
+        export_set(made, tmp_path / "out", Policy())
 
 
 def test_curation_json_accounts_for_every_pair(tmp_path, judged):
     judge(judged, {0: "image_1", 3: "drop"})
     policy = Policy(run="r", drop_top=0.1)
-    outcome = export_pickapic(judged, tmp_path / "out", policy, command="outvoted export S")
+    outcome = export_set(judged, tmp_path / "out", policy, command="outvoted export S")
     record = json.loads((tmp_path / "out" / "curation.json").read_text())
     assert record["command"] == "outvoted export S"
     assert record["policy"]["drop_top"] == 0.1
@@ -501,10 +497,10 @@ def test_curation_json_accounts_for_every_pair(tmp_path, judged):
 
 
 def test_input_hashes_change_when_an_input_does(tmp_path, judged):
-    export_pickapic(judged, tmp_path / "one", Policy(run="r"))
+    export_set(judged, tmp_path / "one", Policy(run="r"))
     about = pq.read_table(judged.findings("r") / "minority.parquet").slice(1)
     write_findings(judged, "r", "minority", about, {"labels": "original"})
-    export_pickapic(judged, tmp_path / "two", Policy(run="r"))
+    export_set(judged, tmp_path / "two", Policy(run="r"))
     one, two = (
         json.loads((tmp_path / name / "curation.json").read_text())["inputs"]
         for name in ("one", "two")
@@ -518,7 +514,7 @@ def test_the_card_is_a_valid_one_and_names_every_column(tmp_path, judged):
     from huggingface_hub import DatasetCard
 
     policy = Policy(run="r", drop_top=0.1, reweight=True)
-    export_pickapic(judged, tmp_path / "out", policy, command="outvoted export S --run r")
+    export_set(judged, tmp_path / "out", policy, command="outvoted export S --run r")
     card = DatasetCard.load(tmp_path / "out" / "README.md")
     [config] = card.data.configs
     assert config["data_files"] == [{"split": "train", "path": "data/train-*"}]
@@ -532,19 +528,16 @@ def test_the_card_is_a_valid_one_and_names_every_column(tmp_path, judged):
 def test_a_preview_counts_the_same_and_writes_nothing(tmp_path, judged):
     policy = Policy(run="r", drop_top=0.2)
     before = sorted(tmp_path.rglob("*"))
-    seen = preview_pickapic(judged, policy)
+    seen = preview(judged, policy)
     assert sorted(tmp_path.rglob("*")) == before
-    assert seen.counts == export_pickapic(judged, tmp_path / "out", policy).counts
+    assert seen.counts == export_set(judged, tmp_path / "out", policy).counts
 
 
 def command(*arguments: object) -> tuple[int, str, BaseException | None]:
-    import typer
+    from app.cli.main import registered
 
-    from app.cli.export import export
-
-    app = typer.Typer()
-    app.command()(export)
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    words = ["export", *(str(argument) for argument in arguments)]
+    result = CliRunner().invoke(registered(), words)
     return result.exit_code, result.output, result.exception
 
 

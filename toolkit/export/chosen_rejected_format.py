@@ -1,21 +1,20 @@
 """Prompt, chosen, rejected: what TRL-style trainers read, and `datasets.load_dataset` as images.
 
-    OUT/data/train-00000-of-00003.parquet   prompt, chosen, rejected, and our columns behind
+    OUT/data/train-00000-of-00003.parquet   prompt, chosen, rejected, and our columns after them
 
 `label_0` says which of the two came first in the source (1: the chosen), so that the set can be
 ingested again as the same pairs.
 """
 
 import json
-from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from toolkit.export import table as columns
-from toolkit.export.dataset_writer import Format, Job, Shards
+from toolkit.export.dataset_writer import Format, Job, write_parquet
 from toolkit.export.policy import Policy
 from toolkit.image_files import suffix_of
 from toolkit.schema import column
@@ -39,10 +38,9 @@ def schema(_: Policy | None = None, further: Iterable[pa.Field] = ()) -> pa.Sche
         *columns.OURS,
         *further,
     ]
-    found = pa.schema(fields)
     features = {field.name: _feature(field.type) for field in fields}
     about = {"info": {"features": features}}
-    return found.with_metadata({"huggingface": json.dumps(about)})
+    return pa.schema(fields).with_metadata({"huggingface": json.dumps(about)})
 
 
 def _feature(kind: pa.DataType) -> dict[str, Any]:
@@ -54,36 +52,36 @@ def _feature(kind: pa.DataType) -> dict[str, Any]:
     return {"dtype": name.get(str(kind), str(kind)), "_type": "Value"}
 
 
-def write(job: Job) -> dict[str, Any]:
+def write(
+    job: Job, *, shard_rows: Annotated[int | None, "Rows a file.", (1, None)] = None
+) -> dict[str, Any]:
     """Fill data/ with Parquet files; their rows and hashes."""
-    into = schema(further=job.further.schema)
-    sizes = Counter(split for split, kept in zip(job.splits, job.plan.kept, strict=True) if kept)
-    shards = {
-        split: Shards(job.aside, split, size, into, shard_rows=job.shard_rows)
-        for split, size in sizes.items()
-    }
-    for split, table in job.tables(columns.schema(further=job.further.schema)):
-        shards[split].add(_sided(table, into, job.further.schema.names))
-    return {name: facts for split in sorted(shards) for name, facts in shards[split].end().items()}
+    own = job.source.schema
+    into = schema(further=own)
+
+    def convert(table: pa.Table) -> pa.Table:
+        return _sided(table, into, own.names)
+
+    return write_parquet(job, columns.schema(further=own), into, convert, shard_rows=shard_rows)
 
 
-def _sided(table: pa.Table, into: pa.Schema, further: list[str]) -> pa.Table:
-    """Pick-a-Pic's rows with chosen and rejected for image 0 and 1."""
+def _sided(table: pa.Table, into: pa.Schema, own: list[str]) -> pa.Table:
+    """Pick-a-Pic's rows with chosen and rejected instead of image 0 and 1. `own`: the source's."""
     first = pc.equal(table["label_0"], 1.0).combine_chunks()
     made: dict[str, Any] = {"prompt": table["caption"]}
     for side, (yes, no) in (("chosen", (0, 1)), ("rejected", (1, 0))):
         uid = _either(first, table, f"image_{yes}_uid", f"image_{no}_uid")
         data = _either(first, table, f"jpg_{yes}", f"jpg_{no}")
         paths = [
-            f"{name}{suffix_of(found)}"
-            for name, found in zip(uid.to_pylist(), data.to_pylist(), strict=True)
+            f"{name}{suffix_of(image)}"
+            for name, image in zip(uid.to_pylist(), data.to_pylist(), strict=True)
         ]
         made[side] = pa.StructArray.from_arrays(
             [data, pa.array(paths, pa.string())], fields=list(_IMAGE)
         )
         made[f"{side}_uid"] = uid
         made[f"{side}_model"] = _either(first, table, f"model_{yes}", f"model_{no}")
-    names = [*_KEPT, "label_0", *columns.OURS.names, *further]
+    names = [*_KEPT, "label_0", *columns.OURS.names, *own]
     made |= {name: table[name].combine_chunks() for name in names}
     return pa.table({name: made[name] for name in into.names}).cast(into)
 
@@ -92,4 +90,12 @@ def _either(first: pa.Array, table: pa.Table, yes: str, no: str) -> pa.Array:
     return pc.if_else(first, table[yes].combine_chunks(), table[no].combine_chunks())
 
 
-FORMAT = Format("chosen-rejected", schema, write, images="always", undecided=False, further=True)
+FORMAT = Format(
+    "chosen-rejected",
+    "Parquet of prompt, chosen and rejected image, as TRL and datasets read",
+    schema,
+    write,
+    images="always",
+    undecided=False,
+    source_columns=True,
+)

@@ -1,137 +1,32 @@
-"""What every way out shares: a plan, a folder that is complete or absent, its record and card.
+"""What a format is, and how formats write the rows of a plan: files of one split each.
 
-    OUT/...             the set, as its format lays it out
-    OUT/curation.json   policy, decisions, balance, hashes
-    OUT/README.md       dataset card
-
-The same export of the same store is the same bytes.
-
-Parquet files of one split: written a row group at a time, closed when they are full.
+A format says which columns it has, and fills a folder from a `Job`.
 """
 
-import json
 import os
 import re
-import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from toolkit.errors import InputError
-from toolkit.export.decisions import Plan, make_plan
+from toolkit.export.decisions import Plan
 from toolkit.export.policy import Policy
-from toolkit.export.provenance import card_text, counts, curation, needs_card_library, sha256_of
-from toolkit.export.table import Further, exported_tables, further_columns
-from toolkit.files.atomic import UNFINISHED, sync_folder
-from toolkit.files.remote import is_local, place
+from toolkit.export.provenance import sha256_of
+from toolkit.export.table import SourceColumns, exported_tables, source_columns
+from toolkit.progress import SILENT, Progress
 from toolkit.store import Store
-from toolkit.store.images import absent_images
-from toolkit.store.pseudonyms import renamer
 
 IMAGE_GROUP, IMAGE_SHARD = 100, 1000
-"""Two images are read by decoding one group: at 100 rows in 3 ms, at 3,000 in 162 ms."""
+"""Rows of a row group and of a file. Two images are read by decoding one group: at 100 rows in 3
+ms, at 3,000 in 162 ms."""
 GROUP, SHARD = 20_000, 100_000
-"""The same where no column holds images."""
-
-
-@cache
-def split_name(name: str | None) -> str:
-    """A split as it can stand in a file name; train where the source names none."""
-    return re.sub(r"\W", "_", name) if name else "train"
-
-
-def shard_names(split: str, size: int, shard_rows: int, suffix: str) -> list[str]:
-    """data/SPLIT-00000-of-00003SUFFIX and so on for `size` rows."""
-    count = -(-size // shard_rows)
-    return [f"data/{split}-{n:05d}-of-{count:05d}{suffix}" for n in range(count)]
-
-
-def is_image(field: pa.Field) -> bool:
-    """Whether a column holds encoded images, alone or as `datasets`' {bytes, path}."""
-    kind = field.type
-    return bool(pa.types.is_binary(kind) or pa.types.is_struct(kind))
-
-
-class Shards:
-    """The files of one split, one open at a time."""
-
-    def __init__(
-        self, aside: Path, split: str, size: int, into: pa.Schema, shard_rows: int | None = None
-    ):
-        images = any(is_image(field) for field in into)
-        self._group = IMAGE_GROUP if images else GROUP
-        self._limit = shard_rows or (IMAGE_SHARD if images else SHARD)
-        self._paths = [aside / name for name in shard_names(split, size, self._limit, ".parquet")]
-        self._aside, self._into = aside, into
-        self._held: list[pa.Table] = []
-        self._facts: dict[str, Any] = {}
-        self._writer: pq.ParquetWriter | None = None
-        self._rows = 0
-        (aside / "data").mkdir(exist_ok=True)
-
-    def add(self, table: pa.Table) -> None:
-        """Append rows; a row group is written as soon as it is full."""
-        while table.num_rows:
-            held = sum(t.num_rows for t in self._held)
-            room = min(self._group - held, self._limit - self._rows)
-            self._held.append(table.slice(0, room))
-            self._rows += self._held[-1].num_rows
-            table = table.slice(room)
-            if self._rows == self._limit:
-                self._close()
-            elif sum(t.num_rows for t in self._held) == self._group:
-                self._write_group()
-
-    def end(self) -> dict[str, Any]:
-        """Close the last file; path: rows and sha256 of each."""
-        if self._rows:
-            self._close()
-        return self._facts
-
-    def _write_group(self) -> None:
-        if self._writer is None:
-            # Encoded images do not shrink any further; the other columns do.
-            packing = {
-                name: "NONE" if is_image(self._into.field(name.split(".")[0])) else "ZSTD"
-                for name in _leaves(self._into)
-            }
-            path = self._paths[len(self._facts)]
-            self._writer = pq.ParquetWriter(path, self._into, compression=packing)
-        if self._held:
-            table = pa.concat_tables(self._held)
-            self._writer.write_table(table, row_group_size=self._group)
-            self._held = []
-
-    def _close(self) -> None:
-        self._write_group()
-        assert self._writer is not None
-        self._writer.close()
-        path = self._paths[len(self._facts)]
-        with path.open("rb") as stream:
-            os.fsync(stream.fileno())
-        name = path.relative_to(self._aside).as_posix()
-        self._facts[name] = {"rows": self._rows, "sha256": sha256_of(path)}
-        self._writer, self._rows = None, 0
-
-
-def _leaves(schema: pa.Schema) -> list[str]:
-    """Names of the physical columns: a struct's fields by their paths."""
-    found = []
-    for field in schema:
-        if pa.types.is_struct(field.type):
-            found += [f"{field.name}.{inner.name}" for inner in field.type]
-        else:
-            found.append(field.name)
-    return found
-
-
-Progress = Callable[[int, int], None]
-"""Hears (rows done, rows in all)."""
+"""The same where no column has images."""
 
 
 @dataclass(frozen=True)
@@ -142,165 +37,175 @@ class Job:
     plan: Plan
     policy: Policy
     aside: Path
-    further: Further
-    """Columns of the source that follow behind ours."""
-    shard_rows: int | None = None
-    progress: Progress | None = None
+    source: SourceColumns
+    """The source's own columns, which follow the set's."""
+    progress: Progress = SILENT
 
-    @property
+    @cached_property
     def splits(self) -> list[str]:
-        """The split of every row, as a file name can hold it."""
+        """The split of every row, as a file name can contain it."""
         return [split_name(name) for name in self.plan.rows["split"].to_pylist()]
 
     def tables(self, into: pa.Schema) -> Iterator[tuple[str, pa.Table]]:
         """(split, rows) of the kept pairs in the store's order, a few at a time."""
         total, done = int(self.plan.kept.sum()), 0
-        splits = self.splits
-        rows = exported_tables(self.store, self.plan, self.policy, splits, into, self.further)
+        rows = exported_tables(self.store, self.plan, self.policy, self.splits, into, self.source)
         for split, table in rows:
             yield split, table
             done += table.num_rows
-            if self.progress:
-                self.progress(done, total)
+            self.progress.update("rows", done, total)
 
 
 @dataclass(frozen=True)
 class Format:
-    """A way out: which columns its card lists, and how it fills the folder."""
+    """An entry of FORMATS."""
 
     name: str
+    summary: str
     columns: Callable[[Policy], pa.Schema]
-    write: Callable[[Job], dict[str, Any]]
-    """Returns path (or folder) to {rows, sha256} of what it wrote."""
+    """The columns that its card lists, without the source's."""
+    write: Callable[..., dict[str, Any]]
+    """`write(job, **options)` fills the folder and returns path (or folder) -> {rows, sha256}. Its
+    options are keyword-only parameters, each annotated `Annotated[type, "help"]`."""
     images: Literal["by option", "always", "never"] = "by option"
     undecided: bool = True
     """Whether it can say that a pair is tied or has no label."""
-    further: bool = False
-    """Whether the source's further columns follow behind its own."""
+    source_columns: bool = False
+    """Whether the source's own columns follow the set's."""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What an export made, or would make."""
-
-    out: Path | None
-    """None for a preview."""
-    counts: dict[str, Any]
-    """As in curation.json."""
-
-    def lines(self) -> list[str]:
-        """The outcome as a person reads it."""
-        before, after = self.counts["before"], self.counts["after"]
-        first = (
-            f"pairs {before['pairs']:,} -> {after['pairs']:,}: flipped "
-            f"{self.counts['flipped']:,}, tied {self.counts['tied']:,}, dropped "
-            f"{self.counts['dropped']:,}, reweighted {self.counts['reweighted']:,}"
-        )
-        reasons = [f"{n:,} {why}" for why, n in self.counts["reasons"].items()]
-        return [first, *warnings_of(self.counts), *reasons]
+def columns_of_source(store: Store, plan: Plan, policy: Policy, form: Format) -> SourceColumns:
+    """Which of the source's own columns a format exports under a policy."""
+    if not form.source_columns:
+        return SourceColumns()
+    return source_columns(store, plan.files, policy, form.columns(policy).names)
 
 
-def warnings_of(counts: dict[str, Any]) -> list[str]:
-    """What nobody should overlook in an export, in sentences."""
-    if not counts["planted"]:
-        return []
-    return [
-        f"Warning: {counts['planted']:,} of these labels are wrong on purpose, planted flips of "
-        f"the label set {counts['labels']}; with --labels {counts['without_planted']} yours leave."
-    ]
+@cache
+def split_name(name: str | None) -> str:
+    """A split as a file name can contain it; train where the source names none."""
+    return re.sub(r"\W", "_", name) if name else "train"
 
 
-def preview(store: Store, policy: Policy) -> Outcome:
-    """What an export under the policy would do; writes nothing."""
-    return Outcome(None, counts(make_plan(store, policy)))
+class Shard(Protocol):
+    """A file that is being written."""
+
+    def add(self, table: pa.Table) -> None:
+        """Append rows."""
+
+    def close(self) -> None:
+        """Write what is left and close the file."""
 
 
-def export_set(
-    store: Store,
-    out: str | Path,
-    policy: Policy,
-    form: Format,
+class ParquetShard:
+    """A Parquet file whose row groups are written as soon as they are full."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        # Encoded images do not shrink any further; the other columns do.
+        packing = {
+            name: "NONE" if _is_image(schema.field(name.split(".")[0])) else "ZSTD"
+            for name in _leaves(schema)
+        }
+        self._group = IMAGE_GROUP if any(map(_is_image, schema)) else GROUP
+        self._writer = pq.ParquetWriter(path, schema, compression=packing)
+        self._waiting: list[pa.Table] = []
+
+    def add(self, table: pa.Table) -> None:
+        """Append rows."""
+        while table.num_rows:
+            room = self._group - sum(waiting.num_rows for waiting in self._waiting)
+            self._waiting.append(table.slice(0, room))
+            table = table.slice(room)
+            if sum(waiting.num_rows for waiting in self._waiting) == self._group:
+                self._write()
+
+    def close(self) -> None:
+        """Write the last row group and close the file."""
+        self._write()
+        self._writer.close()
+
+    def _write(self) -> None:
+        if self._waiting:
+            table = pa.concat_tables(self._waiting)
+            self._writer.write_table(table, row_group_size=self._group)
+            self._waiting = []
+
+
+def write_parquet(
+    job: Job,
+    rows: pa.Schema,
+    into: pa.Schema | None = None,
+    convert: Callable[[pa.Table], pa.Table] = lambda table: table,
     *,
-    command: str | None = None,
-    progress: Progress | None = None,
-    shard_rows: int | None = None,
-) -> Outcome:
-    """Write the set to the new folder `out`.
+    shard_rows: int | None,
+) -> dict[str, Any]:
+    """Fill data/ with Parquet files of `rows`, converted to the columns `into`."""
+    schema = rows if into is None else into
+    limit = shard_rows or (IMAGE_SHARD if any(map(_is_image, schema)) else SHARD)
+    tables = ((split, convert(table)) for split, table in job.tables(rows))
+    return write_shards(job, tables, ".parquet", limit, lambda path: ParquetShard(path, schema))
 
-    `command` is what curation.json shows as having been typed. InputError where `out` exists, the
-    policy contradicts itself, the format or leaves nothing, an image cannot be had, or the disk
-    refuses; nothing is left at `out` then.
+
+def write_shards(
+    job: Job,
+    tables: Iterator[tuple[str, pa.Table]],
+    suffix: str,
+    limit: int,
+    open_shard: Callable[[Path], Shard],
+) -> dict[str, Any]:
+    """Fill data/ with files of at most `limit` rows, one split each; their rows and hashes.
+
+    data/SPLIT-00000-of-00003SUFFIX and so on, each open while it is being filled.
     """
-    out = place(out)
-    if not is_local(out):
-        raise InputError(
-            f"{out} is no folder of this machine; export to one with --out, then copy it there."
-        )
-    if out.exists():
-        raise InputError(f"{out} exists already; name a new folder with --out.")
-    policy = _fitting(policy, form)
-    needs_card_library()
-    plan = make_plan(store, policy)
-    _check(store, plan, policy)
-    aside = out.absolute().with_name(f".{out.name}.{os.getpid()}{UNFINISHED}")
-    try:
-        aside.mkdir(parents=True)
-        further = Further()
-        if form.further:
-            rename = renamer(store) if policy.pseudonyms else None
-            further = further_columns(
-                plan.files, form.columns(policy).names, plan.rows["annotator"], rename
-            )
-        outputs = form.write(Job(store, plan, policy, aside, further, shard_rows, progress))
-        record = {"format": form.name} | curation(
-            store, plan, policy, command=command, outputs=outputs
-        )
-        columns = pa.schema([*form.columns(policy), *further.schema])
-        write_text(aside / "curation.json", json.dumps(record, indent=2, ensure_ascii=False))
-        write_text(aside / "README.md", card_text(record, columns))
-        for folder in {path.parent for path in aside.rglob("*")}:
-            sync_folder(folder)
-        aside.rename(out)
-        sync_folder(aside.parent)
-    except OSError as problem:
-        raise InputError(
-            f"The export cannot be written to {out} ({problem.strerror}); nothing was left there. "
-            "Free space, or name another folder with --out."
-        ) from problem
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return Outcome(out, record["counts"])
+    (job.aside / "data").mkdir(exist_ok=True)
+    kept = zip(job.splits, job.plan.kept, strict=True)
+    files = {
+        split: [
+            job.aside / f"data/{split}-{n:05d}-of-{-(-size // limit):05d}{suffix}"
+            for n in range(-(-size // limit))
+        ]
+        for split, size in Counter(split for split, keep in kept if keep).items()
+    }
+    open_: dict[str, tuple[Shard, int]] = {}
+    facts: dict[str, dict[str, Any]] = {split: {} for split in files}
+
+    def close(split: str) -> None:
+        shard, rows = open_.pop(split)
+        shard.close()
+        path = files[split][len(facts[split])]
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
+        name = path.relative_to(job.aside).as_posix()
+        facts[split][name] = {"rows": rows, "sha256": sha256_of(path)}
+
+    for split, table in tables:
+        while table.num_rows:
+            if split not in open_:
+                open_[split] = (open_shard(files[split][len(facts[split])]), 0)
+            shard, rows = open_[split]
+            part = table.slice(0, limit - rows)
+            shard.add(part)
+            open_[split] = (shard, rows + part.num_rows)
+            table = table.slice(part.num_rows)
+            if rows + part.num_rows == limit:
+                close(split)
+    for split in list(open_):
+        close(split)
+    return {name: fact for split in sorted(facts) for name, fact in facts[split].items()}
 
 
-def _fitting(policy: Policy, form: Format) -> Policy:
-    if not form.undecided and (policy.keep_ties or policy.keep_unlabelled):
-        raise InputError(
-            f"--format {form.name} cannot say that a pair is tied or has no label; leave out "
-            "--keep-ties and --keep-unlabelled, or choose --format pickapic."
-        )
-    if form.images == "always" and not policy.images:
-        raise InputError(
-            f"--format {form.name} is made of images; leave out --no-images, or choose --format "
-            "pickapic or weights."
-        )
-    return replace(policy, images=False) if form.images == "never" else policy
+def _is_image(field: pa.Field) -> bool:
+    """Whether a column has encoded images, alone or as `datasets`' {bytes, path}."""
+    return bool(pa.types.is_binary(field.type) or pa.types.is_struct(field.type))
 
 
-def _check(store: Store, plan: Plan, policy: Policy) -> None:
-    if not plan.kept.any():
-        raise InputError(
-            f"Nothing is left of the store's {len(plan.kept):,} pairs under this policy; see what "
-            "it drops with --preview."
-        )
-    if policy.images:
-        kept = plan.rows.filter(pa.array(plan.kept))
-        ids = pa.chunked_array([*kept["image_0"].chunks, *kept["image_1"].chunks])
-        if absent := absent_images(store, ids):
-            raise InputError(
-                f"The store has no image {absent[0]}"
-                + (f" and {len(absent) - 1:,} more" if len(absent) > 1 else "")
-                + "; ingest the source with its images, or export with --no-images."
-            )
+def _leaves(schema: pa.Schema) -> list[str]:
+    """Names of the physical columns: a struct's fields by their paths."""
+    return [
+        f"{field.name}.{inner.name}" if inner is not None else field.name
+        for field in schema
+        for inner in (field.type if pa.types.is_struct(field.type) else (None,))
+    ]
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -37,7 +37,7 @@ def write(job: Job) -> dict[str, Any]:
     for name in ("w", "l"):
         (job.aside / name).mkdir()
     hashes = {name: hashlib.sha256() for name in ("w", "l")}
-    told = []
+    entries = []
     for _, table in job.tables(columns.schema()):
         for row in table.to_pylist():
             files = {}
@@ -51,15 +51,22 @@ def write(job: Job) -> dict[str, Any]:
                 write_bytes(job.aside / side / f"{row['pair_id']}.txt", caption)
                 hashes[side].update(files[side].encode() + b"\0" + data + b"\0" + caption)
             names = ("pair_id", "sample_weight", "verdict")
-            told.append(files | {name: row[name] for name in names})
-    lines = "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in told)
+            entries.append(files | {name: row[name] for name in names})
+    lines = "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in entries)
     write_bytes(job.aside / "metadata.jsonl", lines.encode())
     facts: dict[str, Any] = {
-        f"{name}/": {"rows": len(told), "sha256": found.hexdigest()}
-        for name, found in hashes.items()
+        f"{name}/": {"rows": len(entries), "sha256": digest.hexdigest()}
+        for name, digest in hashes.items()
     }
     meta = job.aside / "metadata.jsonl"
-    return facts | {"metadata.jsonl": {"rows": len(told), "sha256": sha256_of(meta)}}
+    return facts | {"metadata.jsonl": {"rows": len(entries), "sha256": sha256_of(meta)}}
 
 
-FORMAT = Format("kohya", schema, write, images="always", undecided=False)
+FORMAT = Format(
+    "kohya",
+    "two folders of equally named files, w/ and l/, with captions",
+    schema,
+    write,
+    images="always",
+    undecided=False,
+)

@@ -1,61 +1,99 @@
-"""What an export does to the pairs: one frozen record, checked before anything is read."""
+"""What an export does to the pairs: one frozen record, checked before anything is read.
+
+Its fields are the options of `outvoted export` and the keywords of `export_set`.
+"""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Annotated
 
 from toolkit.errors import InputError
 
 _WEIGHT = re.compile(r"\s*(1\s*-\s*)?([A-Za-z_][\w.]*)\s*")
 
+ANNOTATOR = "user_id"
+"""The exported column of the annotator: a keyed pseudonym unless `keep` names it."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Policy:
-    """Labels, then verdicts, then scores: a verdict always wins over a score."""
+    """Labels, then scores, then verdicts: a verdict always wins over a score.
 
-    labels: str | None = None
-    """Label set; None: the one the finding was held against, else `original`."""
-    run: str | None = None
-    """The run whose finding is used; needed by whatever looks at scores."""
-    finding: str = "minority"
-    drop: tuple[str, ...] = ()
-    """Conditions such as "minority > 0.5" (`toolkit.conditions`); a pair that passes any goes."""
-    flip: tuple[str, ...] = ()
-    """Conditions; the label of a pair that passes any is reversed."""
-    where: str | None = None
-    """A condition; a pair that does not pass it is left out, whatever the verdicts say."""
-    drop_top: float = 0.0
-    """Share (of the pairs with a score) with the highest score that is dropped."""
-    flip_top: float = 0.0
-    """Share with the highest score whose label is reversed."""
-    reweight: bool = False
-    """sample_weight = W of Eq. 15 (linear); else 1."""
-    k1: float = 10.0
-    weight: str | None = None
-    """A number that is the sample_weight instead: COLUMN, or 1 - COLUMN for a probability."""
-    verdicts: bool = True
-    keep_ties: bool = False
-    """Public trainers read a tie as "image 0 wins", so ties stay behind unless asked for."""
-    keep_unlabelled: bool = False
-    pseudonyms: bool = True
-    """user_id leaves as a keyed pseudonym."""
-    images: bool = True
-    """False: without jpg_0 and jpg_1, as in the *_no_images edition."""
+    Where several texts are allowed (`drop`, `flip`, `keep`, `pseudonymize`), a single text is
+    allowed too.
+    """
+
+    labels: Annotated[
+        str | None, "Label set; by default the one the finding was computed under, else original."
+    ] = None
+    run: Annotated[str | None, "The run whose findings are used."] = None
+    finding: Annotated[str, "The finding that ranks the pairs."] = "minority"
+    where: Annotated[
+        str | None, 'Export only pairs that pass, whatever their verdict: "not nsfw and votes > 1".'
+    ] = None
+    drop: Annotated[tuple[str, ...], 'Drop pairs that pass, such as "minority > 0.5".'] = ()
+    flip: Annotated[tuple[str, ...], "Reverse the label of pairs that pass."] = ()
+    drop_top: Annotated[
+        float, "Drop this share of the pairs with a score, highest score first.", (0, 1)
+    ] = 0.0
+    flip_top: Annotated[float, "Reverse the label of this share, highest score first.", (0, 1)] = (
+        0.0
+    )
+    reweight: Annotated[bool, "sample_weight = 1 / (1 + k1 * minority), Eq. 15."] = False
+    k1: Annotated[float, "k1 of --reweight.", (0, None)] = 10.0
+    weight: Annotated[
+        str | None, 'sample_weight from a column of numbers: "COLUMN" or "1 - COLUMN".'
+    ] = None
+    verdicts: Annotated[bool, "Apply the published verdicts."] = True
+    keep_ties: Annotated[bool, 'Keep ties as 0.5; public trainers read them as "image 0 wins".'] = (
+        False
+    )
+    keep_unlabelled: Annotated[bool, "Keep pairs without a label."] = False
+    keep: Annotated[
+        tuple[str, ...],
+        "A column of the source that leaves as it is, although it is not known to name nobody; "
+        "user_id for the annotators' own names.",
+    ] = ()
+    pseudonymize: Annotated[
+        tuple[str, ...], "A column of the source that leaves as keyed pseudonyms."
+    ] = ()
+    images: Annotated[bool, "Include the images' bytes."] = True
+
+    def __post_init__(self) -> None:
+        for name in ("drop", "flip", "keep", "pseudonymize"):
+            value = getattr(self, name)
+            several = (value,) if isinstance(value, str) else tuple(value or ())
+            object.__setattr__(self, name, several)
 
     @property
     def uses_scores(self) -> bool:
-        """Whether any part of the policy needs a finding."""
+        """Whether the policy needs a finding whatever its conditions are."""
         return bool(self.drop_top or self.flip_top or self.reweight)
 
     @property
     def conditions(self) -> list[tuple[str, str]]:
-        """(option, text) of everything in the language, drops before flips before where."""
+        """(option, text) of every condition: drops, then flips, then where."""
         drops = [("--drop", text) for text in self.drop]
         flips = [("--flip", text) for text in self.flip]
         return drops + flips + ([("--where", self.where)] if self.where is not None else [])
 
+    def words(self) -> Iterator[str]:
+        """The options of `outvoted export` that state this policy; defaults are left out."""
+        for field in fields(self):
+            value, option = getattr(self, field.name), field.name.replace("_", "-")
+            if value == field.default:
+                continue
+            if isinstance(value, bool):
+                yield f"--{option}" if value else f"--no-{option}"
+                continue
+            for word in value if isinstance(value, tuple) else (value,):
+                yield f"--{option}"
+                yield f"{word:g}" if isinstance(word, float) else word
+
 
 def weight_column(policy: Policy) -> tuple[str, bool] | None:
-    """(column, whether it is taken from 1) of `weight`. InputError where it is neither form."""
+    """(column, whether it is subtracted from 1) of `weight`. InputError where it is neither."""
     if policy.weight is None:
         return None
     match = _WEIGHT.fullmatch(policy.weight)
@@ -70,15 +108,17 @@ def weight_column(policy: Policy) -> tuple[str, bool] | None:
 def check(policy: Policy) -> None:
     """InputError where the policy contradicts itself."""
     if weight_column(policy) and policy.reweight:
-        raise InputError("--weight cannot be joined with --reweight; choose one.")
+        raise InputError("--weight cannot be combined with --reweight; choose one.")
     for option, share in (("--drop-top", policy.drop_top), ("--flip-top", policy.flip_top)):
         if not 0 <= share <= 1:
             raise InputError(f"{option} is {share}; it is a share, from 0 to 1.")
     if policy.flip_top and (policy.drop or policy.drop_top):
         raise InputError(
-            "--flip-top cannot be joined with --drop or --drop-top: they speak about the same "
-            "pairs; choose one."
+            "--flip-top cannot be combined with --drop or --drop-top, since both are about the "
+            "same pairs; choose one."
         )
+    if both := sorted(set(policy.keep) & set(policy.pseudonymize)):
+        raise InputError(f"--keep and --pseudonymize both name {', '.join(both)}; choose one.")
     if policy.uses_scores and policy.run is None:
         raise InputError(
             "--drop-top, --flip-top and --reweight need the scores of a run; name it with --run."

@@ -1,6 +1,7 @@
-"""curation.json: the policy, what it did and to whom, the balance before and after, the inputs.
+"""Where an exported set comes from: the record curation.json, and the card that shows it.
 
-The dataset card of an exported set, from the template in data_cards.
+The record: the policy, what it did to which pairs, the balance before and after, hashes of all
+inputs and outputs. The card: README.md from the template in data_cards.
 """
 
 import hashlib
@@ -12,21 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from toolkit.errors import InputError
-from toolkit.export.decisions import Floats, Plan
+from toolkit.export.decisions import Plan
 from toolkit.export.policy import Policy
+from toolkit.export.table import SourceColumns
 from toolkit.files.atomic import parts
+from toolkit.preference import Floats, Mask, differs, is_tie
 from toolkit.schema import meaning_of
 from toolkit.store import Store
 from toolkit.store.images import images_fingerprint
 from toolkit.store.label_sets import ORIGINAL, label_set_recipe
 from toolkit.store.layout import described
 from toolkit.store.runs import findings_about
-
-Mask = npt.NDArray[np.bool_]
 
 
 def counts(plan: Plan) -> dict[str, Any]:
@@ -43,17 +43,17 @@ def counts(plan: Plan) -> dict[str, Any]:
     )
     everything = np.ones(len(plan.label), bool)
     original = plan.rows["original_label"].to_numpy()
-    same = (plan.final == original) | (np.isnan(plan.final) & np.isnan(original))
+    changed = differs(plan.final, original)
     return {
         "before": _labels(plan.label, everything),
         "after": _labels(plan.final, plan.kept),
         "flipped": done["flipped"],
         "tied": done["tied"],
         "dropped": done["dropped"],
-        "not_the_sources": int(np.count_nonzero(plan.kept & ~same)),
+        "not_the_sources": int(np.count_nonzero(plan.kept & changed)),
         "planted": int(np.count_nonzero(plan.kept & plan.planted & (plan.final == plan.label))),
         "labels": plan.labels,
-        "without_planted": plan.without,
+        "without_planted": plan.without_planted,
         "reweighted": int(np.count_nonzero(plan.weight[plan.kept] != 1)),
         "reasons": dict(sorted(reasons.items())),
     }
@@ -65,7 +65,7 @@ def _labels(label: Floats, mask: Mask) -> dict[str, int]:
         "pairs": len(label),
         "image_0 preferred": int(np.count_nonzero(label == 1)),
         "image_1 preferred": int(np.count_nonzero(label == 0)),
-        "tied": int(np.count_nonzero(label == 0.5)),
+        "tied": int(np.count_nonzero(is_tie(label))),
         "unlabelled": int(np.count_nonzero(np.isnan(label))),
     }
 
@@ -158,9 +158,15 @@ def inputs(store: Store, plan: Plan, policy: Policy) -> dict[str, Any]:
 
 
 def curation(
-    store: Store, plan: Plan, policy: Policy, *, command: str | None, outputs: dict[str, Any]
+    store: Store,
+    plan: Plan,
+    policy: Policy,
+    source: SourceColumns,
+    *,
+    command: str | None,
+    outputs: dict[str, Any],
 ) -> dict[str, Any]:
-    """The whole record. It holds no time of day: the same export is the same file."""
+    """The whole record. It contains no time of day: the same export is the same file."""
     finding = None
     if policy.run is not None:
         about = findings_about(store, policy.run, policy.finding)
@@ -175,6 +181,11 @@ def curation(
         "policy": asdict(policy),
         "labels": {"set": plan.labels, "recipe": recipe},
         "finding": finding,
+        "source_columns": {
+            "exported": source.schema.names,
+            "pseudonymized": sorted(source.pseudonyms),
+            "left_behind": [*source.left_behind, *source.nested],
+        },
         "counts": counts(plan),
         "balance": balance(plan),
         "decisions": decisions(plan),

@@ -26,7 +26,7 @@ def schema(_: Policy | None = None) -> pa.Schema:
             ours.field("pair_id"),
             column("label_0", pa.float32(), "1: image 0 preferred, 0: image 1, .5: tie, or null"),
             column("sample_weight", pa.float32(), "weight in a loss; 0 where the pair is left out"),
-            column("kept", pa.bool_(), "whether an export of the set holds the pair"),
+            column("kept", pa.bool_(), "whether an export of the set contains the pair"),
             *(ours.field(name) for name in ("minority", "confidence", "stability", "verdict")),
             column("original_label_0", pa.float32(), "label_0 as the source had it"),
         ]
@@ -56,4 +56,6 @@ def write(job: Job) -> dict[str, Any]:
     return {name: {"rows": len(weight), "sha256": sha256_of(job.aside / name)} for name in names}
 
 
-FORMAT = Format("weights", schema, write, images="never")
+FORMAT = Format(
+    "weights", "labels and weights of every pair, no images", schema, write, images="never"
+)

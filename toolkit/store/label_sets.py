@@ -1,7 +1,7 @@
 """Label sets: named overlays of labels over the pairs, each with the recipe that made it.
 
-An overlay holds only the pairs whose label it changes. `original` is the set without an overlay:
-what the source said. The recipe is written last: a set without one was never finished.
+An overlay contains the pairs whose label it changes and no others. `original` is the set without an
+overlay: the source's labels. The recipe is written last: a set without one is incomplete.
 """
 
 import json
@@ -26,7 +26,7 @@ LABELS = pa.schema(
 
 
 def label_set_path(store: Store, name: str) -> Path:
-    """The overlay's file. StoreError naming the sets there are where it does not exist."""
+    """The overlay's file. StoreError, naming the store's sets, where it does not exist."""
     path = store.folder("labels", f"{check_name(name, 'label set')}.parquet")
     if name not in label_sets(store):
         raise StoreError(
@@ -44,13 +44,13 @@ def label_sets(store: Store) -> list[str]:
 def write_label_set(store: Store, name: str, overlay: pa.Table, recipe: dict[str, Any]) -> None:
     """Add a set. `overlay`: pair_id, label of the changed pairs; `recipe`: how it was made.
 
-    StoreError where a set of that name was made by another recipe: sets are never overwritten,
-    since runs and findings name them.
+    Writing the same recipe again changes nothing. StoreError where a set of that name was made by
+    another recipe: sets are never overwritten, since runs and findings name them.
     """
     check_name(name, "label set")
     about = store.folder("labels", f"{name}.json")
     if name == ORIGINAL:
-        raise StoreError(f"{ORIGINAL!r} is what the source said; give the set another name.")
+        raise StoreError(f"{ORIGINAL!r} is the source's labels; give the set another name.")
     if about.exists():
         if json.loads(about.read_text(encoding="utf-8")) == recipe:
             return
@@ -78,7 +78,7 @@ def planted_flips(store: Store, name: str) -> list[str] | None:
 
 
 def planted_beneath(store: Store, name: str) -> str | None:
-    """The set of planted flips that a set is, or was made from; None where there is none."""
+    """The set of planted flips that a set is, or was made over; None where there is none."""
     recipe = label_set_recipe(store, name)
     while recipe.get("kind") != "planted":
         if recipe.get("base") in (None, name):

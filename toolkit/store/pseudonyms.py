@@ -73,8 +73,8 @@ def namer(store: Store, annotators: Iterable[str | None], *, keyed: bool) -> Cal
     for annotator in annotators:
         if annotator is not None and not annotator.lstrip("-").isdecimal():
             raise InputError(
-                f"An annotator is named {annotator!r}, and user_id holds whole numbers; export "
-                "with --pseudonyms."
+                f"An annotator is named {annotator!r}, and user_id holds whole numbers; leave out "
+                "--keep user_id."
             )
     return int
 

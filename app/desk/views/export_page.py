@@ -25,11 +25,12 @@ from app.desk.queries.connection import PATH_HASH, TABLES, Stamp, run_of, stamp,
 from app.desk.views.getting_started import ingest_command
 from toolkit.colors import Ground
 from toolkit.errors import OutvotedError, StoreError
-from toolkit.export import FORMATS, Policy
-from toolkit.export.dataset_writer import warnings_of
+from toolkit.export import FORMATS, Format, Policy, warnings_of
+from toolkit.export.dataset_writer import columns_of_source
 from toolkit.export.decisions import make_plan
 from toolkit.export.policy import check
 from toolkit.export.provenance import balance, counts
+from toolkit.preference import is_tie
 from toolkit.store import Store
 from toolkit.store.label_sets import label_sets
 from toolkit.store.runs import findings
@@ -49,7 +50,7 @@ def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
     with left:
         form = _show_form(store, settings)
     with right:
-        preview = _preview(store, form.policy)
+        preview = _preview(store, form.policy, form.format)
         if preview is not None:
             _show_counts(preview)
         ready = bool(preview and preview.counts["after"]["pairs"])
@@ -89,8 +90,8 @@ def _show_form(store: Store, settings: state.Settings) -> Form:
         "images": row[1].toggle("With the images", True, key="export-images"),
         "keep_ties": row[0].toggle("Keep ties", False, key="export-ties"),
         "keep_unlabelled": row[1].toggle("Keep unlabelled", False, key="export-unlabelled"),
-        "pseudonyms": row[0].toggle("Pseudonyms for people", True, key="export-pseudonyms"),
     }
+    fields |= _column_fields(FORMATS[str(chosen)])
     return Form(Policy(**fields), str(chosen), name)
 
 
@@ -167,6 +168,19 @@ def _share_fields(*, scored: bool) -> dict[str, Any]:
     }
 
 
+def _column_fields(form: Format) -> dict[str, Any]:
+    """Which of the source's columns leave that otherwise stay behind."""
+    texts = {"keep": "Keep columns, by commas", "pseudonymize": "Pseudonymize columns, by commas"}
+    row = st.columns(2)
+    fields = {}
+    for cell, (name, label) in zip(row, texts.items(), strict=True):
+        off = not form.source_columns
+        text = cell.text_input(label, key=f"export-{name}", max_chars=1000, disabled=off)
+        names = (word.strip() for word in text.split(",") if not off)
+        fields[name] = tuple(word for word in names if word)
+    return fields
+
+
 def _lines(text: str) -> tuple[str, ...]:
     return tuple(line.strip() for line in text.splitlines() if line.strip())
 
@@ -181,29 +195,32 @@ class Preview:
     """As in curation.json."""
     left_out: dict[str, int]
     """Pairs that are not exported, by why; together all of them."""
+    columns: list[str]
+    """Which of the source's columns stay behind, as a sentence, if any."""
 
 
-def _preview(store: Store, policy: Policy) -> Preview | None:
+def _preview(store: Store, policy: Policy, form: str) -> Preview | None:
     """What the policy would do; None, and a sentence on the page, if it cannot be applied."""
     files = [(store.folder("verdicts"), "part-*.parquet")]
     if policy.run is not None:
         files.append((store.findings(policy.run), "*.parquet"))
     try:
         check(policy)
-        return _read_preview(store.root, policy, stamp(store, TABLES, files))
+        return _read_preview(store.root, policy, form, stamp(store, TABLES, files))
     except OutvotedError as problem:
         show_error(str(problem))
         return None
 
 
 @st.cache_data(show_spinner="Deciding about every pair ...", max_entries=16, hash_funcs=PATH_HASH)
-def _read_preview(root: Path, policy: Policy, stamp: Stamp) -> Preview:  # noqa: ARG001
+def _read_preview(root: Path, policy: Policy, form: str, stamp: Stamp) -> Preview:  # noqa: ARG001
     plan = make_plan(Store(root), policy)
-    ties, unlabelled = ~plan.kept & (plan.final == 0.5), ~plan.kept & np.isnan(plan.final)
+    ties, unlabelled = ~plan.kept & is_tie(plan.final), ~plan.kept & np.isnan(plan.final)
     left_out = {"ties left out": ties, "unlabelled left out": unlabelled,
                 "dropped": ~plan.kept & ~ties & ~unlabelled}  # fmt: skip
     sizes = {word: int(np.count_nonzero(rows)) for word, rows in left_out.items()}
-    return Preview(counts(plan), balance(plan), sizes)
+    columns = columns_of_source(Store(root), plan, policy, FORMATS[form])
+    return Preview(counts(plan), balance(plan), sizes, columns.lines())
 
 
 def _show_write_button(store: Store, settings: state.Settings, form: Form, *, ready: bool) -> None:
@@ -253,6 +270,8 @@ def _show_counts(preview: Preview) -> None:
     st.html(f'<div class="desk-wrap">{chips}</div>')
     for warning in warnings_of(preview.counts):
         show_warning(warning)
+    for sentence in preview.columns:
+        show_quiet(escape_html(sentence))
     reasons = [[f"{pairs:,}", why] for why, pairs in preview.counts["reasons"].items()]
     if reasons:
         with st.expander(f"Why ({len(reasons)} reasons)"):

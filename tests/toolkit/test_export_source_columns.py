@@ -1,5 +1,7 @@
-"""What a source said beyond our columns leaves with an export, and comes back the same."""
+"""The source's own columns are exported where they name nobody, and come back the same."""
 
+import json
+import re
 from datetime import datetime
 from pathlib import Path
 
@@ -10,11 +12,15 @@ from datasets import load_dataset
 
 from tests.toolkit.pickapic_source import SCHEMA, source_row
 from tests.toolkit.stores import rows
-from toolkit.export import FORMATS, Policy, export_set
+from toolkit.errors import InputError
+from toolkit.export import FORMATS, Policy, export_set, preview
 from toolkit.export.table import PICKAPIC
 from toolkit.ingest import (
+    SourceImage,
+    SourceRow,
     ingest_chosen_rejected,
     ingest_pickapic,
+    ingest_rows,
     open_chosen_rejected,
     open_pickapic,
 )
@@ -68,7 +74,7 @@ def further(store: Store) -> list[dict]:
 def test_a_sources_columns_survive_a_way_out_and_in_again(
     store: Store, tmp_path: Path, by: str
 ) -> None:
-    export_set(store, tmp_path / "out", Policy(), FORMATS[by])
+    export_set(store, tmp_path / "out", Policy(keep=tuple(TOLD)), by)
     again = create_store(tmp_path / "again")
     data = [tmp_path / "out" / "data"]
     if by == "pickapic":
@@ -77,7 +83,7 @@ def test_a_sources_columns_survive_a_way_out_and_in_again(
         ingest_chosen_rejected(again, open_chosen_rejected(data))
     assert sorted(map(str, further(again))) == sorted(map(str, further(store)))
     assert str(TOLD) in map(str, further(again))
-    export_set(again, tmp_path / "twice", Policy(), FORMATS["pickapic"])
+    export_set(again, tmp_path / "twice", Policy(keep=tuple(TOLD)))
     (file,) = (tmp_path / "twice" / "data").iterdir()
     names = pq.read_schema(file).names
     assert len(names) == len(set(names))
@@ -85,26 +91,84 @@ def test_a_sources_columns_survive_a_way_out_and_in_again(
     assert not {"src_minority", "src_pair_id", "src_verdict", "chosen_model"} & set(names)
 
 
-def test_behind_our_columns_persons_have_pseudonyms_and_nested_columns_stay(
+def test_a_column_that_is_not_known_to_name_nobody_stays_behind_and_is_named(
     store: Store, tmp_path: Path
 ) -> None:
-    export_set(store, tmp_path / "out", Policy(), FORMATS["pickapic"])
-    (file,) = (tmp_path / "out" / "data").iterdir()
-    table = pq.read_table(file)
+    says = (
+        "Columns that stay behind: confidence, hidden, nsfw_0, prompt, rater, seen, shown, style "
+        "(--keep COLUMN exports one as it is, --pseudonymize COLUMN as keyed pseudonyms); tags "
+        "(nested or bytes)."
+    )
+    assert preview(store).lines()[-1] == says
+    assert export_set(store, tmp_path / "out").lines()[-1] == says
+    table = read(tmp_path / "out")
+    assert table.column_names[-1] == "pair_id"
+    record = json.loads((tmp_path / "out" / "curation.json").read_text())["source_columns"]
+    assert record["exported"] == record["pseudonymized"] == []
+    assert record["left_behind"] == [*sorted([*TOLD, "rater"]), "tags"]
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert (
+        "left behind: confidence, hidden, nsfw_0, prompt, rater, seen, shown, style, tags" in card
+    )
+    for name in ("kohya", "weights"):
+        assert not any("stay behind" in line for line in preview(store, form=name).lines())
+
+
+def test_columns_leave_as_they_are_or_as_pseudonyms_by_option(store: Store, tmp_path: Path) -> None:
+    outcome = export_set(
+        store, tmp_path / "out", keep=["style", "confidence"], pseudonymize="rater"
+    )
+    table = read(tmp_path / "out")
     ours = table.schema.get_field_index("pair_id")
-    assert table.column_names[ours + 1 :] == [
-        *("src_confidence", "hidden", "nsfw_0", "prompt", "rater", "seen", "shown", "style")
-    ]
-    assert "Anna" not in str(table["rater"].to_pylist())
+    assert table.column_names[ours + 1 :] == ["src_confidence", "rater", "style"]
+    assert table["style"].to_pylist().count("étude, 'oil'") == 2
+    assert table["rater"].type == pa.int64()
     assert len(set(table["rater"].to_pylist())) == 3
-    assert "tags" not in table.column_names
-    export_set(store, tmp_path / "named", Policy(pseudonyms=False), FORMATS["pickapic"])
-    (file,) = (tmp_path / "named" / "data").iterdir()
-    assert pq.read_table(file)["rater"].to_pylist() == ["Anna 0", "Anna 1", "Anna 2"]
+    assert "hidden, nsfw_0, prompt, seen, shown (" in outcome.lines()[-1]
+    export_set(store, tmp_path / "named", keep="rater")
+    assert read(tmp_path / "named")["rater"].to_pylist() == ["Anna 0", "Anna 1", "Anna 2"]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"keep": "hue"}, "--keep names hue, which is no column of the source (columns: confid"),
+        ({"pseudonymize": "tags"}, "--pseudonymize names tags, which is nested or holds bytes"),
+        ({"keep": "style", "pseudonymize": "style"}, "--keep and --pseudonymize both name style"),
+        ({"keep": "style", "form": "kohya"}, "--format kohya has no columns of the source"),
+        ({"kept": "style"}, "An export has no option 'kept'; it has labels, run, finding"),
+    ],
+)
+def test_columns_that_cannot_leave_are_a_sentence(
+    store: Store, tmp_path: Path, options: dict[str, str], sentence: str
+) -> None:
+    with pytest.raises(InputError, match=re.escape(sentence)):
+        export_set(store, tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_the_source_declares_leaves_unless_another_source_fills_it_too(
+    tmp_path: Path,
+) -> None:
+    store = create_store(tmp_path / "store")
+
+    def row(name: str, **extra: object) -> SourceRow:
+        return SourceRow(name, SourceImage(f"{name}a"), SourceImage(f"{name}b"), 1.0, extra=extra)
+
+    ingest_rows(store, "mos", [row("p", score_0=0.25, score_1=0.75, mood="calm")])
+    export_set(store, tmp_path / "one", images=False)
+    assert read(tmp_path / "one").column_names[-2:] == ["score_0", "score_1"]
+    ingest_rows(store, "elsewhere", [row("q", score_0="by Anna")])
+    export_set(store, tmp_path / "two", images=False)
+    assert read(tmp_path / "two").column_names[-1] == "score_1"
+
+
+def read(out: Path) -> pa.Table:
+    return pq.read_table(sorted((out / "data").iterdir()))
 
 
 def exported(tmp_path: Path, parts: list[pa.Table], policy: Policy) -> pa.Table:
-    """What leaves of a source in several parts, each with further columns of its own."""
+    """What is exported of a source in several parts, each with columns of its own."""
     for k, more in enumerate(parts):
         own = [source_row(10 * k + n) | DECIDED for n in range(more.num_rows)]
         table = pa.Table.from_pylist(own, schema=SCHEMA)
@@ -113,60 +177,35 @@ def exported(tmp_path: Path, parts: list[pa.Table], policy: Policy) -> pa.Table:
         pq.write_table(table, tmp_path / f"part-{k}.parquet")
         store = create_store(tmp_path / "store") if not k else open_store(tmp_path / "store")
         ingest_pickapic(store, open_pickapic([tmp_path / f"part-{k}.parquet"]))
-    export_set(store, tmp_path / "out", policy, FORMATS["pickapic"])
-    return pq.read_table(sorted((tmp_path / "out" / "data").iterdir()))
+    export_set(store, tmp_path / "out", policy)
+    return read(tmp_path / "out")
 
 
-def test_who_may_be_named_leaves_as_a_pseudonym_and_a_score_as_it_is(tmp_path: Path) -> None:
-    """user_id is the annotator in this source: a copy of it under any name is one too."""
+def test_a_person_has_one_pseudonym_whatever_the_type_of_the_column(tmp_path: Path) -> None:
+    """Doubles are what pandas writes for whole numbers of which one is missing."""
     users = [source_row(n)["user_id"] for n in range(2)]
-    told = {
-        "e_mail": ["anna@x.org", "berta@x.org"],
-        "labeler_id": ["a", "b"],
-        "prolific_pid": ["p1", "p2"],
-        "kin": [str(user) for user in users],
-        "rater_id": [71, 72],
+    own = {
+        "text": [str(user) for user in users],
+        "number": users,
+        "double": pa.array([float(user) for user in users]),
+        "decimal": pa.array([float(user) for user in users]).cast(pa.decimal128(12, 2)),
     }
-    kept = {
-        "llm_judge_score": [0.25, 0.5],
-        "num_raters": [3, 5],
-        "expert_score": [1, 2],
-        "model_name": ["sdxl", "sd15"],
-        "subject": ["dog", "cat"],
-    }
-    table = exported(tmp_path, [pa.table(told | kept)], Policy())
-    for name, values in told.items():
+    missing = {"worker_id": pa.array([9001.0, None])}
+    policy = Policy(pseudonymize=(*own, *missing))
+    table = exported(tmp_path, [pa.table(own | missing)], policy)
+    for name in own:
         assert table[name].type == pa.int64()
-        assert not set(map(str, table[name].to_pylist())) & set(map(str, values))
-    for name, values in kept.items():
-        assert table[name].to_pylist() == values
-
-
-def test_whole_numbers_that_are_stored_as_doubles_name_persons_too(tmp_path: Path) -> None:
-    """As pandas writes a column of numbers in which one is missing."""
-    users = [source_row(n)["user_id"] for n in range(2)]
-    told = {
-        "labelled_by_worker_id": pa.array([9001.0, None]),
-        "copy": pa.array([float(user) for user in users]),
-        "exact": pa.array([float(user) for user in users]).cast(pa.decimal128(12, 2)),
-        "worker_hours": pa.array([1.5, 2.0]),
-        "rater_score": pa.array([3.0, 4.0]),
-    }
-    table = exported(tmp_path, [pa.table(told)], Policy())
-    for name in ("labelled_by_worker_id", "copy"):
-        assert table[name].type == pa.int64()
-    assert table["labelled_by_worker_id"].to_pylist()[0] not in (9001, None)
-    assert table["labelled_by_worker_id"].to_pylist()[1] is None
-    assert table["copy"].to_pylist() == table["user_id"].to_pylist()
-    assert table["exact"].to_pylist() == table["user_id"].to_pylist()
-    assert table["worker_hours"].to_pylist() == [1.5, 2.0]
-    assert table["rater_score"].to_pylist() == [3.0, 4.0]
+        assert table[name].to_pylist() == table["user_id"].to_pylist()
+        assert not set(users) & set(table[name].to_pylist())
+    first, second = table["worker_id"].to_pylist()
+    assert first not in (9001, None)
+    assert second is None
 
 
 def test_parts_that_differ_in_type_leave_in_one_that_holds_both(tmp_path: Path) -> None:
     one = pa.table({"score": [1, 2], "tags": ["a", "b"], "grade": [1, 2], "src_lang": ["en", "en"]})
     two = pa.table({"score": [1.5, None], "tags": [["a"], []], "grade": ["A", None]})
-    table = exported(tmp_path, [one, two], Policy())
+    table = exported(tmp_path, [one, two], Policy(keep=("score", "grade", "src_lang")))
     assert table["score"].to_pylist() == [1.0, 2.0, 1.5, None]
     assert table["grade"].to_pylist() == ["1", "2", "A", None]
     assert "tags" not in table.column_names
@@ -180,7 +219,7 @@ def test_names_of_ours_are_told_to_the_way_in() -> None:
 
 
 def test_datasets_reads_every_type_of_them(store: Store, tmp_path: Path) -> None:
-    export_set(store, tmp_path / "out", Policy(), FORMATS["chosen-rejected"])
+    export_set(store, tmp_path / "out", Policy(keep=tuple(TOLD)), "chosen-rejected")
     found = load_dataset(
         "parquet",
         data_files=[str(path) for path in (tmp_path / "out" / "data").iterdir()],
