@@ -9,7 +9,7 @@ from typing import Any
 
 from toolkit.intervals import wilson
 from toolkit.store.audits import ARMS, Audit
-from toolkit.store.verdicts import Choice
+from toolkit.store.journal import Choice
 
 Answers = Mapping[str, Mapping[str, str]]
 """Curator -> pair_id -> choice."""

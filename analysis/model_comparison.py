@@ -178,6 +178,6 @@ def grid(
 
 def _source(png: bytes) -> str:
     """A picture as the source of an img element."""
-    small = thumbnail(decode(png).picture)
+    small = thumbnail(decode(png).image)
     kind, data = ("jpeg", small) if small else ("png", png)
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

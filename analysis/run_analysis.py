@@ -46,8 +46,9 @@ from toolkit.minority import PRESETS, Metric
 from toolkit.store import Store
 from toolkit.store.images import ImageReader
 from toolkit.store.label_sets import planted_flips
+from toolkit.store.pair_table import pair_facts
 from toolkit.store.runs import run_about, write_findings
-from toolkit.store.trajectory import pair_facts, read_trajectory, read_votes
+from toolkit.store.trajectory import read_trajectory, read_votes
 
 Flags = npt.NDArray[np.bool_]
 

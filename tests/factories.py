@@ -15,11 +15,12 @@ from PIL import Image
 
 from toolkit import minority
 from toolkit.files.atomic import write_part
+from toolkit.ids import make_comparison_id, make_pair_id
 from toolkit.image_files import decode
 from toolkit.labels.flips import plant_flips
 from toolkit.minority import PRESETS, score
-from toolkit.pairs import PAIRS, VOTES, make_comparison_id, make_pair_id
 from toolkit.recorder import Recorder
+from toolkit.schema import PAIRS, VOTES
 from toolkit.store import Store, create_store
 from toolkit.store.images import image_row, write_images
 from toolkit.store.label_sets import planted_flips

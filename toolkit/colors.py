@@ -1,4 +1,4 @@
-"""Colours that every figure and the desk share: Okabe and Ito's set, told apart by all eyes.
+"""Colours that every figure and the desk share: Okabe and Ito's set, safe for colour blindness.
 
 Source: Okabe and Ito, "Color Universal Design" (2008). Each meaning has one colour, so that a
 reader who learnt it on one screen knows it on the next; no meaning is carried by colour alone.
@@ -30,7 +30,7 @@ Ground = Literal["light", "dark"]
 
 
 def accent(ground: Ground) -> str:
-    """The colour of what is chosen, pressed or selected; readable on the ground it lies on."""
+    """The colour of what is chosen, pressed or selected; readable on its background."""
     return SKY if ground == "dark" else BLUE
 
 

@@ -1,28 +1,33 @@
-"""A small typed language for choosing pairs: the same words in the terminal and at the desk.
+"""A small typed language for choosing pairs: the same in the terminal and on the desk.
 
     minority > 0.5 and not (verdict is null or split = "test")
     prompt contains "cat" or model_0 in ["sdxl", "flux"]
-    nsfw                                            # a column of yes and no stands alone
+    nsfw                                            # a flag needs no comparison
 
-A column is a number, a text, a flag or a time; a comparison of another type is refused with what
-is allowed. A pair whose value is null passes nothing but `is null`. Conditions are parsed here and
-become SQL; their columns are those of `toolkit.store.pair_table`.
+A column is a number, a text, a flag or a time; a comparison with another type is refused, and the
+sentence says what is allowed. A pair whose value is null passes nothing but `is null`. Conditions
+become SQL here; what they can name is listed in `toolkit.store.pair_table`.
+
+Written by hand, since SQL parsers accept far more than this language, refuse columns called `if` or
+`case`, overflow the stack at a few dozen parentheses and take longer to import than `--help` may.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import pyarrow as pa
 
 from toolkit.errors import InputError
 
 Kind = Literal["number", "text", "flag", "time"]
-Value: TypeAlias = float | str | bool | datetime
 
-SIGNS = (">=", "<=", "!=", ">", "<", "=")
+_SIGNS = (">=", "<=", "!=", ">", "<", "=")
+_RESERVED = {"and", "or", "not", "in", "is", "null", "contains", "true", "false"}
+_DEEPEST = 50
+"""Parentheses and `not` inside each other: each takes a few frames of Python's stack."""
 _TOKEN = re.compile(
     r"""\s*(?:
     (?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?![\w.])
@@ -31,246 +36,15 @@ _TOKEN = re.compile(
     |(?P<word>[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)?)
     |(?P<sign>>=|<=|!=|==|>|<|=|\(|\)|\[|\]|,)
     )""",
-    re.VERBOSE,
+    re.VERBOSE | re.DOTALL,
 )
+_ALLOWED = {
+    "number": "a number",
+    "text": 'a text in quotes, "so"',
+    "flag": "true or false",
+    "time": 'a time in quotes, "2023-05-01"',
+}
 _EXAMPLE = 'such as minority > 0.5 and split = "train"'
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """column SIGN value."""
-
-    column: str
-    sign: str
-    value: Value
-
-
-@dataclass(frozen=True)
-class Membership:
-    """column in [values]."""
-
-    column: str
-    values: tuple[Value, ...]
-
-
-@dataclass(frozen=True)
-class Contains:
-    """column contains "words", whatever their case."""
-
-    column: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Null:
-    """column is null."""
-
-    column: str
-
-
-@dataclass(frozen=True)
-class Flag:
-    """A column of yes and no that stands alone."""
-
-    column: str
-
-
-@dataclass(frozen=True)
-class Not:
-    """not part."""
-
-    part: "Condition"
-
-
-@dataclass(frozen=True)
-class Joined:
-    """Several conditions under `and` or `or`."""
-
-    word: Literal["and", "or"]
-    parts: tuple["Condition", ...]
-
-
-Condition: TypeAlias = Comparison | Membership | Contains | Null | Flag | Not | Joined
-
-
-def parse(text: str, columns: Mapping[str, Kind], option: str = "--where") -> Condition:
-    """The condition that `text` states over `columns`.
-
-    InputError (one sentence, naming `option`) on what is no condition, on a column that is not
-    there, and on a comparison that its type does not allow.
-    """
-    reader = _Reader(text, _tokens(text, option), columns, option)
-    found = reader.either()
-    if reader.peek() is not None:
-        raise reader.wrong(f"{reader.peek()[1]!r} is unexpected")  # type: ignore[index]
-    return found
-
-
-def names(text: str, option: str = "--where") -> list[str]:
-    """The columns that a condition may name, in order; reserved words are none."""
-    words = [w.strip("`") for kind, w in _tokens(text, option) if kind in ("word", "quoted")]
-    return [word for word in dict.fromkeys(words) if word.lower() not in _RESERVED]
-
-
-_RESERVED = {"and", "or", "not", "in", "is", "null", "contains", "true", "false"}
-
-
-def _tokens(text: str, option: str) -> list[tuple[str, str]]:
-    found, place = [], 0
-    while text[place:].strip():
-        match = _TOKEN.match(text, place)
-        if not match:
-            raise InputError(
-                f"{option} {text!r} cannot be read from {text[place:].strip()[:20]!r} on; write "
-                f"COLUMN > NUMBER and the like, {_EXAMPLE}."
-            )
-        kind = match.lastgroup or ""
-        found.append((kind, match[kind]))
-        place = match.end()
-    return found
-
-
-class _Reader:
-    """Recursive descent over the tokens; the words of the grammar are its methods."""
-
-    def __init__(
-        self,
-        text: str,
-        tokens: list[tuple[str, str]],
-        columns: Mapping[str, Kind],
-        option: str,
-    ) -> None:
-        self._text, self._tokens, self._columns, self._option = text, tokens, columns, option
-        self._place = 0
-
-    def peek(self) -> tuple[str, str] | None:
-        """The next token, or None at the end."""
-        return self._tokens[self._place] if self._place < len(self._tokens) else None
-
-    def wrong(self, what: str) -> InputError:
-        """The sentence for a text that is no condition."""
-        return InputError(
-            f"{self._option} {self._text!r} is no comparison; write COLUMN > NUMBER (or >=, <, <=,"
-            ' =, !=, in [..], contains "..", is null), joined by and, or, not, '
-            f"{_EXAMPLE} ({what})."
-        )
-
-    def either(self) -> Condition:
-        """both or both ..."""
-        return self._joined("or", self._both)
-
-    def _both(self) -> Condition:
-        return self._joined("and", self._single)
-
-    def _joined(self, word: Literal["and", "or"], part: Callable[[], Condition]) -> Condition:
-        parts = [part()]
-        while self._take(word):
-            parts.append(part())
-        return parts[0] if len(parts) == 1 else Joined(word, tuple(parts))
-
-    def _single(self) -> Condition:
-        if self._take("not"):
-            return Not(self._single())
-        if self._take("("):
-            inside = self.either()
-            self._need(")")
-            return inside
-        return self._statement(self._column())
-
-    def _statement(self, column: str) -> Condition:
-        kind = self._columns[column]
-        if self._take("is"):
-            negated = self._take("not")
-            self._need("null")
-            return Not(Null(column)) if negated else Null(column)
-        if self._take("contains"):
-            if kind != "text":
-                raise self._mistyped(column, "contains needs a text")
-            return Contains(column, str(self._value(column)))
-        if negated := self._take("not"):
-            self._need("in")
-        if negated or self._take("in"):
-            found = Membership(column, self._list(column))
-            return Not(found) if negated else found
-        for sign in SIGNS:
-            if self._take(sign) or (sign == "=" and self._take("==")):
-                value = self._value(column)
-                if sign not in ("=", "!=") and kind in ("text", "flag"):
-                    raise self._mistyped(column, f"{sign} needs a number or a time")
-                return Comparison(column, sign, value)
-        if kind == "flag":
-            return Flag(column)
-        raise self.wrong(f"{column} is a {kind}, and nothing is said about it")
-
-    def _list(self, column: str) -> tuple[Value, ...]:
-        closing = "]" if self._take("[") else ")"
-        if closing == ")":
-            self._need("(")
-        values = [self._value(column)]
-        while self._take(","):
-            values.append(self._value(column))
-        self._need(closing)
-        return tuple(values)
-
-    def _column(self) -> str:
-        token = self.peek()
-        if token is None or token[0] not in ("word", "quoted"):
-            raise self.wrong("a column's name is missing")
-        name = token[1].strip("`")
-        if token[0] == "word" and name.lower() in _RESERVED:
-            raise self.wrong(f"{name!r} stands where a column's name is needed")
-        self._place += 1
-        if name not in self._columns:
-            raise InputError(
-                f"{self._option} names the column {name!r}, which is not there (columns: "
-                f"{', '.join(self._columns)}); name one of them."
-            )
-        return name
-
-    def _value(self, column: str) -> Value:
-        token = self.peek()
-        if token is None:
-            raise self.wrong(f"a value to compare {column} with is missing")
-        kind, written = token
-        self._place += 1
-        wanted = self._columns[column]
-        if kind == "number" and wanted == "number":
-            return float(written)
-        if kind == "text" and wanted in ("text", "time"):
-            text = re.sub(r"\\(.)", r"\1", written[1:-1])
-            return text if wanted == "text" else self._time(column, text)
-        if kind == "word" and wanted == "flag" and written.lower() in ("true", "false"):
-            return written.lower() == "true"
-        allowed = {
-            "number": "a number",
-            "text": 'a text in quotes, "so"',
-            "flag": "true or false",
-            "time": 'a time in quotes, "2023-05-01"',
-        }[wanted]
-        raise self._mistyped(column, f"it is compared with {allowed}, not {written}")
-
-    def _time(self, column: str, text: str) -> datetime:
-        try:
-            return datetime.fromisoformat(text)
-        except ValueError:
-            raise self._mistyped(column, f'"{text}" is no time like "2023-05-01"') from None
-
-    def _mistyped(self, column: str, what: str) -> InputError:
-        return InputError(
-            f"{self._option} {self._text!r} does not fit: {column} is a {self._columns[column]}, "
-            f"and {what}."
-        )
-
-    def _take(self, word: str) -> bool:
-        token = self.peek()
-        if token is None or token[0] in ("text", "quoted") or token[1].lower() != word:
-            return False
-        self._place += 1
-        return True
-
-    def _need(self, word: str) -> None:
-        if not self._take(word):
-            raise self.wrong(f"{word!r} is missing")
 
 
 def kind_of(arrow: pa.DataType) -> Kind | None:
@@ -285,44 +59,200 @@ def kind_of(arrow: pa.DataType) -> Kind | None:
     return "time" if test.is_timestamp(arrow) else None
 
 
-def kinds_of(schema: pa.Schema) -> dict[str, Kind]:
-    """The columns of a schema that conditions can compare, with their types."""
-    kinds = {field.name: kind_of(field.type) for field in schema}
-    return {name: kind for name, kind in kinds.items() if kind is not None}
-
-
-def to_sql(condition: Condition, schema: pa.Schema) -> tuple[str, list[Any]]:
-    """A WHERE clause and its parameters over columns of `schema`.
+def to_sql(
+    text: str, columns: Mapping[str, pa.DataType], option: str = "--where"
+) -> tuple[str, list[Any]]:
+    """The condition that `text` states over `columns`, as a WHERE clause and its parameters.
 
     A number is compared in the column's own precision: .1 stored in 32 bits is not more than .1.
+    InputError (one sentence, naming `option`) where the text is no condition, names a column that
+    does not exist, or compares a column with another type.
     """
-    match condition:
-        case Comparison(column, sign, value):
-            return f"{_quoted(column)} {sign} {_cast(schema, column)}", [value]
-        case Membership(column, members):
-            held = ", ".join([_cast(schema, column)] * len(members))
-            return f"{_quoted(column)} IN ({held})", list(members)
-        case Contains(column, text):
-            return f"contains(lower({_quoted(column)}), lower(?))", [text]
-        case Null(column):
-            return f"{_quoted(column)} IS NULL", []
-        case Flag(column):
-            return _quoted(column), []
-        case Not(part):
-            sql, values = to_sql(part, schema)
-            return f"NOT ({sql})", values
-        case Joined(word, parts):
-            each = [to_sql(part, schema) for part in parts]
-            sql = f" {word.upper()} ".join(f"({sql})" for sql, _ in each)
-            return sql, [value for _, values in each for value in values]
+    return _Reader(text, columns, option).read()
 
 
-def _cast(schema: pa.Schema, column: str) -> str:
-    kind = schema.field(column).type
-    if pa.types.is_float32(kind):
-        return "CAST(? AS FLOAT)"
-    return "CAST(? AS TIMESTAMP)" if pa.types.is_timestamp(kind) else "?"
+def names(text: str, option: str = "--where") -> list[str]:
+    """The columns that a condition names, in order. InputError where it cannot be read."""
+    words = [w.strip("`") for kind, w in _tokens(text, option) if kind in ("word", "quoted")]
+    return [word for word in dict.fromkeys(words) if word.lower() not in _RESERVED]
 
 
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+def _tokens(text: str, option: str) -> list[tuple[str, str]]:
+    """(kind, text) of every token."""
+    tokens, place, end = [], 0, len(text.rstrip())
+    while place < end:
+        match = _TOKEN.match(text, place)
+        if not match:
+            raise InputError(
+                f"{option} {text!r} cannot be read from {text[place:].strip()[:20]!r} on; write "
+                f"COLUMN > NUMBER and the like, {_EXAMPLE}."
+            )
+        kind = match.lastgroup or ""
+        tokens.append((kind, match[kind]))
+        place = match.end()
+    return tokens
+
+
+class _Reader:
+    """Recursive descent over the tokens; each method reads one rule and returns its SQL."""
+
+    def __init__(self, text: str, columns: Mapping[str, pa.DataType], option: str) -> None:
+        self._text, self._columns, self._option = text, columns, option
+        self._tokens = _tokens(text, option)
+        self._place = self._depth = 0
+        self._values: list[Any] = []
+
+    def read(self) -> tuple[str, list[Any]]:
+        """The whole text."""
+        sql = self._either()
+        if self._place < len(self._tokens):
+            raise self._wrong(f"{self._tokens[self._place][1]!r} is unexpected")
+        return sql, self._values
+
+    def _either(self) -> str:
+        return self._joined("or", lambda: self._joined("and", self._single))
+
+    def _joined(self, word: str, part: Callable[[], str]) -> str:
+        parts = [part()]
+        while self._take(word):
+            parts.append(part())
+        return parts[0] if len(parts) == 1 else f"({f' {word.upper()} '.join(parts)})"
+
+    def _single(self) -> str:
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise InputError(
+                f"{self._option} has more than {_DEEPEST} parentheses or `not` inside each other; "
+                f"write a flatter condition, {_EXAMPLE}."
+            )
+        if self._take("not"):
+            sql = f"NOT {self._single()}"
+        elif self._take("("):
+            sql = self._either()
+            self._need(")")
+        else:
+            sql = self._comparison(*self._column())
+        self._depth -= 1
+        return f"({sql})"
+
+    def _comparison(self, column: str, kind: Kind) -> str:
+        name = '"' + column.replace('"', '""') + '"'
+        if self._take("is"):
+            negated = self._take("not")
+            self._need("null")
+            return f"{name} IS {'NOT ' if negated else ''}NULL"
+        if self._take("contains"):
+            if kind != "text":
+                raise self._mistyped(column, "contains needs a text")
+            return f"contains(lower({name}), lower({self._value(column, kind)}))"
+        if negated := self._take("not"):
+            self._need("in")
+        if negated or self._take("in"):
+            return f"{name} {'NOT ' if negated else ''}IN ({self._list(column, kind)})"
+        for sign in _SIGNS:
+            if self._take(sign) or (sign == "=" and self._take("==")):
+                value = self._value(column, kind)
+                if sign not in ("=", "!=") and kind in ("text", "flag"):
+                    raise self._mistyped(column, f"{sign} needs a number or a time")
+                return f"{name} {sign} {value}"
+        if kind == "flag":
+            return name
+        raise self._wrong(f"{column} is a {kind} and must be compared with something")
+
+    def _list(self, column: str, kind: Kind) -> str:
+        closing = "]" if self._take("[") else ")"
+        if closing == ")":
+            self._need("(")
+        values = [self._value(column, kind)]
+        while self._take(","):
+            values.append(self._value(column, kind))
+        self._need(closing)
+        return ", ".join(values)
+
+    def _column(self) -> tuple[str, Kind]:
+        token, written = self._next("a column's name is missing")
+        name = written.strip("`")
+        if token not in ("word", "quoted") or (token == "word" and name.lower() in _RESERVED):
+            raise self._wrong(f"a column's name is needed instead of {written!r}")
+        kind = kind_of(self._columns[name]) if name in self._columns else None
+        if kind is None:
+            named = [column for column, arrow in self._columns.items() if kind_of(arrow)]
+            raise InputError(
+                f"{self._option} names the column {name!r}, which does not exist (columns: "
+                f"{', '.join(named)}); name one of them."
+            )
+        return name, kind
+
+    def _value(self, column: str, kind: Kind) -> str:
+        """A parameter, in the column's own precision."""
+        token, written = self._next(f"a value to compare {column} with is missing")
+        value: Any = None
+        if token == "number" and kind == "number":
+            value = float(written)
+            if math.isinf(value):
+                raise self._mistyped(column, f"{written} is too large for one")
+        elif token == "text" and kind in ("text", "time"):
+            value = re.sub(r"\\(.)", r"\1", written[1:-1], flags=re.DOTALL)
+            if not _is_utf8(value):
+                raise self._mistyped(column, f"{written!r} is not valid UTF-8")
+            if kind == "time":
+                value = self._time(column, value)
+        elif token == "word" and kind == "flag" and written.lower() in ("true", "false"):
+            value = written.lower() == "true"
+        if value is None:
+            raise self._mistyped(
+                column, f"it is compared with {_ALLOWED[kind]}, not {_shown(written)}"
+            )
+        self._values.append(value)
+        if kind == "time":
+            return "CAST(? AS TIMESTAMP)"
+        return "CAST(? AS FLOAT)" if pa.types.is_float32(self._columns[column]) else "?"
+
+    def _time(self, column: str, text: str) -> datetime:
+        try:
+            return datetime.fromisoformat(text)
+        except ValueError:
+            raise self._mistyped(column, f'"{_shown(text)}" is no time like "2023-05-01"') from None
+
+    def _next(self, missing: str) -> tuple[str, str]:
+        if self._place >= len(self._tokens):
+            raise self._wrong(missing)
+        self._place += 1
+        return self._tokens[self._place - 1]
+
+    def _take(self, word: str) -> bool:
+        kind, written = (*self._tokens[self._place : self._place + 1], ("", ""))[0]
+        if kind in ("", "text", "quoted") or written.lower() != word:
+            return False
+        self._place += 1
+        return True
+
+    def _need(self, word: str) -> None:
+        if not self._take(word):
+            raise self._wrong(f"{word!r} is missing")
+
+    def _wrong(self, what: str) -> InputError:
+        return InputError(
+            f"{self._option} {self._text!r} is no comparison; write COLUMN > NUMBER (or >=, <, <=,"
+            ' =, !=, in [..], contains "..", is null), joined by and, or, not, '
+            f"{_EXAMPLE} ({what})."
+        )
+
+    def _mistyped(self, column: str, what: str) -> InputError:
+        kind = kind_of(self._columns[column])
+        return InputError(
+            f"{self._option} {self._text!r} does not fit: {column} is a {kind}, and {what}."
+        )
+
+
+def _shown(text: str) -> str:
+    """`text` as a sentence can carry it."""
+    return text if text.isprintable() else repr(text)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,4 +1,4 @@
-"""Everything a user can mend is an `OutvotedError`; its text is the one sentence they are shown.
+"""Everything a user can fix is an `OutvotedError`; its text is the one sentence they are shown.
 
 The sentence says what was found, what is allowed, and what to type next. Programming mistakes are
 never turned into these: they keep their traceback.
@@ -8,7 +8,7 @@ import re
 
 
 class OutvotedError(Exception):
-    """A problem whose remedy lies with the user."""
+    """A problem that the user can fix."""
 
 
 class InputError(OutvotedError):
@@ -28,7 +28,7 @@ class RecipeError(OutvotedError):
 
 
 class TrainingError(OutvotedError):
-    """A run cannot begin or cannot go on."""
+    """A run cannot start or cannot continue."""
 
 
 class BrokenLoss(TrainingError):
@@ -36,7 +36,7 @@ class BrokenLoss(TrainingError):
 
 
 class ScoringError(OutvotedError):
-    """A scorer cannot begin or cannot go on."""
+    """A scorer cannot start or cannot continue."""
 
 
 _DAMAGE = re.compile(

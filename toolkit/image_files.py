@@ -1,4 +1,4 @@
-"""Decoding images that strangers made: size limits, every mode, one sentence when it fails."""
+"""Decode untrusted images: size limits, every mode, one sentence when it fails."""
 
 import hashlib
 import io
@@ -20,7 +20,7 @@ THUMBNAIL_SIDE = 320
 class Decoded:
     """An image that decoded completely, as RGB."""
 
-    picture: Image.Image
+    image: Image.Image
     format: str
     content_hash: str
 
@@ -44,14 +44,14 @@ def decode(data: bytes | None) -> Decoded:
                         f"the image has {width} x {height} pixels, more than {MAX_PIXELS:,}"
                     )
                 kind = opened.format or "?"
-                picture = _rgb(opened)
+                image = _rgb(opened)
     except InputError:
         raise
     except UnidentifiedImageError as problem:  # its own words name a memory address
         raise InputError("the image cannot be decoded (not a known image format)") from problem
     except Exception as problem:  # Pillow raises nearly anything on a broken file
         raise InputError(f"the image cannot be decoded ({problem})") from problem
-    return Decoded(picture, kind, content_hash(data))
+    return Decoded(image, kind, content_hash(data))
 
 
 def _rgb(opened: Image.Image) -> Image.Image:
@@ -65,11 +65,11 @@ def _rgb(opened: Image.Image) -> Image.Image:
     return opened.convert("RGB")
 
 
-def thumbnail(picture: Image.Image) -> bytes | None:
-    """A JPEG of at most THUMBNAIL_SIDE, or None where the picture is that small itself."""
-    if max(picture.size) <= THUMBNAIL_SIDE:
+def thumbnail(image: Image.Image) -> bytes | None:
+    """A JPEG of at most THUMBNAIL_SIDE, or None where the image is that small itself."""
+    if max(image.size) <= THUMBNAIL_SIDE:
         return None
-    small = picture.copy()
+    small = image.copy()
     small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
     out = io.BytesIO()
     small.save(out, "JPEG", quality=85)

@@ -5,7 +5,7 @@ nor any other framework. Source: "When Preferences Diverge" (arXiv 2503.16921), 
 numbered there. The paper's names run against plain English and are kept: `confidence` grows when
 the model doubts the label, `stability` grows when the models disagree among themselves.
 
-Shapes: M models (the policy and its footprints), B pairs. NaN stands for "not known": a missing
+Shapes: M models (the policy and its footprints), B pairs. NaN means "not known": a missing
 earlier visit, or a timestep bin whose scale was not observed yet. Missing models are left out of
 a mean; a stability of fewer than two models is NaN; a NaN score means weight 1.
 """
@@ -66,6 +66,12 @@ def ell(ref_chosen: Array, ref_rejected: Array, chosen: Array, rejected: Array) 
     the result bit for bit.
     """
     return (ref_chosen - ref_rejected) - (chosen - rejected)
+
+
+def ell_sql(model: int = 0) -> str:
+    """`gap` in SQL over the columns of a trajectory, as if image_0 were chosen; a label of 0
+    negates it. `model`: its place in run.json, 0 for the policy."""
+    return f"((err_ref_0 - err_ref_1) - (err_0[{model + 1}] - err_1[{model + 1}]))"
 
 
 def sigmoid(x: Array) -> Array:
@@ -196,7 +202,7 @@ def weight(u: Array, form: WeightForm, k1: float) -> Array:
     `sigmoid_sqrt` is what the authors' release computes under the name of `sqrt`.
     """
     xp = array_namespace(u)
-    one = xp.ones_like(u)
+    ones = xp.ones_like(u)
     known = ~xp.isnan(u)
     v = xp.where(known, u, xp.zeros_like(u))
     forms = {
@@ -205,9 +211,9 @@ def weight(u: Array, form: WeightForm, k1: float) -> Array:
         "sqrt": lambda: 1 / (1 + k1 * xp.sqrt(v)),
         "sigmoid": lambda: sigmoid(-k1 * v),
         "sigmoid_sqrt": lambda: sigmoid(-k1 * xp.sqrt(v)),
-        "none": lambda: one,
+        "none": lambda: ones,
     }
-    return xp.where(known, forms[form](), one)
+    return xp.where(known, forms[form](), ones)
 
 
 def margin(u: Array, form: MarginForm, k2: float, c2: Array | float) -> Array:

@@ -1,14 +1,8 @@
-"""The trajectory: what a run leaves for every pair it meets, and a Recorder any trainer can call.
+"""The trajectory: what a run leaves for every pair it visits, and the Recorder that writes it.
 
 One row per (run, pair, visit, draw), by image slot rather than by role, so that a flip is a sign
-and any label set can be joined later. The five lines for a loop of your own:
-
-    recorder = Recorder(folder_of(store, "my-run"), models=["policy"])
-    for step, batch in enumerate(loader):
-        ...
-        recorder.append(pair_id=ids, visit=visits, step=step, timestep=t, label=labels,
-                        err_ref_0=r0, err_ref_1=r1, err_0=e0, err_1=e1)   # e0: (models, B)
-    recorder.close()
+and any label set can be joined later. `toolkit.store.record` makes a run from a training loop of
+your own; it counts visits and takes errors by role.
 """
 
 import queue
@@ -30,7 +24,7 @@ ERRORS = pa.list_(pa.float32())
 TRAJECTORY = pa.schema(
     [
         column("pair_id", pa.string(), "the pair", nullable=False),
-        column("visit", pa.int32(), "how often the run had met the pair before", nullable=False),
+        column("visit", pa.int32(), "how often the run visited the pair before", nullable=False),
         column("draw", pa.int32(), "which fixed draw; equals visit where draws are fresh"),
         column("step", pa.int64(), "optimiser steps done before this row", nullable=False),
         column("rank", pa.int32(), "process that computed the row"),
@@ -113,7 +107,7 @@ class Recorder:
         self._part_rows = part_rows
         self._queue: queue.Queue[Any] = queue.Queue(maxsize=256)
         self._failure: BaseException | None = None
-        self._held: list[pa.Table] = []
+        self._tables: list[pa.Table] = []
         self._thread = threading.Thread(target=self._work, daemon=True, name="outvoted-recorder")
         self._thread.start()
 
@@ -143,8 +137,8 @@ class Recorder:
                 if isinstance(item, threading.Event):
                     self._write()
                 elif self._failure is None:
-                    self._held.append(rows(**item))
-                    if sum(table.num_rows for table in self._held) >= self._part_rows:
+                    self._tables.append(rows(**item))
+                    if sum(table.num_rows for table in self._tables) >= self._part_rows:
                         self._write()
             except BaseException as failure:  # handed to the training thread, which stops the run
                 self._failure = failure
@@ -153,11 +147,11 @@ class Recorder:
                     item.set()
 
     def _write(self) -> None:
-        if self._held and self._failure is None:
-            table = pa.concat_tables(self._held)
+        if self._tables and self._failure is None:
+            table = pa.concat_tables(self._tables)
             # Named by time and chance: a run in training may be probed by another process.
             write_part(self.folder, table)
-            self._held = []
+            self._tables = []
 
     def _raise(self) -> None:
         failure = self._failure
@@ -167,5 +161,5 @@ class Recorder:
             raise failure
         raise TrainingError(
             f"The trajectory could not be written to {self.folder} ({failure}); the parts before "
-            "it are whole. Free space or mend the folder, then resume the run."
+            "it are whole. Free space or fix the folder's permissions, then resume the run."
         ) from failure

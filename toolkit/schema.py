@@ -1,8 +1,12 @@
-"""Arrow schemas whose columns carry their own meaning and unit.
+"""The records of a store (pairs, images, votes) as Arrow schemas that document themselves.
 
-The text of a column lives in its field's metadata and nowhere else, so that documentation,
-data cards and tests all read the same words.
+A pair keeps image_0 and image_1 in the order its source gave them, for ever; `chosen` and
+`rejected` follow from a label. A label is 1 (image_0 preferred), 0 (image_1), .5 (tie) or null
+(no label). A column's meaning and unit are in its field's metadata and nowhere else, so that
+documentation, data cards and tests all read the same words.
 """
+
+from collections.abc import Iterable, Mapping
 
 import pyarrow as pa
 
@@ -24,7 +28,7 @@ def meaning_of(field: pa.Field) -> str:
 def conform(table: pa.Table, schema: pa.Schema, *, keep_extra: bool = False) -> pa.Table:
     """`table` with exactly the schema's columns, cast; absent nullable ones become null.
 
-    With `keep_extra` further columns follow behind, as they are.
+    With `keep_extra` other columns follow, unchanged.
     Raises KeyError for an absent column that may not be null.
     """
     arrays, fields = [], []
@@ -43,3 +47,108 @@ def conform(table: pa.Table, schema: pa.Schema, *, keep_extra: bool = False) -> 
                 arrays.append(table[field.name])
                 fields.append(field)
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def missing_columns(present: Iterable[str], needed: Iterable[str]) -> list[str]:
+    """The needed names that are absent, in the order they are needed."""
+    have = set(present)
+    return [name for name in needed if name not in have]
+
+
+SOURCE_PREFIX = "src_"
+"""A source's own column NAME is kept in the pairs table as src_NAME."""
+
+
+EXPORTED = frozenset(("original_label_0", "pair_id"))
+"""A table with these columns was exported from a store."""
+
+OURS = EXPORTED | {
+    *("sample_weight", "minority", "confidence", "stability", "verdict"),
+    *("prompt", "chosen", "rejected", "label_0", "created_at", "ranking_id", "user_id"),
+    *("chosen_uid", "rejected_uid", "chosen_model", "rejected_model"),
+}
+"""Columns of exported tables; a source's own column of such a name is kept as src_NAME there."""
+
+
+SAFE_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "imagereward": ("rank_0", "rank_1", "prompt_id", "classification", "image_amount_in_total"),
+    "mos": ("score_column", "score_0", "score_1", "sd_0", "sd_1"),
+    "hpd": ("rank_0", "rank_1"),
+}
+"""Source (the pairs' column `source`) -> its own columns that are known to name nobody. All others
+stay behind at an export unless they are named there."""
+
+
+def source_names(names: Iterable[str]) -> dict[str, str]:
+    """What a source's columns are called in the pairs table: NAME -> src_NAME.
+
+    An exported table has src_NAME where NAME is one of OURS: it is read as the source's NAME, and
+    the table's own NAME is left out.
+    """
+    there = set(names)
+    ours = OURS if there >= EXPORTED else frozenset()
+    return {
+        name: name if name.removeprefix(SOURCE_PREFIX) in ours - {name} else SOURCE_PREFIX + name
+        for name in names
+        if name not in ours or SOURCE_PREFIX + name not in there
+    }
+
+
+PAIRS = pa.schema(
+    [
+        column("pair_id", pa.string(), "stable name of the pair, 12 characters", nullable=False),
+        column(
+            "comparison_id",
+            pa.string(),
+            "same for every pair of the same prompt and the same two images, in either order",
+            nullable=False,
+        ),
+        column("prompt", pa.string(), "the text both images were made from", nullable=False),
+        column("image_0", pa.string(), "image_id of the first image, as the source ordered them"),
+        column("image_1", pa.string(), "image_id of the second image"),
+        column("label", pa.float32(), "1: image_0 preferred, 0: image_1, .5: tie, null: none"),
+        column("split", pa.string(), "train, validation or test, as the source says"),
+        column("source", pa.string(), "what the label comes from: a data set's name, or mos"),
+    ]
+)
+
+IMAGES = pa.schema(
+    [
+        column("image_id", pa.string(), "the source's uid, else the sha256", nullable=False),
+        column("content_hash", pa.string(), "sha256 of the bytes; null until they were read"),
+        column("format", pa.string(), "PNG, JPEG, WEBP ... as decoded; null until read"),
+        column("width", pa.int32(), "pixels"),
+        column("height", pa.int32(), "pixels"),
+        column("bytes", pa.binary(), "the encoded image, or null where it is a reference"),
+        column("ref_file", pa.string(), "absolute path of the file that contains the image"),
+        column("ref_row", pa.int64(), "row in that file; null where the file is the image"),
+        column("ref_column", pa.string(), "column of that row with the encoded image"),
+    ]
+)
+
+THUMBNAILS = pa.schema(
+    [
+        column("image_id", pa.string(), "the image it shows", nullable=False),
+        column("bytes", pa.binary(), "an encoded JPEG", nullable=False),
+        column("width", pa.int32(), "pixels"),
+        column("height", pa.int32(), "pixels"),
+    ]
+)
+
+VOTES = pa.schema(
+    [
+        column("pair_id", pa.string(), "the pair that was voted on", nullable=False),
+        column("annotator", pa.string(), "who voted, as the source names them"),
+        column("choice", pa.float32(), "1: image_0, 0: image_1, .5: tie"),
+        column("time", pa.timestamp("us", tz="UTC"), "when, if the source says"),
+    ]
+)
+
+QUARANTINE = pa.schema(
+    [
+        column("pair_id", pa.string(), "the pair that was left out", nullable=False),
+        column("source_file", pa.string(), "the file it was read from"),
+        column("source_row", pa.int64(), "row in that file"),
+        column("reason", pa.string(), "why it was rejected", nullable=False),
+    ]
+)

@@ -1,4 +1,4 @@
-"""One of n equal shares of a piece of work, dealt out by number: `--shard i/n`."""
+"""One of n equal shares of a piece of work: `--shard i/n`."""
 
 import re
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class Shard:
     count: int
 
     def has(self, unit: int) -> bool:
-        """Whether unit number `unit` is of this share."""
+        """Whether unit number `unit` belongs to this share."""
         return unit % self.count == self.index
 
     def __str__(self) -> str:
@@ -22,13 +22,13 @@ class Shard:
 
 
 def read_shard(text: str | None) -> Shard | None:
-    """The share that `--shard` names; None where it names none. InputError on anything else."""
+    """The share that `--shard` names; None without the option. InputError on anything else."""
     if text is None:
         return None
-    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip())
-    if not found or int(found[1]) >= int(found[2]):
+    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip())
+    if not match or int(match[1]) >= int(match[2]):
         raise InputError(
-            f"--shard is {text!r}; it is i/n with i from 0 to n - 1: 0/4, 1/4, 2/4 and 3/4 "
+            f"--shard is {text!r}; write i/n with i from 0 to n - 1: 0/4, 1/4, 2/4 and 3/4 "
             "together are the whole."
         )
-    return Shard(int(found[1]), int(found[2]))
+    return Shard(int(match[1]), int(match[2]))

@@ -247,7 +247,7 @@ class Encoded:
 
     def _pixels(self, image_id: str) -> tuple[torch.Tensor, list[int]]:
         try:
-            picture = decode(self._images.read(image_id)).picture
+            picture = decode(self._images.read(image_id)).image
         except InputError as problem:
             raise TrainingError(
                 f"Image {image_id} cannot be trained on: {problem}. Restore its source, or drop "

@@ -17,7 +17,7 @@ import torch
 
 from toolkit.errors import BrokenLoss, TrainingError
 from toolkit.files.atomic import write_text_whole
-from toolkit.pairs import short_hash
+from toolkit.ids import short_hash
 from training.fsdp import agreed, local
 from training.trajectory_writer import Seen
 

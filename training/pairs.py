@@ -17,9 +17,9 @@ from PIL import Image
 
 from toolkit.errors import RecipeError, TrainingError
 from toolkit.files.remote import must_be_local
-from toolkit.pairs import PAIRS
+from toolkit.schema import PAIRS
 from toolkit.store import Store, open_store
-from toolkit.store.connection import effective_labels, read_pairs
+from toolkit.store.pair_table import pair_table
 from toolkit.store.runs import finding_columns, read_findings
 from toolkit.store.verdicts import PREFERENCE, resolve
 from training.noising import epoch_order
@@ -97,14 +97,14 @@ def load_pairs(store: Store, *, labels: str, split: str, rulings: Rulings | None
     Left out and counted: ties, unlabelled pairs, pairs without images, verdicts tie and drop.
     TrainingError where nothing remains.
     """
-    table = read_pairs(store, [f for f in PAIRS.names if f != "label"])
-    table = table.filter(pc.equal(table["split"], split)).sort_by("pair_id")
+    table = pair_table(store, labels=labels, columns=PAIRS.names, by_id=True)
+    table = table.filter(pc.equal(table["split"], split))
     if not table.num_rows:
         raise TrainingError(
             f"{store.root} has no pairs of split {split!r}; set `split:` to one it has, or ingest "
             "some first."
         )
-    label_of = _label_column(store, labels, table)
+    label_of = table["label"].to_pylist()
     left_out: Counter[str] = Counter()
     kept: list[tuple[int, float, str | None]] = []
     ids = table["pair_id"].to_pylist()
@@ -122,12 +122,6 @@ def load_pairs(store: Store, *, labels: str, split: str, rulings: Rulings | None
             "with labels and images, or choose another label set."
         )
     return _pairs(table, label_of, kept, dict(left_out))
-
-
-def _label_column(store: Store, labels: str, table: pa.Table) -> list[float | None]:
-    every = effective_labels(store, labels)
-    by_id = dict(zip(every["pair_id"].to_pylist(), every["label"].to_pylist(), strict=True))
-    return [by_id[pair_id] for pair_id in table["pair_id"].to_pylist()]
 
 
 def ruled(

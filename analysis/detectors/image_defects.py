@@ -53,10 +53,10 @@ class Look:
 
 def look(decoded: Decoded) -> Look:
     """Hash and spread of a decoded picture; the hash by `imagehash.phash`."""
-    grey = decoded.picture.convert("L")
+    grey = decoded.image.convert("L")
     bits = imagehash.phash(grey).hash.ravel()
     packed = int.from_bytes(np.packbits(bits).tobytes(), "big")
-    colour = decoded.picture.convert("RGB")
+    colour = decoded.image.convert("RGB")
     small = colour.resize((64, 64), Image.Resampling.BOX) if max(colour.size) > 64 else colour
     spread = np.asarray(small, np.float64).reshape(-1, 3).std(axis=0).mean()
     return Look(decoded.content_hash, packed, float(spread))

@@ -34,12 +34,12 @@ class Gallery:
         except InputError as problem:
             return {"source": None, "small": False, "problem": str(problem)}
         kind = _MIME.get(decoded.format)
-        if (small := thumbnail(decoded.picture)) is not None:
+        if (small := thumbnail(decoded.image)) is not None:
             data, kind = small, "image/jpeg"
         elif kind is None:
             return {"source": None, "small": False, "problem": f"{decoded.format} is not shown"}
         address = f"data:{kind};base64,{base64.b64encode(data).decode()}"
-        return {"source": address, "small": max(decoded.picture.size) <= _SMALL, "problem": ""}
+        return {"source": address, "small": max(decoded.image.size) <= _SMALL, "problem": ""}
 
 
 def pair_card(analysis: Analysis, row: int, gallery: Gallery) -> dict[str, Any]:

@@ -30,11 +30,7 @@ def check(
             typer.echo(f"migrated to format {number}")
     opened = open_store(store)
     with ConsoleProgress() as progress:
-        report = check_store(
-            opened,
-            bytes_too=images,
-            progress=lambda done, total: progress.update("parts", done, total),
-        )
+        report = check_store(opened, bytes_too=images, progress=progress)
     typer.echo(", ".join(f"{name} {count:,}" for name, count in report.counts.items()))
     for note in report.notes:
         typer.echo(f"note: {note}")
@@ -68,11 +64,7 @@ def thumbnails(
     only = read_shard(shard)
     opened = open_store(store)
     with ConsoleProgress() as progress:
-        made = make_thumbnails(
-            opened,
-            shard=only,
-            progress=lambda done, total: progress.update("images", done, total),
-        )
+        made = make_thumbnails(opened, shard=only, progress=progress)
     if only:
         typer.echo(f"shard {only} of the images:")
     for line in made.lines():

@@ -137,8 +137,8 @@ def _settings(store: str, run: str, journal: str, curator: str) -> dict[str, str
     import getpass
 
     from toolkit.store import open_store
+    from toolkit.store.journal import Journal
     from toolkit.store.runs import run_about
-    from toolkit.store.verdicts import Journal
 
     missing = [name for name in ("streamlit", "plotly") if find_spec(name) is None]
     if missing:

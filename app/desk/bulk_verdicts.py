@@ -10,9 +10,10 @@ from typing import Any
 from app.desk.queries.connection import Desk
 from app.desk.verdict_state import VerdictState
 from toolkit.errors import InputError
+from toolkit.store.journal import Action, Entry, newest_action
 from toolkit.store.queue import tables, views
-from toolkit.store.queue.view import View
-from toolkit.store.verdicts import Action, Entry, Verdict, choice_of, newest_action
+from toolkit.store.queue.views import View
+from toolkit.store.verdicts import Verdict, choice_of
 
 MOST = 100_000
 """Pairs that one verdict may cover: more are rarely intended."""

@@ -89,13 +89,13 @@ def resized(data: bytes, side: int) -> Picture:
     InputError (one clause) if it cannot be decoded or is too large.
     """
     decoded = decode(data)
-    width, height = decoded.picture.size
+    width, height = decoded.image.size
     if max(width, height) <= side and decoded.format in _BROWSER_FORMATS:
         return Picture(data, _BROWSER_FORMATS[decoded.format], width, height)
     if max(width, height) <= side:
-        return Picture(_encoded(decoded.picture, "PNG"), "image/png", width, height)
-    decoded.picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return Picture(_encoded(decoded.picture, "JPEG", quality=88), "image/jpeg", width, height)
+        return Picture(_encoded(decoded.image, "PNG"), "image/png", width, height)
+    decoded.image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return Picture(_encoded(decoded.image, "JPEG", quality=88), "image/jpeg", width, height)
 
 
 def _encoded(picture: Image.Image, kind: str, **how: Any) -> bytes:

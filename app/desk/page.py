@@ -21,7 +21,7 @@ from app.desk.components.page_text import (
 from toolkit.colors import Ground
 from toolkit.errors import OutvotedError
 from toolkit.store import Store, open_store
-from toolkit.store.queue.view import View
+from toolkit.store.queue.views import View
 
 _STYLE = Path(__file__).with_name("pages.css")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from toolkit.errors import InputError, StoreError
 from toolkit.files.atomic import write_text_whole
-from toolkit.store.queue.view import View, view_from_query, view_to_query
+from toolkit.store.queue.views import View, view_from_query, view_to_query
 
 _LONGEST = 60
 _lock = threading.Lock()

@@ -17,7 +17,7 @@ import streamlit as st
 
 from toolkit.errors import InputError
 from toolkit.files.remote import place
-from toolkit.store.queue.view import View, view_from_query, view_to_query
+from toolkit.store.queue.views import View, view_from_query, view_to_query
 
 SETTINGS = "OUTVOTED_DESK"
 """Environment variable in which `outvoted app` passes its options, as JSON."""

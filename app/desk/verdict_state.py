@@ -22,7 +22,8 @@ from toolkit.files.atomic import parts
 from toolkit.files.remote import readable
 from toolkit.schema import conform
 from toolkit.store import Store
-from toolkit.store.verdicts import VERDICTS, Entry, Journal, publish, resolve_rows, standing_rows
+from toolkit.store.journal import Entry, Journal
+from toolkit.store.verdicts import VERDICTS, publish, resolve_rows, standing_rows
 
 _QUIET_SECONDS = 1.5
 """Verdicts are published after so long without a new one ..."""

@@ -16,8 +16,8 @@ from analysis.detectors.consistency import consistency
 from analysis.detectors.image_defects import FLAT, look, pictures
 from analysis.detectors.multi_vote import overlap
 from analysis.trajectory import numbers
+from toolkit.ids import make_comparison_id
 from toolkit.image_files import decode
-from toolkit.pairs import make_comparison_id
 
 DATA = Path(
     os.environ.get("OUTVOTED_SHARED_DATA") or Path(__file__).parents[2].parent / "shared" / "data"
@@ -132,7 +132,7 @@ def test_flat_pictures_and_one_picture_under_two_prompts_are_found_untold():
     flat = {name for name, seen in looks.items() if seen.spread < FLAT}
     assert 5 <= len(flat) <= 30
     for name in flat:  # told by an independent look at the pixels
-        pixels = np.asarray(decode((AGIQA / "images" / name).read_bytes()).picture, float)
+        pixels = np.asarray(decode((AGIQA / "images" / name).read_bytes()).image, float)
         away = np.abs(pixels - np.median(pixels, axis=(0, 1))).max(axis=2)
         assert (away < 30).mean() > 0.97, name
     content: dict[str, set[str]] = {}

@@ -8,7 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from toolkit.store import Store
-from toolkit.store.verdicts import Journal
+from toolkit.store.journal import Journal
 
 _PAGE = """
 from app.desk import main, state

@@ -22,10 +22,11 @@ from tests.polling import wait_for
 from toolkit.files.atomic import parts, write_part, write_whole
 from toolkit.store import Store, create_store
 from toolkit.store.connection import effective_labels
+from toolkit.store.journal import Entry, Journal
 from toolkit.store.queue import views as listing
-from toolkit.store.queue.view import View
+from toolkit.store.queue.views import View
 from toolkit.store.runs import read_findings, update_run, write_findings
-from toolkit.store.verdicts import Entry, Journal, choice_of, publish
+from toolkit.store.verdicts import choice_of, publish
 
 MAIN = Path(__file__).parents[2] / "app" / "desk" / "main.py"
 

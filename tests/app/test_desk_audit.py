@@ -21,7 +21,7 @@ from tests.app.desk_stores import judgeable
 from tests.factories import StoreFactory
 from toolkit.store.audits import Audit, audits, read_audit
 from toolkit.store.connection import effective_labels
-from toolkit.store.verdicts import Entry, Journal
+from toolkit.store.journal import Entry, Journal
 
 SAMPLE = Audit("s", "r", "flip20", 0, 0.1, ("a", "b", "c", "d"), ("c", "d", "e"), tuple("abcde"))
 LABELS = {"a": 1.0, "b": 1.0, "c": 0.0, "d": 0.0, "e": 1.0}

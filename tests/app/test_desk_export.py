@@ -164,7 +164,7 @@ def test_verdicts_of_this_moment_are_published_before_an_export(
 ) -> None:
     from app.desk.queries.connection import verdicts
     from toolkit.store.connection import effective_labels
-    from toolkit.store.verdicts import Entry
+    from toolkit.store.journal import Entry
 
     store = judgeable(make_store)
     app = open_page(monkeypatch, store, "export")

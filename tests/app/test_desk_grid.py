@@ -12,7 +12,7 @@ from tests.factories import StoreFactory
 from toolkit.errors import InputError
 from toolkit.store import Store
 from toolkit.store.connection import effective_labels
-from toolkit.store.queue.view import View
+from toolkit.store.queue.views import View
 from toolkit.store.runs import read_findings
 from toolkit.store.verdicts import resolve_rows
 

@@ -6,9 +6,8 @@ from app.desk.components.charts import map_figure, picked_bar, picked_box, picke
 from tests.app.desk_pages import button, open_page, shown
 from tests.app.desk_stores import judgeable
 from tests.factories import StoreFactory
-from toolkit.store.queue.histograms import Cell, Map
-from toolkit.store.queue.tables import Bins
-from toolkit.store.queue.view import Range, View
+from toolkit.store.queue.histograms import Bins, Cell, Map
+from toolkit.store.queue.views import Range, View
 
 
 def test_a_drawn_box_is_read_whichever_corner_it_began_at() -> None:

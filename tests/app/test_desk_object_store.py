@@ -10,7 +10,7 @@ from tests.factories import StoreFactory
 from toolkit.files.remote import place
 from toolkit.store.connection import read_pairs
 from toolkit.store.queue.tables import card
-from toolkit.store.queue.view import View
+from toolkit.store.queue.views import View
 from toolkit.store.runs import write_findings
 
 

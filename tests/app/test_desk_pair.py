@@ -6,9 +6,9 @@ from tests.app.desk_pages import button, journalled, open_page, shown
 from tests.app.desk_stores import judgeable
 from tests.factories import StoreFactory
 from toolkit.store.connection import effective_labels, read_pairs
+from toolkit.store.journal import Entry, Journal
 from toolkit.store.label_sets import planted_flips
 from toolkit.store.scores import write_scores
-from toolkit.store.verdicts import Entry, Journal
 
 
 def test_a_link_opens_its_pair_with_all_that_is_known_of_it(

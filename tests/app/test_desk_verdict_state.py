@@ -12,7 +12,8 @@ from toolkit.errors import StoreError
 from toolkit.files.atomic import parts
 from toolkit.store import Store
 from toolkit.store.integrity import check_store, repair
-from toolkit.store.verdicts import Choice, Entry, Journal, publish, resolve
+from toolkit.store.journal import Choice, Entry, Journal
+from toolkit.store.verdicts import publish, resolve
 
 
 @pytest.fixture

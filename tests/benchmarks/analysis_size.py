@@ -33,8 +33,8 @@ from analysis.pair_stats import Digest, digest
 from analysis.trajectory_stream import Stream
 from toolkit.files.atomic import write_part
 from toolkit.minority import PRESETS
-from toolkit.pairs import PAIRS
 from toolkit.recorder import rows
+from toolkit.schema import PAIRS
 from toolkit.store import Store, create_store, open_store
 from toolkit.store.connection import effective_labels
 from toolkit.store.runs import start_run

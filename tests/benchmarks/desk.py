@@ -44,9 +44,8 @@ def make_store(root: Path, count: int) -> None:
     import pyarrow as pa
 
     from toolkit.files.atomic import write_part
-    from toolkit.pairs import PAIRS as SCHEMA
-    from toolkit.pairs import VOTES
-    from toolkit.schema import conform
+    from toolkit.schema import PAIRS as SCHEMA
+    from toolkit.schema import VOTES, conform
     from toolkit.store import create_store
     from toolkit.store.runs import start_run, write_findings
 
@@ -195,7 +194,7 @@ def _queries(root: Path, journal: Path) -> list[tuple[float, float]]:
     from app.desk.queries.connection import open_desk
     from toolkit.store import open_store
     from toolkit.store.queue import views as listing
-    from toolkit.store.queue.view import View
+    from toolkit.store.queue.views import View
 
     desk = open_desk(open_store(root), "r", journal)
     views = [

@@ -45,14 +45,14 @@ def timed(
 ) -> tuple[float, float, list[float]]:
     """Seconds and processor seconds of decoding, preparing and judging, and the scores; the first
     picture was judged before, to warm up."""
-    first = judge.prepare(decode(images[0].read_bytes()).picture)
+    first = judge.prepare(decode(images[0].read_bytes()).image)
     scores = list(next(iter(judge.stream([Batch((prompts[0],), (first,))]))).scores)
     start, used = time.perf_counter(), busy(judge)
 
     def batches():
         for at in range(1, len(images), size):
             some = images[at : at + size]
-            ready = tuple(judge.prepare(decode(path.read_bytes()).picture) for path in some)
+            ready = tuple(judge.prepare(decode(path.read_bytes()).image) for path in some)
             yield Batch(tuple(prompts[at : at + size]), ready)
 
     for judged in judge.stream(batches()):

@@ -108,16 +108,15 @@ def browse(work: Path) -> Seconds:
     """
     from toolkit.store import connect, open_store
     from toolkit.store.queue import views as listing
-    from toolkit.store.queue.columns import columns_of
     from toolkit.store.queue.histograms import spread, spread_of
-    from toolkit.store.queue.tables import make_queue
-    from toolkit.store.queue.view import View
+    from toolkit.store.queue.tables import QueueColumns, make_queue
+    from toolkit.store.queue.views import View
 
     store = open_store(work / "browsed")
     with connect(store) as con:
         start = time.perf_counter()
         assert make_queue(con, store, "r") == FINDINGS
-        columns = columns_of(con, store, "r", "original")
+        columns = QueueColumns(con, store, "r")
         whole = spread(con, columns, "minority", 40)
         opened = time.perf_counter() - start
         view = View(where="confidence < 0.9 and visits >= 2").with_range("minority", 0.3, None)
@@ -265,8 +264,7 @@ def _findings(root: Path, count: int) -> None:
     import pyarrow as pa
 
     from toolkit.files.atomic import write_part
-    from toolkit.pairs import PAIRS
-    from toolkit.schema import conform
+    from toolkit.schema import PAIRS, conform
     from toolkit.store import create_store
     from toolkit.store.runs import start_run, write_findings
 

@@ -21,8 +21,8 @@ from tests.browser.desk import (
 from tests.factories import StoreFactory
 from toolkit.files.atomic import parts
 from toolkit.store import Store, create_store
+from toolkit.store.journal import Journal
 from toolkit.store.runs import read_findings
-from toolkit.store.verdicts import Journal
 
 pytestmark = [
     pytest.mark.browser,

@@ -13,8 +13,9 @@ from tests.app.desk_stores import judgeable
 from tests.browser.desk import PATIENCE, absent, browsing, free_port, serving, settled
 from tests.factories import StoreFactory
 from toolkit.store import Store
+from toolkit.store.journal import Journal
 from toolkit.store.runs import read_findings
-from toolkit.store.verdicts import Journal, resolve_rows
+from toolkit.store.verdicts import resolve_rows
 
 pytestmark = [
     pytest.mark.browser,

@@ -20,8 +20,9 @@ from toolkit.export import FORMATS, Policy, export_set
 from toolkit.files.atomic import parts
 from toolkit.ingest import ingest_pickapic, open_pickapic
 from toolkit.store import Store, create_store
+from toolkit.store.journal import Entry, Journal
 from toolkit.store.label_sets import label_sets
-from toolkit.store.verdicts import Entry, Journal, publish
+from toolkit.store.verdicts import publish
 
 
 def encoded(picture: Image.Image, kind: str, **options) -> bytes:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from toolkit.errors import StoreError
-from toolkit.store.verdicts import Entry, Journal, newest_action
+from toolkit.store.journal import Entry, Journal, newest_action
 
 
 def record(path: Path, *entries: Entry) -> list[dict]:

@@ -49,10 +49,10 @@ def test_references_are_looked_up_and_a_source_that_moved_is_named(tmp_path, sou
     assert faults(made) == []
     write_source(source, [source_row(k) for k in range(10)])
     [fault] = faults(made)
-    assert "has 10 rows, and an image is said to lie in row 39" in fault
+    assert "has 10 rows, and an image should be in row 39" in fault
     source.rename(tmp_path / "moved.parquet")
     [fault] = faults(made)
-    assert f"60 images lie in 1 files that are not there any more ({source})" in fault
+    assert f"60 images are in 1 files that no longer exist ({source})" in fault
 
 
 @pytest.mark.parametrize("table", ["pairs", "votes", "images"])
@@ -105,7 +105,7 @@ def test_keys_that_lead_nowhere_and_doubles_are_named(store):
     )
     write_label_set(store, "odd", pa.table({"pair_id": ["ghost"], "label": [1.0]}), {"kind": "t"})
     found = "\n".join(faults(store))
-    assert "2 pair_ids stand twice in pairs" in found
+    assert "2 pair_ids occur twice in pairs" in found
     assert "votes name 1 pairs that the store does not have (ghost)" in found
     assert "1 votes are none of 1, 0 and .5 (ghost)" in found
     assert "label set odd names 1 pairs that the store does not have (ghost)" in found

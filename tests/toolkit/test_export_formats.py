@@ -29,8 +29,9 @@ from toolkit.ingest import (
 )
 from toolkit.store import Store, create_store
 from toolkit.store.images import ImageReader
+from toolkit.store.journal import Entry, Journal
 from toolkit.store.runs import start_run, write_findings
-from toolkit.store.verdicts import Entry, Journal, publish
+from toolkit.store.verdicts import publish
 
 ROWS = 24
 

@@ -18,9 +18,10 @@ from toolkit.files.atomic import parts
 from toolkit.ingest import SourceImage, SourceRow, ingest_pickapic, ingest_rows, open_pickapic
 from toolkit.minority import weight
 from toolkit.store import Store, create_store
+from toolkit.store.journal import Entry, Journal
 from toolkit.store.label_sets import write_label_set
 from toolkit.store.runs import start_run, write_findings
-from toolkit.store.verdicts import Entry, Journal, publish
+from toolkit.store.verdicts import publish
 
 ROWS = 24
 EVERYTHING = Policy(keep_ties=True, keep_unlabelled=True, keep=("user_id",))

@@ -24,7 +24,7 @@ from toolkit.ingest import (
     open_chosen_rejected,
     open_pickapic,
 )
-from toolkit.pairs import OURS
+from toolkit.schema import OURS
 from toolkit.store import Store, create_store, open_store
 
 TOLD = {

@@ -21,9 +21,9 @@ def encoded(picture: Image.Image, kind: str = "PNG", **options) -> bytes:
 def test_cmyk_jpeg_decodes_to_its_colours():
     data = encoded(Image.new("RGB", (16, 16), (250, 10, 10)).convert("CMYK"), "JPEG", quality=95)
     decoded = decode(data)
-    assert decoded.picture.mode == "RGB"
+    assert decoded.image.mode == "RGB"
     assert decoded.format == "JPEG"
-    red, green, blue = decoded.picture.getpixel((8, 8))
+    red, green, blue = decoded.image.getpixel((8, 8))
     assert red > 230
     assert green < 30
     assert blue < 30
@@ -32,15 +32,15 @@ def test_cmyk_jpeg_decodes_to_its_colours():
 def test_sixteen_bit_grey_keeps_its_brightness_instead_of_clipping():
     values = np.full((4, 4), 128 * 256, np.uint16)
     decoded = decode(encoded(Image.fromarray(values)))
-    assert decoded.picture.getpixel((0, 0)) == (128, 128, 128)
+    assert decoded.image.getpixel((0, 0)) == (128, 128, 128)
 
 
 def test_sixteen_bit_tiff_of_either_byte_order_decodes():
     values = np.full((4, 4), 200 * 256, np.uint16)
-    assert decode(encoded(Image.fromarray(values), "TIFF")).picture.getpixel((1, 1)) == (200,) * 3
+    assert decode(encoded(Image.fromarray(values), "TIFF")).image.getpixel((1, 1)) == (200,) * 3
     big = Image.fromarray(values).tobytes("raw", "I;16B")
     picture = Image.frombytes("I;16B", (4, 4), big)
-    assert decode(encoded(picture, "TIFF")).picture.getpixel((1, 1)) == (200,) * 3
+    assert decode(encoded(picture, "TIFF")).image.getpixel((1, 1)) == (200,) * 3
 
 
 def test_palette_with_transparency_lies_on_white():
@@ -48,25 +48,25 @@ def test_palette_with_transparency_lies_on_white():
     picture.putpalette([10, 20, 30] + [200, 0, 0] + [0, 0, 0] * 254)
     picture.putpixel((0, 0), 1)
     decoded = decode(encoded(picture, transparency=0))
-    assert decoded.picture.getpixel((1, 1)) == (255, 255, 255)
-    assert decoded.picture.getpixel((0, 0)) == (200, 0, 0)
+    assert decoded.image.getpixel((1, 1)) == (255, 255, 255)
+    assert decoded.image.getpixel((0, 0)) == (200, 0, 0)
 
 
 def test_half_transparent_rgba_is_blended_with_white():
     decoded = decode(encoded(Image.new("RGBA", (2, 2), (0, 0, 0, 128))))
-    assert decoded.picture.getpixel((0, 0))[0] == pytest.approx(127, abs=1)
+    assert decoded.image.getpixel((0, 0))[0] == pytest.approx(127, abs=1)
 
 
 def test_grey_with_alpha_decodes():
     decoded = decode(encoded(Image.new("LA", (2, 2), (40, 255))))
-    assert decoded.picture.getpixel((0, 0)) == (40, 40, 40)
+    assert decoded.image.getpixel((0, 0)) == (40, 40, 40)
 
 
 def test_an_animation_gives_its_first_frame():
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     for kind in ("GIF", "WEBP", "PNG"):
         data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], duration=50)
-        red, _, blue = decode(data).picture.getpixel((4, 4))
+        red, _, blue = decode(data).image.getpixel((4, 4))
         assert red > 200
         assert blue < 60
 
@@ -75,7 +75,7 @@ def test_one_bit_image_is_black_and_white():
     picture = Image.new("1", (2, 1), 1)
     picture.putpixel((0, 0), 0)
     decoded = decode(encoded(picture))
-    assert [decoded.picture.getpixel((x, 0))[0] for x in (0, 1)] == [0, 255]
+    assert [decoded.image.getpixel((x, 0))[0] for x in (0, 1)] == [0, 255]
 
 
 @pytest.mark.parametrize("nothing", [b"", None])

@@ -16,10 +16,9 @@ from toolkit.files.atomic import parts, write_whole
 from toolkit.store import Store, connect
 from toolkit.store.connection import Connection, fetch, read_pairs
 from toolkit.store.queue import views as listing
-from toolkit.store.queue.columns import Column, columns_of
 from toolkit.store.queue.histograms import spread, spread_of
-from toolkit.store.queue.tables import JUDGED, ORDERS, card, make_queue, set_judged
-from toolkit.store.queue.view import View
+from toolkit.store.queue.tables import ORDERS, QueueColumns, card, make_queue, update_verdicts
+from toolkit.store.queue.views import View
 from toolkit.store.runs import start_run, write_findings
 from toolkit.store.scores import write_scores
 
@@ -27,7 +26,7 @@ from toolkit.store.scores import write_scores
 class Listed:
     """20 pairs p0 ... p19 by id: u = .05 k, c = .5, and a finding `other` with score 19 - k."""
 
-    def __init__(self, con: Connection, ids: list[str], columns: dict[str, Column]) -> None:
+    def __init__(self, con: Connection, ids: list[str], columns: QueueColumns) -> None:
         self.con, self.ids, self.columns = con, ids, columns
 
     def numbers(self, view: View) -> list[int]:
@@ -36,17 +35,21 @@ class Listed:
         return [self.ids.index(pair) for pair in listing.ids(self.con, view)]
 
     def judge(self, verdicts: dict[int, str], differ: tuple[int, ...] = ()) -> None:
-        rows = [
-            {
-                "pair_id": self.ids[k],
-                "choice": "drop",
-                "verdict": verdict,
-                "curators": 2 if k in differ else 1,
-                "differ": k in differ,
-            }
-            for k, verdict in verdicts.items()
-        ]
-        set_judged(self.con, pa.Table.from_pylist(rows, schema=JUDGED))
+        """Give these pairs a verdict: a preference with or against their labels, or a word."""
+        labels = dict(self.con.execute("SELECT pair_id, label FROM facts").fetchall())
+        pairs = [self.ids[k] for k in verdicts]
+        rows = []
+        for (k, verdict), pair in zip(verdicts.items(), pairs, strict=True):
+            sides = {"keep": ("image_1", "image_0"), "flip": ("image_0", "image_1")}
+            choice = sides[verdict][int(labels[pair])] if verdict in sides else verdict
+            rows.append(resolved(pair, choice, 2 if k in differ else 1, differ=k in differ))
+        update_verdicts(self.con, pairs, rows)
+
+
+def resolved(pair: str, choice: str, curators: int = 1, *, differ: bool = False) -> dict[str, Any]:
+    """A row of RESOLVED."""
+    facts = {"verdict_id": f"of {pair}", "curators": curators, "split": False, "differ": differ}
+    return {"pair_id": pair, "choice": choice, **facts}
 
 
 @pytest.fixture
@@ -66,7 +69,7 @@ def listed(make_store: StoreFactory) -> Iterator[Listed]:
     write_findings(store, "r", "foreign", foreign, {"labels": "flip20"})
     with connect(store) as con:
         make_queue(con, store, "r")
-        yield Listed(con, ids, columns_of(con, store, "r", "original"))
+        yield Listed(con, ids, QueueColumns(con, store, "r"))
 
 
 def test_the_highest_u_comes_first_and_every_pair_is_there(listed: Listed) -> None:
@@ -199,7 +202,7 @@ def test_equal_scores_come_by_id_and_unknown_ones_last_page_by_page(
     write_findings(store, "r", "minority", pa.table({"pair_id": ids, **scores, "minority": u}), {})
     with connect(store) as con:
         make_queue(con, store, "r")
-        columns = columns_of(con, store, "r", "original")
+        columns = QueueColumns(con, store, "r")
         listing.make_view(con, columns, View())
         seen: list[str] = []
         at = 0
@@ -215,7 +218,7 @@ def test_a_column_without_values_has_empty_bins(make_store: StoreFactory) -> Non
     store = make_store(pairs=8)
     with connect(store) as con:
         make_queue(con, store)
-        bins = spread(con, columns_of(con, store, "", "original"), "minority", 4)
+        bins = spread(con, QueueColumns(con, store), "minority", 4)
     assert (bins.counts, bins.unknown) == ((0, 0, 0, 0), 8)
 
 
@@ -229,7 +232,7 @@ def test_equal_scores_come_in_the_order_of_the_finding(make_store: StoreFactory)
     write_findings(store, "r", "minority", finding, {})
     with connect(store) as con:
         make_queue(con, store, "r")
-        columns = columns_of(con, store, "r", "original")
+        columns = QueueColumns(con, store, "r")
         for view in (View(), View(order="confidence", descending=False)):
             listing.make_view(con, columns, view)
             assert listing.ids(con, view) == ids
@@ -247,7 +250,7 @@ def test_scores_that_a_finding_lacks_are_unknown_and_the_others_order(
     write_findings(store, "r", "minority", finding, {})
     with connect(store) as con:
         assert make_queue(con, store, "r") == 3
-        columns = columns_of(con, store, "r", "original")
+        columns = QueueColumns(con, store, "r")
         listing.make_view(con, columns, View())
         assert listing.ids(con, View()) == [ids[1], ids[2], ids[0]]
         first = card(con, ids[1])
@@ -264,7 +267,7 @@ def test_without_a_run_every_pair_is_listed_by_its_id(make_store: StoreFactory) 
     store = make_store(pairs=8)
     with connect(store) as con:
         assert make_queue(con, store) == 8
-        columns = columns_of(con, store, "", "original")
+        columns = QueueColumns(con, store)
         listing.make_view(con, columns, View())
         expected = sorted(read_pairs(store, ["pair_id"])[0].to_pylist())
         assert listing.ids(con, View()) == expected
@@ -285,7 +288,7 @@ def test_numbers_that_are_made_anew_are_never_missing_to_another_reader(listed: 
         reading = pool.submit(read)
         for k in range(60):
             listed.judge({k % 20: "drop"}, differ=(k % 20,) if k < 20 else ())
-            listing.make_view(listed.con, listed.columns, view, anew=True)
+            listing.make_view(listed.con, listed.columns, view, refresh=True)
         stop.set()
         reading.result()  # raises what the reader met
     assert len(counts) > 1
@@ -299,7 +302,7 @@ def test_a_source_column_called_like_our_number_is_named_in_full(make_store: Sto
     write_whole(part, table.append_column("src_nth", pa.array([98, 99, 100], pa.int64())))
     with connect(store) as con:
         make_queue(con, store)
-        columns = columns_of(con, store, "", "original")
+        columns = QueueColumns(con, store)
         assert "nth" not in columns
         view = View(where="src_nth > 98")
         listing.make_view(con, columns, view)
@@ -318,9 +321,8 @@ def test_a_pair_outside_the_finding_has_a_card_without_scores(make_store: StoreF
         outside = card(con, ids[3])
         assert outside is not None
         assert (outside["nth"], outside["minority"]) == (None, None)
-        set_judged(con, pa.Table.from_pylist([{"pair_id": ids[3], "choice": "tie", "verdict": "tie",
-                   "curators": 1, "differ": False}], schema=JUDGED))  # fmt: skip
-        listing.make_view(con, columns_of(con, store, "r", "original"), View())
+        update_verdicts(con, [ids[3]], [resolved(ids[3], "tie")])
+        listing.make_view(con, QueueColumns(con, store, "r"), View())
         assert listing.count_judged(con, View()) == 0
         judged = card(con, ids[3])
         assert judged is not None
@@ -342,10 +344,18 @@ def test_a_scorers_gap_narrows_and_orders_and_its_absence_is_unknown(
     ids = [row["pair_id"] for row in pairs]
     with connect(store) as con:
         make_queue(con, store)
-        columns = columns_of(con, store, "", "original")
+        columns = QueueColumns(con, store)
         worst = View(order="s.gap", descending=False)
         listing.make_view(con, columns, worst)
         assert listing.ids(con, worst) == [ids[1], ids[2], ids[3], ids[0]]  # -.5, .5, 1.5, unknown
         above = View(where="s.gap > 0")
         listing.make_view(con, columns, above)
         assert set(listing.ids(con, above)) == {ids[2], ids[3]}
+
+
+def test_a_verdict_that_was_taken_back_leaves_the_pair_open(listed: Listed) -> None:
+    listed.judge({4: "keep", 9: "flip"})
+    assert listed.numbers(View(state="judged")) == [9, 4]
+    update_verdicts(listed.con, [listed.ids[9]], [])
+    assert listed.numbers(View(state="judged")) == [4]
+    assert listed.numbers(View(state="keep")) == [4]

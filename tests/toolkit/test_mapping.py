@@ -11,16 +11,16 @@ from toolkit.store import Store, connect
 from toolkit.store.label_sets import planted_flips
 from toolkit.store.queue import histograms as mapping
 from toolkit.store.queue import views as listing
-from toolkit.store.queue.columns import columns_of
-from toolkit.store.queue.tables import Bins, make_queue
-from toolkit.store.queue.view import View
+from toolkit.store.queue.histograms import Bins
+from toolkit.store.queue.tables import QueueColumns, make_queue
+from toolkit.store.queue.views import View
 from toolkit.store.runs import read_findings, write_findings
 
 
 def ready(store: Store):
     con = connect(store)
     make_queue(con, store, "r")
-    return con, columns_of(con, store, "r", "flip20")
+    return con, QueueColumns(con, store, "r")
 
 
 def with_corners(store: Store) -> list[str]:

@@ -6,7 +6,8 @@ import pytest
 
 from tests.factories import StoreFactory
 from toolkit.files.atomic import write_part
-from toolkit.pairs import PAIRS, VOTES, make_comparison_id, make_pair_id
+from toolkit.ids import make_comparison_id, make_pair_id
+from toolkit.schema import PAIRS, VOTES
 from toolkit.store import Store, connect
 from toolkit.store.label_sets import planted_flips
 from toolkit.store.pair_details import (

@@ -10,14 +10,15 @@ from tests.factories import StoreFactory
 from toolkit.errors import InputError
 from toolkit.files.atomic import parts, write_part, write_whole
 from toolkit.labels.flips import plant_flips
-from toolkit.pairs import VOTES
+from toolkit.schema import VOTES
 from toolkit.store import Store
 from toolkit.store.connection import read_pairs
+from toolkit.store.journal import Entry, Journal
 from toolkit.store.label_sets import ORIGINAL, planted_flips, write_label_set
 from toolkit.store.pair_table import PAIR_COLUMNS, column_kinds, pair_table, passing
 from toolkit.store.runs import start_run, write_findings
 from toolkit.store.scores import write_scores
-from toolkit.store.verdicts import Entry, Journal, publish
+from toolkit.store.verdicts import publish
 
 
 @pytest.fixture

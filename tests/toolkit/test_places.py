@@ -32,11 +32,12 @@ from toolkit.store import create_store, open_or_create, open_store
 from toolkit.store.connection import connect, effective_labels, fetch
 from toolkit.store.images import ImageReader
 from toolkit.store.integrity import check_store, repair
+from toolkit.store.journal import Entry, Journal
 from toolkit.store.label_sets import label_sets
 from toolkit.store.locks import adding, first_at
 from toolkit.store.runs import read_findings, start_run, write_findings
 from toolkit.store.trajectory import read_trajectory, trajectory_parts
-from toolkit.store.verdicts import Entry, Journal, publish, resolve
+from toolkit.store.verdicts import publish, resolve
 
 
 @pytest.fixture(scope="session")

@@ -9,12 +9,14 @@ from analysis.detectors.consistency import consistency
 from tests.app.desk_stores import judgeable
 from tests.factories import StoreFactory
 from toolkit.files.atomic import write_part
-from toolkit.pairs import PAIRS, make_comparison_id
+from toolkit.ids import make_comparison_id
+from toolkit.schema import PAIRS
 from toolkit.store import Store, connect, create_store
+from toolkit.store.pair_table import pair_facts
 from toolkit.store.queue.prompts import circles, contradictions, habits, noisy_prompts
 from toolkit.store.queue.tables import make_queue
 from toolkit.store.runs import read_findings
-from toolkit.store.trajectory import pair_facts, read_votes
+from toolkit.store.trajectory import read_votes
 
 
 def store_of(tmp_path, duels: list[tuple[str, str, str, float | None]]) -> Store:

@@ -13,8 +13,9 @@ import pytest
 from tests.factories import png
 from toolkit.errors import InputError, StoreError
 from toolkit.files.atomic import parts, write_part, write_text_whole
+from toolkit.ids import make_comparison_id, make_pair_id
 from toolkit.image_files import decode
-from toolkit.pairs import PAIRS, make_comparison_id, make_pair_id
+from toolkit.schema import PAIRS
 from toolkit.store import FORMAT_VERSION, connect, create_store, open_or_create, open_store
 from toolkit.store.connection import fetch
 from toolkit.store.images import ImageReader, image_row, thumbnail_row, write_images
@@ -124,7 +125,7 @@ WRITER = """
 import sys
 import pyarrow as pa
 from pathlib import Path
-from toolkit.pairs import PAIRS
+from toolkit.schema import PAIRS
 from toolkit.files.atomic import write_part
 rows = [{"pair_id": f"{sys.argv[2]}-{k}", "comparison_id": "c", "prompt": "p"} for k in range(20)]
 for start in range(0, 20, 2):
@@ -200,7 +201,7 @@ def test_a_reader_of_an_empty_store_has_nothing(tmp_path):
 def test_a_reference_whose_source_is_gone_says_so(tmp_path):
     store = create_store(tmp_path / "s")
     write_images(store, [{"image_id": "a", "ref_file": str(tmp_path / "gone.png")}])
-    with pytest.raises(InputError, match=r"gone.png, which cannot be read any more"):
+    with pytest.raises(InputError, match=r"gone.png, which can no longer be read"):
         ImageReader(store).read("a")
 
 
@@ -241,3 +242,28 @@ def test_findings_come_back_with_how_they_were_made(tmp_path):
     assert findings_about(store, "r", "minority") == {"labels": "original"}
     with pytest.raises(StoreError, match=r"no finding 'loss' \(findings: minority\); `outvoted an"):
         read_findings(store, "r", "loss")
+
+
+def test_a_connection_can_be_given_verdicts_a_run_and_its_findings(make_store, tmp_path):
+    from toolkit.store.connection import add_run, add_verdicts
+    from toolkit.store.journal import Entry, Journal
+    from toolkit.store.verdicts import publish
+
+    store = make_store(pairs=6, run=True)
+    with connect(store) as con:
+        [(first,)] = con.execute("SELECT min(pair_id) FROM pairs").fetchall()
+    table = pa.table({"pair_id": [first], "minority": [0.5]})
+    write_findings(store, "r", "minority", table, {"labels": "flip20"})
+    journal = Journal(tmp_path / "v.sqlite")
+    journal.record([Entry(first, "ada", "drop"), Entry(first, "ada", "tie")])
+    publish(store, journal)
+    with connect(store) as con:
+        add_verdicts(con, store)
+        add_run(con, store, "r")
+        sql = (
+            "SELECT v.choice, f.minority, count(*) FROM verdicts v JOIN trajectory t"
+            " USING (pair_id) JOIN finding_minority f USING (pair_id) GROUP BY ALL"
+        )
+        assert con.execute(sql).fetchall() == [("tie", 0.5, 6)]
+        with pytest.raises(StoreError, match="no run 'other'"):
+            add_run(con, store, "other")

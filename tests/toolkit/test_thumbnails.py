@@ -9,12 +9,12 @@ from app.cli.main import registered
 from tests.toolkit.pickapic_source import source_row, write_source
 from tests.toolkit.stores import rows
 from toolkit.ingest import ingest_pickapic, open_pickapic
-from toolkit.pairs import IMAGES
+from toolkit.schema import IMAGES
 from toolkit.sharding import Shard
 from toolkit.store import Store, create_store
 from toolkit.store import thumbnails as module
 from toolkit.store.integrity import check_store
-from toolkit.store.thumbnails import lacking, make_thumbnails
+from toolkit.store.thumbnails import make_thumbnails, without_thumbnail
 
 
 def picture(side: int, shade: int) -> bytes:
@@ -58,7 +58,7 @@ def test_a_second_time_draws_nothing_again(store):
 
 def test_shards_draw_each_a_share_and_together_all(store, monkeypatch):
     monkeypatch.setattr(module, "UNIT", 2)
-    shares = [lacking(store, Shard(index, 3)) for index in range(3)]
+    shares = [without_thumbnail(store, Shard(index, 3)) for index in range(3)]
     dealt = sorted(name for share in shares for name in share)
     assert dealt == sorted(row["image_id"] for row in rows(store, "images"))
     assert [len(share) for share in shares] == [4, 4, 4]
@@ -67,11 +67,16 @@ def test_shards_draw_each_a_share_and_together_all(store, monkeypatch):
 
 
 def test_what_another_drew_meanwhile_is_not_written_twice(store):
-    def overtaken(*_: int) -> None:
-        monkey = make_thumbnails(store)
-        assert monkey.made == 0  # the first one's part came before its progress
+    class Overtaken:
+        def line(self, text: str) -> None:
+            raise AssertionError(text)
 
-    assert make_thumbnails(store, progress=overtaken).made == 10
+        def update(self, task: str, done: int, total: int | None = None, note: str = "") -> None:
+            monkey = make_thumbnails(store)
+            assert (task, done, total, note) == ("images", 10, 10, "")
+            assert monkey.made == 0  # the first one's part came before its progress
+
+    assert make_thumbnails(store, progress=Overtaken()).made == 10
     assert len(rows(store, "thumbnails")) == 10
 
 
@@ -80,7 +85,7 @@ def test_images_in_the_store_have_theirs_already(tmp_path):
     store = create_store(tmp_path / "store")
     ingest_pickapic(store, open_pickapic([write_source(tmp_path / "train.parquet", made)]))
     assert len(rows(store, "thumbnails")) == 1
-    assert lacking(store) == []
+    assert without_thumbnail(store) == []
     assert set(rows(store, "images")[0]) == set(IMAGES.names)
 
 

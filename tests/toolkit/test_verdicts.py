@@ -15,10 +15,9 @@ from toolkit.errors import InputError, StoreError
 from toolkit.files.atomic import parts
 from toolkit.store import create_store
 from toolkit.store.integrity import check_store, repair
+from toolkit.store.journal import Entry, Journal
 from toolkit.store.verdicts import (
     VERDICTS,
-    Entry,
-    Journal,
     choice_of,
     publish,
     resolve,
@@ -58,7 +57,7 @@ def test_keep_and_flip_are_a_preference_held_against_the_label(choice, label, ve
 
 @pytest.mark.parametrize("label", [None, 0.5])
 def test_keep_needs_a_label_to_keep(label):
-    with pytest.raises(InputError, match="needs a label of 1 or 0 to hold against"):
+    with pytest.raises(InputError, match="needs a label of 1 or 0 to compare with"):
         choice_of("keep", label)
 
 
@@ -260,7 +259,7 @@ def test_a_journal_that_cannot_be_opened_is_one_sentence(tmp_path):
 CURATOR = """
 import sys
 from pathlib import Path
-from toolkit.store.verdicts import Entry, Journal
+from toolkit.store.journal import Entry, Journal
 journal = Journal(Path(sys.argv[1]))
 for k in range(int(sys.argv[3])):
     journal.record([Entry(f"pair-{k}", sys.argv[2], "drop")])

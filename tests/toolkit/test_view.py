@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toolkit.errors import InputError
-from toolkit.store.queue.view import STATES, Range, View, view_from_query, view_to_query
+from toolkit.store.queue.views import STATES, Range, View, view_from_query, view_to_query
 
 TEXT = st.text(max_size=12)
 BOUND = st.none() | st.floats(allow_nan=False, allow_infinity=False)

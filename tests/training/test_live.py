@@ -11,7 +11,8 @@ from tests.factories import StoreFactory
 from tests.training.test_resume import table_of
 from toolkit.files.atomic import parts
 from toolkit.store import Store
-from toolkit.store.verdicts import Entry, Journal, publish
+from toolkit.store.journal import Entry, Journal
+from toolkit.store.verdicts import publish
 from training import trainer as loop
 from training import verdict_updates as live
 from training.pairs import load_pairs

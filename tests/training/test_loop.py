@@ -20,11 +20,12 @@ from tests.factories import StoreFactory, png
 from tests.polling import wait_for
 from toolkit.errors import BrokenLoss, OutvotedError, RecipeError, StoreError, TrainingError
 from toolkit.files.atomic import parts, write_part
-from toolkit.pairs import PAIRS
+from toolkit.schema import PAIRS
 from toolkit.store import Store, connect, open_store
 from toolkit.store.connection import add_trajectory, fetch
+from toolkit.store.journal import Entry, Journal
 from toolkit.store.runs import run_about
-from toolkit.store.verdicts import Entry, Journal, publish
+from toolkit.store.verdicts import publish
 from training import trainer as loop
 from training.checkpoint import checkpoints, read_log
 from training.ema import trainable

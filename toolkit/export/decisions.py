@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from toolkit.conditions import names
+from toolkit.conditions import kind_of, names
 from toolkit.errors import InputError
 from toolkit.export.policy import Policy, check, weight_column
 from toolkit.files.atomic import parts
@@ -21,7 +21,7 @@ from toolkit.preference import Floats, Mask, differs, is_decided, is_tie, revers
 from toolkit.store import Store
 from toolkit.store.connection import connect, effective_labels
 from toolkit.store.label_sets import ORIGINAL, label_set_recipe, planted_beneath, planted_flips
-from toolkit.store.pair_table import PairColumns, column_of, pair_table, pairs_in_order, passing
+from toolkit.store.pair_table import PairColumns, pair_table, pairs_in_order, passing
 from toolkit.store.runs import finding_labels, finding_schema, run_about
 from toolkit.store.verdicts import PREFERENCE, resolve, verdict_of
 
@@ -255,8 +255,12 @@ class _Draft:
             return factor * np.asarray(weight(u, "linear", policy.k1))
         if named := weight_column(policy):
             column, subtracted = named
-            known = column_of(self.store, column, "--weight", **self.reading)
-            values = np.array([known.get(pair_id, np.nan) for pair_id in self.ids.to_pylist()])
+            known = pair_table(self.store, **self.reading, columns=[column], pair_files=self.files)[
+                column
+            ]
+            if (kind := kind_of(known.type)) != "number":
+                raise InputError(f"--weight names {column}, a {kind or known.type}; name a number.")
+            values = known.cast(pa.float64()).to_numpy()
             values = 1 - values if subtracted else values
             if np.nanmin(values, initial=0) < 0:
                 raise InputError(

@@ -26,9 +26,8 @@ from toolkit.errors import InputError
 from toolkit.export.decisions import Plan
 from toolkit.export.policy import ANNOTATOR, Policy
 from toolkit.files.remote import readable
-from toolkit.pairs import EXPORTED, SAFE_COLUMNS, SOURCE_PREFIX
 from toolkit.preference import Floats, differs, reverse, values_of
-from toolkit.schema import column
+from toolkit.schema import EXPORTED, SAFE_COLUMNS, SOURCE_PREFIX, column
 from toolkit.store import Store
 from toolkit.store.connection import read_pairs
 from toolkit.store.images import ImageReader

@@ -1,8 +1,8 @@
 """Atomic Parquet parts: a reader sees a whole part or none.
 
-A part is written under a name that no reader globs, synced, and renamed. What a killed process
-leaves behind keeps that name, is ignored by every reader and reported by `unfinished`. In an
-object store a part is one put, which is whole or absent by itself.
+A part is written under a name that no reader looks for, synced, and renamed. What a killed process
+leaves keeps that name: readers ignore it, and `unfinished` lists it. In an object store a part is
+one put, which is whole or absent by itself.
 """
 
 import io
@@ -63,9 +63,9 @@ def write_text_whole(path: Path, text: str) -> Path:
 
 def _whole(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
     if not is_local(path):
-        held = io.BytesIO()
-        write(held)
-        put(path, held.getvalue())
+        buffer = io.BytesIO()
+        write(buffer)
+        put(path, buffer.getvalue())
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
@@ -76,7 +76,7 @@ def _whole(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
             os.fsync(stream.fileno())
         aside.replace(path)
     except BaseException:
-        aside.unlink(missing_ok=True)  # on a full disk it would hold what space there is
+        aside.unlink(missing_ok=True)  # on a full disk it would take up the space that is left
         raise
     sync_folder(path.parent)
     return path
@@ -103,7 +103,7 @@ def unfinished(folder: Path) -> Iterator[Path]:
 
 
 def move(path: Path, target: Path) -> None:
-    """Give a part another place in its store, so that a reader sees it whole or not at all."""
+    """Move a part within its store, so that a reader sees it whole or not at all."""
     if not is_local(path):
         moved(path, target)
         return

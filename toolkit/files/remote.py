@@ -1,9 +1,9 @@
-"""Where files lie: a folder of this machine, or an object store named by a URL (s3://BUCKET/STORE).
+"""Paths of files: on this machine, or in an object store named by a URL (s3://BUCKET/STORE).
 
-A local path is a `pathlib.Path` and nothing else, so that nothing is paid for what lies elsewhere.
-A URL is a path of universal-pathlib over fsspec, which answers to the same words. Its writes put
-whole objects: one is complete or absent, and needs neither a rename nor a sync. s3:// is pyarrow's
-own client; other schemes are those of the fsspec packages that are installed.
+A local path is a plain `pathlib.Path`, so that local stores pay nothing for remote ones. A URL is a
+universal-pathlib path over fsspec, with the same methods. It writes whole objects: an object is
+complete or absent, without a rename or a sync. s3:// uses pyarrow's own client; other schemes need
+their fsspec packages.
 """
 
 import io
@@ -30,24 +30,24 @@ def place(path: str | Path) -> Path:
         from upath import UPath
     except ImportError as problem:
         raise InputError(
-            f"{path} lies in an object store, which needs the package universal-pathlib; type "
+            f"{path} is in an object store, which needs the package universal-pathlib; type "
             "`pip install 'outvoted[objects]'`."
         ) from problem
     if path.lower().startswith("s3://"):
         _register_s3()
     try:
-        found = UPath(path)
-        found.fs  # noqa: B018  (fsspec looks its package up here)
+        remote = UPath(path)
+        remote.fs  # noqa: B018  (fsspec looks its package up here)
     except (ImportError, ValueError) as problem:
         raise InputError(
             f"{path} cannot be reached ({problem}); name a local path, an s3:// URL, or install "
-            "the package that fsspec wants for it."
+            "the package that fsspec needs for it."
         ) from problem
-    return cast(Path, found)
+    return cast(Path, remote)
 
 
 def is_local(path: Path) -> bool:
-    """Whether it lies on a file system of this machine."""
+    """Whether it is on a file system of this machine."""
     return isinstance(path, Path)
 
 
@@ -72,7 +72,7 @@ def filesystem_of(path: Path) -> Any:
 
 
 def why(problem: OSError) -> str:
-    """What an OSError says, in a clause: pyarrow's have no `strerror`."""
+    """The reason of an OSError as a clause: pyarrow's have no `strerror`."""
     return problem.strerror or (str(problem).splitlines() or ["no reason given"])[0]
 
 
@@ -81,8 +81,8 @@ def must_be_local(path: Path, what: str) -> Path:
     if is_local(path):
         return path
     raise InputError(
-        f"{path} is no folder of this machine, and {what} one; copy the store here first, and "
-        "name the copy."
+        f"{path} is not a folder on this machine, and {what} one; copy the store here first, "
+        "and name the copy."
     )
 
 
@@ -90,12 +90,12 @@ def _key(path: Path) -> str:
     return str(cast(Any, path).path)
 
 
-def _told(act: Callable[..., Any], path: str) -> Callable[..., Any]:
-    """The same call, whose failures name themselves.
+def _named(act: Callable[..., Any], path: str) -> Callable[..., Any]:
+    """The same call, but a server that does not answer raises `Unreachable`.
 
-    Where the file is absent the client says so by a FileNotFoundError, and a disk's errors have a
-    number; what has none is a server that did not answer, or not to the end. A file that was asked
-    for what it cannot do is our own mistake and stays one.
+    A missing file is a FileNotFoundError and a disk's errors have a number; an error without one
+    comes from a server that did not answer, or not to the end. Calls that a file does not support
+    are programming mistakes and stay as they are.
     """
 
     @wraps(act)
@@ -108,9 +108,9 @@ def _told(act: Callable[..., Any], path: str) -> Callable[..., Any]:
             where = path.removeprefix("s3://")
             raise Unreachable(
                 f"s3://{where} cannot be reached ({_clause(problem)}); what was written before is "
-                "whole, and nothing is there by halves. See that the server answers, that the "
-                "address, the keys and the region are right (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, "
-                "AWS_DEFAULT_REGION), then type the same command again."
+                "complete. Check that the server answers and that the address, the keys and the "
+                "region are right (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_DEFAULT_REGION), then "
+                "run the same command again."
             ) from problem
 
     return call
@@ -122,21 +122,21 @@ def _misused(problem: OSError) -> bool:
 
 
 def _clause(problem: OSError) -> str:
-    """What the client says went wrong, without the many words before and behind it."""
+    """What went wrong in the client's words, without what surrounds it."""
     text = why(problem)
-    found = re.search(r"AWS Error \w+ during \w+ operation(?:: (?:curlCode: \d+, )?[^;]*)?", text)
-    return found.group() if found else text
+    match = re.search(r"AWS Error \w+ during \w+ operation(?:: (?:curlCode: \d+, )?[^;]*)?", text)
+    return match.group() if match else text
 
 
 class _Stream:
-    """A client's open file, whose every call is told as above."""
+    """A client's open file, whose calls raise `Unreachable` as above."""
 
     def __init__(self, stream: Any, path: str) -> None:
         self._stream, self._path = stream, path
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._stream, name)
-        return _told(found, self._path) if callable(found) else found
+        attribute = getattr(self._stream, name)
+        return _named(attribute, self._path) if callable(attribute) else attribute
 
 
 @cache
@@ -153,7 +153,7 @@ def _register_s3() -> None:
     class S3(ArrowFSWrapper):  # type: ignore[misc]
         protocol = ("s3",)
         root_marker = ""
-        # The wrapper's own two are made for paths that begin with a sign of root.
+        # The wrapper's own two expect paths that begin with a slash.
         _strip_protocol = AbstractFileSystem.__dict__["_strip_protocol"]
         _parent = AbstractFileSystem.__dict__["_parent"]
 
@@ -169,25 +169,25 @@ def _register_s3() -> None:
             return self._kind(path) == "file"
 
         def _kind(self, path: str) -> str | None:
-            # fsspec's own take a server that does not answer for a file that is not there.
+            # fsspec's own methods take a server that does not answer for a missing file.
             try:
                 return str(self.info(path)["type"])
             except FileNotFoundError:
                 return None
 
         def _open(self, path: str, *given: Any, **options: Any) -> Any:
-            opened = _told(super()._open, path)(path, *given, **options)
+            opened = _named(super()._open, path)(path, *given, **options)
             opened.stream = _Stream(opened.stream, path)
             return opened
 
-    def told(name: str) -> Callable[..., Any]:
+    def named(name: str) -> Callable[..., Any]:
         inherited = getattr(ArrowFSWrapper, name)
 
         def method(self: Any, path: str, *given: Any, **options: Any) -> Any:
-            return _told(inherited, path)(self, path, *given, **options)
+            return _named(inherited, path)(self, path, *given, **options)
 
         return wraps(inherited)(method)
 
     for name in ("info", "ls", "cp_file", "mv", "rm_file", "rm", "makedirs", "modified"):
-        setattr(S3, name, told(name))
+        setattr(S3, name, named(name))
     fsspec.register_implementation("s3", S3, clobber=True)

@@ -11,17 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from toolkit.ids import make_comparison_id, make_pair_id
 from toolkit.ingest.records import LABELS, Summary, empty_prompt
-from toolkit.pairs import (
-    IMAGES,
-    PAIRS,
-    QUARANTINE,
-    VOTES,
-    make_comparison_id,
-    make_pair_id,
-    source_names,
-)
-from toolkit.schema import conform
+from toolkit.schema import IMAGES, PAIRS, QUARANTINE, VOTES, conform, source_names
 from toolkit.store import Store
 from toolkit.store.existing import Holdings, holdings, without, writing, written
 from toolkit.store.locks import adding

@@ -18,9 +18,10 @@ import pyarrow.csv as csv
 import pyarrow.parquet as pq
 
 from toolkit.errors import InputError
+from toolkit.ids import short_hash
 from toolkit.ingest.records import Reference, SourceImage, SourceRow, Summary, check_split
 from toolkit.ingest.writer import ImageMode, ingest_rows
-from toolkit.pairs import missing_columns, short_hash
+from toolkit.schema import missing_columns
 from toolkit.sharding import Shard
 from toolkit.store import Store
 

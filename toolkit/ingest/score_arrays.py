@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from toolkit.errors import InputError
 from toolkit.files.atomic import write_whole
-from toolkit.pairs import SOURCE_PREFIX
+from toolkit.schema import SOURCE_PREFIX
 from toolkit.store import Store
 from toolkit.store.connection import read_pairs
 from toolkit.store.label_sets import ORIGINAL, label_set_path

@@ -27,7 +27,7 @@ from toolkit.errors import InputError
 from toolkit.files.remote import is_local, place, readable
 from toolkit.ingest.records import Reference, SourceImage
 from toolkit.ingest.writer import ImageMode
-from toolkit.pairs import missing_columns
+from toolkit.schema import missing_columns
 from toolkit.sharding import Shard
 
 Kind = Literal["parquet", "arrow", "json", "csv"]

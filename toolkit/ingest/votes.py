@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from toolkit.ingest.records import Summary, utc
 from toolkit.ingest.tabular import Table, find_tables, need_columns, records
-from toolkit.pairs import QUARANTINE, VOTES
+from toolkit.schema import QUARANTINE, VOTES
 from toolkit.store import Store
 from toolkit.store.connection import read_pairs
 from toolkit.store.existing import held_quarantine, held_votes, written

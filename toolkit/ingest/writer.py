@@ -17,17 +17,10 @@ import pyarrow as pa
 from toolkit.errors import InputError, OutvotedError
 from toolkit.files.atomic import write_part
 from toolkit.files.remote import place, why
+from toolkit.ids import make_comparison_id, make_pair_id
 from toolkit.image_files import content_hash, decode
 from toolkit.ingest.records import Reference, SourceImage, SourceRow, Summary, Vote, fault, utc
-from toolkit.pairs import (
-    PAIRS,
-    QUARANTINE,
-    SOURCE_PREFIX,
-    VOTES,
-    make_comparison_id,
-    make_pair_id,
-    source_names,
-)
+from toolkit.schema import PAIRS, QUARANTINE, SOURCE_PREFIX, VOTES, source_names
 from toolkit.store import Store
 from toolkit.store.existing import Holdings, holdings, unwritable, writing
 from toolkit.store.images import (

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from toolkit.errors import InputError, StoreError
 from toolkit.labels.maker import LabelMaker, Made, changes_of, write_changes
-from toolkit.pairs import SOURCE_PREFIX
 from toolkit.preference import Floats, is_decided, reverse, values_of
+from toolkit.schema import SOURCE_PREFIX
 from toolkit.store import Store
 from toolkit.store.connection import connect, effective_labels, fetch, quoted
 from toolkit.store.label_sets import ORIGINAL, planted_flips

@@ -252,7 +252,7 @@ def _prepared(
         try:
             if isinstance(data, InputError):
                 raise data
-            return True, judge.prepare(decode(data).picture)
+            return True, judge.prepare(decode(data).image)
         except InputError as problem:
             return False, str(problem)
 

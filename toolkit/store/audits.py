@@ -1,4 +1,4 @@
-"""Audits: a sample of pairs drawn once and kept, so that it can be judged blind and gone on with.
+"""Audits: samples of pairs, drawn once and kept, that curators judge blind and can resume.
 
     STORE/audits/NAME.json      run, label set, seed, the two arms, the order of judging
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from toolkit.errors import InputError, StoreError
 from toolkit.files.atomic import write_text_whole
-from toolkit.pairs import short_hash
+from toolkit.ids import short_hash
 from toolkit.store.connection import Connection
 from toolkit.store.layout import Store, check_name
 
@@ -35,7 +35,7 @@ class Audit:
     top: tuple[str, ...]
     """pair_ids drawn from the top share; a pair may be in both arms."""
     order: tuple[str, ...]
-    """Every pair once, in the order of judging, which tells nothing about its arm."""
+    """Every pair once, in the order of judging, which says nothing about its arm."""
 
     def arms(self, pair_id: str) -> list[str]:
         """The arms that a pair is in."""
@@ -46,9 +46,11 @@ def draw_audit(
     con: Connection, run: str, label_set: str, *, size: int, share: float, seed: int
 ) -> Audit:
     """Draw `size` pairs an arm, or all there are: the top arm has no more than its share of the
-    pairs, since its flip rate speaks of that share. InputError where nothing can be drawn."""
+    pairs, since its flip rate is that share's. InputError where nothing can be drawn."""
     if size < 1 or not 0 < share <= 1:
-        raise InputError("An audit needs one pair an arm at least, and a share above 0, up to 1.")
+        raise InputError(
+            "An audit needs at least one pair an arm, and a share above 0 and up to 1."
+        )
     ranked = (
         "SELECT q.pair_id, row_number() OVER (ORDER BY q.nth) AS rank,"
         " count(*) OVER () AS of FROM queue q JOIN facts USING (nth)"
@@ -78,7 +80,7 @@ def draw_audit(
 
 
 def keep_audit(store: Store, audit: Audit) -> Audit:
-    """Write the sample, unless one of its name is kept: that one stands, and is returned."""
+    """Write the sample, unless one of its name exists: that one is returned."""
     path = _path(store, audit.name)
     if path.exists():
         return read_audit(store, audit.name)
@@ -88,17 +90,17 @@ def keep_audit(store: Store, audit: Audit) -> Audit:
 
 def audits(store: Store) -> list[str]:
     """Names of the kept samples, the newest first."""
-    found = sorted(store.folder("audits").glob("*.json"), key=lambda path: path.stat().st_mtime)
-    return [path.stem for path in found[::-1]]
+    files = sorted(store.folder("audits").glob("*.json"), key=lambda path: path.stat().st_mtime)
+    return [path.stem for path in files[::-1]]
 
 
 def read_audit(store: Store, name: str) -> Audit:
     """A kept sample. StoreError where it is absent or broken."""
     path = _path(store, name)
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-        lists: dict[str, Sequence[str]] = {k: tuple(held.pop(k)) for k in (*ARMS, "order")}
-        return Audit(**held, **lists)  # type: ignore[arg-type]
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        lists: dict[str, Sequence[str]] = {k: tuple(fields.pop(k)) for k in (*ARMS, "order")}
+        return Audit(**fields, **lists)  # type: ignore[arg-type]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
         raise StoreError(
             f"The audit {path} cannot be read ({type(problem).__name__}); restore it from a copy, "

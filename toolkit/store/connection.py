@@ -1,7 +1,7 @@
 """DuckDB over the parts: every process opens its own in-memory database.
 
-A DuckDB file opened for writing shuts every other process out, so there is none: views over the
-Parquet parts are made afresh on `connect`, and a part that appears later is seen by the next one.
+A DuckDB file that is open for writing locks every other process out, so there is none: `connect`
+makes views over the Parquet parts of this moment. Parts that appear later are in the next one's.
 """
 
 import re
@@ -12,13 +12,15 @@ from typing import Any, TypeAlias, cast
 import duckdb
 import pyarrow as pa
 
-from toolkit import pairs as records
-from toolkit.errors import StoreError, Unreachable
+from toolkit import schema as records
+from toolkit.errors import Unreachable
 from toolkit.files.atomic import parts
 from toolkit.files.remote import filesystem_of, is_local
 from toolkit.recorder import TRAJECTORY
 from toolkit.store.label_sets import ORIGINAL, label_set_path
 from toolkit.store.layout import Store
+from toolkit.store.runs import finding_file, findings, run_about
+from toolkit.store.verdicts import resolve
 
 Connection: TypeAlias = duckdb.DuckDBPyConnection
 
@@ -34,7 +36,8 @@ _TABLES: dict[str, pa.Schema] = {
 def connect(store: Store) -> Connection:
     """A connection with views pairs, images, thumbnails, votes and quarantine over the store.
 
-    A table without parts is an empty view with the right columns.
+    A table without parts is an empty view with the right columns. More is added by name:
+    `add_labels`, `add_verdicts`, `add_run`.
     """
     con = duckdb.connect(
         config={
@@ -57,27 +60,27 @@ def connect(store: Store) -> Connection:
 class _Far:
     """A connection, or a query of it, over an object store.
 
-    DuckDB wraps what its readers raise into an error of its own; a lost connection comes back out
-    of it as what it was.
+    DuckDB wraps what its readers raise into an error of its own; here a lost connection is raised
+    as the `Unreachable` that it was.
     """
 
-    def __init__(self, held: Any) -> None:
-        self._held = held
+    def __init__(self, wrapped: Any) -> None:
+        self._wrapped = wrapped
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._held, name)
+        attribute = getattr(self._wrapped, name)
 
         def call(*given: Any, **options: Any) -> Any:
             try:
-                made = found(*given, **options)
+                result = attribute(*given, **options)
             except duckdb.Error as problem:
                 if lost := re.search(rf"{Unreachable.__name__}: (.+)", str(problem)):
                     raise Unreachable(lost.group(1)) from problem
                 raise
-            further = isinstance(made, duckdb.DuckDBPyConnection | duckdb.DuckDBPyRelation)
-            return _Far(made) if further else made
+            wraps = isinstance(result, duckdb.DuckDBPyConnection | duckdb.DuckDBPyRelation)
+            return _Far(result) if wraps else result
 
-        return call if callable(found) else found
+        return call if callable(attribute) else attribute
 
     def __enter__(self) -> "_Far":
         return self
@@ -88,7 +91,7 @@ class _Far:
         problem: BaseException | None,
         where: TracebackType | None,
     ) -> None:
-        self._held.close()
+        self._wrapped.close()
 
 
 def _without_nan(con: Connection) -> str:
@@ -153,20 +156,40 @@ def labels_in(con: Connection, pair_ids: list[str]) -> dict[str, float | None]:
     return dict(con.execute(sql, [pair_ids]).fetchall()) if pair_ids else {}
 
 
+def add_run(con: Connection, store: Store, run: str) -> None:
+    """Make views `trajectory`, the run's rows, and `finding_NAME` for each of its findings.
+
+    StoreError where the store has no such run.
+    """
+    add_trajectory(con, store, run)
+    for name in findings(store, run):
+        files = parquet([finding_file(store, run, name)])
+        con.execute(f"CREATE OR REPLACE VIEW {quoted(f'finding_{name}')} AS SELECT * FROM {files}")
+
+
 def add_trajectory(con: Connection, store: Store, run: str) -> None:
-    """Make view `trajectory` over a run's rows. StoreError where the run is not there."""
-    folder = store.run(run)
-    if not (folder / "run.json").exists():
-        known = ", ".join(store.runs()) or "none yet"
-        raise StoreError(f"The store has no run {run!r} (runs: {known}); name one of them.")
-    files = sorted(folder.glob("trajectory/rank-*/part-*.parquet"))
-    add_view(con, "trajectory", files, TRAJECTORY)
+    """Make view `trajectory` over a run's rows. StoreError where the store has no such run."""
+    run_about(store, run)
+    add_view(con, "trajectory", store.trajectory(run), TRAJECTORY)
+
+
+def add_verdicts(con: Connection, store: Store) -> None:
+    """Make table `verdicts`: the published verdicts, one a pair (schema RESOLVED)."""
+    con.register("__resolved", resolve(store))
+    con.execute("CREATE OR REPLACE TABLE verdicts AS SELECT * FROM __resolved")
+    con.unregister("__resolved")
 
 
 def fetch(con: Connection, sql: str, *parameters: object) -> pa.Table:
     """The rows of a query as an Arrow table."""
     relation = con.sql(sql, params=list(parameters) or None)
     return relation.to_arrow_table()
+
+
+def first_value(con: Connection, sql: str, *parameters: object) -> Any:
+    """The first value of a query's first row, or None. Reads to the end, as DuckDB asks for."""
+    rows = con.execute(sql, list(parameters)).fetchall()
+    return rows[0][0] if rows else None
 
 
 def effective_labels(store: Store, label_set: str = ORIGINAL) -> pa.Table:

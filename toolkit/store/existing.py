@@ -1,4 +1,4 @@
-"""What a store holds already, asked before rows are added to it, and how they reach its parts."""
+"""What a store contains already, so that an ingest adds only what is new, and how it is written."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -56,7 +56,7 @@ class Holdings:
 
 def holdings(store: Store) -> Holdings:
     """Read the ids of everything in the store: some 150 bytes of memory a pair and 250 an image."""
-    listed = _listed(store)  # before the reading: what comes meanwhile is news
+    listed = _listed(store)  # before reading: what is added meanwhile is news
     with connect(store) as con:
         images = fetch(con, "SELECT image_id, content_hash FROM images")
         votes = fetch(con, "SELECT DISTINCT pair_id FROM votes ANTI JOIN pairs USING (pair_id)")
@@ -74,9 +74,9 @@ def holdings(store: Store) -> Holdings:
 
 @contextmanager
 def writing(store: Store, have: Holdings) -> Iterator[Holdings]:
-    """Take a turn among the ingests at work; yields what others brought since the last one.
+    """Take a turn among running ingests; yields what others added since the last one.
 
-    What they brought is added to `have`, and must not be written again.
+    It is added to `have`, and must not be written again.
     """
     with turn(store):
         news = _news(store, have.parts)
@@ -114,7 +114,7 @@ def _news(store: Store, known: Mapping[str, set[str]]) -> Holdings:
 
 
 def without(tables: Mapping[str, pa.Table], news: Holdings) -> dict[str, pa.Table]:
-    """The tables' rows that others did not bring meanwhile."""
+    """The tables' rows that others did not add meanwhile."""
     return {
         name: table.filter(
             pa.array(
@@ -142,7 +142,7 @@ def held_quarantine(store: Store) -> set[tuple[str, int | None, str]]:
 def written(store: Store, tables: Mapping[str, pa.Table]) -> None:
     """Write a part of each table that has rows (images: references alone), in the order given.
 
-    What is named last makes the rest count: a kill in between leaves no pair half there.
+    The last table makes the others count: a kill in between leaves no half-written pair.
     StoreError if the disk refuses.
     """
     try:
@@ -157,5 +157,5 @@ def unwritable(store: Store, problem: OSError) -> StoreError:
     """The sentence for a disk that is full or a folder that may not be written."""
     return StoreError(
         f"The store {store.root} cannot be written ({why(problem)}); what is in it is whole. "
-        "Free space or mend the folder, then run the same command again."
+        "Free space or fix the folder's permissions, then run the same command again."
     )

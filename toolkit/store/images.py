@@ -19,8 +19,7 @@ from toolkit.errors import InputError
 from toolkit.files.atomic import parts, write_part
 from toolkit.files.remote import is_local, place, readable
 from toolkit.image_files import Decoded, thumbnail
-from toolkit.pairs import IMAGES, THUMBNAILS
-from toolkit.schema import conform
+from toolkit.schema import IMAGES, THUMBNAILS, conform
 from toolkit.store.connection import connect, fetch
 from toolkit.store.layout import Store
 
@@ -38,15 +37,15 @@ def image_row(image_id: str, data: bytes, decoded: Decoded) -> dict[str, Any]:
         "image_id": image_id,
         "content_hash": decoded.content_hash,
         "format": decoded.format,
-        "width": decoded.picture.width,
-        "height": decoded.picture.height,
+        "width": decoded.image.width,
+        "height": decoded.image.height,
         "bytes": data,
     }
 
 
 def thumbnail_row(image_id: str, decoded: Decoded) -> dict[str, Any] | None:
     """A row of the thumbnails table, or None where the original is small enough."""
-    data = thumbnail(decoded.picture)
+    data = thumbnail(decoded.image)
     if data is None:
         return None
     width, height = Image.open(io.BytesIO(data)).size
@@ -68,7 +67,7 @@ def write_thumbnails(store: Store, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def absent_images(store: Store, image_ids: pa.ChunkedArray) -> list[str]:
-    """Those of the ids that the store's images table does not hold, sorted."""
+    """The ids that the store has no image of, sorted."""
     with connect(store) as con:
         con.register("wanted", pa.table({"image_id": image_ids}))
         absent = fetch(
@@ -159,7 +158,7 @@ class ImageReader:
     def _referenced(self, image_id: str, row: dict[str, Any]) -> bytes:
         named = row.get("ref_file") or ""
         if named.lower().startswith(_WEB):
-            # Else whoever made the store decides which addresses a curator's machine asks.
+            # Else whoever made the store decides which addresses a curator's machine contacts.
             raise InputError(f"image {image_id} is a web address, and those are not fetched")
         source = place(named)
         try:
@@ -168,7 +167,7 @@ class ImageReader:
             value = self._cells.read(source, row["ref_row"], row["ref_column"])
         except (OSError, pa.ArrowInvalid, IndexError, KeyError) as problem:
             raise InputError(
-                f"image {image_id} lies in {source}, which cannot be read any more ({problem})"
+                f"image {image_id} is in {source}, which can no longer be read ({problem})"
             ) from problem
         if value is None:
             raise InputError(f"image {image_id} has no bytes in {source}")

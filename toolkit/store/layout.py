@@ -1,4 +1,4 @@
-"""Where everything lies in a store, and how one is made and opened.
+"""Where everything is in a store, and how one is made and opened.
 
 STORE/store.json        format version and when the store was made
   pairs/ images/ thumbnails/ votes/ quarantine/ verdicts/    part-*.parquet
@@ -46,12 +46,16 @@ class Store:
         """The folder of a run's findings."""
         return self.folder("findings", check_name(run, "run"))
 
+    def trajectory(self, run: str) -> list[Path]:
+        """The parts of a run's trajectory, rank by rank in the order they were written."""
+        return sorted(self.run(run).glob("trajectory/rank-*/part-*.parquet"))
+
     def runs(self) -> list[str]:
         """Names of the runs, in order of their names."""
         return sorted(p.parent.name for p in self.folder("runs").glob("*/run.json"))
 
     def journal(self) -> Path:
-        """Where the desk's journal lies unless it is told: always on this machine's own disk."""
+        """The desk's journal unless another is named: always on this machine's own disk."""
         if is_local(self.root):
             return self.folder("verdicts.sqlite")
         states = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
@@ -73,7 +77,7 @@ def check_name(name: str, what: str) -> str:
 
 
 def create_store(path: str | Path) -> Store:
-    """Make an empty store. StoreError where something already lies there."""
+    """Make an empty store. StoreError where the folder is not empty."""
     root = place(path)
     try:
         if (root / "store.json").exists():
@@ -97,29 +101,29 @@ def create_store(path: str | Path) -> Store:
 
 
 def open_store(path: str | Path) -> Store:
-    """Open a store of this format version. StoreError says what lies there instead."""
+    """Open a store of this format version. StoreError says what is there instead."""
     root = place(path)
-    found = described(root)["format"]
-    if found != FORMAT_VERSION and found in range(1, FORMAT_VERSION):
+    version = described(root)["format"]
+    if version != FORMAT_VERSION and version in range(1, FORMAT_VERSION):
         raise StoreError(
-            f"{root} is a store of format {found}; this version of outvoted reads format "
+            f"{root} is a store of format {version}; this version of outvoted reads format "
             f"{FORMAT_VERSION}. Type `outvoted check {root} --migrate`; nothing in it is lost."
         )
-    if found != FORMAT_VERSION:
+    if version != FORMAT_VERSION:
         raise StoreError(
-            f"{root} is a store of format {found!r}; this version of outvoted reads format "
-            f"{FORMAT_VERSION}. Install the version that wrote it, or ingest the source anew."
+            f"{root} is a store of format {version!r}; this version of outvoted reads format "
+            f"{FORMAT_VERSION}. Install the version that wrote it, or ingest the source again."
         )
     return Store(root)
 
 
 def described(root: Path) -> dict[str, Any]:
-    """What store.json says, `format` at the least. StoreError says what lies there instead."""
+    """What store.json says, `format` at the least. StoreError says what is there instead."""
     try:
         there = root.exists()
     except OSError as problem:  # an object store that does not answer
         raise StoreError(
-            f"{root} cannot be reached ({why(problem)}); see that the address, the keys and the "
+            f"{root} cannot be reached ({why(problem)}); check that the address, the keys and the "
             "region are right (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_DEFAULT_REGION)."
         ) from problem
     if not there:
@@ -130,18 +134,18 @@ def described(root: Path) -> dict[str, Any]:
     if not about.is_file():
         raise StoreError(f"{root} is not a store (it has no store.json); name a store's folder.")
     try:
-        found = dict(json.loads(about.read_text(encoding="utf-8")))
-        found["format"]
+        fields = dict(json.loads(about.read_text(encoding="utf-8")))
+        fields["format"]
     except (ValueError, KeyError, TypeError, OSError) as problem:
         raise StoreError(
             f"{about} cannot be read as a store's description; restore it from a copy: it reads "
             f'{{"format": {FORMAT_VERSION}}} at the least.'
         ) from problem
-    return found
+    return fields
 
 
 def open_or_create(path: str | Path) -> Store:
-    """Open the store at `path`, or make one where nothing lies yet."""
+    """Open the store at `path`, or make one where there is nothing yet."""
     return open_store(path) if _is_store(place(path)) else create_store(path)
 
 

@@ -1,9 +1,9 @@
-"""Who may add to a store: ingests that take turns to write, or one that wants it alone.
+"""Who may add to a store: ingests that take turns to write, or one that needs it alone.
 
-On a file system these are locks of the system's, which end with their process, however it ends. An
-object store has none: there a marker is put, and whoever then sees another's takes his own away
-and waits or gives up, so that two never hold it (listings of S3 are consistent). A killed process
-leaves its marker, and the sentence says how to remove it.
+On a file system these are the system's locks, which end with their process, however it ends. An
+object store has none: each process writes a marker, and one that then sees another's removes its
+own and waits or gives up, so that two never have it (listings of S3 are consistent). A killed
+process leaves its marker, and the error says how to remove it.
 """
 
 import fcntl
@@ -29,9 +29,9 @@ _PATIENCE = 600.0
 
 @contextmanager
 def adding(store: Store, *, together: bool = False) -> Iterator[None]:
-    """Hold the store alone, or together with others who take turns to write.
+    """Have the store alone, or together with others who take turns to write.
 
-    StoreError where somebody holds it alone, or where it is wanted alone and somebody holds it.
+    StoreError where another has it alone, or where it is needed alone and another has it.
     """
     if is_local(store.root):
         with _opened(store, ".ingest.lock") as handle:
@@ -80,8 +80,8 @@ def turn(store: Store) -> Iterator[None]:
 def first_at(store: Store, name: str) -> Iterator[bool]:
     """Whether nobody else is at this already.
 
-    In an object store nobody can tell, so nobody is first. Who came later does not become first
-    when the first one ends.
+    In an object store this cannot be known, so nobody is first. A later process does not become
+    first when the first one ends.
     """
     if not is_local(store.root):
         yield False
@@ -104,8 +104,8 @@ def _opened(store: Store, name: str) -> IO[str]:
 
 def _unwritable(store: Store, problem: OSError) -> StoreError:
     return StoreError(
-        f"The store {store.root} cannot be written ({why(problem)}); mend the folder's rights or "
-        "the connection, then run the same command again."
+        f"The store {store.root} cannot be written ({why(problem)}); fix the folder's permissions "
+        "or the connection, then run the same command again."
     )
 
 
@@ -122,8 +122,8 @@ def _marker(store: Store, kind: str) -> Path:
 
 def _other(store: Store, mine: Path, kinds: tuple[str, ...]) -> Path | None:
     there = store.folder(".ingest").glob("*.json")
-    found = (p for p in there if p.name != mine.name and p.name.split("-")[0] in kinds)
-    return next(found, None)
+    others = (p for p in there if p.name != mine.name and p.name.split("-")[0] in kinds)
+    return next(others, None)
 
 
 def _taken(store: Store, marker: Path) -> str:

@@ -124,7 +124,7 @@ def migrate(
             except OSError as problem:
                 raise StoreError(
                     f"{root} could not be brought to format {number} ({why(problem)}) and is "
-                    f"as it was, of format {number - 1}. Free space or repair the folder, then run "
+                    f"as it was, of format {number - 1}. Free space or fix the folder, then run "
                     "the same command again."
                 ) from problem
             taken.append(number)

@@ -1,7 +1,7 @@
-"""Everything a store holds about one pair, looked up by its id.
+"""Everything a store knows about one pair, looked up by its id.
 
-Each function reads the parts it needs and no more; with a million pairs a look-up passes once over
-a column of ids. Functions that take a connection take one of `toolkit.store.connect`.
+Each function reads only the parts it needs; with a million pairs a look-up scans a column of ids
+once. Functions that take a connection take one of `toolkit.store.connect`.
 """
 
 from collections.abc import Mapping
@@ -15,16 +15,16 @@ import pyarrow.parquet as pq
 
 from toolkit.files.atomic import parts
 from toolkit.files.remote import readable
-from toolkit.store.connection import Connection, connect, fetch, parquet
+from toolkit.store.connection import Connection, connect, fetch, first_value, parquet
 from toolkit.store.label_sets import label_set_path, label_sets
 from toolkit.store.layout import Store
-from toolkit.store.runs import finding_columns, findings, window_groups
+from toolkit.store.runs import finding_columns, finding_file, findings, window_groups
 from toolkit.store.scores import scorers_in
 
 
 @dataclass(frozen=True)
 class Value:
-    """One number, text or flag that a finding holds about a pair."""
+    """One number, text or flag that a finding has on a pair."""
 
     run: str
     finding: str
@@ -42,23 +42,22 @@ def pair_row(con: Connection, pair_id: str) -> dict[str, Any] | None:
 
 def first_pair(con: Connection) -> str | None:
     """The smallest pair_id; None in an empty store."""
-    found = con.execute("SELECT min(pair_id) FROM pairs").fetchall()
-    return found[0][0] if found else None
+    return first_value(con, "SELECT min(pair_id) FROM pairs")
 
 
 def labels_of_pair(store: Store, pair: dict[str, Any]) -> dict[str, float | None]:
     """The pair's label in every label set, `original` first. `pair`: of `pair_row`."""
-    found: dict[str, float | None] = {}
+    labels: dict[str, float | None] = {}
     with connect(store) as con:
         for name in label_sets(store):
-            found[name] = pair["label"]
+            labels[name] = pair["label"]
             if name == "original":
                 continue
             overlay = parquet([label_set_path(store, name)])
             sql = f"SELECT label FROM {overlay} WHERE pair_id = ?"
             for (label,) in con.execute(sql, [pair["pair_id"]]).fetchall():
-                found[name] = label
-    return found
+                labels[name] = label
+    return labels
 
 
 def votes_on(con: Connection, pair: dict[str, Any]) -> list[dict[str, Any]]:
@@ -97,8 +96,8 @@ class Scores:
 
 
 def scores_on(store: Store, pair: dict[str, Any]) -> list[Scores]:
-    """What every scorer that left rows in the store says of the pair, by scorer."""
-    found = []
+    """The pair's scores by every scorer with rows in the store, by scorer."""
+    scores = []
     with connect(store) as con:
         for scorer in scorers_in(store):
             files = parquet(parts(store.folder("scores", scorer)))
@@ -111,8 +110,8 @@ def scores_on(store: Store, pair: dict[str, Any]) -> list[Scores]:
             sides = [rows.get(pair[slot], {}) for slot in ("image_0", "image_1")]
             reasons = dict.fromkeys(side["reason"] for side in sides if side.get("reason"))
             first, second = (side.get("score") for side in sides)
-            found.append(Scores(scorer, first, second, "; ".join(reasons)))
-    return found
+            scores.append(Scores(scorer, first, second, "; ".join(reasons)))
+    return scores
 
 
 def findings_on(store: Store, run: str, pair_id: str) -> list[Value]:
@@ -121,10 +120,10 @@ def findings_on(store: Store, run: str, pair_id: str) -> list[Value]:
     Of each only the pair's own row group is read whole, and of the rest the columns that rank it.
     Columns of other windows than the finding's own are named COLUMN_WINDOW.
     """
-    found: list[Value] = []
+    values: list[Value] = []
     row: int | None = None
     for name in findings(store, run):
-        with pq.ParquetFile(readable(store.findings(run) / f"{name}.parquet")) as file:
+        with pq.ParquetFile(readable(finding_file(store, run, name))) as file:
             if "pair_id" not in file.schema_arrow.names:
                 continue
             groups = list(window_groups(file.metadata).values())
@@ -135,8 +134,8 @@ def findings_on(store: Store, run: str, pair_id: str) -> list[Value]:
             for alias, at in finding_columns(store, run, name).items():
                 named.setdefault(at.row_groups, {}).setdefault(alias, at.field.name)
             for rows, columns in named.items():
-                found += _values(file, rows, row, (run, name), columns)
-    return found
+                values += _values(file, rows, row, (run, name), columns)
+    return values
 
 
 def _row_of(
@@ -196,5 +195,4 @@ def _known(value: Any) -> bool:
 
 def trajectory_bytes(store: Store, run: str) -> int:
     """Size of a run's trajectory on disk."""
-    files = store.run(run).glob("trajectory/rank-*/part-*.parquet")
-    return sum(file.stat().st_size for file in files)
+    return sum(file.stat().st_size for file in store.trajectory(run))

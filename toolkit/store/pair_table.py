@@ -19,9 +19,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from toolkit.conditions import Kind, kind_of, names, parse, to_sql
+from toolkit.conditions import Kind, kind_of, names, to_sql
 from toolkit.errors import InputError
-from toolkit.pairs import SOURCE_PREFIX
+from toolkit.schema import SOURCE_PREFIX
 from toolkit.store.connection import Connection, add_labels, connect, fetch, parquet, quoted
 from toolkit.store.label_sets import ORIGINAL, label_set_path, label_sets
 from toolkit.store.layout import Store
@@ -51,15 +51,16 @@ _VOTES = pa.schema(
         ("vote_time", pa.timestamp("us", tz="UTC")),
     ]
 )
-VOTES_SQL = (
-    "SELECT pair_id, count(*) AS votes,"
-    " CASE WHEN count(*) = 1 THEN any_value(annotator) END AS annotator,"
-    " CASE WHEN count(*) = 1 THEN any_value(time) END AS vote_time"
-    " FROM votes GROUP BY pair_id"
-)
-"""The votes of each pair that has any; annotator and time where there is a single one."""
-
 _VERDICT = pa.schema([("verdict", pa.string()), ("curators", pa.int32()), ("differ", pa.bool_())])
+
+
+def votes_by_pair(table: str = "votes") -> str:
+    """A SELECT of each pair's votes, where it has any; annotator and time if there is one vote."""
+    single = "CASE WHEN count(*) = 1 THEN any_value({}) END AS {}"
+    return (
+        f"SELECT pair_id, count(*) AS votes, {single.format('annotator', 'annotator')},"
+        f" {single.format('time', 'vote_time')} FROM {table} GROUP BY pair_id"
+    )
 
 
 @dataclass(frozen=True)
@@ -141,9 +142,7 @@ class PairColumns(Mapping[str, Column]):
 
         InputError (one sentence, naming `option`) where it is no condition.
         """
-        self.check(names(text, option))
-        types = pa.schema([column.field.with_name(name) for name, column in self.items()])
-        return to_sql(parse(text, self.kinds, option), types)
+        return to_sql(text, {name: column.field.type for name, column in self.items()}, option)
 
     def check(self, wanted: Sequence[str], *, compared: bool = True) -> None:
         """InputError (one sentence) on a name that is no column, or cannot be `compared`."""
@@ -196,7 +195,7 @@ class PairColumns(Mapping[str, Column]):
         """A table with pair_id and these fields."""
         kind, _, name = source.partition(" ")
         if kind == "votes":
-            return f"({VOTES_SQL})"
+            return f"({votes_by_pair()})"
         table = quoted(f"__{source}")
         if kind == "verdict":
             con.register(f"__{source}", resolve(self.store))
@@ -244,8 +243,10 @@ def pair_table(
     finding: str = MINORITY,
     columns: Sequence[str] | None = None,
     where: str | None = None,
+    option: str = "where",
     pair_ids: Sequence[str] | None = None,
     pair_files: list[Path] | None = None,
+    by_id: bool = False,
 ) -> pa.Table:
     """The pairs with what is known about them: pair_id, then `columns`, in the store's order.
 
@@ -256,8 +257,10 @@ def pair_table(
         finding: The finding of the run whose columns need no prefix.
         columns: Names of the module's docstring; `PAIR_COLUMNS` and the finding's without.
         where: A condition of `toolkit.conditions`; pairs that do not pass are left out.
+        option: What an error calls the condition.
         pair_ids: These pairs only, in the store's order all the same.
         pair_files: The parts of the pairs, where they were listed before.
+        by_id: In the order of pair_id instead.
 
     Raises:
         InputError: A name is no column, or `where` is no condition.
@@ -277,15 +280,27 @@ def pair_table(
         test, needed = "true", wanted
         values: list[Any] = []
         if where is not None:
-            test, values = known.condition(where, "where")
-            needed = list(dict.fromkeys([*wanted, *names(where, "where")]))
+            named = names(where, option)
+            known.check(named)
+            test, values = known.condition(where, option)
+            needed = list(dict.fromkeys([*wanted, *named]))
         rows = known.select(con, needed, also="b.part AS __part, b.part_row AS __row")
         if pair_ids is not None:
             con.register("__among", pa.table({"pair_id": pa.array(list(pair_ids), pa.string())}))
             rows += " SEMI JOIN __among USING (pair_id)"
         shown = ", ".join(map(quoted, wanted))
-        sql = f"SELECT {shown} FROM ({rows}) WHERE {test} ORDER BY __part, __row"
+        order = "pair_id" if by_id else "__part, __row"
+        sql = f"SELECT {shown} FROM ({rows}) WHERE {test} ORDER BY {order}"
         return fetch(con, sql, *values)
+
+
+def pair_facts(store: Store, labels: str = ORIGINAL) -> pa.Table:
+    """What an analysis needs of every pair, by pair_id.
+
+    Columns: pair_id, prompt, image_0, image_1, source, comparison_id, label, annotator.
+    """
+    columns = ["prompt", "image_0", "image_1", "source", "comparison_id", "label", "annotator"]
+    return pair_table(store, labels=labels, columns=columns, by_id=True)
 
 
 def column_kinds(
@@ -304,41 +319,15 @@ def passing(
     finding: str = MINORITY,
     labels: str = ORIGINAL,
 ) -> list[list[str]]:
-    """The pair_ids that pass each of the (option, text) conditions, in no order.
+    """The pair_ids that pass each of the (option, text) conditions, in the store's order.
 
     InputError names the option whose text is no condition.
     """
-    if not conditions:
-        return []
-    with connect(store) as con:
-        known = PairColumns(con, store, labels=labels, run=run, finding=finding)
-        found = []
-        for option, text in conditions:
-            test, values = known.condition(text, option)
-            wanted = dict.fromkeys(["pair_id", *names(text, option)])
-            rows = f"SELECT pair_id FROM ({known.select(con, list(wanted))}) WHERE {test}"
-            found.append(list(fetch(con, rows, *values)[0].to_pylist()))
-    return found
-
-
-def column_of(
-    store: Store,
-    column: str,
-    option: str,
-    *,
-    run: str | None = None,
-    finding: str = MINORITY,
-    labels: str = ORIGINAL,
-) -> dict[str, float]:
-    """A column's numbers by pair_id, nulls left out; named as in a condition."""
-    with connect(store) as con:
-        known = PairColumns(con, store, labels=labels, run=run, finding=finding)
-        known.check([column])
-        if known[column].kind != "number":
-            raise InputError(f"{option} names {column}, a {known[column].kind}; name a number.")
-        rows = fetch(con, known.select(con, ["pair_id", column]))
-    pairs = zip(*(c.to_pylist() for c in rows.columns), strict=True)
-    return {pair_id: value for pair_id, value in pairs if value is not None}
+    ask: dict[str, Any] = {"run": run, "finding": finding, "labels": labels, "columns": []}
+    return [
+        list(pair_table(store, where=text, option=option, **ask)["pair_id"].to_pylist())
+        for option, text in conditions
+    ]
 
 
 _SOURCE_COLUMNS = {

@@ -13,7 +13,7 @@ import pyarrow as pa
 from toolkit.errors import InputError, StoreError
 from toolkit.files.atomic import sync_folder
 from toolkit.files.remote import is_local, put
-from toolkit.pairs import SOURCE_PREFIX
+from toolkit.schema import SOURCE_PREFIX
 from toolkit.store.layout import Store
 from toolkit.store.locks import turn
 

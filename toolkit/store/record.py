@@ -58,7 +58,7 @@ class RunRecorder:
         `toolkit.recorder.TRAJECTORY` is optional; `visit` is counted and `label` looked up in the
         run's label set unless given. InputError says what does not fit.
         """
-        ids = [str(one) for one in pair_id]
+        ids = [str(name) for name in pair_id]
         columns = {name: _array(value) for name, value in columns.items()}
         columns.setdefault("label", self._label(ids))
         errors = self._by_slot(columns, ids)
@@ -77,18 +77,18 @@ class RunRecorder:
         self._writer.close()
 
     def _label(self, ids: list[str]) -> np.ndarray:
-        unknown = next((one for one in ids if one not in self._labels), None)
+        unknown = next((name for name in ids if name not in self._labels), None)
         if unknown is not None:
             raise InputError(
                 f"The store has no pair {unknown!r}; pass pair_id as `store.pairs()` lists them."
             )
-        return np.array([np.nan if (y := self._labels[one]) is None else y for one in ids])
+        return np.array([np.nan if (y := self._labels[name]) is None else y for name in ids])
 
     def _visit(self, ids: list[str]) -> np.ndarray:
         visits = np.zeros(len(ids), np.int32)
-        for k, one in enumerate(ids):
-            visits[k] = self._visits[one]
-            self._visits[one] += 1
+        for k, name in enumerate(ids):
+            visits[k] = self._visits[name]
+            self._visits[name] += 1
         return visits
 
     def _by_slot(self, columns: dict[str, Any], ids: list[str]) -> dict[str, np.ndarray]:

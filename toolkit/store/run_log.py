@@ -1,7 +1,7 @@
-"""A run as it looks from outside while it is written: its log, its samples, signs of life.
+"""A run as it can be read while it is written: its log, its sample images, whether it is alive.
 
-A trainer appends lines and adds parts while somebody reads: a last line without its line break is
-not yet there, a part that was moved aside is no error, and a picture that does not decode is still
+A trainer appends lines and adds parts at the same time: a last line without a line break is not
+complete yet, a part that was moved aside is no error, and an image that does not decode is still
 being written.
 """
 
@@ -15,6 +15,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from toolkit.minority import ell_sql
 from toolkit.store.connection import add_trajectory, connect, fetch
 from toolkit.store.layout import Store
 from toolkit.store.runs import run_about
@@ -22,7 +23,7 @@ from toolkit.store.runs import run_about
 Point = dict[str, Any]
 
 QUIET_SECONDS = 60.0
-"""A run that wrote within so many seconds is taken to be alive, however fast it should log."""
+"""A run that wrote within so many seconds counts as running, however often it should log."""
 
 _PATIENCE = 6
 """Times the usual time between two log points after which a silent run counts as stopped."""
@@ -38,14 +39,14 @@ def read_log(path: Path) -> list[Point]:
         lines = path.read_bytes().split(b"\n")[:-1]
     except FileNotFoundError:
         return []
-    found: dict[int, Point] = {}
+    by_step: dict[int, Point] = {}
     for line in lines:
         try:
             entry = json.loads(line)
-            found[int(entry["step"])] = dict(entry)
+            by_step[int(entry["step"])] = dict(entry)
         except (ValueError, KeyError, TypeError):
             continue
-    return [found[step] for step in sorted(found)]
+    return [by_step[step] for step in sorted(by_step)]
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,9 @@ class Watched:
 
     @property
     def step(self) -> int:
-        """The last step that it told of."""
-        told = [points[-1]["step"] for points in (self.scalars, self.held_out) if points]
-        return max([0, *map(int, told), *self.checkpoints, int(self.about.get("steps") or 0)])
+        """The last step that was logged or saved."""
+        logged = [points[-1]["step"] for points in (self.scalars, self.held_out) if points]
+        return max([0, *map(int, logged), *self.checkpoints, int(self.about.get("steps") or 0)])
 
 
 def watch(store: Store, run: str) -> Watched:
@@ -99,14 +100,14 @@ def _last_written(folder: Path) -> float | None:
         for path in folder.glob(pattern):
             try:
                 times.append(path.stat().st_mtime)
-            except FileNotFoundError:  # moved aside by a run that goes on
+            except FileNotFoundError:  # moved aside by a run that resumes
                 continue
     return max(times, default=None)
 
 
 @dataclass(frozen=True)
 class Status:
-    """How a run stands, as far as its files tell."""
+    """The state of a run, as far as its files show."""
 
     word: str
     """finished, running, silent or recorded."""
@@ -114,7 +115,7 @@ class Status:
 
 
 def status(watched: Watched, log_every: int | None = None, now: float | None = None) -> Status:
-    """What can be said truthfully: files tell when a run ended, not whether a process lives.
+    """The state that can be known: files show when a run ended, not whether a process is alive.
 
     `log_every`: steps between log points, where the recipe says; `now`: seconds since the epoch.
     """
@@ -132,7 +133,7 @@ def status(watched: Watched, log_every: int | None = None, now: float | None = N
     return Status(
         "silent",
         f"interrupted, or stuck: nothing was written for {_ago(age)}, at step {step:,}{of}; it can "
-        f"go on from step {back:,}",
+        f"resume from step {back:,}",
     )
 
 
@@ -167,10 +168,10 @@ def _number(value: Any) -> bool:
 def ell_by_timestep(
     store: Store, run: str, flipped: Sequence[str] | None, *, share: float = 0.3, bins: int = 10
 ) -> pa.Table | None:
-    """Quartiles of the policy's ell over the last `share` of the steps met so far, by timestep.
+    """Quartiles of the policy's ell over the last `share` of the steps so far, by timestep.
 
     Columns pairs (all pairs, label as it was, label flipped), low, high, count, lower, median,
-    upper, through: the last step met. ell is under the labels trained on. None where no row with a
+    upper, through: the last step. ell is under the labels trained on. None where no row with a
     timestep is there yet, or its parts are being moved.
     """
     timesteps = int(run_about(store, run).get("train_timesteps", 1000))
@@ -179,25 +180,24 @@ def ell_by_timestep(
         group = "CASE WHEN f.pair_id IS NULL THEN 'label as it was' ELSE 'label flipped' END"
     sql = (
         "WITH last AS (SELECT max(step) AS step FROM trajectory WHERE kind = 'train'),"
-        f" met AS (SELECT {group} AS pairs, least(timestep * {bins} // {timesteps}, {bins - 1})"
-        " AS bin, CASE label WHEN 1 THEN 1 WHEN 0 THEN -1 END *"
-        " ((err_ref_0 - err_ref_1) - (err_0[1] - err_1[1]))::DOUBLE AS ell"
+        f" rows AS (SELECT {group} AS pairs, least(timestep * {bins} // {timesteps}, {bins - 1})"
+        f" AS bin, CASE label WHEN 1 THEN 1 WHEN 0 THEN -1 END * {ell_sql()}::DOUBLE AS ell"
         " FROM trajectory t LEFT JOIN flipped f USING (pair_id), last"
         f" WHERE kind = 'train' AND timestep IS NOT NULL AND t.step >= {1 - share} * last.step)"
         f" SELECT pairs, (bin * {timesteps / bins})::DOUBLE AS low,"
         f" ((bin + 1) * {timesteps / bins})::DOUBLE AS high,"
         " count(ell) AS count, quantile_cont(ell, .25) AS lower, median(ell) AS median,"
         " quantile_cont(ell, .75) AS upper, any_value(last.step) AS through"
-        " FROM met, last WHERE isfinite(ell) GROUP BY pairs, bin ORDER BY pairs, bin"
+        " FROM rows, last WHERE isfinite(ell) GROUP BY pairs, bin ORDER BY pairs, bin"
     )
     try:
         with connect(store) as con:
             add_trajectory(con, store, run)
             con.register("flipped", pa.table({"pair_id": pa.array(flipped or [], pa.string())}))
-            found = fetch(con, sql)
+            table = fetch(con, sql)
     except duckdb.IOException:
         return None
-    return found if found.num_rows else None
+    return table if table.num_rows else None
 
 
 def sample_prompts(store: Store, run: str, step: int) -> list[str]:

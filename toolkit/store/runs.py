@@ -33,7 +33,7 @@ from toolkit.store.layout import Store, check_name
 
 
 def start_run(store: Store, run: str, about: dict[str, Any], recipe: str) -> None:
-    """Claim a run's name: write run.json and the resolved recipe.yaml before the first step.
+    """Take a run's name: write run.json and the resolved recipe.yaml before the first step.
 
     `about` names at least `models` (order of the errors in each row) and `labels` (the label set).
     StoreError where the name is taken.
@@ -49,7 +49,7 @@ def start_run(store: Store, run: str, about: dict[str, Any], recipe: str) -> Non
 
 
 def run_about(store: Store, run: str) -> dict[str, Any]:
-    """run.json. StoreError naming the runs there are where it does not exist."""
+    """run.json. StoreError naming the runs that exist where this one does not."""
     path = store.run(run) / "run.json"
     if not path.exists():
         known = ", ".join(store.runs()) or "none yet: `outvoted train RECIPE` makes one"
@@ -120,7 +120,7 @@ def finding_columns(store: Store, run: str, name: str) -> dict[str, FindingColum
     The columns of the default window under their own names, then those of every window as
     COLUMN_WINDOW. `pair_id` is left out. StoreError where the finding is absent.
     """
-    with pq.ParquetFile(readable(_finding_file(store, run, name))) as file:
+    with pq.ParquetFile(readable(finding_file(store, run, name))) as file:
         groups = window_groups(file.metadata)
         fields = [field for field in file.schema_arrow if field.name not in ("pair_id", WINDOW)]
     first = next(iter(groups))
@@ -164,7 +164,7 @@ def read_findings(
     window's by default. `window`: the one the analysis was run for by default. StoreError where
     the finding, the window or a column is absent.
     """
-    with pq.ParquetFile(readable(_finding_file(store, run, name))) as file:
+    with pq.ParquetFile(readable(finding_file(store, run, name))) as file:
         groups = window_groups(file.metadata)
         asked = next(iter(groups)) if window is None or None in groups else window
         if asked not in groups:
@@ -193,13 +193,13 @@ def read_findings(
 
 def finding_windows(store: Store, run: str, name: str) -> list[str]:
     """The windows of a finding, the default one first; none where its scores have no windows."""
-    about = pq.read_metadata(readable(_finding_file(store, run, name)))
+    about = pq.read_metadata(readable(finding_file(store, run, name)))
     return [window for window in window_groups(about) if window is not None]
 
 
 def finding_schema(store: Store, run: str, name: str) -> pa.Schema:
     """The columns of a finding in its own window, and their types."""
-    schema = pq.read_schema(readable(_finding_file(store, run, name)))
+    schema = pq.read_schema(readable(finding_file(store, run, name)))
     return pa.schema([field for field in schema if field.name != WINDOW])
 
 
@@ -211,7 +211,8 @@ def finding_labels(store: Store, run: str, name: str) -> str:
     return str(named or ORIGINAL)
 
 
-def _finding_file(store: Store, run: str, name: str) -> Path:
+def finding_file(store: Store, run: str, name: str) -> Path:
+    """Where a finding is. StoreError saying how to make it where it is absent."""
     path = store.findings(run) / f"{check_name(name, 'finding')}.parquet"
     if not path.exists():
         known = ", ".join(findings(store, run)) or "none"
@@ -226,3 +227,26 @@ def findings_about(store: Store, run: str, name: str) -> dict[str, Any]:
     """How a finding was computed (label set, window, command)."""
     path = store.findings(run) / f"{name}.json"
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+
+def same_pairs(store: Store, run: str, finding: str, other: str) -> bool:
+    """Whether two findings have the same pairs row by row, as analyze writes them."""
+    first, second = (finding_file(store, run, name) for name in (finding, other))
+    return _stored_ids(first) == _stored_ids(second)
+
+
+def _stored_ids(path: Path) -> list[bytes]:
+    """pair_id of the first window as the file stores it, by row group: equal bytes are equal
+    values, and are compared far faster than a million texts are read."""
+    about = pq.read_metadata(readable(path))
+    groups = next(iter(window_groups(about).values()))
+    pieces = []
+    with path.open("rb") as file:
+        for number in groups:
+            group = about.row_group(number)
+            chunks = map(group.column, range(group.num_columns))
+            chunk = next(c for c in chunks if c.path_in_schema == "pair_id")
+            start = min(filter(None, (chunk.dictionary_page_offset, chunk.data_page_offset)))
+            file.seek(start)
+            pieces.append(file.read(chunk.total_compressed_size))
+    return pieces

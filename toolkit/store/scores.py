@@ -1,7 +1,7 @@
 """Scores in a store: scores/SCORER/part-*.parquet, one row an image and prompt.
 
-A scorer's folder holds rows of one identity only (version, weights, preprocessing), so that two
-scores in it can always be compared; rows of another one are refused until the old ones were moved.
+A scorer's folder has rows of one identity only (version, weights, preprocessing), so that two
+scores in it can always be compared; rows of another are refused until the old ones are moved away.
 """
 
 import time
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from toolkit.errors import StoreError
 from toolkit.files.atomic import move, parts, write_part
 from toolkit.files.remote import readable
-from toolkit.pairs import short_hash
+from toolkit.ids import short_hash
 from toolkit.schema import column
 from toolkit.store.connection import add_view, connect, fetch
 from toolkit.store.layout import Store, check_name
@@ -43,7 +43,7 @@ SCORES = pa.schema(
 
 @dataclass(frozen=True)
 class Identity:
-    """What makes two scores comparable, and the number format beside it."""
+    """What makes two scores comparable, and their number format."""
 
     version: str
     weights_sha256: str | None
@@ -51,7 +51,7 @@ class Identity:
     dtype: str
 
     def same(self, row: dict[str, Any]) -> bool:
-        """Whether a row was made alike. The number format may differ: devices choose it."""
+        """Whether a row was made the same way. The number format may differ: devices choose it."""
         names = ("version", "weights_sha256", "preprocessing")
         return all(row.get(name) == getattr(self, name) for name in names)
 
@@ -62,12 +62,12 @@ def prompt_hash(prompt: str) -> str:
 
 
 def scorers_in(store: Store) -> list[str]:
-    """Scorers that left rows in the store, by name."""
+    """Scorers with rows in the store, by name."""
     return sorted({file.parent.name for file in store.folder("scores").glob("*/part-*.parquet")})
 
 
 def claim_scores(store: Store, scorer: str, identity: Identity, *, replace: bool = False) -> None:
-    """Make sure that the scorer's folder holds rows of this identity only.
+    """Make sure that the scorer's folder has rows of this identity only.
 
     With `replace` older rows of another identity are moved to STORE/aside/; without it they are
     a StoreError.
@@ -80,7 +80,7 @@ def claim_scores(store: Store, scorer: str, identity: Identity, *, replace: bool
         raise StoreError(
             f"The scores of {scorer} in {store.root} were made with {_words(other)}, and these "
             f"would be made with {_words(identity.__dict__)}; they cannot be mixed. Type the same "
-            "command with --replace to move the old ones to aside/ and score anew."
+            "command with --replace to move the old ones to aside/ and score again."
         )
     target = store.folder("aside", time.strftime("%Y%m%d-%H%M%S"), "scores", scorer)
     for file in parts(folder):
@@ -152,18 +152,18 @@ def score_parts(store: Store, scorer: str) -> list[Path]:
 
 def keys_in(files: Iterable[Path]) -> set[Key]:
     """What these parts have rows for."""
-    found: set[Key] = set()
+    keys: set[Key] = set()
     for file in files:
         table = pq.read_table(readable(file), columns=["image_id", "prompt"])
         pairs = zip(table["image_id"].to_pylist(), table["prompt"].to_pylist(), strict=True)
-        found.update(pairs)
-    return found
+        keys.update(pairs)
+    return keys
 
 
 def read_scores(store: Store, scorer: str) -> pa.Table:
     """One row an image and prompt, schema SCORES, a score before a reason; by image and prompt.
 
-    StoreError naming the scorers there are where this one has left nothing.
+    StoreError naming the scorers that exist where this one has no scores.
     """
     if scorer not in scorers_in(store):
         known = ", ".join(scorers_in(store)) or "none yet"
@@ -199,19 +199,6 @@ def pair_scores(store: Store, scorer: str) -> pa.Table:
             "SELECT p.pair_id, s0.score AS score_0, s1.score AS score_1"
             f" FROM pairs p{sides} ORDER BY p.pair_id",
         )
-
-
-def voices(store: Store, scorers: list[str]) -> pa.Table:
-    """Each scorer's two scores on each pair: pair_id, voice, score_0, score_1; null if missing.
-
-    Every pair of the store has a row a scorer, so that what is missing can be counted.
-    """
-    tables = []
-    for scorer in scorers:
-        table = pair_scores(store, scorer)
-        names = pa.array([scorer] * table.num_rows, pa.string())
-        tables.append(table.add_column(1, "voice", names))
-    return pa.concat_tables(tables)
 
 
 def _add_scores(con: Any, store: Store, scorer: str) -> None:

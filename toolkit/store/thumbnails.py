@@ -1,13 +1,13 @@
-"""Thumbnails of images that have none yet: those by reference, which an ingest does not open."""
+"""Thumbnails of images that have none yet: those kept by reference, which ingest does not open."""
 
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 from toolkit.errors import InputError
 from toolkit.image_files import decode
+from toolkit.progress import SILENT, Progress
 from toolkit.sharding import Shard
 from toolkit.store.connection import connect, fetch
 from toolkit.store.existing import Holdings, holdings, unwritable, writing
@@ -16,22 +16,22 @@ from toolkit.store.layout import Store
 from toolkit.store.locks import adding
 
 UNIT = 100
-"""Images dealt out together: neighbours lie in one row group."""
+"""Images that a shard gets together: neighbours are in one row group."""
 _CHUNK = 64
-"""Images held encoded together."""
+"""Images in memory together, encoded."""
 _FLUSH = 2000
 """Images after which a part is written."""
 
 
 @dataclass
 class Drawn:
-    """What became of the images that were looked at."""
+    """How many images got a thumbnail, need none, or could not be read."""
 
     made: int = 0
     small: int = 0
     """Images that are served as they are."""
     unreadable: Counter[str] = field(default_factory=Counter)
-    """Why images could not be had, details in brackets left off."""
+    """Why images could not be read, without the details in brackets."""
 
     def lines(self) -> list[str]:
         """The counts as a person reads them, one fact a line."""
@@ -39,33 +39,33 @@ class Drawn:
         return [first, *(f"unreadable {n:,}: {why}" for why, n in self.unreadable.most_common())]
 
 
-def lacking(store: Store, shard: Shard | None = None) -> list[str]:
+def without_thumbnail(store: Store, shard: Shard | None = None) -> list[str]:
     """image_ids without a thumbnail and of unknown size, in the order of the parts."""
     with connect(store) as con:
-        rows = fetch(
+        table = fetch(
             con,
             "SELECT image_id, width IS NULL AND image_id NOT IN (SELECT image_id FROM thumbnails)"
-            " AS lacking FROM images",
+            " AS needed FROM images",
         )
-    found = zip(*(column.to_pylist() for column in rows.columns), strict=True)
+    images = zip(*(column.to_pylist() for column in table.columns), strict=True)
     return [
         image_id
-        for place, (image_id, lacks) in enumerate(found)
-        if lacks and (shard is None or shard.has(place // UNIT))
+        for place, (image_id, needed) in enumerate(images)
+        if needed and (shard is None or shard.has(place // UNIT))
     ]
 
 
 def make_thumbnails(
-    store: Store, *, shard: Shard | None = None, progress: Callable[[int, int], None] | None = None
+    store: Store, *, shard: Shard | None = None, progress: Progress = SILENT
 ) -> Drawn:
-    """Draw what is lacking; may be stopped and begun again, and several may work at once.
+    """Draw the missing thumbnails. Can be stopped and run again, several processes at a time.
 
-    `progress` hears (images done, images in all). StoreError where the disk refuses.
+    StoreError where the store cannot be written.
     """
     drawn = Drawn()
     with adding(store, together=True), ThreadPoolExecutor() as pool:
         have = holdings(store)
-        names = lacking(store, shard)
+        names = without_thumbnail(store, shard)
         reader = ImageReader(store)
         rows: list[dict[str, Any] | str | None] = []
         for start in range(0, len(names), _CHUNK):
@@ -75,8 +75,7 @@ def make_thumbnails(
             if len(rows) >= _FLUSH or start + _CHUNK >= len(names):
                 _keep(store, have, rows, drawn)
                 rows = []
-            if progress:
-                progress(start + len(some), len(names))
+            progress.update("images", start + len(some), len(names))
     return drawn
 
 

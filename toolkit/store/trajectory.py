@@ -1,4 +1,4 @@
-"""A run's trajectory rows: the parts to stream, and single pairs' rows with their labels."""
+"""A run's trajectory: its parts for streaming, and single pairs' rows with their labels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from toolkit.files.remote import readable
 from toolkit.store.connection import add_labels, add_trajectory, connect, fetch, quoted
 from toolkit.store.label_sets import ORIGINAL
 from toolkit.store.layout import Store
+from toolkit.store.runs import run_about
 
 
 @dataclass(frozen=True)
@@ -30,15 +31,11 @@ def trajectory_parts(store: Store, run: str) -> list[Part]:
 
     StoreError where the run is absent, left no rows, or left a part that cannot be read.
     """
-    folder = store.run(run)
-    if not (folder / "run.json").exists():
-        known = ", ".join(store.runs()) or "none yet"
-        raise StoreError(f"The store has no run {run!r} (runs: {known}); name one of them.")
-    files = sorted(folder.glob("trajectory/rank-*/part-*.parquet"))
-    found = [part for part in map(_part, files) if part.rows]
-    if not found:
+    run_about(store, run)
+    filled = [part for part in map(_part, store.trajectory(run)) if part.rows]
+    if not filled:
         raise StoreError(_no_rows(store, run))
-    return found
+    return filled
 
 
 def _part(path: Path) -> Part:
@@ -48,7 +45,7 @@ def _part(path: Path) -> Part:
     except (OSError, pa.ArrowInvalid, ValueError) as problem:
         raise StoreError(
             f"{path} cannot be read as a part of a trajectory ({problem}); restore it from a copy, "
-            "or move it out of the run's folder to go on without its rows."
+            "or move it out of the run's folder to continue without its rows."
         ) from problem
     groups = [about.row_group(k).column(place).statistics for k in range(about.num_row_groups)]
     if about.num_rows and not all(group is not None and group.has_min_max for group in groups):
@@ -68,13 +65,13 @@ def read_trajectory(
     pairs: Sequence[str] | None = None,
     kind: str | None = None,
 ) -> pa.Table:
-    """The columns asked for of a run's rows, of some pairs, and the labels they fall under now.
+    """These columns of a run's rows, of all pairs or some, with the pairs' labels as of now.
 
-    `kind` train or probe; both without one.
+    `kind`: train or probe; both where it is None.
 
     Adds `set_label` (the pair's label in `label_set`) and `known` (false where the store has no
     such pair). Without `pairs` every row is read: for small runs only. StoreError where the run is
-    absent or left no such rows. Rows come in no order.
+    absent or has no such rows. Rows are in no order.
     """
     wanted = ", ".join(f"t.{quoted(name)}" for name in columns)
     with connect(store) as con:
@@ -98,30 +95,9 @@ def read_trajectory(
 
 def _no_rows(store: Store, run: str) -> str:
     return (
-        f"Run {run!r} left no trajectory rows, so there is nothing to analyze; train it with the "
+        f"Run {run!r} has no trajectory rows, so there is nothing to analyze; train it with the "
         f"recorder on (`outvoted train RECIPE`) or name another run ({', '.join(store.runs())})."
     )
-
-
-def pair_facts(store: Store, label_set: str = ORIGINAL) -> pa.Table:
-    """Every pair, sorted by pair_id, with its label in a set and the annotator of its only vote.
-
-    Columns: pair_id, prompt, image_0, image_1, source, comparison_id, label, annotator.
-    """
-    with connect(store) as con:
-        add_labels(con, store, label_set)
-        return fetch(
-            con,
-            """
-            SELECT p.pair_id, p.prompt, p.image_0, p.image_1, p.source, p.comparison_id, l.label,
-                v.annotator
-            FROM pairs p LEFT JOIN labelled l USING (pair_id) LEFT JOIN (
-                SELECT pair_id, any_value(annotator) AS annotator FROM votes
-                GROUP BY pair_id HAVING count(*) = 1
-            ) v USING (pair_id)
-            ORDER BY p.pair_id
-            """,
-        )
 
 
 def read_votes(store: Store) -> pa.Table:

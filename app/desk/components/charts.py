@@ -28,9 +28,8 @@ from toolkit.colors import (
     ink,
     muted,
 )
-from toolkit.store.queue.histograms import Map
-from toolkit.store.queue.tables import Bins
-from toolkit.store.queue.view import Range
+from toolkit.store.queue.histograms import Bins, Map
+from toolkit.store.queue.views import Range
 from toolkit.store.run_log import Watched, thinned
 
 CALM = {"displayModeBar": False, "doubleClick": False}

@@ -7,7 +7,7 @@ import streamlit as st
 from app.desk.components.page_text import escape_html, number, progress_bar
 from app.desk.verdict_state import Saved
 from toolkit.store.queue.tables import SYMBOLS
-from toolkit.store.queue.view import View
+from toolkit.store.queue.views import View
 
 STATES: dict[str, str] = {
     "any": "all pairs",

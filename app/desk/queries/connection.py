@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow as pa
 import streamlit as st
 
 from app.desk import state
@@ -24,13 +23,13 @@ from toolkit.errors import InputError, OutvotedError
 from toolkit.files.atomic import parts
 from toolkit.store import Store, connect, open_store
 from toolkit.store.connection import Connection
+from toolkit.store.pair_table import MINORITY
 from toolkit.store.queue import ell_series, tables, views
-from toolkit.store.queue.columns import Column, columns_of, pool_of
-from toolkit.store.queue.tables import Bins
-from toolkit.store.queue.view import View
+from toolkit.store.queue.histograms import Bins
+from toolkit.store.queue.tables import QueueColumns
+from toolkit.store.queue.views import View, pool_of
 from toolkit.store.runs import findings, run_about
 from toolkit.store.scores import scorers_in
-from toolkit.store.verdicts import verdict_of
 
 _VIEWS_KEPT, _KEPT_SECONDS = 8, 60.0
 """The numbering of a view is dropped when so many newer views exist and it has not been used for
@@ -95,7 +94,7 @@ class Desk:
     label_set: str
     con: Connection
     verdicts: VerdictState
-    columns: dict[str, Column]
+    columns: QueueColumns
     """What a view can name."""
     pairs: int
     serial: int = field(default_factory=itertools.count().__next__)
@@ -134,7 +133,7 @@ class Desk:
 
     def _read_series(self) -> None:
         try:
-            ell_series.make_gaps(self.con.cursor(), self.store, self.run)
+            ell_series.make_ell_series(self.con.cursor(), self.store, self.run)
             self.series = "ready"
         except Exception:
             self.series = "failed"  # a card says so; the terminal says why
@@ -145,10 +144,7 @@ class Desk:
         if not changed:
             return
         pairs = list(dict.fromkeys(changed))
-        labels = tables.labels_of(cursor, pairs)
-        resolved = self.verdicts.resolved(pairs)
-        rows = [_verdict_row(pair_id, resolved.get(pair_id), labels) for pair_id in pairs]
-        tables.set_judged(cursor, pa.Table.from_pylist(rows, schema=tables.JUDGED))
+        tables.update_verdicts(cursor, pairs, list(self.verdicts.resolved(pairs).values()))
         self._synced += len(changed)
         self.revision += 1
 
@@ -156,7 +152,7 @@ class Desk:
         # A new view may share tables with another whose numbering is out of date.
         numbered_at, _ = self._views.get(view, (None, 0.0))
         stale = numbered_at != self.revision and views.moves(view)
-        views.make_view(cursor, self.columns, view, anew=stale)
+        views.make_view(cursor, self.columns, view, refresh=stale)
         now = time.monotonic()
         self._views[view] = (self.revision, now)
         self._views.move_to_end(view)
@@ -170,17 +166,6 @@ class Desk:
             pools = {pool_of(self.columns, kept) for kept in self._views}
             if pool_of(self.columns, old) not in pools:
                 views.drop_pool(cursor, self.columns, old)
-
-
-def _verdict_row(
-    pair_id: str, resolved: dict[str, Any] | None, labels: dict[str, float | None]
-) -> dict[str, Any]:
-    """A row of JUDGED."""
-    if resolved is None:
-        return {"pair_id": pair_id, "curators": 0, "differ": False}
-    verdict = verdict_of(resolved["choice"], labels.get(pair_id))
-    kept = {name: resolved[name] for name in ("choice", "curators", "differ")}
-    return {"pair_id": pair_id, "verdict": verdict, **kept}
 
 
 def current(store: Store, settings: state.Settings) -> tuple[Desk, View]:
@@ -207,7 +192,7 @@ def _run(store: Store, settings: state.Settings, view: View) -> str:
     run = view.run or settings.run
     if run and run not in ready:
         raise InputError(
-            f"Run {run!r} has no finding {tables.FINDING!r} (runs that have one: "
+            f"Run {run!r} has no finding {MINORITY!r} (runs that have one: "
             f"{', '.join(ready) or 'none'}); type `outvoted analyze {store.root} --run {run}`."
         )
     return run or next(iter(ready), "")
@@ -235,15 +220,15 @@ def _open_desk(root: Path, run: str, journal: Path, made_from: Stamp) -> Desk:  
     con = connect(store)
     files = [f for folder, pattern in trajectory_files(store, run) for f in folder.glob(pattern)]
     size = sum(file.stat().st_size for file in files)
-    pairs = tables.make_queue(con, store, run, with_gaps=size < _AT_ONCE_BYTES)
-    label_set = tables.label_set_of(store, run)
+    pairs = tables.make_queue(con, store, run, with_series=size < _AT_ONCE_BYTES)
+    columns = QueueColumns(con, store, run)
     desk = Desk(
         store=store,
         run=run,
-        label_set=label_set,
+        label_set=columns.labels,
         con=con,
         verdicts=verdicts(root, journal),
-        columns=columns_of(con, store, run, label_set),
+        columns=columns,
         pairs=pairs,
     )
     if size >= _TRAJECTORY_BYTES:
@@ -255,7 +240,7 @@ def _open_desk(root: Path, run: str, journal: Path, made_from: Stamp) -> Desk:  
 
 def runs_with_queue(store: Store) -> list[str]:
     """Runs that have the finding that the queue needs, newest first."""
-    ready = [run for run in store.runs() if tables.FINDING in findings(store, run)]
+    ready = [run for run in store.runs() if MINORITY in findings(store, run)]
     return sorted(ready, key=lambda run: str(run_about(store, run).get("started")), reverse=True)
 
 

@@ -12,8 +12,8 @@ from toolkit.errors import StoreError
 from toolkit.store import Store, pair_details
 from toolkit.store.label_sets import ORIGINAL, label_sets
 from toolkit.store.pair_details import Scores, Value
-from toolkit.store.queue.tables import label_set_of
-from toolkit.store.runs import findings, run_about
+from toolkit.store.pair_table import MINORITY
+from toolkit.store.runs import finding_labels, findings, run_about
 from toolkit.store.trajectory import read_trajectory
 
 LARGE_BYTES = 2_000_000_000
@@ -63,7 +63,7 @@ def _facts(
     return Facts(
         pair=pair,
         labels=pair_details.labels_of_pair(store, pair),
-        label_set=label_set_of(store, run) if run else ORIGINAL,
+        label_set=finding_labels(store, run, MINORITY) if run else ORIGINAL,
         votes=pair_details.votes_on(con, pair),
         siblings=pair_details.siblings(con, pair),
         scores=pair_details.scores_on(store, pair),

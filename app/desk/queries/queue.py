@@ -8,10 +8,8 @@ import streamlit as st
 
 from app.desk.queries.connection import Desk, Stamp
 from toolkit.store.queue import histograms, tables, views
-from toolkit.store.queue.columns import values_of
-from toolkit.store.queue.histograms import Map
-from toolkit.store.queue.tables import Bins
-from toolkit.store.queue.view import View
+from toolkit.store.queue.histograms import Bins, Map
+from toolkit.store.queue.views import View
 
 _HISTOGRAMS_KEPT = 64
 
@@ -82,7 +80,7 @@ def more_columns(desk: Desk, pair_id: str, wanted: Sequence[str]) -> dict[str, A
     if not names:
         return {}
     with desk.lock:
-        rows = values_of(desk.con.cursor(), desk.columns, names, [pair_id])
+        rows = desk.columns.values_of(desk.con.cursor(), names, [pair_id])
     return rows[0] if rows else {}
 
 

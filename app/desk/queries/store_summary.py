@@ -10,8 +10,9 @@ from app.desk.queries.connection import PATH_HASH, Stamp, stamp, verdicts
 from toolkit.store import Store, connect
 from toolkit.store.connection import add_labels, labels_in
 from toolkit.store.label_sets import label_sets, planted_flips
+from toolkit.store.pair_table import MINORITY
 from toolkit.store.queue import tables
-from toolkit.store.runs import findings, findings_about, read_findings
+from toolkit.store.runs import finding_labels, findings, findings_about, read_findings
 from toolkit.store.verdicts import Verdict, verdict_of
 
 
@@ -84,7 +85,7 @@ def noise(store: Store, run: str) -> Noise | None:
 
 def flipped_ratio_figure(store: Store, run: str) -> Any:
     """The figure of planted flips by u, or None if there are none."""
-    made_from = stamp(store, files=[(store.findings(run), f"{tables.FINDING}.parquet")])
+    made_from = stamp(store, files=[(store.findings(run), f"{MINORITY}.parquet")])
     return _flipped_ratio_figure(store.root, run, made_from) if made_from else None
 
 
@@ -95,10 +96,10 @@ def _flipped_ratio_figure(root: Path, run: str, stamp: Stamp) -> Any:  # noqa: A
     from analysis import figures
 
     store = Store(root)
-    flips = planted_flips(store, tables.label_set_of(store, run))
+    flips = planted_flips(store, finding_labels(store, run, MINORITY))
     if not flips:
         return None
-    finding = read_findings(store, run, tables.FINDING)
+    finding = read_findings(store, run, MINORITY)
     u = np.array(finding["minority"].to_numpy(zero_copy_only=False), float)
     flipped = np.isin(np.array(finding["pair_id"].to_pylist()), np.array(flips))
     known = ~np.isnan(u)

@@ -31,8 +31,8 @@ from toolkit.errors import OutvotedError
 from toolkit.store import Store, audits, connect
 from toolkit.store.audits import Audit
 from toolkit.store.connection import add_labels, labels_in
+from toolkit.store.journal import Entry
 from toolkit.store.runs import findings, findings_about, read_findings
-from toolkit.store.verdicts import Entry
 
 _NEW = "draw another sample"
 _SIDES = (("Left", "Left", "left"), ("Tie", "T", "tie"), ("Unsure", "U", "unsure"),

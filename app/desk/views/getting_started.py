@@ -7,7 +7,7 @@ import streamlit as st
 from app.desk.components.page_text import escape_html, shell_path, show_command, show_quiet
 from app.desk.queries.store_summary import Summary
 from toolkit.store import Store
-from toolkit.store.queue.tables import FINDING
+from toolkit.store.pair_table import MINORITY
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def needs(store: Store, summary: Summary, wanted: str = "") -> list[Need]:
 
     `wanted`: the run that must have the finding; any run if it is empty.
     """
-    ready = [run for run, names in summary.findings.items() if FINDING in names]
+    ready = [run for run, names in summary.findings.items() if MINORITY in names]
     ready = [run for run in ready if wanted in ("", run)]
     run = wanted or (summary.runs[-1] if summary.runs else "RUN")
     ingest = f"outvoted ingest --help\n{ingest_command(store)}"
@@ -58,7 +58,7 @@ def needs(store: Store, summary: Summary, wanted: str = "") -> list[Need]:
             train_command(store),
         ),
         Need(
-            f"A finding {FINDING}: confidence, stability and u of every pair of the run.",
+            f"A finding {MINORITY}: confidence, stability and u of every pair of the run.",
             bool(ready),
             analyze_command(store, run),
         ),

@@ -23,7 +23,7 @@ from app.desk.views.sidebar import show_sidebar
 from app.desk.views.verdict_buttons import KEYS
 from toolkit.colors import Ground
 from toolkit.store import Store
-from toolkit.store.queue.view import View
+from toolkit.store.queue.views import View
 from toolkit.store.verdicts import Verdict
 
 SIZE = 24

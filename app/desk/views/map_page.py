@@ -23,7 +23,7 @@ from toolkit.colors import Ground
 from toolkit.store import Store
 from toolkit.store.queue import histograms, views
 from toolkit.store.queue.histograms import Map
-from toolkit.store.queue.view import Range, View
+from toolkit.store.queue.views import Range, View
 
 _FIRST_AXES = (
     ("cartography.variability", "cartography.cartography_confidence"),

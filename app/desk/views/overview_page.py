@@ -20,8 +20,9 @@ from app.desk.views.getting_started import needs
 from toolkit.colors import VERDICT_COLOURS, Ground
 from toolkit.store import Store
 from toolkit.store.label_sets import ORIGINAL
-from toolkit.store.queue.tables import FINDING, label_set_of
-from toolkit.store.queue.view import View
+from toolkit.store.pair_table import MINORITY
+from toolkit.store.queue.views import View
+from toolkit.store.runs import finding_labels
 from toolkit.store.verdicts import Verdict
 
 
@@ -31,7 +32,7 @@ def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
     summary = store_summary.summarize(store)
     ready = runs_with_queue(store)
     run = settings.run or next(iter(ready), "")
-    labels = label_set_of(store, run) if run else ORIGINAL
+    labels = finding_labels(store, run, MINORITY) if run else ORIGINAL
     verdicts = store_summary.verdict_counts(store, settings.journal, labels)
     st.title(store.root.name)
     st.html(f'<p class="desk-quiet desk-tight">{escape_html(str(store.root))}</p>')
@@ -159,7 +160,7 @@ def _show_progress(verdicts: dict[Verdict, int], labels: str, pairs: int) -> Non
 def _show_next_step(store: Store, summary: Summary, verdicts: dict[Verdict, int]) -> None:
     st.subheader("What to do next")
     missing = [need for need in needs(store, summary) if not need.there]
-    ready = any(FINDING in names for names in summary.findings.values())
+    ready = any(MINORITY in names for names in summary.findings.values())
     if missing:
         st.text(missing[0].text)
         show_command(missing[0].command)

@@ -27,8 +27,9 @@ from app.desk.views.getting_started import analyze_command, ingest_command, trai
 from app.desk.views.verdict_buttons import REASONS, answers, show_buttons
 from toolkit.colors import Ground
 from toolkit.store import Store, pair_details
+from toolkit.store.journal import Choice, Entry
 from toolkit.store.pair_details import Scores, Value
-from toolkit.store.verdicts import Choice, Entry, verdict_of
+from toolkit.store.verdicts import verdict_of
 
 
 def draw(store: Store, settings: state.Settings, ground: Ground) -> None:

@@ -15,7 +15,7 @@ from app.desk.views.verdict_buttons import Look
 from toolkit.colors import Ground
 from toolkit.store.connection import Connection
 from toolkit.store.queue import ell_series, tables, views
-from toolkit.store.queue.view import View
+from toolkit.store.queue.views import View
 from toolkit.store.verdicts import verdict_of
 
 _AGREEMENT = ("agreement.voices", "agreement.against")

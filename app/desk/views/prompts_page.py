@@ -23,7 +23,7 @@ from app.desk.views.getting_started import ingest_command, run_command
 from toolkit.colors import Ground
 from toolkit.store import Store
 from toolkit.store.queue import prompts
-from toolkit.store.queue.view import View
+from toolkit.store.queue.views import View
 from toolkit.store.runs import findings, read_findings
 
 _TABS = ("Noisy prompts", "Contradictions and cycles", "Annotators")

@@ -17,9 +17,9 @@ from app.desk.components.status_bar import STATES as STATE_WORDS
 from app.desk.queries import queue
 from app.desk.queries.connection import Desk, runs_with_queue
 from toolkit.colors import Ground
-from toolkit.store.queue.columns import VOICES
-from toolkit.store.queue.tables import ORDERS, SYMBOLS, Bins
-from toolkit.store.queue.view import STATES, View
+from toolkit.store.queue.histograms import Bins
+from toolkit.store.queue.tables import ORDERS, SYMBOLS
+from toolkit.store.queue.views import SCORERS_AGAINST, STATES, View
 
 
 def show_sidebar(desk: Desk, settings: state.Settings, ground: Ground) -> None:
@@ -32,7 +32,7 @@ def show_sidebar(desk: Desk, settings: state.Settings, ground: Ground) -> None:
         _field("Prompt contains", "text", view)
         if desk.run:
             _u_filter(desk, view, ground)
-            for column in ("confidence", "stability", VOICES):
+            for column in ("confidence", "stability", SCORERS_AGAINST):
                 if column in desk.columns:
                     _column_filter(desk, view, column, ground)
         _choice("Show", "state", list(STATES), view, lambda kind: STATE_WORDS.get(kind, kind))
@@ -143,7 +143,7 @@ def _column_filter(desk: Desk, view: View, column: str, ground: Ground) -> None:
     """A column's small histogram, and a slider below it."""
     whole, shown = queue.histogram(desk, view, column)
     within = _within(whole, shown, view, column)
-    word = "scorers against the label" if column == VOICES else _word(column)
+    word = "scorers against the label" if column == SCORERS_AGAINST else _word(column)
     name, source = escape_html(word), charts.histogram_image(whole, within, ground)
     st.html(
         f'<div class="desk-small"><span class="desk-quiet">{name}</span>'

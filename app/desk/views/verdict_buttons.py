@@ -10,10 +10,11 @@ from app.desk import bulk_verdicts, image_cache, page, state
 from app.desk.components import pair_card
 from app.desk.components.pair_card import SLOTS
 from app.desk.queries.connection import Desk
-from toolkit.pairs import short_hash
+from toolkit.ids import short_hash
+from toolkit.store.journal import Choice, Entry
 from toolkit.store.queue import views
-from toolkit.store.queue.view import View
-from toolkit.store.verdicts import Choice, Entry, Verdict, choice_of
+from toolkit.store.queue.views import View
+from toolkit.store.verdicts import Verdict, choice_of
 
 Answer: TypeAlias = tuple[str, str, Choice]
 """Word, key and choice of a button."""

@@ -14,8 +14,8 @@ from analysis.detectors.consistency import consistency
 from analysis.detectors.image_defects import FLAT, Look, look, pictures
 from analysis.detectors.multi_vote import overlap
 from analysis.trajectory import numbers
+from toolkit.ids import make_comparison_id
 from toolkit.image_files import decode
-from toolkit.pairs import make_comparison_id
 
 
 def pairs_of(*rows):

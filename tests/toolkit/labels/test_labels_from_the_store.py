@@ -15,8 +15,9 @@ from toolkit.labels.imported import labels_of_array
 from toolkit.labels.majority import majority_of_votes
 from toolkit.store import Store, create_store
 from toolkit.store.connection import effective_labels
+from toolkit.store.journal import Entry, Journal
 from toolkit.store.label_sets import label_set_recipe, planted_flips, write_label_set
-from toolkit.store.verdicts import Entry, Journal, publish
+from toolkit.store.verdicts import publish
 
 
 def labels(store: Store, name: str = "original") -> dict[str, float | None]:

@@ -117,7 +117,7 @@ def flat(folder: Path, paths: Sequence[Path]) -> list[Path]:
     found = []
     for path in paths:
         found.append(folder / f"flat-{path.stem}.png")
-        decode(path.read_bytes()).picture.save(found[-1])
+        decode(path.read_bytes()).image.save(found[-1])
     return found
 
 

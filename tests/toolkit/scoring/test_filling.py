@@ -12,16 +12,18 @@ from PIL import Image
 from tests.factories import StoreFactory
 from toolkit.errors import InputError, StoreError
 from toolkit.files.atomic import write_part
+from toolkit.ids import make_comparison_id, make_pair_id
 from toolkit.image_files import decode
 from toolkit.miniworld.scenes import Scene, look, paint
-from toolkit.pairs import IMAGES, PAIRS, make_comparison_id, make_pair_id
+from toolkit.schema import IMAGES, PAIRS
 from toolkit.scoring import SCORERS, Batch, Identity, Judge, Judged, Scorer, Setup
 from toolkit.scoring.run import fill, shard_of, shuffled
 from toolkit.scoring.scorer import one_by_one
 from toolkit.store import Store, create_store
+from toolkit.store.connection import read_pairs
 from toolkit.store.images import image_row
 from toolkit.store.locks import first_at
-from toolkit.store.scores import prompt_hash, read_scores, scorers_in, unscored, voices
+from toolkit.store.scores import pair_scores, prompt_hash, read_scores, scorers_in, unscored
 
 
 def redness(sees_prompt: bool = True, version: str = "1") -> tuple[Scorer, Judge]:
@@ -85,9 +87,8 @@ def test_a_scorer_without_prompt_scores_an_image_once(tmp_path) -> None:
         assert fill(store, scorer, judge).rows == count
     assert rows(store, "rFalse") == {("x", None): 7, ("y", None): 7}
     assert rows(store, "rTrue")["y", "bb"] == 9
-    gaps = voices(store, ["rFalse", "rTrue"]).to_pylist()
-    assert len(gaps) == 4
-    assert {row["score_0"] for row in gaps if row["voice"] == "rTrue"} == {8, 9}
+    assert pair_scores(store, "rFalse")["score_0"].to_pylist() == [7, 7]
+    assert sorted(pair_scores(store, "rTrue")["score_0"].to_pylist()) == [8, 9]
 
 
 def test_what_was_cut_off_goes_on_and_nothing_is_scored_twice(make_store: StoreFactory) -> None:
@@ -197,7 +198,7 @@ def test_an_unreadable_image_gets_null_and_the_reason(make_store: StoreFactory) 
     assert fill(store, scorer, judge).rows == 0
     assert fill(store, scorer, judge, retry=True).rows == 1
     assert len(rows(store)) == 10
-    assert {r["voice"] for r in voices(store, ["redness"]).to_pylist()} == {"redness"}
+    assert len(pair_scores(store, "redness")) == len(read_pairs(store, ["pair_id"]))
 
 
 def test_scores_of_two_identities_are_not_mixed(make_store: StoreFactory) -> None:

@@ -147,7 +147,7 @@ def case(
 
 def judged(judge: Judge, case: Case, order: list[int]) -> list[float]:
     """Scores in the order asked for, in batches of three, two and one."""
-    ready = [judge.prepare(decode(case.images[k].read_bytes()).picture) for k in order]
+    ready = [judge.prepare(decode(case.images[k].read_bytes()).image) for k in order]
     words = prompts(len(case.images))
     sizes = {2: (1, 1), 4: (3, 1), 6: (3, 2, 1)}[len(order)]
     batches = [

@@ -3,7 +3,7 @@
 Two columns of numbers against each other: bins computed in SQL, single pairs where they are few.
 
 Over the tables that `toolkit.store.queue.tables.make_queue` fills; a view says which pairs,
-whatever their verdict, as in `toolkit.store.queue.columns.chosen`.
+whatever their verdict, as in `toolkit.store.queue.views.chosen`.
 """
 
 from dataclasses import dataclass
@@ -12,19 +12,35 @@ import pyarrow as pa
 
 from toolkit.errors import InputError
 from toolkit.store.connection import Connection, fetch, quoted
-from toolkit.store.queue.columns import Column, chosen, relation
-from toolkit.store.queue.tables import Bins
-from toolkit.store.queue.view import View
+from toolkit.store.queue.tables import QueueColumns
+from toolkit.store.queue.views import View, chosen
 
 
-def spread(con: Connection, columns: dict[str, Column], column: str, number: int = 32) -> Bins:
+@dataclass(frozen=True)
+class Bins:
+    """A histogram: equal bins from `lowest` to `highest`, the last one closed."""
+
+    lowest: float
+    highest: float
+    counts: tuple[int, ...]
+    unknown: int
+    """Pairs without a value, such as a u of fewer visits than the metric needs."""
+
+    def edge(self, number: int) -> float:
+        """Lower edge of bin `number`; `highest` for the number behind the last bin."""
+        if number >= len(self.counts):
+            return self.highest
+        return self.lowest + (self.highest - self.lowest) * number / len(self.counts)
+
+
+def spread(con: Connection, columns: QueueColumns, column: str, number: int = 32) -> Bins:
     """The column of every pair of the queue in `number` equal bins, the last one closed.
 
     From the smallest value, or 0 where that is more, to the largest. All bins are empty where no
     value is known.
     """
     name = quoted(column)
-    source = relation(con, [columns[column]])
+    source = columns.relation(con, [column])
     sql = f"SELECT min({name}), max({name}), count(*) - count({name}) FROM ({source})"
     least, most, unknown = con.execute(sql).fetchall()[0]
     if least is None:
@@ -34,9 +50,7 @@ def spread(con: Connection, columns: dict[str, Column], column: str, number: int
     return _counted(con, source, [], column, empty)
 
 
-def spread_of(
-    con: Connection, columns: dict[str, Column], view: View, column: str, bins: Bins
-) -> Bins:
+def spread_of(con: Connection, columns: QueueColumns, view: View, column: str, bins: Bins) -> Bins:
     """The same bins, counting the view's pairs only (whatever their verdict).
 
     The view's own bounds on the column do not count: the bars beside them stay to be seen.
@@ -93,15 +107,15 @@ class Map:
     """pair_id, x, y, changed, verdict of every pair; None where they are more than DOTS."""
 
 
-def numbers_of(columns: dict[str, Column]) -> list[str]:
+def numbers_of(columns: QueueColumns) -> list[str]:
     """The columns that an axis can be, scores before identities such as label."""
-    found = [name for name, column in columns.items() if column.kind == "number"]
-    plain = [n for n in found if not n.startswith("src_")]
+    numbers = [name for name, column in columns.items() if column.kind == "number"]
+    plain = [n for n in numbers if not n.startswith("src_")]
     return sorted(plain, key=lambda name: (name in ("label", "original_label"), "." in name))
 
 
 def draw_map(
-    con: Connection, columns: dict[str, Column], view: View, x: str, y: str, *, bins: int = 48
+    con: Connection, columns: QueueColumns, view: View, x: str, y: str, *, bins: int = 48
 ) -> Map | None:
     """The map of a view; None where no pair has both values.
 
@@ -124,8 +138,8 @@ def draw_map(
 def _binned(con: Connection, bins: int) -> Map | None:
     con.execute(
         "CREATE OR REPLACE TEMP TABLE placed AS SELECT f.pair_id, m.x, m.y,"
-        " f.label IS DISTINCT FROM f.original_label AS changed, j.verdict FROM mapped m"
-        " JOIN facts f USING (nth) LEFT JOIN judged j USING (nth)"
+        " f.is_flipped AS changed, j.verdict FROM mapped m"
+        " JOIN facts f USING (nth) LEFT JOIN verdicts j USING (nth)"
         " WHERE isfinite(m.x) AND isfinite(m.y)"
     )
     total = con.execute("SELECT count(*) FROM mapped").fetchall()[0][0]

@@ -40,15 +40,15 @@ def noisy_prompts(con: Connection, *, least: int = 2, limit: int = 50) -> list[d
         " avg(q.minority) AS mean_u,"
         " (coalesce(sum(q.minority), 0) + $prior * any_value(whole.mean))"
         " / (count(q.minority) + $prior) AS shrunk_u, max(q.minority) AS largest_u,"
-        " count(*) FILTER (f.label IS DISTINCT FROM f.original_label) AS changed,"
+        " count(*) FILTER (f.is_flipped) AS changed,"
         " count(j.verdict) AS judged"
-        " FROM facts f JOIN queue q USING (nth) LEFT JOIN judged j USING (nth), whole"
+        " FROM facts f JOIN queue q USING (nth) LEFT JOIN verdicts j USING (nth), whole"
         " GROUP BY f.prompt HAVING count(q.minority) >= $least"
         " ORDER BY shrunk_u DESC, f.prompt LIMIT $limit"
     )
-    found = con.execute(sql, {"prior": PRIOR_PAIRS, "least": least, "limit": limit})
-    names = [described[0] for described in found.description]
-    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+    rows = con.execute(sql, {"prior": PRIOR_PAIRS, "least": least, "limit": limit})
+    names = [described[0] for described in rows.description]
+    return [dict(zip(names, row, strict=True)) for row in rows.fetchall()]
 
 
 def contradictions(con: Connection, *, limit: int = 50) -> tuple[int, list[dict[str, Any]]]:
@@ -78,7 +78,7 @@ def circles(con: Connection, *, limit: int = 50) -> tuple[int, list[dict[str, An
     counts once, by who won more often. Prompts with more than CIRCLE_EDGES comparisons are left
     out.
     """
-    found = (
+    circled = (
         f"WITH won AS ({_WON}), tally AS (SELECT prompt, winner, loser, count(*) AS times,"
         " min(pair_id) AS pair_id FROM won GROUP BY prompt, winner, loser),"
         " beat AS (SELECT t.* FROM tally t LEFT JOIN tally o ON o.prompt = t.prompt"
@@ -90,8 +90,8 @@ def circles(con: Connection, *, limit: int = 50) -> tuple[int, list[dict[str, An
         " JOIN beat z ON z.prompt = x.prompt AND z.winner = y.loser AND z.loser = x.winner"
         " WHERE x.winner < y.winner AND x.winner < z.winner"
     )
-    total = con.execute(f"SELECT count(*) FROM ({found})").fetchall()[0][0]
-    rows = fetch(con, f"SELECT * FROM ({found}) ORDER BY prompt, a, b, c LIMIT {int(limit)}")
+    total = con.execute(f"SELECT count(*) FROM ({circled})").fetchall()[0][0]
+    rows = fetch(con, f"SELECT * FROM ({circled}) ORDER BY prompt, a, b, c LIMIT {int(limit)}")
     return int(total), list(rows.to_pylist())
 
 
@@ -121,7 +121,7 @@ def habits(con: Connection) -> pa.Table:
     return fetch(
         con,
         f"WITH own AS (SELECT b.annotator, count(*) AS votes, {plain}, {number}"
-        " FROM ballots b LEFT JOIN queue q USING (pair_id)"
+        " FROM kept_votes b LEFT JOIN queue q USING (pair_id)"
         " WHERE b.annotator IS NOT NULL AND b.choice IS NOT NULL GROUP BY b.annotator)"
         " SELECT annotator, votes, tie_rate, left_share, NULL::DOUBLE AS agreement,"
         f" 0::BIGINT AS compared, mean_u, {shrunk}, NULL::DOUBLE AS agreement_shrunk"

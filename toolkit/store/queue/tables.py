@@ -1,135 +1,95 @@
-"""The desk's queries: the queue of a run's finding, and what one pair's card needs.
+"""The desk's queue: a run's pairs numbered by u, in tables of numbers that live in memory.
 
 Every function takes a connection of `toolkit.store.connect` (or a cursor of it). `make_queue` fills
-its tables once; views of the queue are in `toolkit.store.queue.views`. Inside, a pair is its
-number in the queue (`nth`, 0 has the highest u): numbers sort and join several times faster than
-ids.
+the tables once; inside, a pair is its number in the queue (`nth`, 0 has the highest u): numbers
+sort and join several times faster than ids. A view can name what `toolkit.store.pair_table` can; a
+column of a finding or a scorer becomes a table by `nth` when it is first named.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
-from toolkit.pairs import SOURCE_PREFIX
-from toolkit.schema import column
-from toolkit.store.connection import Connection, add_labels, fetch, quoted
+from toolkit.conditions import kind_of
+from toolkit.schema import SOURCE_PREFIX
+from toolkit.store.connection import Connection, add_labels, fetch, first_value, quoted
 from toolkit.store.label_sets import ORIGINAL
 from toolkit.store.layout import Store
-from toolkit.store.queue.ell_series import make_gaps
-from toolkit.store.runs import findings_about, read_findings, run_about
-
-FINDING = "minority"
-"""The finding that orders the queue: pair_id, visits, confidence, stability, minority; of an import
-from another trainer there may be fewer."""
+from toolkit.store.pair_table import MINORITY, Column, PairColumns, votes_by_pair
+from toolkit.store.queue.ell_series import make_ell_series
+from toolkit.store.runs import finding_labels, finding_schema, read_findings, same_pairs
+from toolkit.store.verdicts import RESOLVED, verdict_sql
 
 Order = Literal["minority", "confidence", "stability"]
 ORDERS: tuple[Order, ...] = ("minority", "confidence", "stability")
 SYMBOLS: dict[Order, str] = {"minority": "u", "confidence": "c", "stability": "s"}
 
-JUDGED = pa.schema(
-    [
-        column("pair_id", pa.string(), "the pair"),
-        column("choice", pa.string(), "what stands between the curators; null: nothing does"),
-        column("verdict", pa.string(), "the choice held against the label on screen"),
-        column("curators", pa.int32(), "curators with a standing verdict"),
-        column("differ", pa.bool_(), "not all of them chose the same"),
-    ]
-)
-_EMPTY_JUDGED = (
-    "CREATE OR REPLACE TABLE judged (nth INTEGER, pair_id VARCHAR, choice VARCHAR,"
+_NO_VERDICTS = (
+    "CREATE OR REPLACE TABLE verdicts (nth INTEGER, pair_id VARCHAR, choice VARCHAR,"
     " verdict VARCHAR, curators INTEGER, differ BOOLEAN)"
 )
+_VOTES = (
+    "CREATE OR REPLACE TABLE kept_votes AS SELECT pair_id, annotator, choice, time FROM votes",
+    "CREATE OR REPLACE VIEW voted AS SELECT q.nth, coalesce(v.votes, 0) AS votes, v.annotator,"
+    f" v.vote_time FROM queue q LEFT JOIN ({votes_by_pair('kept_votes')}) v USING (pair_id)",
+)
+_TABLES = {"verdict": "verdicts", "votes": "voted"}
+"""Sources of `PairColumns` that are tables of the queue."""
 
-_NUMBERED = (
-    "CREATE OR REPLACE TABLE queue AS SELECT (row_number() OVER () - 1)::INTEGER AS nth, * FROM "
-)
-_BY_PAIR = (
-    "CREATE OR REPLACE TABLE ballots AS SELECT pair_id, annotator, choice, time FROM votes",
-    "CREATE OR REPLACE VIEW tally AS SELECT q.nth, count(b.pair_id) AS votes FROM queue q"
-    " LEFT JOIN ballots b USING (pair_id) GROUP BY q.nth",
-)
 _UNSAFE = re.compile(r"nsfw|unsafe", re.IGNORECASE)
 """Names of a source's columns that mark a pair as not fit for every eye."""
 
 
-@dataclass(frozen=True)
-class Bins:
-    """A histogram: equal bins from `lowest` to `highest`, the last one closed."""
-
-    lowest: float
-    highest: float
-    counts: tuple[int, ...]
-    unknown: int
-    """Pairs without a value, such as a u of fewer visits than the metric needs."""
-
-    def edge(self, number: int) -> float:
-        """Lower edge of bin `number`; `highest` for the number behind the last bin."""
-        if number >= len(self.counts):
-            return self.highest
-        return self.lowest + (self.highest - self.lowest) * number / len(self.counts)
-
-
-def label_set_of(store: Store, run: str) -> str:
-    """The label set a run's finding was computed under; the run's own where it does not say."""
-    if not run:
-        return ORIGINAL
-    named = findings_about(store, run, FINDING).get("labels") or run_about(store, run).get("labels")
-    return str(named or ORIGINAL)
-
-
-def make_queue(con: Connection, store: Store, run: str = "", *, with_gaps: bool = True) -> int:
-    """Fill `queue` (nth, pair_id, row of the finding, visits, scores), `facts`, `ballots`, `gaps`.
+def make_queue(con: Connection, store: Store, run: str = "", *, with_series: bool = True) -> int:
+    """Fill queue (nth, pair_id, row of the finding, visits, scores), facts, kept_votes and
+    ell_series.
 
     Returns how many pairs the queue holds: those of the finding that the store still has; without
     a run every pair, in the order of their ids, with null scores. What the finding lacks of visits
-    and scores is null. `gaps` stays empty where it is not wanted now: it holds every visit, and
-    `make_gaps` fills it at any later time. StoreError where the run or its finding is absent.
+    and scores is null. `with_series` false leaves `ell_series`, a row a visit, empty until
+    `make_ell_series` fills it. StoreError where the run or its finding is absent.
     """
+    numbered = "SELECT (row_number() OVER () - 1)::INTEGER AS nth, * FROM"
+    missing: dict[str, str] = {"visits": "NULL::INTEGER", **dict.fromkeys(ORDERS, "NULL::DOUBLE")}
     if run:
-        finding = read_findings(store, run, FINDING)
-        row = pa.array(np.arange(finding.num_rows, dtype=np.int32))
-        there = finding.column_names
-        con.register("__finding", finding.append_column("row", row))
-        con.execute(
-            _NUMBERED + "(SELECT f.pair_id, f.row,"
-            f" {'f.visits' if 'visits' in there else 'NULL::INTEGER AS visits'},"
-            f" {', '.join(f'{_score(name, there)} AS {name}' for name in ORDERS)}"
-            " FROM __finding f SEMI JOIN pairs USING (pair_id)"
-            " ORDER BY minority DESC NULLS LAST, f.row)"
-        )
-        con.unregister("__finding")
+        there = set(finding_schema(store, run, MINORITY).names)
+        finding = read_findings(store, run, MINORITY, ["pair_id", *(there & set(missing))])
+        con.register("__finding", _with_rows(finding))
+        scores = {name: f"CASE WHEN NOT isnan(f.{name}) THEN f.{name}::DOUBLE END"
+                  for name in ORDERS if name in there}  # fmt: skip
+        shown = missing | ({"visits": "f.visits"} if "visits" in there else {}) | scores
+        source = "__finding f SEMI JOIN pairs USING (pair_id)"
+        row, order = "f.row", "minority DESC NULLS LAST, f.row"
     else:
-        nothing = ", ".join(f"NULL::DOUBLE AS {name}" for name in ORDERS)
-        con.execute(
-            f"{_NUMBERED}(SELECT pair_id, NULL::INTEGER AS row, NULL::INTEGER AS visits,"
-            f" {nothing} FROM pairs ORDER BY pair_id)"
-        )
+        shown, source, row, order = missing, "pairs f", "NULL::INTEGER AS row", "pair_id"
+    values = ", ".join(f"{value} AS {name}" for name, value in shown.items())
+    con.execute(
+        f"CREATE OR REPLACE TABLE queue AS {numbered} (SELECT f.pair_id, {row}, {values}"
+        f" FROM {source} ORDER BY {order})"
+    )
     counts = ", ".join(f"count({name}) AS {name}" for name in ORDERS)
     con.execute(f"CREATE OR REPLACE TABLE known AS SELECT {counts} FROM queue")
-    con.execute(_EMPTY_JUDGED)
-    label_set = label_set_of(store, run)
-    add_labels(con, store, label_set)
-    con.execute(f"CREATE OR REPLACE TABLE facts AS {_facts(con, own_labels=label_set == ORIGINAL)}")
-    for statement in _BY_PAIR:
+    con.execute(_NO_VERDICTS)
+    add_labels(con, store, finding_labels(store, run, MINORITY) if run else ORIGINAL)
+    con.execute(f"CREATE OR REPLACE TABLE facts AS {_facts(con)}")
+    for statement in _VOTES:
         con.execute(statement)
-    make_gaps(con, store, run if with_gaps else "")
-    return _one(con, "SELECT count(*) FROM queue")
+    make_ell_series(con, store, run if with_series else "")
+    return int(first_value(con, "SELECT count(*) FROM queue"))
 
 
-def _score(name: str, there: list[str]) -> str:
-    if name not in there:
-        return "NULL::DOUBLE"
-    return f"CASE WHEN NOT isnan(f.{name}) THEN f.{name}::DOUBLE END"
+def _with_rows(table: pa.Table) -> pa.Table:
+    return table.append_column("row", pa.array(np.arange(table.num_rows, dtype=np.int32)))
 
 
-def _facts(con: Connection, *, own_labels: bool) -> str:
-    """A SELECT of what one pair's card asks for; in memory, a look-up passes over ids alone.
+def _facts(con: Connection) -> str:
+    """A SELECT of what one pair's card shows; in memory, a look-up scans ids only.
 
-    Some 250 bytes a pair; put in order, it would be found no faster and open far slower.
-    `own_labels`: the label set is the pairs' own column, and need not be joined.
+    Some 250 bytes a pair. Sorting it would make look-ups no faster, and opening far slower.
     """
     own = fetch(con, "SELECT * FROM pairs LIMIT 0").schema
     models = [
@@ -138,43 +98,122 @@ def _facts(con: Connection, *, own_labels: bool) -> str:
         for name in ("model_0", "model_1")
     ]
     marks = [_unsafe(field) for field in own if _UNSAFE.search(field.name)]
-    labels = "p.label, p.label" if own_labels else "l.label, l.original_label"
     return (
-        "SELECT q.nth, p.pair_id, p.prompt, p.image_0, p.image_1, p.source,"
-        f" {labels} AS original_label, {', '.join(models)},"
+        "SELECT q.nth, p.pair_id, p.prompt, p.image_0, p.image_1, p.source, p.label,"
+        f" p.original_label, p.is_flipped, {', '.join(models)},"
         f" {' OR '.join(filter(None, marks)) or 'false'} AS unsafe"
-        f" FROM pairs p{'' if own_labels else ' JOIN labelled l USING (pair_id)'}"
-        " LEFT JOIN queue q ON q.pair_id = p.pair_id"
+        " FROM labelled p LEFT JOIN queue q ON q.pair_id = p.pair_id"
     )
 
 
 def _unsafe(field: pa.Field) -> str:
-    """Whether the source's column says so: true, more than half, or any word but a denial."""
+    """Whether a source's column marks the pair: true, above .5, or any word but a denial."""
     name, test = f"p.{quoted(field.name)}", pa.types
     if test.is_boolean(field.type):
-        said = name
+        marked = name
     elif test.is_integer(field.type) or test.is_floating(field.type):
-        said = f"{name} > 0.5 AND {name} < 1e30"  # a NaN is the largest number here
+        marked = f"{name} > 0.5 AND {name} < 1e30"  # a NaN is the largest number here
     elif test.is_string(field.type) or test.is_large_string(field.type):
-        said = f"lower({name}) NOT IN ('', '0', 'no', 'false', 'none', 'safe', 'sfw')"
+        marked = f"lower({name}) NOT IN ('', '0', 'no', 'false', 'none', 'safe', 'sfw')"
     else:
         return ""
-    return f"coalesce({said}, false)"
+    return f"coalesce({marked}, false)"
 
 
-def set_judged(con: Connection, outcomes: pa.Table) -> None:
-    """Bring `judged` up to date: a row of JUDGED a pair; without a choice the pair is open."""
-    if not outcomes.num_rows:
-        return
-    con.register("__outcomes", outcomes)
+class QueueColumns(PairColumns):
+    """Everything that a view of the queue can name, with the queue's tables behind it.
+
+    Made after `make_queue`, in its connection. A score that the run's finding lacks is null.
+    """
+
+    def __init__(self, con: Connection, store: Store, run: str = "") -> None:
+        labels = finding_labels(store, run, MINORITY) if run else ORIGINAL
+        super().__init__(con, store, labels=labels, run=run or None)
+        own: dict[str, Column] = {}
+        for table in ("queue", "facts"):
+            for field in fetch(con, f"SELECT * EXCLUDE (nth) FROM {table} LIMIT 0").schema:
+                own.setdefault(field.name, Column(field.name, kind_of(field.type), table, field))
+        del own["row"]
+        self._columns.pop("nth", None)  # a source's own is there as src_nth
+        scores = {f"{MINORITY}.{name}": own[name] for name in ("visits", *ORDERS)}
+        self._columns = own | {
+            name: replace(scores.get(name, column), name=name)
+            for name, column in self._columns.items()
+            if name not in own
+        }
+
+    def relation(self, con: Connection, wanted: Sequence[str]) -> str:
+        """A SELECT of nth and these columns under their own names, a row a pair of the queue."""
+        shown, joins, alias = ["q.nth"], "", {"queue": "q"}
+        for name in dict.fromkeys(wanted):
+            table = self._table(con, self[name])
+            if table not in alias:
+                alias[table] = f"t{len(alias)}"
+                key = "pair_id" if table == "pairs" else "nth"
+                joins += f" LEFT JOIN {quoted(table)} {alias[table]}"
+                joins += f" ON {alias[table]}.{key} = q.{key}"
+            shown.append(f"{alias[table]}.{quoted(self[name].field.name)} AS {quoted(name)}")
+        return f"SELECT {', '.join(shown)} FROM queue q{joins}"
+
+    def _table(self, con: Connection, wanted: Column) -> str:
+        """The table that has the column; a finding's or a scorer's is made when first named."""
+        kind, _, name = wanted.source.partition(" ")
+        if not name:
+            return _TABLES.get(kind, kind)
+        field = wanted.field.name
+        table = f"{wanted.source}.{field}"
+        if first_value(con, "SELECT 1 FROM duckdb_tables() WHERE table_name = ?", table):
+            return table
+        if kind == "finding" and self._in_the_queues_rows(name):
+            assert self.run is not None
+            con.register("__rows", _with_rows(read_findings(self.store, self.run, name, [field])))
+            value = self._value(wanted, "f")
+            rows = f"SELECT q.nth, {value} AS value FROM __rows f JOIN queue q USING (row)"
+        else:
+            rows = self.select(con, [wanted.name], base="facts", also="b.nth")
+            rows = f"SELECT nth, {quoted(wanted.name)} AS value FROM ({rows})"
+        con.execute(
+            f"CREATE TABLE IF NOT EXISTS {quoted(table)} AS SELECT nth, value AS {quoted(field)}"
+            f" FROM ({rows}) WHERE nth IS NOT NULL"
+        )
+        return table
+
+    def _in_the_queues_rows(self, finding: str) -> bool:
+        """Whether the finding has the queue's pairs row by row, as analyze writes them."""
+        assert self.run is not None
+        same_labels = finding_labels(self.store, self.run, finding) == self.labels
+        return same_labels and same_pairs(self.store, self.run, finding, MINORITY)
+
+    def values_of(
+        self, con: Connection, wanted: Sequence[str], pair_ids: Sequence[str]
+    ) -> list[dict[str, Any]]:
+        """These columns of a few pairs, with their pair_id, in no order."""
+        sql = "SELECT nth, pair_id FROM queue WHERE pair_id IN (SELECT unnest(?))"
+        ids = dict(con.execute(sql, [list(pair_ids)]).fetchall())
+        among = f"SELECT * FROM ({self.relation(con, wanted)}) WHERE nth IN (SELECT unnest(?))"
+        rows = fetch(con, among, list(ids)).to_pylist()
+        return [{"pair_id": ids[row.pop("nth")], **row} for row in rows]
+
+
+def update_verdicts(
+    con: Connection, pair_ids: Sequence[str], resolved: Sequence[Mapping[str, Any]]
+) -> None:
+    """Bring `verdicts` up to date on these pairs.
+
+    `resolved`: rows of `toolkit.store.verdicts.RESOLVED`; a pair without one is open again.
+    """
+    con.register("__changed", pa.table({"pair_id": pa.array(list(pair_ids), pa.string())}))
+    con.register("__resolved", pa.Table.from_pylist(list(resolved), schema=RESOLVED))
     con.execute("BEGIN")
-    con.execute("DELETE FROM judged WHERE pair_id IN (SELECT pair_id FROM __outcomes)")
+    con.execute("DELETE FROM verdicts WHERE pair_id IN (SELECT pair_id FROM __changed)")
     con.execute(
-        "INSERT INTO judged SELECT q.nth, o.* FROM __outcomes o LEFT JOIN queue q USING (pair_id)"
-        " WHERE choice IS NOT NULL"
+        "INSERT INTO verdicts SELECT f.nth, r.pair_id, r.choice,"
+        f" {verdict_sql('r.choice', 'f.label')}, r.curators, r.differ"
+        " FROM __resolved r LEFT JOIN facts f USING (pair_id)"
     )
     con.execute("COMMIT")
-    con.unregister("__outcomes")
+    con.unregister("__changed")
+    con.unregister("__resolved")
 
 
 def card(con: Connection, pair_id: str) -> dict[str, Any] | None:
@@ -185,41 +224,44 @@ def card(con: Connection, pair_id: str) -> dict[str, Any] | None:
     queue with a smaller one, null where it is not known), votes (annotator, choice), verdict (keep,
     flip ... or None), curators and differ.
     """
-    found = cards(con, [pair_id])
-    if not found:
+    pair = next(iter(cards(con, [pair_id])), None)
+    if pair is None:
         return None
-    pair = found[0]
-    sql = "SELECT annotator, choice FROM ballots WHERE pair_id = ? ORDER BY time NULLS LAST LIMIT 9"
-    votes = fetch(con, sql, pair_id).to_pylist()
+    votes = fetch(
+        con,
+        "SELECT annotator, choice FROM kept_votes WHERE pair_id = ?"
+        " ORDER BY time NULLS LAST LIMIT 9",
+        pair_id,
+    ).to_pylist()
     return {**pair, "lower": _lower(con, pair), "votes": votes}
 
 
 def _lower(con: Connection, pair: dict[str, Any]) -> dict[str, float | None]:
     """Per score the share of the known ones in the queue below the pair's."""
     known = con.execute(f"SELECT {', '.join(ORDERS)} FROM known").fetchall()[0]
-    found: dict[str, float | None] = {}
+    lower: dict[str, float | None] = {}
     for name, of in zip(ORDERS, known, strict=True):
-        found[name] = None
+        lower[name] = None
         if pair[name] is not None:
             sql = f"SELECT count(*) FROM queue WHERE {name} < ?"
-            found[name] = int(_first(con, sql, [pair[name]])) / of
-    return found
+            lower[name] = int(first_value(con, sql, pair[name])) / of
+    return lower
 
 
 def cards(con: Connection, pair_ids: list[str]) -> list[dict[str, Any]]:
-    """Many pairs in the order asked, those that are absent left out.
+    """These pairs in this order, without those that the store does not have.
 
     Keys as of `card`, without lower and votes.
     """
-    one = len(pair_ids) == 1  # compared as it stands, an id is found several times faster
-    named = "pair_id = ?" if one else "pair_id IN (SELECT unnest(?))"
-    given = pair_ids[0] if one else pair_ids
+    single = len(pair_ids) == 1  # compared with one value, an id is found several times faster
+    named = "pair_id = ?" if single else "pair_id IN (SELECT unnest(?))"
+    given = pair_ids[0] if single else pair_ids
     rows = fetch(
         con,
         "SELECT f.*, q.visits, q.confidence, q.stability, q.minority, j.verdict,"
         " coalesce(j.curators, 0) AS curators, coalesce(j.differ, false) AS differ FROM"
         f" (SELECT * FROM facts WHERE {named}) f LEFT JOIN queue q ON q.nth = f.nth"
-        f" LEFT JOIN (SELECT * FROM judged WHERE {named}) j ON j.pair_id = f.pair_id",
+        f" LEFT JOIN (SELECT * FROM verdicts WHERE {named}) j ON j.pair_id = f.pair_id",
         given,
         given,
     ).to_pylist()
@@ -237,9 +279,11 @@ def labels_of(con: Connection, pair_ids: list[str]) -> dict[str, float | None]:
 
 
 def totals(con: Connection) -> dict[str, int]:
-    """How many pairs, images, votes and quarantined pairs the store holds."""
+    """How many pairs, images, votes and quarantined pairs the store has."""
     tables = ("pairs", "images", "votes", "quarantine")
-    return {table: _one(con, f"SELECT count(*) FROM {quoted(table)}") for table in tables}
+    return {
+        table: int(first_value(con, f"SELECT count(*) FROM {quoted(table)}")) for table in tables
+    }
 
 
 def quarantine_reasons(con: Connection, limit: int = 5) -> list[tuple[str, int]]:
@@ -249,13 +293,3 @@ def quarantine_reasons(con: Connection, limit: int = 5) -> list[tuple[str, int]]
         f" LIMIT {limit}"
     )
     return [(str(reason), int(pairs)) for reason, pairs in con.execute(sql).fetchall()]
-
-
-def _one(con: Connection, sql: str) -> int:
-    return int(_first(con, sql) or 0)
-
-
-def _first(con: Connection, sql: str, values: list[Any] | None = None) -> Any:
-    """The first value of the first row, or None. Reads to the end: DuckDB asks for it."""
-    rows = con.execute(sql, values or []).fetchall()
-    return rows[0][0] if rows else None

@@ -12,19 +12,7 @@ from hypothesis import strategies as st
 
 from tests.toolkit.pickapic_source import SCHEMA as SOURCE
 from tests.toolkit.pickapic_source import source_row, write_source
-from toolkit.conditions import (
-    Comparison,
-    Condition,
-    Contains,
-    Flag,
-    Joined,
-    Membership,
-    Not,
-    Null,
-    kinds_of,
-    parse,
-    to_sql,
-)
+from toolkit.conditions import to_sql
 from toolkit.errors import InputError
 from toolkit.files.atomic import write_part
 from toolkit.ingest import ingest_pickapic, open_pickapic
@@ -32,10 +20,8 @@ from toolkit.store import Store, connect, create_store
 from toolkit.store.connection import read_pairs
 from toolkit.store.label_sets import planted_flips
 from toolkit.store.pair_table import passing
-from toolkit.store.queue.columns import columns_of
-from toolkit.store.queue.tables import make_queue
-from toolkit.store.queue.view import Range, View
-from toolkit.store.queue.views import ids, make_view
+from toolkit.store.queue.tables import QueueColumns, make_queue
+from toolkit.store.queue.views import Range, View, ids, make_view
 from toolkit.store.runs import write_findings
 
 SCHEMA = pa.schema(
@@ -47,6 +33,7 @@ SCHEMA = pa.schema(
         ("time", pa.timestamp("us")),
     ]
 )
+TYPES = dict(zip(SCHEMA.names, SCHEMA.types, strict=True))
 ROWS = pa.Table.from_pylist(
     [
         {
@@ -64,11 +51,7 @@ ROWS = pa.Table.from_pylist(
 
 def chosen(text: str) -> list[int]:
     """Numbers of the rows that pass."""
-    return passes(parse(text, kinds_of(SCHEMA)))
-
-
-def passes(condition: Condition) -> list[int]:
-    sql, values = to_sql(condition, SCHEMA)
+    sql, values = to_sql(text, TYPES)
     con = duckdb.connect()
     con.register("t", ROWS)
     rows = con.execute(f"SELECT votes FROM t WHERE {sql} ORDER BY votes", values).fetchall()
@@ -110,76 +93,85 @@ def test_a_condition_chooses_the_rows_it_says(text, expected):
         ("votes contains '1'", "votes is a number, and contains needs a text"),
         ("nsfw = 1", "nsfw is a flag, and it is compared with true or false, not 1"),
         ("time > 'soon'", '"soon" is no time like "2023-05-01"'),
-        ("beauty > 1", r"names the column 'beauty', which is not there \(columns: minority, votes"),
+        (
+            "beauty > 1",
+            r"names the column 'beauty', which does not exist \(columns: minority, votes",
+        ),
         ("votes > 1 votes", "'votes' is unexpected"),
         ("(votes > 1", r"'\)' is missing"),
         ("votes > 1; DROP", r"cannot be read from '; DROP' on"),
         ("", "a column's name is missing"),
-        ("and", "stands where a column's name is needed"),
+        ("and", "a column's name is needed instead of 'and'"),
         ("votes in [1", r"'\]' is missing"),
     ],
 )
 def test_what_does_not_fit_is_one_sentence_with_what_is_allowed(text, sentence):
     with pytest.raises(InputError, match=sentence) as caught:
-        parse(text, kinds_of(SCHEMA), "--drop")
+        to_sql(text, TYPES, "--drop")
     assert "--drop" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def truth(condition: Condition, row: dict) -> bool | None:
+def truth(condition: tuple, row: dict) -> bool | None:
     """Three-valued truth by hand, for the columns of whole numbers and flags."""
-    match condition:
-        case Null(column):
-            return row[column] is None
-        case Not(part):
-            found = truth(part, row)
-            return None if found is None else not found
-        case Joined(word, parts):
-            found = [truth(part, row) for part in parts]
-            decisive = word == "or"
-            if decisive in found:
-                return decisive
-            return None if None in found else not decisive
-        case Flag(column):
-            return row[column]
-        case Comparison(column, sign, value) if row[column] is not None:
-            held = row[column]
-            return {
-                ">": held > value,
-                ">=": held >= value,
-                "<": held < value,
-                "<=": held <= value,
-                "=": held == value,
-                "!=": held != value,
-            }[sign]
-        case Membership(column, values) if row[column] is not None:
-            return row[column] in values
-        case Contains(column, text) if row[column] is not None:
-            return text.lower() in row[column].lower()
-    return None
+    word, *rest = condition
+    if word == "not":
+        found = truth(rest[0], row)
+        return None if found is None else not found
+    if word in ("and", "or"):
+        found = [truth(part, row) for part in rest[0]]
+        decisive = word == "or"
+        if decisive in found:
+            return decisive
+        return None if None in found else not decisive
+    value = row[rest[0]]
+    if word == "is null":
+        return value is None
+    if value is None:
+        return None
+    return {
+        "flag": lambda: value,
+        "contains": lambda: rest[1].lower() in value.lower(),
+        "in": lambda: value in rest[1],
+        ">": lambda: value > rest[1],
+        ">=": lambda: value >= rest[1],
+        "<": lambda: value < rest[1],
+        "<=": lambda: value <= rest[1],
+        "=": lambda: value == rest[1],
+        "!=": lambda: value != rest[1],
+    }[word]()
+
+
+def written(condition: tuple) -> str:
+    """The same condition as a person writes it."""
+    word, *rest = condition
+    if word == "not":
+        return f"not ({written(rest[0])})"
+    if word in ("and", "or"):
+        return f" {word} ".join(f"({written(part)})" for part in rest[0])
+    if word == "flag":
+        return str(rest[0])
+    if word == "is null":
+        return f"{rest[0]} is null"
+    if word == "contains":
+        return f'{rest[0]} contains "{rest[1]}"'
+    return f"{rest[0]} {word} {list(rest[1]) if word == 'in' else rest[1]}"
 
 
 LEAVES = st.one_of(
-    st.builds(
-        Comparison,
-        st.just("votes"),
-        st.sampled_from([">", ">=", "<", "<=", "=", "!="]),
-        st.integers(-1, 7).map(float),
+    st.tuples(
+        st.sampled_from([">", ">=", "<", "<=", "=", "!="]), st.just("votes"), st.integers(-1, 7)
     ),
-    st.builds(Membership, st.just("votes"), st.lists(st.integers(0, 6), min_size=1).map(tuple)),
-    st.builds(Contains, st.just("prompt"), st.sampled_from(["cat", "Q", "", "%", "'"])),
-    st.builds(Null, st.sampled_from(["minority", "prompt", "nsfw"])),
-    st.just(Flag("nsfw")),
+    st.tuples(st.just("in"), st.just("votes"), st.lists(st.integers(0, 6), min_size=1)),
+    st.tuples(st.just("contains"), st.just("prompt"), st.sampled_from(["cat", "Q", "", "%", "'"])),
+    st.tuples(st.just("is null"), st.sampled_from(["minority", "prompt", "nsfw"])),
+    st.just(("flag", "nsfw")),
 )
 CONDITIONS = st.recursive(
     LEAVES,
     lambda inner: st.one_of(
-        st.builds(Not, inner),
-        st.builds(
-            Joined,
-            st.sampled_from(["and", "or"]),
-            st.lists(inner, min_size=2, max_size=3).map(tuple),
-        ),
+        st.tuples(st.just("not"), inner),
+        st.tuples(st.sampled_from(["and", "or"]), st.lists(inner, min_size=2, max_size=3)),
     ),
     max_leaves=6,
 )
@@ -189,7 +181,52 @@ CONDITIONS = st.recursive(
 @given(CONDITIONS)
 def test_the_database_and_three_valued_logic_by_hand_agree(condition):
     expected = [row["votes"] for row in ROWS.to_pylist() if truth(condition, row) is True]
-    assert passes(condition) == expected
+    assert chosen(written(condition)) == expected
+
+
+def sentence(text: str) -> str:
+    """What is wrong with a text; nothing where it is a condition."""
+    try:
+        to_sql(text, TYPES)
+    except InputError as problem:
+        return str(problem)
+    return ""
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(alphabet=st.characters(codec=None), max_size=30))
+def test_any_text_is_a_condition_or_one_sentence(text):
+    said = sentence(text)
+    assert "\n" not in said
+    assert said.encode() or chosen(text) is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("(" * 300 + "nsfw" + ")" * 300, "more than 50 parentheses or `not` inside each other"),
+        ("not " * 3000 + "nsfw", "more than 50 parentheses or `not` inside each other"),
+        ("votes > 1e999", "1e999 is too large"),
+        ("prompt = '\udcff'", r"'\\udcff' is not valid UTF-8|is not valid UTF-8"),
+        ("\udcff > 1", "cannot be read from"),
+        ("lower(prompt) = 'a'", "must be compared|does not exist"),
+        ("votes > (select 1)", "it is compared with a number, not"),
+        ("votes > 1 -- and more", "cannot be read from '-- and more' on"),
+        ("votes > minority", "it is compared with a number, not minority"),
+    ],
+)
+def test_what_would_break_a_parser_is_one_sentence_too(text, sentence):
+    with pytest.raises(InputError, match=sentence) as caught:
+        to_sql(text, TYPES)
+    str(caught.value).encode()
+
+
+def test_many_conditions_may_be_joined_and_names_of_sql_are_columns():
+    assert chosen(" or ".join(f"votes = {k}" for k in range(1000))) == [0, 1, 2, 3, 4, 5]
+    types = {name: pa.int64() for name in ("if", "case", "order", "select", "left")}
+    sql, values = to_sql("if > 1 and case = 2 or order < 3 and select in [4] or left != 5", types)
+    assert values == [1, 2, 3, 4, 5]
+    assert '"if" > ?' in sql
 
 
 def test_conditions_over_a_store_know_votes_source_columns_and_findings(make_store):
@@ -258,7 +295,7 @@ def test_a_nan_that_an_earlier_version_left_in_a_part_passes_nothing_either(make
     assert prompts_passing(store, ASKED) == ASKED
     with connect(store) as con:  # and on the desk: a range, and the order
         make_queue(con, store)
-        columns = columns_of(con, store, "", "original")
+        columns = QueueColumns(con, store)
         for bounds, count in (((0.5, None), 2), ((0.95, None), 0), ((None, 100), 2)):
             view = View(ranges=(Range("risk", *bounds),))
             make_view(con, columns, view)
