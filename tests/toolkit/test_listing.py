@@ -89,6 +89,12 @@ def test_a_finding_in_the_same_order_says_the_same(listed: Listed) -> None:
     assert listed.numbers(view) == [4, 5, 6, 7]
 
 
+def test_the_queues_own_scores_can_be_named_in_full(listed: Listed) -> None:
+    assert listed.numbers(View(order="minority.minority")) == list(range(19, -1, -1))
+    view = View(order="minority.visits", descending=False).with_range("minority.minority", 0.2, 0.4)
+    assert listed.numbers(view) == [4, 5, 6, 7]
+
+
 def test_ranges_hold_their_lower_end_and_not_their_upper(listed: Listed) -> None:
     view = View(descending=False).with_range("minority", 0.2, 0.4)
     assert listed.numbers(view) == [4, 5, 6, 7]

@@ -211,7 +211,8 @@ def pool_of(columns: QueueColumns, view: View) -> str:
     """The name of the view's pool; the queue itself where that says it all."""
     kept = _kept(columns, view)
     asked = (view.where.strip(), view.text, view.model, view.annotator)
-    if not any(asked) and all(columns[name].source == "queue" for name in kept):
+    own = (columns[name].source == "queue" and columns[name].field.name == name for name in kept)
+    if not any(asked) and all(own):
         return "queue"
     return "pool_" + short_hash(repr((asked, sorted(kept))))
 
