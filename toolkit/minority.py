@@ -69,7 +69,7 @@ def ell(ref_chosen: Array, ref_rejected: Array, chosen: Array, rejected: Array) 
 
 
 def ell_sql(model: int = 0) -> str:
-    """`gap` in SQL over the columns of a trajectory, as if image_0 were chosen; a label of 0
+    """`ell` in SQL over the columns of a trajectory, as if image_0 were chosen; a label of 0
     negates it. `model`: its place in run.json, 0 for the policy."""
     return f"((err_ref_0 - err_ref_1) - (err_0[{model + 1}] - err_1[{model + 1}]))"
 

@@ -2,7 +2,9 @@
 
 import math
 
+import duckdb
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from toolkit.minority import (
@@ -13,6 +15,7 @@ from toolkit.minority import (
     confidence,
     deviation,
     ell,
+    ell_sql,
     margin,
     score,
     sigmoid,
@@ -237,3 +240,24 @@ def test_numpy_and_torch_agree_on_random_input():
             state.update(*state.sums(values, which), PRESETS["running"])
         states.append(np.asarray(state.scale(which, PRESETS["running"])))
     np.testing.assert_allclose(states[0], states[1], rtol=1e-12)
+
+
+def test_the_sql_form_of_ell_is_the_definition_and_a_flip_negates_it():
+    rng = np.random.default_rng(0)
+    first, second = rng.random((2, 5, 3)).astype(np.float32)  # each pair's three models
+    reference = rng.random((2, 5)).astype(np.float32)
+    table = pa.table(
+        {
+            "err_ref_0": reference[0],
+            "err_ref_1": reference[1],
+            "err_0": pa.array(list(first), pa.list_(pa.float32())),
+            "err_1": pa.array(list(second), pa.list_(pa.float32())),
+        }
+    )
+    con = duckdb.connect()
+    con.register("t", table)
+    for model in range(3):
+        got = con.execute(f"SELECT {ell_sql(model)} AS ell FROM t").fetchnumpy()["ell"]
+        np.testing.assert_array_equal(got, ell(*reference, first[:, model], second[:, model]))
+        flipped = ell(*reference[::-1], second[:, model], first[:, model])
+        np.testing.assert_array_equal(-got, flipped)
