@@ -1,19 +1,19 @@
-"""`outvoted analyze`: recompute a run's scores, write findings and a report.
-
-`outvoted cartography`: the metrics of training dynamics that any trainer wrote.
+"""`outvoted analyze`: score a run's pairs, and write findings and a report. `outvoted detect`:
+evaluate detectors on known flips. `outvoted cartography`: metrics of any trainer's dynamics.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from analysis.ranking_metrics import Interval
     from analysis.run_analysis import Analysis
+    from toolkit.store import Store
+
+_WINDOW = "Part of the run: all, early, late (last 70 %), last (30 %), probe, both."
 
 
 def analyze(
@@ -33,117 +33,257 @@ def analyze(
     dynamics: Annotated[
         str, typer.Option(help="Also write dataset cartography's jsonl files into this folder.")
     ] = "",
-    pictures: Annotated[
-        bool, typer.Option("--pictures", help="Look for image defects even in a large store.")
+    image_defects: Annotated[
+        bool, typer.Option("--image-defects", help="Look for defects even among many images.")
     ] = False,
-    window: Annotated[
-        str,
-        typer.Option(
-            help="Part of the run: all, early, late (last 70 %), last (30 %), probe, both."
-        ),
-    ] = "late",
+    window: Annotated[str, typer.Option(help=_WINDOW)] = "late",
 ) -> None:
     """Score every pair of a run, and write a report.
 
     With planted flips the report also says how well each score finds them.
     """
-    from rich.console import Console
-
-    from app.cli.console import needs
+    from app.cli.console import check_choice, needs, plain_console
 
     with needs("analyze"):
         from analysis.report.page import analyze_run, write_report
     from analysis.trajectory import WINDOWS
-    from toolkit.errors import InputError
     from toolkit.store import open_store
 
-    if window not in WINDOWS:
-        raise InputError(f"{window!r} is no part of a run; choose {', '.join(WINDOWS)}.")
-    opened, console = open_store(store), Console(soft_wrap=True, highlight=False)
-    with console.status("reading") as status:
-        found = analyze_run(
+    check_choice("window", window, WINDOWS)
+    opened = open_store(store)
+    with plain_console().status("reading") as status:
+        result = analyze_run(
             opened,
             run,
             labels=labels or None,
             window=window,
-            look_at_pictures=pictures or None,
+            look_at_pictures=image_defects or None,
             progress=status.update,
         )
         status.update("writing the report")
-        page = write_report(found, out, top=top)
-        _write_beside(found, figures, dynamics, status.update)
-    _say(found, page, console)
+        page = write_report(result, out, top=top)
+        _write_beside(result, figures, dynamics, status.update)
+    _summarize(result, page)
 
 
 def _write_beside(
-    found: "Analysis", figures: str, dynamics: str, tell: Callable[[str], None]
+    result: "Analysis", figures: str, dynamics: str, status: Callable[[str], None]
 ) -> None:
-    """What is written only where a folder was named for it."""
+    """Write figures and dynamics, each into the folder named for it."""
     if figures:
         from analysis.figures import save_figures
         from analysis.report.page import all_figures
 
-        tell("drawing the figures")
-        save_figures(all_figures(found), figures)
+        status("drawing the figures")
+        save_figures(all_figures(result), figures)
     if dynamics:
         from analysis.run_analysis import write_cartography
 
-        tell("writing the training dynamics")
-        write_cartography(found, dynamics)
+        status("writing the training dynamics")
+        write_cartography(result, dynamics)
 
 
-def _say(found: "Analysis", page: Path, console: Any) -> None:
-    for note in found.notes:
-        console.print(f"Note: {note}", markup=False)
-    if found.detections:
-        console.print(detection_table(found))
+def _summarize(result: "Analysis", page: Path) -> None:
+    for note in result.notes:
+        typer.echo(f"Note: {note}")
+    if result.detections:
+        print_headline(result)
     else:
-        console.print(
-            f"Label set {found.labels} planted no flips, so there is nothing to measure detection "
-            f"against; `outvoted flip {found.store.root}` makes a set that has some.",
-            markup=False,
+        typer.echo(
+            f"Label set {result.labels} planted no flips, so detection cannot be measured; "
+            f"`outvoted flip {result.store.root}` makes a set with flips."
         )
-    console.print(f"Findings: {found.store.findings(found.run)}", markup=False)
-    console.print(f"Report:   {page.resolve()}", markup=False)
+    typer.echo(f"Findings: {result.store.findings(result.run)}")
+    typer.echo(f"Report:   {page.resolve()}")
 
 
-def detection_table(found: "Analysis") -> "Table":
+def print_headline(result: "Analysis") -> None:
     """The headline detectors with their intervals, for a terminal of 80 columns."""
-    from rich import box
-    from rich.table import Table
-
     from analysis.report.text import detector_names, headline
+    from app.cli.console import print_table
 
-    names = detector_names(found)
-    first = found.detections[0]
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        title_justify="left",
-        title=f"{first.flipped:,} planted flips among {first.pairs:,} pairs "
+    names = detector_names(result)
+    first = result.detections[0]
+    by_name = {row.name: row for row in result.detections}
+    print_table(
+        f"{first.flipped:,} planted flips among {first.pairs:,} pairs "
         f"(base rate {first.base_rate or 0:.1%}); 95% intervals",
+        ("detector", "AUROC", "AUPRC", "precision"),
+        [
+            (
+                names.get(name, name),
+                _interval(by_name[name].auroc),
+                _interval(by_name[name].auprc),
+                _interval(by_name[name].precision_at_planted),
+            )
+            for name in headline(result)
+        ],
     )
-    table.add_column("detector", no_wrap=True)
-    for heading in ("AUROC", "AUPRC", "precision"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    by_name = {row.name: row for row in found.detections}
-    for name in headline(found):
-        row = by_name[name]
-        cells = (row.auroc, row.auprc, row.precision_at_planted)
-        table.add_row(names.get(name, name), *(_cell(cell) for cell in cells))
-    return table
 
 
-def _cell(found: "Interval") -> str:
-    if found.value is None:
+def _interval(interval: "Interval", separator: str = " ") -> str:
+    if interval.value is None:
         return "-"
-    if found.low is None or found.high is None:
-        return f"{found.value:.2f}"
-    return f"{found.value:.2f} ({found.low:.2f}-{found.high:.2f})"
+    if interval.low is None or interval.high is None:
+        return f"{interval.value:.2f}"
+    return f"{interval.value:.2f}{separator}({interval.low:.2f}-{interval.high:.2f})"
 
 
-_SHOWN = 5
-_NAMES = ("pair_id", "cartography_confidence")
+def detect(
+    store: Annotated[str, typer.Argument(help="The store's folder.")],
+    run: Annotated[
+        str, typer.Option(help="The run to evaluate (with --recipe: its new name).")
+    ] = "",
+    labels: Annotated[str, typer.Option(help="Label set; the run's own by default.")] = "",
+    flips: Annotated[
+        str, typer.Option(help="Known flips: a Parquet or CSV file with a column pair_id.")
+    ] = "",
+    votes: Annotated[
+        str, typer.Option(help="Extra votes: a file with pair_id, annotator, choice.")
+    ] = "",
+    folds: Annotated[str, typer.Option(help="Runs with held-out pairs, separated by commas.")] = "",
+    window: Annotated[str, typer.Option(help=_WINDOW)] = "late",
+    windows: Annotated[bool, typer.Option("--windows", help="Evaluate every window.")] = False,
+    recipe: Annotated[
+        str, typer.Option(help="Self-check: plant flips, train this recipe, and evaluate that run.")
+    ] = "",
+    rate: Annotated[
+        float, typer.Option(min=0, max=1, help="Self-check: share of labels to flip.")
+    ] = 0.05,
+    seed: Annotated[int, typer.Option(min=0, help="Self-check: seed of the flips.")] = 0,
+) -> None:
+    """Evaluate every detector on known flips.
+
+    Figures have 95 % intervals. The flips are those planted in the label set, those of --flips, or
+    with --recipe a few that are planted first.
+    """
+    from app.cli.console import check_choice, needs, plain_console
+
+    with needs("analyze"):
+        from analysis.run_analysis import analyze_run
+    from analysis.trajectory import WINDOWS
+    from toolkit.errors import InputError
+    from toolkit.labels.extra_votes import read_votes
+    from toolkit.store import open_store
+
+    check_choice("window", window, WINDOWS)
+    opened = open_store(store)
+    if recipe:
+        run = _plant_and_train(opened, recipe, run, rate, seed)
+    elif not run:
+        raise InputError(
+            f"Name a run with --run ({', '.join(opened.runs()) or 'there is none yet'}), or train "
+            "one on planted flips with --recipe RECIPE.yaml."
+        )
+    with plain_console().status("reading") as status:
+        result = analyze_run(
+            opened,
+            run,
+            labels=labels or None,
+            window=window,
+            flips=_known_flips(opened, flips) if flips else None,
+            extra_votes=read_votes(votes) if votes else None,
+            folds=[name.strip() for name in folds.split(",") if name.strip()],
+            windows=windows,
+            progress=status.update,
+        )
+    _print_detection(result)
+
+
+def _known_flips(store: "Store", path: str) -> Sequence[str]:
+    from analysis.evaluate_detectors import read_flips
+    from toolkit.store.connection import read_pairs
+
+    return read_flips(path, set(read_pairs(store, ["pair_id"])["pair_id"].to_pylist()))
+
+
+def _plant_and_train(store: "Store", recipe: str, run: str, rate: float, seed: int) -> str:
+    """The name of the self-check's run: planted and trained here unless it is there already."""
+    from app.cli.console import needs, plain_console
+    from toolkit.errors import StoreError
+    from toolkit.labels.flips import plant_flips
+    from toolkit.store.runs import run_about
+
+    with needs("train"):
+        from training.pairs import on_disk
+        from training.recipe import load_recipe
+        from training.trainer import train
+    name = run or f"selfcheck-{rate:g}-{seed}"
+    settings = load_recipe(recipe, store=str(on_disk(store).root), run=name)
+    made = plant_flips(store, name, settings.labels, rate=rate, seed=seed)
+    if name in store.runs():
+        about = run_about(store, name)
+        if about.get("labels") != name or not about.get("finished"):
+            raise StoreError(
+                f"The store has a run {name!r} that is no finished self-check; choose another "
+                "--run."
+            )
+        typer.echo(f"Run {name} is there already; it is evaluated as it is.")
+        return name
+    typer.echo(
+        f"{made.changed} of {made.pairs} labels flipped on purpose in label set {name}; your own "
+        "labels are unchanged."
+    )
+    settings = load_recipe(recipe, store=str(store.root), run=name, labels=name)
+    train(settings, console=plain_console())
+    return name
+
+
+def _print_detection(result: "Analysis") -> None:
+    for note in result.notes:
+        typer.echo(f"Note: {note}")
+    store, run = result.store.root, result.run
+    if result.flipped is None:
+        typer.echo(
+            f"It is not known which labels of set {result.labels} are flipped, so no detector can "
+            f"be evaluated. Name them (`outvoted detect {store} --run {run} --flips FILE`), or run "
+            f"a self-check: `outvoted detect {store} --recipe RECIPE.yaml` plants a few and trains."
+        )
+        return
+    print_detectors(result)
+    typer.echo(deciles(result))
+    if result.calibration is not None:
+        curve = result.calibration
+        typer.echo(
+            f"Calibration of {curve.detector} (isotonic, prompts held out): Brier score "
+            f"{curve.brier:.3f}, the base rate alone {curve.base_brier:.3f}; calibration error "
+            f"{curve.error:.3f}."
+        )
+    typer.echo(f"Every figure: {result.store.findings(run) / 'detection.json'}")
+
+
+def print_detectors(result: "Analysis") -> None:
+    """Every detector that has a score, the best AUROC first, for a terminal of 80 columns."""
+    from app.cli.console import print_table
+
+    known = [row for row in result.detections if row.auroc.value is not None]
+    first = max(result.detections, key=lambda row: row.pairs)
+    base = f"AUPRC\n(base {first.base_rate or 0:.2f})"
+    rows = []
+    for row in sorted(known, key=lambda row: -(row.auroc.value or 0.0)):
+        cells = (row.auroc, row.auprc, row.precision_at_planted, row.recall_at_fpr05)
+        intervals = [_interval(cell, "\n") for cell in cells]
+        rows.append((row.name.replace(".", ".\n"), f"{row.pairs:,}", *intervals))
+    print_table(
+        f"{first.flipped:,} known flips among {first.pairs:,} pairs (base rate "
+        f"{first.base_rate or 0:.1%}); 95% intervals, prompts resampled",
+        ("detector", "pairs", "AUROC", base, "precision\nat count", "recall at\n5% FPR"),
+        rows,
+        fold=True,
+    )
+
+
+def deciles(result: "Analysis") -> str:
+    """Flipped share by tenths of the score that pairs are ranked by, with intervals."""
+    from analysis.ranking_metrics import Interval
+
+    own = next(row for row in result.detections if row.name == result.ranking)
+    shares = [
+        _interval(Interval(row["share"], row["share_low"], row["share_high"]))
+        for row in own.deciles
+        if row["count"]
+    ]
+    return f"Flipped share by tenths of {own.name}, lowest first: {', '.join(shares)}"
 
 
 def cartography(
@@ -152,9 +292,8 @@ def cartography(
 ) -> None:
     """Compute cartography metrics of any two-class training.
 
-    Reads dataset cartography's training dynamics and writes its metrics.
-
-    `outvoted analyze --dynamics FOLDER` writes such files for a run of this project.
+    Reads dataset cartography's training dynamics and writes its metrics. `outvoted analyze
+    --dynamics FOLDER` writes such files for a run of this project.
     """
     from app.cli.console import needs
 
@@ -168,10 +307,12 @@ def cartography(
         path = write_metrics(table, out)
     except OSError as problem:
         raise InputError(
-            f"{out} cannot be written ({problem.strerror}); name a file in a folder you may write."
+            f"{out} cannot be written ({problem.strerror}); name another file."
         ) from problem
-    lowest = table.sort_by("cartography_confidence").slice(0, _SHOWN)
+    lowest = table.sort_by("cartography_confidence").slice(0, 5)
     typer.echo(f"{table.num_rows:,} examples over {read.visit.max() + 1:,} epochs")
-    for guid, p in zip(*(lowest[n].to_pylist() for n in _NAMES), strict=True):
+    for guid, p in zip(
+        *(lowest[name].to_pylist() for name in ("pair_id", "cartography_confidence")), strict=True
+    ):
         typer.echo(f"hardest to learn: {guid}, mean probability of its label {p:.3f}")
     typer.echo(f"Metrics: {path}")

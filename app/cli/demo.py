@@ -122,10 +122,9 @@ def _export(root: Path, store: "Store") -> None:
 
 
 def _summarize(root: Path, made: "Analysis") -> None:
-    from app.cli.analyze import detection_table
-    from app.cli.console import plain_console
+    from app.cli.analyze import print_headline
 
-    plain_console().print(detection_table(made))
+    print_headline(made)
     typer.echo(f"Report:  {(root / 'report.html').resolve()}")
     typer.echo(f"Dataset: {(root / 'export').resolve()}")
     typer.echo(f"Store:   {(root / 'store').resolve()}")

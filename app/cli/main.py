@@ -37,7 +37,7 @@ VERBS: dict[str, dict[str, str]] = {
     },
     "Analyze": {
         "analyze": "app.cli.analyze:analyze",
-        "detect": "app.cli.detect:detect",
+        "detect": "app.cli.analyze:detect",
         "cartography": "app.cli.analyze:cartography",
     },
     "Curate": {"app": "app.cli.desk:desk"},

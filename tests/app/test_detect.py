@@ -42,7 +42,7 @@ def test_known_flips_are_read_from_a_file(make_store, tmp_path, kind):
         path.write_text("pair_id\n" + "\n".join(flips) + "\n")
     else:
         path.write_text("pair_id,flipped\n" + "".join(f"{p},true\n" for p in flips) + "x,false\n")
-    # Held against the labels as the run trained on them, with the flips told from outside.
+    # Under the labels that the run was trained on, with the flips from a file.
     one = invoke(store.root, "--run", "r", "--flips", path)
     other = invoke(store.root, "--run", "r")
     assert one.exit_code == 0, one.output
@@ -53,7 +53,7 @@ def test_without_known_flips_the_command_says_how_to_get_some(make_store):
     store = make_store(run=True)
     result = invoke(store.root, "--run", "r", "--labels", "original")
     assert result.exit_code == 0, result.output
-    assert "no detector can be judged" in result.output
+    assert "no detector can be evaluated" in result.output
     assert "--recipe RECIPE.yaml" in result.output
     assert "AUROC" not in result.output
 
@@ -141,4 +141,4 @@ def test_the_self_check_plants_trains_and_judges(make_store, tmp_path):
     assert "10 known flips among 40 pairs" in result.output
     assert label_sets(store) == ["original", "check"]
     again = invoke(store.root, "--recipe", recipe, "--rate", "0.25", "--run", "check")
-    assert "is there already; it is judged as it is" in again.output
+    assert "is there already; it is evaluated as it is" in again.output

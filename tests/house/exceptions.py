@@ -9,7 +9,6 @@ BASENAMES = {("toolkit", "prompts.py"), ("toolkit", "scorer.py")}
 LONG_MODULES: set[str] = set()
 
 LONG_FUNCTIONS = {
-    "app/cli/detect.py:detect",
     "training/probe.py:probe_run",
 }
 
