@@ -93,7 +93,7 @@ def renamed(
 def _replaced(
     table: pa.Table, name: str, rename: Callable[[str], int], kind: pa.DataType
 ) -> pa.Table:
-    found = [None if value is None else rename(str(value)) for value in table[name].to_pylist()]
+    renamed = [None if value is None else rename(str(value)) for value in table[name].to_pylist()]
     field = table.schema.field(name).with_type(kind)
     place = table.schema.get_field_index(name)
-    return table.set_column(place, field, pa.array(found, pa.int64()).cast(kind))
+    return table.set_column(place, field, pa.array(renamed, pa.int64()).cast(kind))
