@@ -26,7 +26,7 @@ from tests.toolkit.objects import KEYS, Line, free_port, s3_server
 from tests.toolkit.pickapic_source import source_row, write_source
 from toolkit.errors import InputError, StoreError, Unreachable
 from toolkit.export import FORMATS, Policy, export_set
-from toolkit.files.remote import _Stream, _told, must_be_local, place
+from toolkit.files.remote import _Stream, _named, must_be_local, place
 from toolkit.ingest import ingest_pickapic, open_pickapic
 from toolkit.store import create_store, open_or_create, open_store
 from toolkit.store.connection import connect, effective_labels, fetch
@@ -289,7 +289,7 @@ def test_a_server_that_is_not_there_is_one_sentence_without_a_traceback():
 def asked(act):
     """What comes of an act on an s3:// object that fails as `act` does."""
     with pytest.raises((OSError, Unreachable)) as caught:
-        _told(act, "s3://b/k")()
+        _named(act, "s3://b/k")()
     return type(caught.value)
 
 
@@ -323,7 +323,7 @@ def test_a_query_tells_a_lost_connection_from_a_mistake(monkeypatch, problem, co
         raise problem
 
     with connect(store) as con:
-        read = _told(fails, "s3://b/k")
+        read = _named(fails, "s3://b/k")
         monkeypatch.setattr(MemoryFile, "read", lambda *_: read())
         with pytest.raises((duckdb.Error, Unreachable), match=str(problem)) as caught:
             fetch(con, "SELECT prompt FROM pairs")
