@@ -229,7 +229,7 @@ def test_a_line_that_is_cut_while_a_store_is_read_is_one_sentence_and_no_answer(
         status, _, err = typed(monkeypatch, capsys, *words)
         assert status == 1
         assert re.fullmatch(LOST, err.strip())
-        assert err.strip().endswith("type the same command again.")
+        assert err.strip().endswith("run the same command again.")
         assert not (tmp_path / "out").exists()
 
 
@@ -354,6 +354,6 @@ def test_training_on_a_store_that_lies_elsewhere_is_refused_in_one_sentence(
     named = [store.root if word == "STORE" else word for word in words]
     status, out, err = typed(monkeypatch, capsys, *named)
     assert (status, out) == (1, "")
-    assert err.startswith(f"outvoted: {store.root} is no folder of this machine, and training")
+    assert err.startswith(f"outvoted: {store.root} is not a folder on this machine, and training")
     assert err.strip().endswith("copy the store here first, and name the copy.")
     assert (store.runs(), label_sets(store)) == (["r"], ["original"])
