@@ -383,7 +383,7 @@ def test_a_picture_that_is_gone_does_not_stop_the_page(make_store):
     ("about", "words"),
     [
         ({"labels": "original"}, "names no models"),
-        ({"models": ["policy"], "labels": "original"}, "left no trajectory rows"),
+        ({"models": ["policy"], "labels": "original"}, "has no trajectory rows"),
         ({"models": ["policy"], "labels": "gone"}, "no label set 'gone'"),
     ],
 )

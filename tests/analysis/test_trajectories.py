@@ -102,7 +102,7 @@ def test_another_number_of_models_is_counted():
 def test_a_run_without_rows_is_a_sentence(make_store):
     store = make_store()
     start_run(store, "empty", {"models": ["policy"], "labels": "original"}, "")
-    with pytest.raises(StoreError, match=r"'empty' left no trajectory rows"):
+    with pytest.raises(StoreError, match=r"'empty' has no trajectory rows"):
         read_trajectory(store, "empty", COLUMNS)
 
 

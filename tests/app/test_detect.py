@@ -110,7 +110,7 @@ def test_a_run_that_left_nothing_is_a_sentence(make_store):
     store = make_store()
     start_run(store, "empty", {"models": ["policy"], "labels": "original"}, "")
     result = invoke(store.root, "--run", "empty")
-    assert "left no trajectory rows" in str(result.exception)
+    assert "has no trajectory rows" in str(result.exception)
 
 
 def test_the_self_check_plants_trains_and_judges(make_store, tmp_path):

@@ -111,7 +111,7 @@ def test_what_fits_no_role_is_a_sentence(world: Store, tmp_path: Path) -> None:
         (["score", str(world.root), "--scorer", "taste"], "There is no scorer 'taste'"),
         (
             ["score", str(world.root), "--scorer", "world_reward", "--shard", "2/2"],
-            "--shard is '2/2'; it is i/n with i from 0 to n - 1: 0/4",
+            "--shard is '2/2'; write i/n with i from 0 to n - 1: 0/4",
         ),
     ):
         result = RUN(registered(), words)

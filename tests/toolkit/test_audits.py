@@ -64,7 +64,7 @@ def test_another_share_or_label_set_is_another_sample(make_store: StoreFactory) 
 
 def test_what_cannot_be_drawn_or_read_is_a_sentence(make_store: StoreFactory) -> None:
     store = judgeable(make_store)
-    with pytest.raises(InputError, match="one pair an arm"):
+    with pytest.raises(InputError, match="at least one pair an arm"):
         drawn(store, size=0)
     with pytest.raises(InputError, match="share above 0"):
         drawn(store, share=0.0)
