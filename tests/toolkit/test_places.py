@@ -26,7 +26,7 @@ from tests.toolkit.objects import KEYS, Line, free_port, s3_server
 from tests.toolkit.pickapic_source import source_row, write_source
 from toolkit.errors import InputError, StoreError, Unreachable
 from toolkit.export import FORMATS, Policy, export_set
-from toolkit.files.remote import _Stream, _named, must_be_local, place
+from toolkit.files.remote import _named, _Stream, must_be_local, place
 from toolkit.ingest import ingest_pickapic, open_pickapic
 from toolkit.store import create_store, open_or_create, open_store
 from toolkit.store.connection import connect, effective_labels, fetch

@@ -203,5 +203,5 @@ def test_shards_are_read_from_their_words_and_anything_else_is_a_sentence():
     assert read_shard("2/8") == Shard(2, 8)
     assert (read_shard(None), str(Shard(2, 8))) == (None, "2/8")
     for wrong in ("8/8", "1", "a/b", "-1/2", "1/0", ""):
-        with pytest.raises(InputError, match="it is i/n with i from 0 to n - 1"):
+        with pytest.raises(InputError, match="write i/n with i from 0 to n - 1"):
             read_shard(wrong)
