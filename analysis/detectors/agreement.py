@@ -51,7 +51,7 @@ def agreement(labels: pa.Table, votes: pa.Table) -> pa.Table:
         share,
     ]
     table = as_table(pa.schema(list(AGREEMENT)[:4]), known)
-    words = pa.array(pattern.tolist(), mask=pattern == "")
+    words = pa.array(pattern.tolist(), pa.string(), mask=pattern == "")
     return table.append_column(AGREEMENT.field("pattern"), words)
 
 

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from analysis.detectors.agreement import agreement
 from analysis.detectors.annotators import annotator_minority, annotators
 from analysis.detectors.consistency import consistency
-from analysis.detectors.image_defects import FLAT, Look, look, pictures
+from analysis.detectors.image_defects import FLAT, Look, defects, look
 from analysis.detectors.multi_vote import overlap
 from analysis.trajectory import numbers
 from toolkit.ids import make_comparison_id
@@ -55,6 +55,12 @@ def test_voices_against_a_label_are_counted_and_all_against_stands_apart_from_mi
     assert rows[0]["against_share"] == 1.0
     assert rows[1]["against_share"] == pytest.approx(1 / 3)
     assert [row["pattern"] for row in rows] == ["all against", "mixed", None, None]
+
+
+def test_extra_votes_that_are_all_ties_decide_nothing():
+    rows = agreement(LABELS, votes_of(("a", "x", 0.5), ("b", "x", 0.5))).to_pylist()
+    assert [row["against_share"] for row in rows] == [None] * 4
+    assert [row["pattern"] for row in rows] == [None] * 4
 
 
 def test_opposite_labels_on_the_same_two_images_contradict_each_other_either_way_round():
@@ -155,13 +161,13 @@ def test_defects_of_pictures_are_found_and_sound_ones_left_alone():
         ("hen", "two", "same", 1),  # the same bytes twice
         ("fox", "gone", "three", 1),
     )
-    rows = pictures(pairs, looks).to_pylist()
+    rows = defects(pairs, looks).to_pylist()
     assert [row["flat"] for row in rows] == [0, 2, 0, 0, None]
     assert [row["identical"] for row in rows] == [False, False, False, True, None]
     assert rows[2]["distance"] <= 4 < rows[0]["distance"]
     assert [row["elsewhere"] for row in rows] == [2, 0, 1, 0, None]
     assert [row["picture_defect"] for row in rows] == [1.0, 1.0, 1.0, 1.0, None]
-    sound = pictures(pairs.slice(0, 1), looks).to_pylist()[0]
+    sound = defects(pairs.slice(0, 1), looks).to_pylist()[0]
     assert sound["picture_defect"] == 0.0
 
 
