@@ -21,12 +21,6 @@ PRINTING = {
 
 CIRCLES = [["training.ema", "training.fsdp", "training.recipe"]]
 
-VERBS_NOT_IN_README = {
-    "labels list",
-    "labels outvote",
-    "labels curated",
-    "labels import",
-    "labels flip",
-}
+VERBS_NOT_IN_README: set[str] = set()
 
 DOCSTRING_EXAMPLES: set[str] = set()

@@ -262,6 +262,11 @@ def test_a_format_is_one_file_and_one_line(tmp_path, store, monkeypatch):
         export_command._command.cache_clear()
 
 
+def test_the_table_of_the_readme_is_that_of_the_registry():
+    rows = [f"| `{form.name}` | {form.summary} |\n" for form in FORMATS.values()]
+    assert "".join(rows) in (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
 def test_the_preview_counts_what_the_export_then_does(tmp_path, store):
     words = ["export", str(store.root), "--where", 'model_0 = "alpha"', "--flip", "votes > 0"]
     runner = CliRunner()

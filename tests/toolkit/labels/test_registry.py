@@ -14,6 +14,7 @@ from toolkit.labels import LABEL_MAKERS
 from toolkit.store.connection import effective_labels
 from toolkit.store.label_sets import label_set_recipe
 
+README = Path(__file__).parents[3] / "README.md"
 MODULE = """
 from typing import Annotated
 from toolkit.labels import LabelMaker, Made, changes_of, write_changes
@@ -63,6 +64,11 @@ def test_every_maker_is_listed_with_its_summary_and_has_its_help() -> None:
     for name, maker in LABEL_MAKERS.items():
         assert f"  {name.ljust(8)}  {maker.summary}" in shown
         assert run(name, "--help").exit_code == 0
+
+
+def test_the_table_of_the_readme_is_that_of_the_registry() -> None:
+    rows = [f"| `outvoted labels {m.name}` | {m.summary} |\n" for m in LABEL_MAKERS.values()]
+    assert "".join(rows) in README.read_text(encoding="utf-8")
 
 
 def test_flip_is_also_a_verb_of_its_own(make_store: StoreFactory) -> None:
