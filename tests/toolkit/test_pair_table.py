@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.factories import StoreFactory
-from toolkit.errors import InputError
+from toolkit.errors import InputError, StoreError
 from toolkit.files.atomic import parts, write_part, write_whole
 from toolkit.labels.flips import plant_flips
 from toolkit.schema import VOTES
@@ -199,6 +199,15 @@ def test_what_is_not_there_is_one_sentence(store: Store, columns, where, sentenc
     with pytest.raises(InputError, match=sentence) as caught:
         pair_table(store, run="r", columns=columns, where=where)
     assert "\n" not in str(caught.value)
+
+
+def test_a_run_or_a_finding_that_is_not_there_is_named(store: Store) -> None:
+    with pytest.raises(StoreError, match=r"no run 'other' \(runs: r\)"):
+        pair_table(store, run="other", columns=["minority"])
+    start_run(store, "fresh", {"models": ["policy"], "labels": "flip20"}, "")
+    with pytest.raises(StoreError, match=r"no finding 'minority' .*`outvoted analyze"):
+        pair_table(store, run="fresh", where="minority > 0.5")
+    assert pair_table(store, run="fresh").column_names == list(PAIR_COLUMNS)
 
 
 def test_an_empty_store_has_an_empty_table(make_store: StoreFactory) -> None:

@@ -27,10 +27,12 @@ from toolkit.store.label_sets import ORIGINAL, label_set_path, label_sets
 from toolkit.store.layout import Store
 from toolkit.store.runs import (
     finding_columns,
+    finding_file,
     finding_labels,
     finding_schema,
     findings,
     read_findings,
+    run_about,
 )
 from toolkit.store.scores import pair_scores, scorers_in
 from toolkit.store.verdicts import resolve, verdict_sql
@@ -145,9 +147,15 @@ class PairColumns(Mapping[str, Column]):
         return to_sql(text, {name: column.field.type for name, column in self.items()}, option)
 
     def check(self, wanted: Sequence[str], *, compared: bool = True) -> None:
-        """InputError (one sentence) on a name that is no column, or cannot be `compared`."""
+        """InputError (one sentence) on a name that is no column, or cannot be `compared`.
+
+        StoreError where the run or its finding, which may have it, does not exist.
+        """
         for name in wanted:
             if name not in self:
+                if self.run is not None:
+                    run_about(self.store, self.run)
+                    finding_file(self.store, self.run, self.finding)
                 raise InputError(self._absent(name))
             if compared and self[name].kind is None:
                 raise InputError(
