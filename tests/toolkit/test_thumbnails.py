@@ -73,7 +73,7 @@ def test_what_another_drew_meanwhile_is_not_written_twice(store):
 
         def update(self, task: str, done: int, total: int | None = None, note: str = "") -> None:
             monkey = make_thumbnails(store)
-            assert (task, done, total, note) == ("images", 10, 10, "")
+            assert (task, done, total, note) == ("images", 12, 12, "")
             assert monkey.made == 0  # the first one's part came before its progress
 
     assert make_thumbnails(store, progress=Overtaken()).made == 10
