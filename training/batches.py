@@ -24,19 +24,20 @@ class Source:
     models: Models
     encoded: Encoded
     reference: ReferenceErrors | None
-    """Under fixed draws: the reference's errors as far as they are known."""
+    """Under fixed draws: the reference's errors that are known so far."""
 
 
 def micro_batches(source: Source, *, rank: int, world: int, start: int = 0) -> Iterator[Batch]:
-    """This rank's micro-batches for ever, from the `start`-th: each round of world * batch_size
-    positions is dealt out in blocks, so that what a step trains on does not depend on how many
-    processes share it.
+    """This rank's micro-batches without end, from the `start`-th on.
+
+    Each round of world * batch_size positions is divided into blocks, one a rank, so that the pairs
+    of a step do not depend on how many processes share it.
     """
     size = source.recipe.batch_size
     stream = positions(source.recipe.seed, len(source.pairs), start * world * size)
     while True:
-        dealt = [next(stream) for _ in range(world * size)]
-        yield make_batch(source, dealt[rank * size : (rank + 1) * size])
+        members = [next(stream) for _ in range(world * size)]
+        yield make_batch(source, members[rank * size : (rank + 1) * size])
 
 
 def make_batch(source: Source, members: list[tuple[int, int]]) -> Batch:
@@ -88,17 +89,19 @@ def _batch(
     states, pooled = encoded.prompts(captions)
     label = pairs.label[indices]
     factor = pairs.weight[indices] * ~pairs.dropped[indices]
-    found = None
+    reference = None
     if known and source.reference is not None:
-        found = source.reference.known(indices, draws, label)
+        reference = source.reference.known(indices, draws, label)
     return Batch(
         pair=torch.tensor(indices, device=device),
         visit=torch.tensor([visit for _, visit in members], device=device),
         draw=torch.tensor(draws, device=device),
         label=torch.from_numpy(label).to(device),
         factor=torch.from_numpy(factor).to(device),
-        as_one=torch.from_numpy(pairs.as_one[indices] | pairs.replaced[indices]).to(device),
-        reference=None if found is None else torch.from_numpy(found).to(device),
+        force_weight_one=torch.from_numpy(
+            pairs.force_weight_one[indices] | pairs.weight_is_stored[indices]
+        ).to(device),
+        reference=None if reference is None else torch.from_numpy(reference).to(device),
         timestep=timestep,
         noisy=add_noise(models.scheduler, latents, noise, twice),
         target=target_of(models.scheduler, latents, noise, twice),

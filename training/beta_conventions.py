@@ -1,4 +1,4 @@
-"""What a run's beta and learning rate would be called elsewhere, and how steep its loss is.
+"""What a run's beta and learning rate are in other trainers' terms, and how steep its loss is.
 
 Public trainers write the same loss in two ways: Diffusion-DPO's own code and the diffusers SDXL
 script form the logit as beta / 2 * ell, the diffusers SD1.5 script and this project as beta * ell.
@@ -17,33 +17,33 @@ RATE_PER_PAIR = 1e-8
 
 @dataclass(frozen=True)
 class Rate:
-    """A learning rate against the number of pairs that one optimiser step averages over."""
+    """A learning rate, and the number of pairs that one optimiser step averages over."""
 
     learning_rate: float
     pairs_per_step: int
 
     @property
     def per_pair(self) -> float:
-        """The effective rate: what one pair moves, before the optimiser's own scaling."""
+        """The effective rate of one pair, before the optimiser's own scaling."""
         return self.learning_rate / self.pairs_per_step
 
     @property
     def times_published(self) -> float:
-        """As a multiple of what Diffusion-DPO takes at this number of pairs."""
+        """As a multiple of Diffusion-DPO's rate at this number of pairs."""
         return self.per_pair / RATE_PER_PAIR
 
 
 def other_beta(beta: float) -> float:
-    """What must be typed where the logit is beta / 2 * ell, for an effective `beta`."""
+    """The value to type where the logit is beta / 2 * ell, for an effective `beta`."""
     return 2 * beta
 
 
 def slope_at_start(settings: Objective) -> float:
-    """-d loss / d ell of one pair where policy and reference agree, with nothing known of u.
+    """-d loss / d ell of one pair where policy and reference agree and u is not known.
 
-    beta / 2 for Diffusion-DPO, beta (1 + alpha / 2) / 2 for Poly-DPO: runs whose slopes differ are
-    compared at matched gradient norm, or under an optimiser that ignores the scale. For `sft`
-    and `simpo_margin`, which know no reference, the slope by the chosen image's error.
+    beta / 2 for Diffusion-DPO, beta (1 + alpha / 2) / 2 for Poly-DPO. Compare runs whose slopes
+    differ at matched gradient norm, or under an optimiser that ignores the scale. For `sft` and
+    `simpo_margin`, which have no reference, it is the slope by the chosen image's error.
     """
     start = [torch.tensor([0.1], dtype=torch.float64) for _ in range(4)]
     chosen = start[2].requires_grad_()
@@ -54,8 +54,8 @@ def slope_at_start(settings: Objective) -> float:
     return float(chosen.grad)
 
 
-def said(recipe: Recipe, pairs_per_step: int) -> list[str]:
-    """The lines that a run prints before its first step."""
+def describe_betas(recipe: Recipe, pairs_per_step: int) -> list[str]:
+    """Lines about a run's loss, beta and learning rate, to show before its first step."""
     settings = recipe.objective
     rate = Rate(recipe.optimiser.learning_rate, pairs_per_step)
     lines = [
@@ -73,7 +73,7 @@ def said(recipe: Recipe, pairs_per_step: int) -> list[str]:
         )
     if settings.name == "robust_dpo":
         lines.append(
-            f"robust_dpo has no lower bound: its linear term is held from beta * ell = "
+            f"robust_dpo has no lower bound: its linear term is constant from beta * ell = "
             f"{settings.bound:g} on"
         )
     return lines

@@ -5,12 +5,11 @@
                                 ema_0.9999.safetensors              a footprint's trainable tensors
                                 state/                              what only a resumed run needs
 
-Only the newest checkpoint keeps its `state/`: with a whole UNet in training it is the larger part.
+Only the newest checkpoint keeps its `state/`, which is the larger part in full fine-tuning.
 
-Going on with a killed run: to the bits of the run that was never killed.
-
-Every draw has a key, so a position is an integer; the checkpoint holds the rest. Rows past the
-checkpoint are set aside, never deleted, and written again.
+A resumed run ends with the bits of one that was never stopped: every random draw has a key, so a
+position is an integer, and the checkpoint has the rest. Rows past the checkpoint are set aside,
+never deleted, and written again.
 """
 
 import json
@@ -43,7 +42,7 @@ _TRAINING = "training.pt"
 _UNWRITTEN = re.compile(
     r"inline_container|PytorchStreamWriter|iostream error|cannot be opened|Parent directory"
 )
-"""What torch.save says of a disk; its errors have no type of their own."""
+"""How torch.save reports a full or broken disk; its errors have no type of their own."""
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:
@@ -52,30 +51,28 @@ def checkpoint_folder(run: Path, step: int) -> Path:
 
 
 def checkpoints(run: Path) -> dict[int, Path]:
-    """The whole checkpoints of a run by step."""
-    found = sorted((run / "checkpoints").glob("step-*"))
-    return {int(path.name.removeprefix("step-")): path for path in found}
+    """The complete checkpoints of a run by step."""
+    folders = sorted((run / "checkpoints").glob("step-*"))
+    return {int(path.name.removeprefix("step-")): path for path in folders}
 
 
 def save_checkpoint(
     run: Path,
     step: int,
-    recipe: Recipe,
     models: Models,
     learner: Learner,
     gathered: Gathered | None = None,
 ) -> Path:
-    """Write the checkpoint of `step` finished steps aside and rename it; its path.
+    """Write the checkpoint of `step` finished steps under another name, then rename it; its path.
 
     Policy and optimiser are taken from `gathered` where the learner's are divided; the files are
-    the same. To be called by one process, when every rank's rows are on the disk. TrainingError
-    where it cannot be written. Whatever goes wrong, the checkpoint before it stays and nothing lies
-    aside.
+    the same. Call it on one process, once every rank's rows are on the disk. TrainingError where it
+    cannot be written; then the checkpoint before it remains and nothing unfinished is left.
     """
     final = checkpoint_folder(run, step)
     aside = final.with_name(f".{final.name}.unfinished")
     try:
-        return _save(final, aside, step, recipe, models, learner, gathered)
+        return _save(final, aside, step, models, learner, gathered)
     except (OSError, RuntimeError, SafetensorError) as problem:  # each library has its own
         if isinstance(problem, RuntimeError) and not _UNWRITTEN.search(str(problem)):
             raise
@@ -83,8 +80,8 @@ def save_checkpoint(
         raise TrainingError(
             f"The checkpoint of step {step} could not be written to {run} "
             f"({' '.join(str(problem).split())}; {room:,.1f} MB were free there); rows and "
-            "checkpoints before it are whole. Free space or mend the folder, then type `outvoted "
-            "resume`."
+            "checkpoints before it are complete. Free space or repair the folder, then type "
+            "`outvoted resume`."
         ) from problem
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -94,15 +91,16 @@ def _save(
     final: Path,
     aside: Path,
     step: int,
-    recipe: Recipe,
     models: Models,
     learner: Learner,
     gathered: Gathered | None,
 ) -> Path:
     shutil.rmtree(aside, ignore_errors=True)
     (aside / "state").mkdir(parents=True)
-    unet: Any = learner.bare if gathered is None else undivided(learner.bare, gathered.policy)
-    _save_policy(aside, recipe, models, unet)
+    unet: Any = learner.policy
+    if gathered is not None:
+        unet = undivided(unet, gathered.policy)
+    _save_policy(aside, learner.recipe, models, unet)
     for footprint in learner.footprints:
         tensors = {name: value.cpu().contiguous() for name, value in footprint.tensors.items()}
         save_file(tensors, aside / f"{footprint.name}.safetensors")
@@ -148,13 +146,13 @@ def _save_state(folder: Path, step: int, learner: Learner, gathered: Gathered | 
 
 
 def newest_state(run: Path) -> tuple[int, Path] | None:
-    """Step and folder of the newest checkpoint that a run can go on from; None at its start."""
-    found = [(step, path) for step, path in checkpoints(run).items() if (path / "state").is_dir()]
-    return max(found, default=None)
+    """Step and folder of the newest checkpoint that a run can resume from, if there is one."""
+    usable = [(step, path) for step, path in checkpoints(run).items() if (path / "state").is_dir()]
+    return max(usable, default=None)
 
 
 def restore_checkpoint(folder: Path, learner: Learner) -> None:
-    """Put policy, footprints, optimiser, schedule and metric back as they were.
+    """Load policy, footprints, optimiser, schedule and metric.
 
     TrainingError where the checkpoint belongs to another network.
     """
@@ -170,7 +168,7 @@ def restore_checkpoint(folder: Path, learner: Learner) -> None:
 
 
 def restore_models(folder: Path, learner: Learner) -> None:
-    """Put policy and footprints back as they were: all that measuring needs, of any checkpoint.
+    """Load policy and footprints: all that measuring needs, from any checkpoint.
 
     TrainingError where the checkpoint belongs to another network.
     """
@@ -178,7 +176,7 @@ def restore_models(folder: Path, learner: Learner) -> None:
     if (folder / "unet").is_dir():
         files = sorted((folder / "unet").glob("*.safetensors"))
     policy = {name: tensor for file in files for name, tensor in load_file(file).items()}
-    _put(trainable(learner.bare), policy, folder)
+    _put(trainable(learner.policy), policy, folder)
     for footprint in learner.footprints:
         _put(footprint.tensors, load_file(folder / f"{footprint.name}.safetensors"), folder)
 
@@ -189,14 +187,14 @@ def _put(present: Any, saved: dict[str, torch.Tensor], folder: Path) -> None:
         odd = sorted(present.keys() ^ saved.keys())
         raise TrainingError(
             f"The checkpoint {folder} belongs to another network ({len(odd)} tensors differ, such "
-            f"as {odd[0]}); resume with the recipe that began the run."
+            f"as {odd[0]}); resume with the recipe that the run was started with."
         )
     for name, tensor in present.items():
         tensor.copy_(divided_like(tensor, saved[name]))
 
 
 def _sync_tree(folder: Path) -> None:
-    """Have every file's bytes on the disk before the rename that makes them count."""
+    """Put every file's bytes on the disk before the rename that makes them valid."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as stream:
@@ -204,13 +202,13 @@ def _sync_tree(folder: Path) -> None:
 
 
 def recipe_of(store: Store, run: str, steps: int | None) -> Recipe:
-    """The recipe that began a run.
+    """The recipe that a run was started with.
 
     TrainingError where there is nothing left to do, InputError where the store is not local.
     """
     about = run_about(on_disk(store), run)
     recipe = load_recipe(store.run(run) / "recipe.yaml", store=str(store.root), run=run)
-    # Other steps than its recipe's may have been asked for by an attempt before this one.
+    # An earlier attempt may have been given more steps than the recipe has.
     planned = about.get("planned_steps", recipe.steps)
     recipe = recipe.model_copy(update={"steps": steps or planned})
     done = about.get("steps", 0) if about.get("finished") else 0
@@ -229,9 +227,9 @@ def recipe_of(store: Store, run: str, steps: int | None) -> Recipe:
 
 
 def set_aside(store: Store, run: str, step: int) -> int:
-    """Move trajectory rows past the checkpoint of `step` out of the run's; how many they were.
+    """Move trajectory rows past the checkpoint of `step` out of the run's; how many.
 
-    They go to RUN/set_aside/N/rank-*/; metrics past the step are dropped.
+    They are moved to RUN/set_aside/N/rank-*/; metrics past the step are deleted.
     """
     folder = store.run(run)
     attempt = folder / "set_aside" / str(len(list((folder / "set_aside").glob("*"))))
@@ -244,7 +242,7 @@ def set_aside(store: Store, run: str, step: int) -> int:
 
 
 def _split(part: Path, aside: Path, step: int) -> int:
-    """Leave the rows up to the checkpoint of `step` in a part and put the others aside.
+    """Keep the rows up to the checkpoint of `step` in a part and move the others.
 
     A probe of `step` was measured before that checkpoint was written, a training row of `step` is
     the first after it.
@@ -264,14 +262,13 @@ def _split(part: Path, aside: Path, step: int) -> int:
 
 
 def starting_point(store: Store, run: str) -> tuple[int, Path | None]:
-    """The step a run can go on from and its checkpoint; (0, None) before the first."""
-    found = newest_state(store.run(run))
-    return found if found is not None else (0, None)
+    """The step that a run can resume from, and its checkpoint; (0, None) before the first."""
+    return newest_state(store.run(run)) or (0, None)
 
 
 def check_unchanged(about: dict[str, Any], facts: dict[str, Any]) -> None:
-    """TrainingError naming what is no longer as it was when the run began."""
-    said = {
+    """TrainingError naming what has changed since the run began (`about`: its run.json)."""
+    names = {
         "pairs_content": "its pairs (ids, prompts or images)",
         "labels_content": "the labels of its label set",
         "weights_content": "its stored weights (the finding they come from)",
@@ -281,8 +278,8 @@ def check_unchanged(about: dict[str, Any], facts: dict[str, Any]) -> None:
         "pairs_per_step": "the number of pairs a step (batch size x accumulation x processes)",
         "models": "its models",
     }
-    # What an older version did not note down cannot be compared.
-    changed = [words for key, words in said.items() if about.get(key, facts[key]) != facts[key]]
+    # What an older version did not record cannot be compared.
+    changed = [words for key, words in names.items() if about.get(key, facts[key]) != facts[key]]
     if changed:
         raise TrainingError(
             f"The run cannot be resumed, because {' and '.join(changed)} changed since it began; "

@@ -1,4 +1,4 @@
-"""Devices and number formats by the names that recipes and options use."""
+"""Devices and number formats, by the names that recipes and options use."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def device_of(name: str) -> str:
-    """cpu, or cuda where there is one; `auto` takes the best. InputError for what is not here."""
-    has = torch.cuda.is_available()
+    """cpu or cuda; `auto` is cuda where there is one. InputError where the device is missing."""
+    cuda = torch.cuda.is_available()
     if name == "auto":
-        return "cuda" if has else "cpu"
-    if name not in ("cpu", "cuda") or (name == "cuda" and not has):
-        here = "cpu or cuda" if has else "cpu"
+        return "cuda" if cuda else "cpu"
+    if name not in ("cpu", "cuda") or (name == "cuda" and not cuda):
+        here = "cpu or cuda" if cuda else "cpu"
         raise InputError(f"There is no device {name!r} on this machine; choose {here}, or auto.")
     return name
 
@@ -28,14 +28,14 @@ def dtype_of(name: str) -> torch.dtype:
 
 
 def name_of(dtype: torch.dtype) -> str:
-    """What the format is called in recipes and options."""
+    """The name of a format in recipes and options."""
     return next(name for name, known in DTYPES.items() if known == dtype)
 
 
 def accelerator_of(precision: str) -> Any:
     """accelerate's Accelerator for fp32, bf16 or fp16.
 
-    TrainingError where this device, or a process that began in another format, cannot have it.
+    TrainingError where this device, or a process that started in another format, cannot use it.
     """
     from accelerate import Accelerator
 
@@ -47,13 +47,13 @@ def accelerator_of(precision: str) -> Any:
         return Accelerator(mixed_precision="no" if precision == "fp32" else precision)
     except ValueError as problem:
         raise TrainingError(
-            f"This process cannot train in {precision} ({' '.join(str(problem).split())}); begin "
-            "in a process of its own, or set another precision."
+            f"This process cannot train in {precision} ({' '.join(str(problem).split())}); start a "
+            "new process, or set another precision."
         ) from problem
 
 
-def speaks() -> bool:
-    """Whether this process, of several that accelerate launched, is the one that tells a person."""
+def is_main_process() -> bool:
+    """Whether this is the process, of several that accelerate launched, that prints."""
     from accelerate import PartialState
 
     return bool(PartialState().is_main_process)

@@ -1,14 +1,14 @@
-"""Encoded images and prompts: what no visit needs to compute twice.
+"""Encoded images and prompts, so that no visit encodes them again.
 
-Filled as they are first met. In host memory up to a limit, or on the store's disk without one;
-what does not fit is encoded again at its next visit. Values are held in half precision and are the
-same numbers whether they were just computed or read back.
+An image or prompt is encoded when it is first needed. The result is kept in host memory up to a
+limit, or on the store's disk without one; what does not fit is encoded again at its next visit.
+Values are stored in half precision and are the same numbers whether they were just computed or read
+back.
 
-Arrays kept on disk by name: uncompressed Arrow files, mapped into memory, never rewritten.
-
-A folder holds one kind of array under one set of ingredients (backbone, resolution ...), which its
-name is a hash of: a changed ingredient is another folder, so an entry is right or absent. Each
-process adds parts of its own; a part is complete or absent.
+On disk arrays are kept by name in uncompressed Arrow files, mapped into memory and never rewritten.
+A folder has one kind of array under one set of ingredients (backbone, resolution ...) and is named
+by their hash: a changed ingredient is another folder, so an entry is right or absent. Each process
+writes parts of its own; a part is complete or absent.
 """
 
 import hashlib
@@ -29,17 +29,24 @@ from toolkit.files.atomic import sync_folder, write_text_whole
 from toolkit.image_files import decode
 from toolkit.store import Store
 from toolkit.store.images import ImageReader, image_versions
-from training.models import Models, encode_images, encode_prompts
+from training.models import TEXT_PARTS, Models, encode_images, encode_prompts
 from training.pairs import to_pixels
 
+Arrays = tuple[np.ndarray, ...]
+
+BLOCK = 8
+"""Images or prompts that are encoded at a time."""
+
+_AT = "@"
+
 PART_BYTES = 64_000_000
-"""Held in memory at most before a part is written."""
+"""Bytes of new arrays in memory after which a part is written."""
 
 _SUFFIX = ".arrow"
 
 
-def shelf_folder(root: Path, kind: str, ingredients: Mapping[str, Any]) -> Path:
-    """The folder of a kind under these ingredients, made with an `about.json` of them."""
+def cache_folder(root: Path, kind: str, ingredients: Mapping[str, Any]) -> Path:
+    """The folder of a kind of array under these ingredients, created with their `about.json`."""
     text = json.dumps(dict(ingredients), indent=2, sort_keys=True)
     folder = root / kind / hashlib.sha256(text.encode()).hexdigest()[:16]
     if not (folder / "about.json").exists():
@@ -47,53 +54,53 @@ def shelf_folder(root: Path, kind: str, ingredients: Mapping[str, Any]) -> Path:
     return folder
 
 
-class DiskShelf:
-    """Names to tuples of numpy arrays; a place in the tuple has one shape and dtype throughout."""
+class DiskCache:
+    """Names to tuples of numpy arrays; each position of the tuple has one shape and dtype."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._place: dict[str, tuple[int, int]] = {}
         self._parts: list[list[np.ndarray]] = []
-        self._held: dict[str, tuple[np.ndarray, ...]] = {}
+        self._unwritten: dict[str, Arrays] = {}
         self._bytes = 0
         for path in sorted(folder.glob(f"part-*{_SUFFIX}")):
             self._open(path)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._place or name in self._held
+        return name in self._place or name in self._unwritten
 
     def __len__(self) -> int:
-        return len(self._place) + len(self._held)
+        return len(self._place) + len(self._unwritten)
 
     def __iter__(self) -> Iterator[str]:
         yield from self._place
-        yield from self._held
+        yield from self._unwritten
 
-    def get(self, name: str) -> tuple[np.ndarray, ...] | None:
+    def get(self, name: str) -> Arrays | None:
         """The arrays under a name, or None. Those from a file are read-only views of its map."""
         if name in self._place:
             part, row = self._place[name]
             return tuple(array[row] for array in self._parts[part])
-        return self._held.get(name)
+        return self._unwritten.get(name)
 
-    def put(self, name: str, arrays: tuple[np.ndarray, ...]) -> None:
-        """Hold arrays until a part is full, or `flush`."""
+    def put(self, name: str, arrays: Arrays) -> None:
+        """Keep arrays in memory until a part is full, or `flush`."""
         if name in self:
             return
-        self._held[name] = arrays
+        self._unwritten[name] = arrays
         self._bytes += sum(array.nbytes for array in arrays)
         if self._bytes >= PART_BYTES:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is held as a part; on the disk when this returns."""
-        if not self._held:
+        """Write new arrays as a part; they are on the disk when this returns."""
+        if not self._unwritten:
             return
-        held, self._held, self._bytes = self._held, {}, 0
-        columns = [np.stack(arrays) for arrays in zip(*held.values(), strict=True)]
+        new, self._unwritten, self._bytes = self._unwritten, {}, 0
+        columns = [np.stack(arrays) for arrays in zip(*new.values(), strict=True)]
         about = {"arrays": json.dumps([[str(c.dtype), list(c.shape[1:])] for c in columns])}
         fields = [pa.field("name", pa.string())]
-        data: list[pa.Array] = [pa.array(list(held))]
+        data: list[pa.Array] = [pa.array(list(new))]
         for index, column in enumerate(columns):
             width = column.nbytes // len(column)
             kind = pa.binary(width)
@@ -135,31 +142,23 @@ def _write(folder: Path, table: pa.Table) -> Path:
     return path
 
 
-Arrays = tuple[np.ndarray, ...]
-
-_AT = "@"
-
-BLOCK = 8
-"""Images or prompts that are encoded at a time."""
-
-
-class MemoryShelf:
-    """Names to arrays, until a number of bytes shared with other shelves is used up."""
+class MemoryCache:
+    """Names to arrays, until a number of bytes shared with other caches is used up."""
 
     def __init__(self, budget: list[int]) -> None:
         self._budget = budget
-        self._held: dict[str, Arrays] = {}
+        self._arrays: dict[str, Arrays] = {}
 
     def get(self, name: str) -> Arrays | None:
         """The arrays under a name, or None."""
-        return self._held.get(name)
+        return self._arrays.get(name)
 
     def put(self, name: str, arrays: Arrays) -> None:
-        """Hold arrays if they fit."""
+        """Keep arrays if they fit."""
         size = sum(array.nbytes for array in arrays)
         if self._budget[0] >= size:
             self._budget[0] -= size
-            self._held[name] = arrays
+            self._arrays[name] = arrays
 
     def flush(self) -> None:
         """Nothing to do: memory ends with its process."""
@@ -169,61 +168,67 @@ class Encoded:
     """Posteriors of images and embeddings of prompts of one backbone at one resolution."""
 
     def __init__(
-        self, store: Store, models: Models, resolution: int, *, memory_gb: float, disk: bool
+        self,
+        store: Store,
+        models: Models,
+        resolution: int,
+        *,
+        memory_gb: float = 0.0,
+        hashes: Mapping[str, str] | None = None,
     ) -> None:
+        """With `hashes` (of `training.models.hash_parts`) the cache is on the store's disk, under
+        these; else in host memory up to `memory_gb`."""
         self._images = ImageReader(store)
         self._models = models
         self._resolution = resolution
         budget = [int(memory_gb * 1e9)]
         self._versions: dict[str, str | None] = {}
-        self._posteriors: MemoryShelf | DiskShelf = MemoryShelf(budget)
-        self._prompts: MemoryShelf | DiskShelf = MemoryShelf(budget)
-        if disk:
+        self._posteriors: MemoryCache | DiskCache = MemoryCache(budget)
+        self._prompts: MemoryCache | DiskCache = MemoryCache(budget)
+        if hashes is not None:
             root = store.folder("caches")
-            held = DiskShelf(
-                shelf_folder(root, "posteriors", image_ingredients(models, resolution))
-            )
-            self._posteriors = held
-            self._versions = _versions(store, held)
-            self._prompts = DiskShelf(shelf_folder(root, "prompts", text_ingredients(models)))
+            posteriors = image_ingredients(hashes, resolution)
+            self._posteriors = DiskCache(cache_folder(root, "posteriors", posteriors))
+            self._versions = _versions(store, self._posteriors)
+            self._prompts = DiskCache(cache_folder(root, "prompts", text_ingredients(hashes)))
 
     def posteriors(self, image_ids: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """(R, 2C, h, w) posterior mean and log-variance, and (R, 6) time ids, on the device."""
         names = [self._entry(image_id) for image_id in image_ids]
         of_entry = dict(zip(names, image_ids, strict=True))
-        rows = _through(
+        rows = _get_or_compute(
             self._posteriors, names, lambda some: self._encode_images([of_entry[n] for n in some])
         )
-        device = self._models.unet.device
+        device = self._models.vae.device
         mean_and_logvar = torch.from_numpy(np.stack([row[0] for row in rows]))
         time_ids = torch.from_numpy(np.stack([row[1] for row in rows]))
         return mean_and_logvar.to(device).float(), time_ids.to(device)
 
     def prompts(self, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor | None]:
         """(N, tokens, width) hidden states and (N, width) pooled embeddings, on the device."""
-        rows = _through(self._prompts, prompts, self._encode_prompts)
-        device = self._models.unet.device
+        rows = _get_or_compute(self._prompts, prompts, self._encode_prompts)
+        device = self._models.vae.device
         states = torch.from_numpy(np.stack([row[0] for row in rows])).to(device).float()
         if len(rows[0]) == 1:
             return states, None
         return states, torch.from_numpy(np.stack([row[1] for row in rows])).to(device).float()
 
     def flush(self) -> None:
-        """Have on the disk what is meant to be there."""
+        """Write to the disk what is meant to be there."""
         self._posteriors.flush()
         self._prompts.flush()
 
     def missing_images(self, image_ids: Sequence[str]) -> list[str]:
-        """Those that no shelf holds yet, each once."""
-        held = self._posteriors
-        return [i for i in dict.fromkeys(image_ids) if held.get(self._entry(i)) is None]
+        """Those that are not cached yet, each once."""
+        cache = self._posteriors
+        return [i for i in dict.fromkeys(image_ids) if cache.get(self._entry(i)) is None]
 
     def missing_prompts(self, prompts: Sequence[str]) -> list[str]:
-        """Those that no shelf holds yet, each once."""
+        """Those that are not cached yet, each once."""
         return [p for p in dict.fromkeys(prompts) if self._prompts.get(p) is None]
 
     def _entry(self, image_id: str) -> str:
-        """An image's name on the shelf: on the disk, other bytes under its id are another entry."""
+        """An image's name in the cache: on disk, other bytes under its id are another entry."""
         version = self._versions.get(image_id)
         return image_id if version is None else f"{image_id}{_AT}{version}"
 
@@ -241,8 +246,8 @@ class Encoded:
         return _in_blocks(prompts, self._encode_block_of_prompts)
 
     def _encode_block_of_prompts(self, prompts: Sequence[str]) -> list[Arrays]:
-        found = [part for part in encode_prompts(self._models, prompts) if part is not None]
-        halves = [part.half().cpu().numpy() for part in found]
+        parts = [part for part in encode_prompts(self._models, prompts) if part is not None]
+        halves = [part.half().cpu().numpy() for part in parts]
         return [tuple(part[k].copy() for part in halves) for k in range(len(prompts))]
 
     def _pixels(self, image_id: str) -> tuple[torch.Tensor, list[int]]:
@@ -256,72 +261,75 @@ class Encoded:
         return to_pixels(picture, self._resolution)
 
 
-def _versions(store: Store, held: DiskShelf) -> dict[str, str | None]:
-    """As `image_versions`. An image whose file is away is taken as it was last encoded: a store may
-    be trained on where its originals are not."""
-    last = {name.rpartition(_AT)[0]: name.rpartition(_AT)[2] for name in held if _AT in name}
-    found = image_versions(store)
-    return {i: last.get(i) if version is None else version for i, version in found.items()}
+def _versions(store: Store, cache: DiskCache) -> dict[str, str | None]:
+    """As `image_versions`; an image whose file cannot be reached keeps the version that was last
+    encoded, since a store may be trained on where its originals are not."""
+    last = {name.rpartition(_AT)[0]: name.rpartition(_AT)[2] for name in cache if _AT in name}
+    now = image_versions(store)
+    return {i: last.get(i) if version is None else version for i, version in now.items()}
 
 
-def _through(
-    shelf: MemoryShelf | DiskShelf,
+def _get_or_compute(
+    cache: MemoryCache | DiskCache,
     names: Sequence[str],
     compute: Callable[[Sequence[str]], list[Arrays]],
 ) -> list[Arrays]:
-    """The arrays of every name: from the shelf, or computed now and put there."""
-    held = {name: shelf.get(name) for name in names}
-    found = {name: arrays for name, arrays in held.items() if arrays is not None}
-    absent = [name for name in held if name not in found]
-    if absent:
-        for name, arrays in zip(absent, compute(absent), strict=True):
-            shelf.put(name, arrays)
-            found[name] = arrays
-    return [found[name] for name in names]
+    """The arrays of every name: from the cache, or computed now and put into it."""
+    cached = {name: cache.get(name) for name in names}
+    known = {name: arrays for name, arrays in cached.items() if arrays is not None}
+    missing = [name for name in cached if name not in known]
+    if missing:
+        for name, arrays in zip(missing, compute(missing), strict=True):
+            cache.put(name, arrays)
+            known[name] = arrays
+    return [known[name] for name in names]
 
 
 def _in_blocks(
     names: Sequence[str], compute: Callable[[Sequence[str]], list[Arrays]]
 ) -> list[Arrays]:
-    """Compute in blocks of one size, the last filled up with its own last member.
+    """Compute in blocks of one size, the last one padded with its own last member.
 
-    A kernel may round differently for another batch size; like this an entry has the same bits
-    whatever it was met with, and a resumed run reads what the killed one read.
+    A kernel may round differently for another batch size. With a fixed one an entry has the same
+    bits whatever it is encoded with, and a resumed run reads what the killed one read.
     """
-    made: list[Arrays] = []
+    computed: list[Arrays] = []
     for start in range(0, len(names), BLOCK):
         block = list(names[start : start + BLOCK])
-        filled = block + block[-1:] * (BLOCK - len(block))
-        made.extend(compute(filled)[: len(block)])
-    return made
+        padded = block + block[-1:] * (BLOCK - len(block))
+        computed.extend(compute(padded)[: len(block)])
+    return computed
 
 
-def image_ingredients(models: Models, resolution: int) -> dict[str, Any]:
+def image_ingredients(hashes: Mapping[str, str], resolution: int) -> dict[str, Any]:
     """What a cached posterior depends on besides the image itself."""
     return {
-        "vae": folder_hash(models.path / "vae"),
+        "vae": hashes["vae"],
         "resolution": resolution,
         "crop": "centre, shorter side resized (Lanczos)",
         "dtype": "float16",
     }
 
 
-def text_ingredients(models: Models) -> dict[str, Any]:
+def text_ingredients(hashes: Mapping[str, str]) -> dict[str, Any]:
     """What a cached embedding depends on besides the prompt itself."""
-    folders = [p for p in sorted(models.path.iterdir()) if p.name.startswith(("text_", "tokeni"))]
-    return {"dtype": "float16", **{p.name: folder_hash(p) for p in folders if p.is_dir()}}
+    return {"dtype": "float16", **{k: v for k, v in hashes.items() if k.startswith(TEXT_PARTS)}}
 
 
-def network_ingredients(models: Models) -> dict[str, Any]:
-    """What any error of the backbone depends on: its UNet, and what is added and asked for."""
-    return {part: folder_hash(models.path / part) for part in ("unet", "scheduler")}
+def network_ingredients(hashes: Mapping[str, str]) -> dict[str, Any]:
+    """What any error of the backbone depends on: its UNet and its noise schedule."""
+    return {part: hashes[part] for part in ("unet", "scheduler")}
 
 
-def folder_hash(folder: Path) -> str:
-    """sha256 over the names and bytes of a folder's files."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        with path.open("rb") as stream:
-            digest.update(path.name.encode())
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()
+def image_bytes(models: Models, resolution: int) -> int:
+    """Bytes of one cached posterior: mean and log-variance in half precision, and time ids."""
+    channels, height, width = models.latent_shape(resolution)
+    return 2 * channels * height * width * 2 + 6 * 4
+
+
+def prompt_bytes(models: Models) -> int:
+    """Bytes of one cached prompt in half precision."""
+    widths = [encoder.config.hidden_size for encoder in models.text_encoders]
+    tokens = models.tokenizers[0].model_max_length
+    pooled = models.text_encoders[-1].config.projection_dim if models.family == "sdxl" else 0
+    return int(2 * (tokens * sum(widths) + pooled))

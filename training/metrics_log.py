@@ -1,9 +1,7 @@
-"""What a run says while it goes on: scalars on disk, a status line, warnings, and reasons to stop.
+"""What a run logs as it trains: numbers on disk and on boards, warnings, and reasons to stop.
 
-`metrics/scalars.jsonl` holds one JSON object a log point; `metrics/held_out.jsonl` one a measuring
-of held-out pairs.
-
-Where a run's figures are shown beside its own files: TensorBoard, Weights & Biases.
+`metrics/scalars.jsonl` has one JSON object a log point, `metrics/held_out.jsonl` one a measurement
+of held-out pairs. A recipe may also send them to TensorBoard and Weights & Biases.
 """
 
 import json
@@ -18,30 +16,32 @@ import torch
 from toolkit.errors import BrokenLoss, TrainingError
 from toolkit.files.atomic import write_text_whole
 from toolkit.ids import short_hash
+from toolkit.progress import SILENT, Progress
 from training.fsdp import agreed, local
+from training.recipe import Recipe
 from training.trajectory_writer import Seen
 
 
 class Board(NamedTuple):
-    """A place that figures are sent to."""
+    """Where logged numbers are sent."""
 
     write: Callable[[str, float, int], None]
-    """Takes a figure's name such as train/loss, its value, and the step."""
+    """Takes a name such as train/loss, its value, and the step."""
     close: Callable[[], None]
 
 
-def boards(
-    run: Path, *, begin: int, tensorboard: bool, wandb: str | None, recipe: dict[str, Any]
-) -> list[Board]:
-    """The boards that a recipe asks for, for a run that has done `begin` steps: TensorBoard drops
-    what an attempt before showed past them, W&B keeps it. TrainingError where one's package is not
-    installed, or where it refuses."""
-    found = []
-    if tensorboard:
-        found.append(_tensorboard(run / "metrics" / "tensorboard", begin))
-    if wandb is not None:
-        found.append(_wandb(run, wandb, recipe))
-    return found
+def boards(run: Path, recipe: Recipe, done: int) -> list[Board]:
+    """The boards that a recipe asks for, for a run that has done `done` steps.
+
+    TensorBoard drops what an earlier attempt logged past them, W&B keeps it. TrainingError where a
+    package is not installed, or the service refuses.
+    """
+    open_boards = []
+    if recipe.tensorboard:
+        open_boards.append(_tensorboard(run / "metrics" / "tensorboard", done))
+    if recipe.wandb is not None:
+        open_boards.append(_wandb(run, recipe.wandb, recipe.model_dump(mode="json")))
+    return open_boards
 
 
 def _tensorboard(folder: Path, begin: int) -> Board:
@@ -50,20 +50,20 @@ def _tensorboard(folder: Path, begin: int) -> Board:
     except ImportError as problem:
         raise TrainingError(
             "The recipe says tensorboard: true, and tensorboard is not installed; type "
-            "`pip install tensorboard`, or take the line out."
+            "`pip install tensorboard`, or remove the line."
         ) from problem
     writer = SummaryWriter(folder, purge_step=begin + 1 if begin else None)
     return Board(writer.add_scalar, writer.close)
 
 
 def _wandb(run: Path, project: str, recipe: dict[str, Any]) -> Board:
-    """One W&B run a run, gone on with where the run is; WANDB_MODE=offline keeps it local."""
+    """One W&B run a run, resumed with it; WANDB_MODE=offline keeps it local."""
     try:
         import wandb
     except ImportError as problem:
         raise TrainingError(
             f"The recipe says wandb: {project}, and wandb is not installed; type "
-            "`pip install wandb`, or take the line out."
+            "`pip install wandb`, or remove the line."
         ) from problem
     folder = run / "metrics"
     folder.mkdir(parents=True, exist_ok=True)
@@ -80,9 +80,9 @@ def _wandb(run: Path, project: str, recipe: dict[str, Any]) -> Board:
     except wandb.Error as problem:
         raise TrainingError(
             f"Weights & Biases refuses ({' '.join(str(problem).split())}); type `wandb login`, set "
-            "WANDB_MODE=offline, or take the line wandb out of the recipe."
+            "WANDB_MODE=offline, or remove `wandb` from the recipe."
         ) from problem
-    # Held-out figures come after the training's of the same step, which wandb would drop.
+    # Numbers of held-out pairs follow those of the same training step; wandb would drop them.
     board.define_metric("*", step_metric="step")
 
     def write(name: str, value: float, step: int) -> None:
@@ -92,20 +92,20 @@ def _wandb(run: Path, project: str, recipe: dict[str, Any]) -> Board:
 
 
 BINS = 5
-"""Parts of the noise schedule that the errors' growth is told apart by."""
+"""Equal parts of the noise schedule by which the growth of errors is logged."""
 
 _KEPT = 0.9
-"""Share of the accuracy's moving average that a log point leaves as it was."""
+"""Decay of the accuracy's moving average at a log point."""
 
 _GROWTH = 0.05
-"""Growth of the chosen images' own error, over the reference's, that is worth a warning."""
+"""Relative growth of the policy's error on the chosen images that causes a warning."""
 
 
 def log_entry(step: int, seen: Seen, speed: float, timesteps: int, accelerator: Any) -> Any:
-    """Means over all ranks since the last log point. BrokenLoss where it is 0, inf or NaN.
+    """Means over all ranks since the last log point. BrokenLoss where the loss is 0, inf or NaN.
 
-    `chosen_growth` and `rejected_growth` are the policy's error less the reference's, over the
-    reference's error on the chosen image, and by equal parts of the noise schedule.
+    `chosen_growth` and `rejected_growth` are the policy's error minus the reference's, divided by
+    the reference's error on the chosen image, in all and by equal parts of the noise schedule.
     """
     sums = accelerator.reduce(torch.from_numpy(_sums(seen, timesteps)).to(accelerator.device))
     loss, agree, ell, rows, *by_bin = sums.cpu().tolist()
@@ -113,8 +113,8 @@ def log_entry(step: int, seen: Seen, speed: float, timesteps: int, accelerator: 
     mean = loss / rows
     if not math.isfinite(mean) or mean == 0:
         raise BrokenLoss(
-            f"The loss became {mean:g} before step {step}; the rows and checkpoints up to there "
-            "are kept. Lower the learning rate or beta and start again under another --run."
+            f"The loss became {mean:g} before step {step}; rows and checkpoints up to there are "
+            "kept. Lower the learning rate or beta and start again under another --run."
         )
     return {
         "step": step,
@@ -133,16 +133,17 @@ def log_entry(step: int, seen: Seen, speed: float, timesteps: int, accelerator: 
     }
 
 
-def must_be_finite(tensors: Mapping[str, torch.Tensor], step: int, accelerator: Any) -> None:
-    """BrokenLoss where weights are inf or NaN, before a checkpoint of them takes the place of a
-    good one: a gradient may break them after a loss that was still a number. On every process,
-    whichever of them holds the broken part of a divided tensor."""
+def check_finite(tensors: Mapping[str, torch.Tensor], step: int, accelerator: Any) -> None:
+    """BrokenLoss where weights are inf or NaN, before their checkpoint replaces a good one.
+
+    A gradient may break them after a finite loss. Raised on every process, whichever of them has
+    the broken part of a divided tensor.
+    """
     finite = [local(tensor).isfinite().all() for tensor in tensors.values()]
     if not agreed(accelerator, bool(torch.stack(finite).all())):
         raise BrokenLoss(
-            f"Weights are no numbers any more after step {step}; the rows up to there and the "
-            "checkpoint before it are kept. Lower the learning rate or beta and start again under "
-            "another --run."
+            f"Weights are inf or NaN after step {step}; rows up to there and the checkpoint before "
+            "it are kept. Lower the learning rate or beta and start again under another --run."
         )
 
 
@@ -161,11 +162,18 @@ def _share(part: float, whole: float) -> float | None:
 
 
 class Log:
-    """Writes the entries of one run, on the main process, and sends them to its boards."""
+    """Writes the entries of one run on its main process, and sends them to its boards."""
 
-    def __init__(self, run: Path, *, main: bool, boards: Sequence[Board], console: Any) -> None:
+    def __init__(
+        self,
+        run: Path,
+        *,
+        main: bool = True,
+        boards: Sequence[Board] = (),
+        progress: Progress = SILENT,
+    ) -> None:
         self._folder = run / "metrics"
-        self._console = console if main else None
+        self._progress = progress
         self._main = main
         self._warned = False
         self._boards = boards
@@ -181,29 +189,24 @@ class Log:
         growth = entry["chosen_growth"]
         if growth is not None and growth > _GROWTH and not self._warned:
             self._warned = True
-            self.say(
+            self._progress.line(
                 f"Step {entry['step']}: the model's error on the CHOSEN images is {growth:.0%} "
-                "above the reference's, so it wins only by getting worse more slowly; lower the "
-                "learning rate or raise beta."
+                "above the reference's, so ell rises only because the rejected images get worse "
+                "faster; lower the learning rate or raise beta."
             )
 
-    def held_out(self, step: int, figures: tuple[float, float, float], count: int) -> None:
-        """Append the accuracy of held-out pairs and its interval."""
-        share, low, high = figures
+    def held_out(self, step: int, accuracy: tuple[float, float, float], count: int) -> None:
+        """Append the accuracy of held-out pairs: share, low and high end of its interval."""
+        share, low, high = accuracy
         entry = {"step": step, "accuracy": share, "low": low, "high": high, "pairs": count}
         self._write("held_out.jsonl", entry, "held_out")
-        self.say(
+        self._progress.line(
             f"Step {step}: ell is positive on {share:.1%} ({low:.1%} to {high:.1%}) of {count} "
             "held-out pairs"
         )
 
-    def say(self, text: str) -> None:
-        """A line for the person who watches."""
-        if self._console is not None:
-            self._console.print(text)
-
     def close(self) -> None:
-        """End the boards."""
+        """Close the boards."""
         for board in self._boards:
             board.close()
 
@@ -220,13 +223,13 @@ class Log:
 
 
 def _last_smooth(path: Path) -> float | None:
-    """Where the average of a run that is gone on with stood."""
+    """The last average that an earlier attempt at the run logged."""
     lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
     return json.loads(lines[-1]).get("accuracy_ema") if lines else None
 
 
 def forget_after(run: Path, step: int) -> None:
-    """Drop the entries past a step: a resumed run writes them again."""
+    """Delete the entries past a step; a resumed run writes them again."""
     for path in (run / "metrics").glob("*.jsonl"):
         lines = path.read_text(encoding="utf-8").split("\n")[:-1]
         kept = [line for line in lines if json.loads(line)["step"] <= step]
@@ -234,7 +237,7 @@ def forget_after(run: Path, step: int) -> None:
 
 
 def status(entry: dict[str, Any]) -> str:
-    """The progress bar's words."""
+    """A log point for the progress bar."""
     return (
         f"loss {entry['loss']:.3f} · ell > 0: {entry['accuracy_ema']:.0%} · "
         f"{entry['pairs_per_second']:.0f} pairs/s"

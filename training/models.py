@@ -1,5 +1,6 @@
 """Backbones: SD1.5- and SDXL-shaped diffusers folders, loaded part by part."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from training.lora import add_lora, fuse_lora, load_lora
 
 Family = Literal["sd", "sdxl"]
 
+TEXT_PARTS = ("text_", "tokeni")
+"""How the names of the folders begin that decide what a prompt becomes."""
+
 MINIATURES = Path(__file__).parent / "miniatures"
 
 _PIPELINES: dict[str, Family] = {
@@ -25,7 +29,7 @@ _PIPELINES: dict[str, Family] = {
 
 @dataclass
 class Models:
-    """A backbone's parts. Everything but the UNet's trainable tensors is frozen."""
+    """The parts of a backbone; only tensors of the UNet are ever trained."""
 
     path: Path
     family: Family
@@ -46,14 +50,14 @@ class Models:
 
     @property
     def shrinks(self) -> int:
-        """Pixels of an image's side to one of its latents'."""
+        """Factor from a side in latents to a side in pixels."""
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
 
 def resolve_path(path: str) -> Path:
     """The folder behind `path`: a folder, miniature:NAME, or hub:OWNER/NAME.
 
-    TrainingError where it is no diffusers pipeline folder, or the hub cannot be reached.
+    TrainingError where it is not a diffusers pipeline folder, or the hub cannot be reached.
     """
     kind, _, name = path.partition(":")
     if kind == "hub":
@@ -61,14 +65,14 @@ def resolve_path(path: str) -> Path:
     folder = MINIATURES / name if kind == "miniature" else Path(path)
     if not (folder / "model_index.json").is_file():
         raise TrainingError(
-            f"The backbone {path} is no diffusers folder ({folder} has no model_index.json); name "
-            "a folder made by save_pretrained, miniature:sd, or hub:OWNER/NAME."
+            f"The backbone {path} is not a diffusers folder ({folder} has no model_index.json); "
+            "name a folder made by save_pretrained, miniature:sd, or hub:OWNER/NAME."
         )
     return folder
 
 
 def _fetched(repository: str) -> Path:
-    """The hub's copy of a pipeline on this machine, downloaded where it is not there yet."""
+    """A local copy of a pipeline on the hub, downloaded unless it is there already."""
     from huggingface_hub import snapshot_download
 
     wanted = ["model_index.json", "*/*.json", "*/*.txt", "*/*.safetensors"]
@@ -82,13 +86,13 @@ def _fetched(repository: str) -> Path:
 
 
 def family_of(folder: Path) -> Family:
-    """sd or sdxl, by the pipeline's class. TrainingError names what it is instead."""
-    found = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["_class_name"]
-    if found not in _PIPELINES:
+    """sd or sdxl, by the pipeline's class. TrainingError names any other class."""
+    kind = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))["_class_name"]
+    if kind not in _PIPELINES:
         raise TrainingError(
-            f"{folder} is a {found}; this version trains {' and '.join(_PIPELINES)}."
+            f"{folder} is a {kind}; this version trains {' and '.join(_PIPELINES)}."
         )
-    return _PIPELINES[found]
+    return _PIPELINES[kind]
 
 
 def load_models(path: str) -> Models:
@@ -97,7 +101,7 @@ def load_models(path: str) -> Models:
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # one bar a long step is ours to draw; loading is none
+    logging.disable_progress_bar()  # transformers would draw one for every part it loads
     folder = resolve_path(path)
     family = family_of(folder)
     kinds = [("", CLIPTextModel)]
@@ -133,12 +137,37 @@ def _load(kind: Any, folder: Path, part: str) -> Any:
     return module.requires_grad_(False).eval()
 
 
+def hash_parts(models: Models, parts: Sequence[str] | None = None) -> dict[str, str]:
+    """sha256 of the backbone's folders by name: `parts` of vae, text, unet and scheduler, or all.
+
+    Reads every byte of them (15 GB for SDXL in float32), so do it once a run.
+    """
+    names = [p.name for p in sorted(models.path.iterdir()) if p.is_dir()]
+    wanted = ("vae", "text", "unet", "scheduler") if parts is None else tuple(parts)
+    chosen = [
+        name
+        for name in names
+        if name in wanted or ("text" in wanted and name.startswith(TEXT_PARTS))
+    ]
+    return {name: hash_folder(models.path / name) for name in chosen}
+
+
+def hash_folder(folder: Path) -> str:
+    """sha256 over the names and bytes of a folder's files."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        with path.open("rb") as stream:
+            digest.update(path.name.encode())
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
 def prepare_trainable(models: Models, section: sections.Backbone) -> None:
     """Mark what trains: LoRA adapters, fresh (B = 0, so ell is 0 at step 0) or those of
     `section.adapter`, or the whole UNet, with that adapter added to its weights.
 
-    Either way the reference is what the network is when this returns. TrainingError where the
-    autoencoder cannot divide `section.resolution`, or the adapters do not fit.
+    The reference is the network as this function leaves it. TrainingError where the autoencoder
+    cannot divide `section.resolution`, or the adapters do not fit.
     """
     _check_resolution(models, section.resolution)
     if section.train == "full":

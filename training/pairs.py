@@ -1,11 +1,9 @@
-"""The pairs a run trains on, the order they come in, and their pixels.
-
-Per-pair weights of an earlier run's findings: instead of the live ones, or times them.
-"""
+"""The pairs a run trains on or measures: their labels, weights, order and pixels."""
 
 import hashlib
+import heapq
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +15,6 @@ from PIL import Image
 
 from toolkit.errors import RecipeError, TrainingError
 from toolkit.files.remote import must_be_local
-from toolkit.schema import PAIRS
 from toolkit.store import Store, open_store
 from toolkit.store.pair_table import pair_table
 from toolkit.store.runs import finding_columns, read_findings
@@ -30,8 +27,8 @@ from training.recipe import Recipe, StoredWeights
 class Pairs:
     """Trainable pairs in the order of their ids; arrays of length N.
 
-    What verdicts decide (`label`, `dropped`, `as_one`, `verdict_id`) may change between two steps
-    of a run, through `training.verdict_updates`; everything else stands still.
+    What verdicts decide (`label`, `dropped`, `force_weight_one`, `verdict_id`) may change between
+    two steps of a run, through `apply_verdicts`; everything else is constant.
     """
 
     pair_id: np.ndarray
@@ -43,12 +40,12 @@ class Pairs:
     label: np.ndarray
     """The label trained on: 1 where image_0 is chosen, 0 where image_1 is; float32."""
     weight: np.ndarray
-    """A stored weight on the pair's loss, 1 unless the recipe names findings; float32."""
+    """A stored weight on the pair's loss, 1 unless the recipe names a finding; float32."""
+    weight_is_stored: np.ndarray
+    """True where the stored weight replaces the live one: then W is 1."""
     dropped: np.ndarray
-    """True where a verdict took the pair out during the run: its loss counts nothing."""
-    replaced: np.ndarray
-    """True where the stored weight stands instead of the live one: then W is 1."""
-    as_one: np.ndarray
+    """True where a verdict removed the pair during the run: its loss is multiplied by 0."""
+    force_weight_one: np.ndarray
     """True where a verdict confirmed the label and the recipe sets W to 1 for it."""
     verdict_id: list[str | None]
     left_out: dict[str, int]
@@ -66,38 +63,39 @@ class Pairs:
         return self.image_1[k] if self.label[k] == 1 else self.image_0[k]
 
     def content(self) -> str:
-        """sha256 over ids, prompts and images: what a resumed run must find unchanged."""
+        """sha256 over ids, prompts and images; a resumed run needs the same."""
         digest = hashlib.sha256()
         for row in zip(self.pair_id, self.prompt, self.image_0, self.image_1, strict=True):
             digest.update("\x1f".join(map(str, row)).encode())
         return digest.hexdigest()
 
     def labels_content(self) -> str:
-        """sha256 over the label set's labels, whatever verdicts made of them."""
+        """sha256 over the label set's labels, before any verdict."""
         return hashlib.sha256(self.set_label.tobytes()).hexdigest()
 
     def weights_content(self) -> str:
-        """sha256 over the stored weights, and which of them stand for the live ones."""
-        return hashlib.sha256(self.weight.tobytes() + self.replaced.tobytes()).hexdigest()
+        """sha256 over the stored weights, and which of them replace the live ones."""
+        return hashlib.sha256(self.weight.tobytes() + self.weight_is_stored.tobytes()).hexdigest()
 
 
-Rulings = Mapping[str, Mapping[str, Any]]
-"""pair_id -> {choice, verdict_id}: one outcome a pair, as `published` gives them."""
+Verdicts = Mapping[str, Mapping[str, Any]]
+"""pair_id -> {choice, verdict_id}: one resolved verdict a pair (`published_verdicts`)."""
 
 
-def published(store: Store) -> dict[str, dict[str, Any]]:
-    """The outcome of every pair with a published verdict."""
+def published_verdicts(store: Store) -> dict[str, dict[str, Any]]:
+    """The resolved verdict of every pair that has a published one."""
     rows = resolve(store).select(["pair_id", "choice", "verdict_id"]).to_pylist()
     return {row.pop("pair_id"): row for row in rows}
 
 
-def load_pairs(store: Store, *, labels: str, split: str, rulings: Rulings | None = None) -> Pairs:
+def load_pairs(store: Store, *, labels: str, split: str, verdicts: Verdicts | None = None) -> Pairs:
     """Pairs of a split that can be trained on under a label set and, if given, verdicts.
 
-    Left out and counted: ties, unlabelled pairs, pairs without images, verdicts tie and drop.
-    TrainingError where nothing remains.
+    Ties, unlabelled pairs, pairs without images, and pairs with the verdict tie or drop are left
+    out and counted. TrainingError where nothing remains.
     """
-    table = pair_table(store, labels=labels, columns=PAIRS.names, by_id=True)
+    columns = ["prompt", "image_0", "image_1", "split", "label"]
+    table = pair_table(store, labels=labels, columns=columns, by_id=True)
     table = table.filter(pc.equal(table["split"], split))
     if not table.num_rows:
         raise TrainingError(
@@ -110,7 +108,8 @@ def load_pairs(store: Store, *, labels: str, split: str, rulings: Rulings | None
     ids = table["pair_id"].to_pylist()
     absent = pc.or_(pc.is_null(table["image_0"]), pc.is_null(table["image_1"])).to_pylist()
     for row, pair_id in enumerate(ids):
-        label, verdict_id, reason = ruled(label_of[row], (rulings or {}).get(pair_id))
+        verdict = (verdicts or {}).get(pair_id)
+        label, verdict_id, reason = label_under_verdict(label_of[row], verdict)
         reason = reason or ("no image" if absent[row] else None)
         if reason is None and label is not None:
             kept.append((row, label, verdict_id))
@@ -124,16 +123,19 @@ def load_pairs(store: Store, *, labels: str, split: str, rulings: Rulings | None
     return _pairs(table, label_of, kept, dict(left_out))
 
 
-def ruled(
-    label: float | None, ruling: Mapping[str, Any] | None
+def label_under_verdict(
+    label: float | None, verdict: Mapping[str, Any] | None
 ) -> tuple[float | None, str | None, str | None]:
-    """Label, verdict_id and reason to leave out, after the verdict table of the design."""
+    """The label to train on, the verdict_id, and a reason to leave the pair out (None: train).
+
+    `image_0` and `image_1` set the label, `tie` and `drop` remove the pair, `unsure` does nothing.
+    """
     verdict_id = None
-    if ruling is not None and ruling["choice"] != "unsure":
-        verdict_id = ruling["verdict_id"]
-        if ruling["choice"] in ("tie", "drop"):
-            return label, verdict_id, f"verdict {ruling['choice']}"
-        label = PREFERENCE[ruling["choice"]]
+    if verdict is not None and verdict["choice"] != "unsure":
+        verdict_id = verdict["verdict_id"]
+        if verdict["choice"] in ("tie", "drop"):
+            return label, verdict_id, f"verdict {verdict['choice']}"
+        label = PREFERENCE[verdict["choice"]]
     if label == 0.5:
         return label, verdict_id, "tie"
     return label, verdict_id, None
@@ -155,9 +157,9 @@ def _pairs(
         set_label=np.array([np.nan if label is None else label for label in known], np.float32),
         label=np.array([label for _, label, _ in kept], np.float32),
         weight=np.ones(len(kept), np.float32),
+        weight_is_stored=np.zeros(len(kept), bool),
         dropped=np.zeros(len(kept), bool),
-        replaced=np.zeros(len(kept), bool),
-        as_one=np.zeros(len(kept), bool),
+        force_weight_one=np.zeros(len(kept), bool),
         verdict_id=[verdict_id for _, _, verdict_id in kept],
         left_out=left_out,
     )
@@ -175,13 +177,13 @@ def store_of(recipe: Recipe) -> Store:
 
 
 def on_disk(store: Store) -> Store:
-    """The store, if a run can live in it. InputError where it is not local."""
+    """The store, if a run can be written to it. InputError where it is not local."""
     must_be_local(store.root, "training, with its checkpoints and caches, needs")
     return store
 
 
 def positions(seed: int, count: int, start: int = 0) -> Iterator[tuple[int, int]]:
-    """(pair index, visit) for ever, from integer position `start`: epoch after epoch."""
+    """(pair index, visit) without end, from integer position `start`: epoch after epoch."""
     epoch, offset = divmod(start, count)
     while True:
         for k in epoch_order(seed, epoch, count)[offset:]:
@@ -202,10 +204,28 @@ def to_pixels(picture: Image.Image, resolution: int) -> tuple[torch.Tensor, list
     return pixels / 127.5 - 1, [height, width, top, left, resolution, resolution]
 
 
-def take_stored(store: Store, section: StoredWeights | None, pairs: Pairs) -> None:
-    """Put the finding's weights on `pairs` in place; a pair that it does not know keeps 1.
+def apply_verdicts(pairs: Pairs, verdicts: Verdicts, keep: str) -> int:
+    """Apply verdicts to `pairs` in place; how many of them concern a pair of the run.
 
-    RecipeError where the column is absent or holds something that is no weight.
+    `keep`: `one` sets W to 1 where a verdict confirms the label set's label.
+    """
+    spots = {pair: k for k, pair in enumerate(pairs.pair_id.tolist()) if pair in verdicts}
+    for pair, k in spots.items():
+        set_label = None if np.isnan(pairs.set_label[k]) else float(pairs.set_label[k])
+        label, verdict_id, reason = label_under_verdict(set_label, verdicts[pair])
+        pairs.dropped[k] = reason is not None or label is None
+        if not pairs.dropped[k]:
+            pairs.label[k] = label
+        confirmed = PREFERENCE.get(verdicts[pair]["choice"]) == set_label
+        pairs.force_weight_one[k] = keep == "one" and confirmed
+        pairs.verdict_id[k] = verdict_id
+    return len(spots)
+
+
+def apply_stored_weights(store: Store, section: StoredWeights | None, pairs: Pairs) -> None:
+    """Set `pairs.weight` in place from the finding that a recipe names; a missing pair keeps 1.
+
+    RecipeError where the column does not exist or contains something that is not a weight.
     """
     if section is None:
         return
@@ -221,11 +241,23 @@ def take_stored(store: Store, section: StoredWeights | None, pairs: Pairs) -> No
     wrong = [v for v in values if v is not None and not (isinstance(v, float | int) and v >= 0)]
     if wrong:
         raise RecipeError(
-            f"weights.column: {section.column!r} of finding {section.finding!r} holds "
+            f"weights.column: {section.column!r} of finding {section.finding!r} contains "
             f"{wrong[0]!r}; a weight is a number of 0 or more."
         )
-    of = dict(zip(ids, values, strict=True))
-    found = [of.get(pair) for pair in pairs.pair_id.tolist()]
-    pairs.weight[:] = [1.0 if value is None else value for value in found]
+    weight_of = dict(zip(ids, values, strict=True))
+    stored = [weight_of.get(pair) for pair in pairs.pair_id.tolist()]
+    pairs.weight[:] = [1.0 if value is None else value for value in stored]
     if section.mode == "instead":
-        pairs.replaced[:] = np.array([value is not None for value in found])
+        pairs.weight_is_stored[:] = np.array([value is not None for value in stored])
+
+
+def probe_members(seed: int, pair_ids: Sequence[str] | np.ndarray, pairs: int | None) -> list[int]:
+    """Indices of the pairs that a probe measures: `pairs` of them chosen by the seed, in order.
+
+    Each pair is ranked by a hash of its own id, so runs that differ in a few pairs (a tie, a
+    dropped pair) measure the same ones except for those.
+    """
+    if pairs is None or pairs >= len(pair_ids):
+        return list(range(len(pair_ids)))
+    keys = [hashlib.sha256(f"probe {seed} {name}".encode()).digest() for name in pair_ids]
+    return sorted(heapq.nsmallest(pairs, range(len(keys)), key=keys.__getitem__))

@@ -1,7 +1,7 @@
-"""The reference's errors under fixed draws: computed at a pair's first visit, read at the others.
+"""The reference's errors under fixed draws: computed at a pair's first visit, read at later ones.
 
-Held by image slot, so that a flipped label needs nothing new. What an error depends on besides the
-pair and its draw is hashed into the folder's name.
+They are kept by image slot, so a flipped label needs no new ones. What an error depends on besides
+the pair and its draw is hashed into the folder's name.
 """
 
 from pathlib import Path
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from toolkit.files.atomic import parts, write_part
 from toolkit.schema import column
 from toolkit.store import Store
-from training.latent_cache import shelf_folder
+from training.latent_cache import cache_folder
 from training.pairs import Pairs
 
 REFERENCE = pa.schema(
@@ -28,32 +28,31 @@ REFERENCE = pa.schema(
 
 
 class ReferenceErrors:
-    """(N, K, 2) errors of N pairs under K fixed draws; NaN where not met yet."""
+    """(N, K, 2) errors of N pairs under K fixed draws; NaN where not computed yet."""
 
     def __init__(
         self, pairs: Pairs, draws: int, store: Store | None, ingredients: dict[str, Any]
     ) -> None:
-        """Kept in memory, and with `store` on its disk too, under `ingredients`."""
+        """Kept in memory, and with `store` also on its disk, under `ingredients`."""
         self._pairs = pairs
         self._spot = {name: k for k, name in enumerate(pairs.pair_id.tolist())}
         self._errors = np.full((len(pairs), draws, 2), np.nan, np.float32)
         self._fresh: list[tuple[np.ndarray, np.ndarray]] = []
         self._folder = None
         if store is not None:
-            self._folder = shelf_folder(store.folder("caches"), "reference", ingredients)
+            self._folder = cache_folder(store.folder("caches"), "reference", ingredients)
             self._read()
 
     def known(self, pair: list[int], draw: list[int], label: np.ndarray) -> np.ndarray | None:
         """(2, B) errors on chosen and rejected, or None unless every one is known."""
-        found = self._errors[pair, draw]
-        if np.isnan(found).any():
+        slots = self._errors[pair, draw]
+        if np.isnan(slots).any():
             return None
-        sides = np.where(label[:, None] == 1, found, found[:, ::-1])
+        sides = np.where(label[:, None] == 1, slots, slots[:, ::-1])
         return np.ascontiguousarray(sides.T)
 
     def put(self, pair: np.ndarray, draw: np.ndarray, errors: np.ndarray) -> None:
-        """Take errors by slot, (2, B); those known already, or given twice, stay as they were
-        first."""
+        """Add errors by slot, (2, B); of each pair and draw the first value is kept."""
         fresh = np.isnan(self._errors[pair, draw, 0])
         fresh &= _first(pair * self._errors.shape[1] + draw)
         pair, draw, errors = pair[fresh], draw[fresh], errors[:, fresh]
@@ -62,7 +61,7 @@ class ReferenceErrors:
             self._fresh.append((pair, draw))
 
     def flush(self) -> None:
-        """Write what came since the last call, if a disk was given."""
+        """Write the errors that are new since the last call, if a store was given."""
         fresh, self._fresh = self._fresh, []
         if self._folder is None or not fresh:
             return
@@ -74,8 +73,8 @@ class ReferenceErrors:
         write_part(self._folder, pa.Table.from_arrays(arrays, schema=REFERENCE))
 
     def recall(self, rank: Path) -> None:
-        """Take what a rank of the run found before it was stopped, from its trajectory: the same
-        bits, whatever batches are met from here on."""
+        """Read what a rank computed before it was stopped from its trajectory, so that a resumed
+        run has the same bits whatever batches come next."""
         names = [*REFERENCE.names, "kind"]
         for path in parts(rank):
             self._take(pq.read_table(path, columns=names, filters=[("kind", "=", "train")]))
@@ -94,7 +93,7 @@ class ReferenceErrors:
 
 
 def _first(names: np.ndarray) -> np.ndarray:
-    """True where a name comes for the first time."""
-    found = np.zeros(len(names), bool)
-    found[np.unique(names, return_index=True)[1]] = True
-    return found
+    """True where a name occurs for the first time."""
+    first = np.zeros(len(names), bool)
+    first[np.unique(names, return_index=True)[1]] = True
+    return first

@@ -1,14 +1,16 @@
-"""A run's learner: the policy on its device with reference, footprints, optimiser and metric.
+"""What a recipe needs, prepared once: for training, caches, estimates and probes alike.
 
-Optimisers, and what makes a network cheaper to train: one place for every option.
+`prepare_inputs` loads what is read: store, accelerator, pairs, held-out pairs, backbone, its
+hashes, and the cache of encoded images and prompts. `prepare` adds what learns: the policy with
+reference and footprints, optimiser and metric.
 
-adamw       torch's, fused on a GPU
-adamw_8bit  bitsandbytes', where it is installed: a quarter of AdamW's state
-adafactor   torch's: a row and a column of squares instead of a matrix, no first moment
+Hashing a backbone reads all of its bytes, so the main process does it, once a run, and sends the
+result to the others.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,15 +20,282 @@ from toolkit.errors import RecipeError, TrainingError
 from toolkit.store import Store
 from toolkit.store.images import image_versions
 from training import recipe as sections
+from training.batches import Source
+from training.devices import accelerator_of
 from training.ema import footprints_of, snapshot, tensors_hash, trainable
 from training.fsdp import divide, divides, frozen_twin
-from training.latent_cache import image_ingredients, network_ingredients, text_ingredients
+from training.latent_cache import (
+    Encoded,
+    image_ingredients,
+    network_ingredients,
+    text_ingredients,
+)
 from training.live_metric import LiveMetric
-from training.models import Models, prepare_trainable
-from training.pairs import Pairs
+from training.models import Models, hash_parts, load_models, prepare_trainable
+from training.pairs import (
+    Pairs,
+    Verdicts,
+    apply_stored_weights,
+    apply_verdicts,
+    load_pairs,
+    published_verdicts,
+    store_of,
+)
 from training.recipe import Recipe
 from training.reference_errors import ReferenceErrors
 from training.step import Learner
+
+ENCODERS = ("vae", "text")
+"""Parts of a backbone that decide what the cache of encoded images and prompts contains."""
+
+NETWORK = ("unet", "scheduler")
+"""Parts that decide an error, besides the encoders."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What a recipe reads."""
+
+    recipe: Recipe
+    store: Store
+    accelerator: Any
+    source: Source
+    """The pairs to train on, with backbone and cache."""
+    held_out: Source | None
+    """The held-out pairs, where the recipe has any."""
+    hashes: Mapping[str, str]
+    """sha256 of the backbone's folders, by name, as far as they were asked for."""
+
+    @property
+    def pairs(self) -> Pairs:
+        """The pairs to train on."""
+        return self.source.pairs
+
+    @property
+    def models(self) -> Models:
+        """The backbone."""
+        return self.source.models
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup(Inputs):
+    """What one process of a run works with."""
+
+    learner: Learner
+    reference_hash: str
+    """sha256 of the reference's tensors; empty where nothing was to be hashed."""
+
+
+def prepare_inputs(
+    recipe: Recipe,
+    *,
+    accelerator: Any = None,
+    verdicts: Verdicts | None = None,
+    hashed: Sequence[str] = (),
+) -> Inputs:
+    """Load what a recipe reads.
+
+    Args:
+        recipe: A parsed recipe that names a store.
+        accelerator: accelerate's, in the recipe's precision by default.
+        verdicts: One a pair; by default those published now, if the recipe uses them.
+        hashed: Parts of the backbone to hash (`ENCODERS`, `NETWORK`); the encoders are always
+            hashed where the cache is on disk.
+
+    Raises:
+        RecipeError: The recipe names no store, or its stored weights cannot be used.
+        TrainingError: There are no pairs to train on, or the backbone cannot be loaded.
+    """
+    store = store_of(recipe)
+    accelerator = accelerator_of(recipe.precision) if accelerator is None else accelerator
+    if verdicts is None:
+        verdicts = published_verdicts(store) if recipe.verdicts else {}
+    pairs = load_pairs(store, labels=recipe.labels, split=recipe.split, verdicts=verdicts)
+    apply_verdicts(pairs, verdicts, recipe.live.keep)
+    apply_stored_weights(store, recipe.weights, pairs)
+    others = None
+    if recipe.held_out is not None:
+        aside = recipe.held_out
+        others = load_pairs(store, labels=aside.labels, split=aside.split)
+    models = load_models(recipe.backbone.path)
+    on_disk = recipe.caches.disk
+    hashes = _shared_hashes(models, (*hashed, *(ENCODERS if on_disk else ())), accelerator)
+    for part in (models.vae, *models.text_encoders):
+        part.to(accelerator.device)
+    encoded = Encoded(
+        store,
+        models,
+        recipe.backbone.resolution,
+        memory_gb=recipe.caches.memory_gb,
+        hashes=hashes if on_disk else None,
+    )
+    return Inputs(
+        recipe=recipe,
+        store=store,
+        accelerator=accelerator,
+        source=Source(recipe, pairs, models, encoded, None),
+        held_out=None if others is None else Source(recipe, others, models, encoded, None),
+        hashes=hashes,
+    )
+
+
+def prepare(
+    recipe: Recipe,
+    *,
+    accelerator: Any = None,
+    verdicts: Verdicts | None = None,
+    hashed: Sequence[str] = (),
+) -> Setup:
+    """Load what a recipe reads (`prepare_inputs`, which see) and build what learns.
+
+    Under fixed draws the source has the reference's errors, as far as a cache has them.
+    """
+    from accelerate.utils import set_seed
+
+    set_seed(recipe.seed)  # of fresh adapters; all other randomness has keys of its own
+    fixed = recipe.draws.kind == "fixed"
+    hashed = (*hashed, *(NETWORK if fixed and recipe.caches.disk else ()))
+    inputs = prepare_inputs(recipe, accelerator=accelerator, verdicts=verdicts, hashed=hashed)
+    learner = build_learner(recipe, inputs.models, inputs.pairs, inputs.accelerator)
+    reference_hash = _reference_hash(learner) if hashed else ""
+    source = inputs.source
+    if fixed:
+        errors = _reference_errors(inputs, reference_hash)
+        source = Source(recipe, source.pairs, source.models, source.encoded, errors)
+    return Setup(
+        recipe=recipe,
+        store=inputs.store,
+        accelerator=inputs.accelerator,
+        source=source,
+        held_out=inputs.held_out,
+        hashes=inputs.hashes,
+        learner=learner,
+        reference_hash=reference_hash,
+    )
+
+
+def _shared_hashes(models: Models, parts: Sequence[str], accelerator: Any) -> dict[str, str]:
+    """`hash_parts`, read by the main process and sent to the others."""
+    from accelerate.utils import broadcast_object_list
+
+    if not parts:
+        return {}
+    hashes = [hash_parts(models, parts) if accelerator.is_main_process else None]
+    return dict(broadcast_object_list(hashes)[0])
+
+
+def _reference_hash(learner: Learner) -> str:
+    """sha256 of the reference, by the main process. Divided tensors need every process."""
+    from accelerate.utils import broadcast_object_list
+
+    if learner.divided_reference is not None:
+        return tensors_hash(dict(learner.reference))
+    main = learner.accelerator.is_main_process
+    hashes = [tensors_hash(dict(learner.reference)) if main else None]
+    return str(broadcast_object_list(hashes)[0])
+
+
+def build_learner(recipe: Recipe, models: Models, pairs: Pairs, accelerator: Any) -> Learner:
+    """The policy on its device, with reference, footprints, optimiser and metric."""
+    kind = accelerator.distributed_type.value
+    if kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM", "TP"):
+        raise TrainingError(
+            f"accelerate was set up for {kind}, which splits the network that reference and "
+            "footprints are read through; launch with --multi_gpu (DDP) instead, and set "
+            "network.shard: true to divide a network in full fine-tuning."
+        )
+    prepare_trainable(models, recipe.backbone)
+    divided_reference = _place(recipe, models, accelerator)
+    section = recipe.optimiser
+    optimiser = make_optimiser(section, trainable(models.unet).values(), accelerator.device)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda done: min(1.0, (done + 1) / (section.warmup_steps + 1))
+    )
+    divided = divided_reference is not None
+    wrapped = models.unet if divided else accelerator.prepare(models.unet)
+    policy = accelerator.unwrap_model(wrapped)
+    optimiser = accelerator.prepare(optimiser)
+    footprints = footprints_of(policy, recipe.footprints)
+    metric = recipe.metric.resolve()
+    if metric.preset in ("released", "running", "paper") and not footprints:
+        raise RecipeError(
+            f"metric.preset {metric.preset} compares the policy with its footprints, and "
+            "`footprints` is empty; give at least one decay, or use preset history."
+        )
+    live = LiveMetric(
+        metric,
+        models=1 + len(footprints),
+        pairs=len(pairs),
+        timesteps=models.timesteps,
+        device=accelerator.device,
+    )
+    return Learner(
+        recipe=recipe,
+        accelerator=accelerator,
+        policy=policy,
+        wrapped=wrapped,
+        reference=(
+            snapshot(policy)
+            if divided_reference is None
+            else dict(divided_reference.named_parameters())
+        ),
+        divided_reference=divided_reference,
+        footprints=footprints,
+        metric=live,
+        optimiser=optimiser,
+        schedule=schedule,
+        gradient_seen=torch.zeros((), dtype=torch.bool, device=accelerator.device),
+    )
+
+
+def _place(recipe: Recipe, models: Models, accelerator: Any) -> torch.nn.Module | None:
+    """Move the UNet to the device. Where it is divided over all processes' devices instead, return
+    its divided copy: the reference, which cannot be read through the policy then."""
+    if divides(recipe, accelerator):
+        prepare_network(models.unet, recipe.network)
+        divide(models.unet, accelerator, recipe.precision)
+        return frozen_twin(models.unet, accelerator, recipe.precision)
+    models.unet.to(accelerator.device)
+    if recipe.precision != "fp32" and recipe.backbone.train == "lora":
+        _halve_frozen(models.unet, recipe.precision)
+    prepare_network(models.unet, recipe.network)
+    return None
+
+
+def _halve_frozen(unet: torch.nn.Module, precision: str) -> None:
+    """Frozen weights in half precision; adapters stay float32."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float16
+    for parameter in unet.parameters():
+        if not parameter.requires_grad:
+            parameter.data = parameter.data.to(dtype)
+
+
+def _reference_errors(inputs: Inputs, reference_hash: str) -> ReferenceErrors:
+    """The cache of the reference's errors under fixed draws, on disk if the recipe says so."""
+    recipe, pairs = inputs.recipe, inputs.pairs
+    if not recipe.caches.disk:
+        return ReferenceErrors(pairs, recipe.draws.count, None, {})
+    versions = image_versions(inputs.store)
+    ingredients = {
+        **image_ingredients(inputs.hashes, recipe.backbone.resolution),
+        **text_ingredients(inputs.hashes),
+        **network_ingredients(inputs.hashes),
+        "reference": reference_hash,
+        # With an adapter to start from, its alpha is part of the reference but not of its tensors.
+        "lora": recipe.backbone.lora.model_dump() if recipe.backbone.train == "lora" else None,
+        "seed": recipe.seed,
+        "draws": recipe.draws.count,
+        "caption_dropout": recipe.caption_dropout,
+        "precision": recipe.precision,
+        # In half precision these two change an error's rounding, which beta multiplies.
+        "network": [recipe.network.compile, recipe.network.channels_last],
+        "pairs": pairs.content(),
+        "images": [
+            hashlib.sha256(repr([versions.get(name) for name in side]).encode()).hexdigest()
+            for side in (pairs.image_0, pairs.image_1)
+        ],
+    }
+    return ReferenceErrors(pairs, recipe.draws.count, inputs.store, ingredients)
 
 
 def make_optimiser(
@@ -72,7 +341,7 @@ def _adamw_8bit(
 def _adafactor(
     section: sections.Optimiser, tensors: list[Tensor], _: torch.device
 ) -> torch.optim.Optimizer:
-    """Its rate is relative to each tensor's root mean square, taken as .001 at the least."""
+    """Its rate is relative to each tensor's root mean square, at least .001."""
     return torch.optim.Adafactor(
         tensors, lr=section.learning_rate, weight_decay=section.weight_decay
     )
@@ -88,132 +357,14 @@ _OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 def prepare_network(unet: Any, section: sections.Network) -> None:
     """Gradient checkpointing, memory format and regional compilation, in place.
 
-    Called on the device, after the trainable tensors are chosen and before accelerate wraps the
-    network. None of it changes names of tensors, so checkpoints are the same with and without.
+    To be called on the device, after the trainable tensors are chosen and before accelerate wraps
+    the network. Names of tensors do not change, so checkpoints are the same with and without.
     """
     if section.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
     if section.channels_last:
         unet.to(memory_format=torch.channels_last)
     if section.compile:
-        # The transformer blocks alone: they are alike, so one compilation serves them all, and
-        # reference and footprints, read by the same code with other tensors, share it.
+        # Only the transformer blocks: one compilation serves them all, and also reference and
+        # footprints, which are read by the same code with other tensors.
         unet.compile_repeated_blocks()
-
-
-def build_learner(recipe: Recipe, models: Models, pairs: Pairs, accelerator: Any) -> Learner:
-    """The policy on its device, its reference and footprints, optimiser, metric and objective."""
-    kind = accelerator.distributed_type.value
-    if kind in ("FSDP", "DEEPSPEED", "MEGATRON_LM", "TP"):
-        raise TrainingError(
-            f"accelerate was set up for {kind}, which splits the network that reference and "
-            "footprints are read through; launch with --multi_gpu (DDP) instead, and set "
-            "network.shard: true where a network that trains as a whole must be divided."
-        )
-    prepare_trainable(models, recipe.backbone)
-    frozen = _placed(recipe, models, accelerator)
-    section = recipe.optimiser
-    tensors = trainable(models.unet).values()
-    optimiser = make_optimiser(section, tensors, accelerator.device)
-    warmup = section.warmup_steps
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda done: min(1.0, (done + 1) / (warmup + 1))
-    )
-    wrapped = accelerator.prepare(models.unet) if frozen is None else models.unet
-    bare = accelerator.unwrap_model(wrapped)
-    optimiser = accelerator.prepare(optimiser)
-    footprints = footprints_of(bare, recipe.footprints)
-    metric = recipe.metric.resolve()
-    if metric.preset in ("released", "running", "paper") and not footprints:
-        raise RecipeError(
-            f"metric.preset {metric.preset} compares the policy with its footprints, and "
-            "`footprints` is empty; give at least one decay, or use preset history."
-        )
-    live = LiveMetric(
-        metric,
-        models=1 + len(footprints),
-        pairs=len(pairs),
-        timesteps=models.timesteps,
-        device=accelerator.device,
-    )
-    return Learner(
-        accelerator,
-        wrapped,
-        bare,
-        snapshot(bare) if frozen is None else dict(frozen.named_parameters()),
-        footprints,
-        recipe.objective,
-        live,
-        optimiser,
-        schedule,
-        section.max_grad_norm,
-        section.grad_norm,
-        recipe.seed,
-        torch.zeros((), dtype=torch.bool, device=accelerator.device),
-        frozen,
-    )
-
-
-def _placed(recipe: Recipe, models: Models, accelerator: Any) -> torch.nn.Module | None:
-    """Every part on the device, or the policy divided over all processes' devices: then its start,
-    divided beside it, is returned, since the reference cannot be read through the policy."""
-    for part in (models.vae, *models.text_encoders):
-        part.to(accelerator.device)
-    if divides(recipe, accelerator):
-        prepare_network(models.unet, recipe.network)
-        divide(models.unet, accelerator, recipe.precision)
-        return frozen_twin(models.unet, accelerator, recipe.precision)
-    models.unet.to(accelerator.device)
-    if recipe.precision != "fp32" and recipe.backbone.train == "lora":
-        _halve_frozen(models.unet, recipe.precision)
-    prepare_network(models.unet, recipe.network)
-    return None
-
-
-def reference_errors(
-    recipe: Recipe, store: Store, models: Models, learner: Learner, pairs: Pairs
-) -> ReferenceErrors | None:
-    """The cache of the reference's errors; None unless draws are fixed and come round again."""
-    if recipe.draws.kind != "fixed":
-        return None
-    ingredients = {
-        **image_ingredients(models, recipe.backbone.resolution),
-        **text_ingredients(models),
-        **network_ingredients(models),
-        "reference": tensors_hash(dict(learner.reference)),
-        # With an adapter to start from, its alpha is part of the reference and of no tensor.
-        "lora": recipe.backbone.lora.model_dump() if recipe.backbone.train == "lora" else None,
-        "seed": recipe.seed,
-        "draws": recipe.draws.count,
-        "caption_dropout": recipe.caption_dropout,
-        "precision": recipe.precision,
-        # In half precision these two change an error's rounding, which beta multiplies.
-        "network": [recipe.network.compile, recipe.network.channels_last],
-        "pairs": pairs.content(),
-    }
-    on_disk = store if recipe.caches.disk else None
-    if on_disk is not None:
-        versions = image_versions(store)
-        ingredients["images"] = [
-            hashlib.sha256(repr([versions.get(name) for name in side]).encode()).hexdigest()
-            for side in (pairs.image_0, pairs.image_1)
-        ]
-    return ReferenceErrors(pairs, recipe.draws.count, on_disk, ingredients)
-
-
-def about_models(learner: Learner) -> list[str]:
-    """Names of the M models in the order of a row's errors."""
-    return ["policy", *(footprint.name for footprint in learner.footprints)]
-
-
-def pairs_per_step(recipe: Recipe, learner: Learner) -> int:
-    """Pairs that one optimiser step sees over all processes."""
-    return recipe.batch_size * recipe.accumulation * int(learner.accelerator.num_processes)
-
-
-def _halve_frozen(unet: torch.nn.Module, precision: str) -> None:
-    """Frozen weights in half precision; adapters stay float32."""
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float16
-    for parameter in unet.parameters():
-        if not parameter.requires_grad:
-            parameter.data = parameter.data.to(dtype)

@@ -9,6 +9,7 @@ its footprints). A pair's two images share one timestep and one noise.
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -20,7 +21,8 @@ from training.ema import Footprint, trainable
 from training.fsdp import agreed, local, whole
 from training.live_metric import LiveMetric, Measured
 from training.noising import policy_seed
-from training.objectives.dpo import Objective, PairErrors, PairLoss, mean_over
+from training.objectives.dpo import PairErrors, PairLoss, mean_over
+from training.recipe import Recipe
 
 
 class Batch(NamedTuple):
@@ -29,14 +31,14 @@ class Batch(NamedTuple):
     pair: Tensor
     """(B,) index into the run's pairs."""
     visit: Tensor
-    """(B,) how often each was met before."""
+    """(B,) how often the run has visited each before."""
     draw: Tensor
     """(B,) which draw of timestep and noise."""
     label: Tensor
     """(B,) 1 where image_0 is the chosen one."""
     factor: Tensor
-    """(B,) on the pair's loss: a stored weight, and 0 where a verdict took the pair out."""
-    as_one: Tensor
+    """(B,) on the pair's loss: a stored weight, and 0 where a verdict removed the pair."""
+    force_weight_one: Tensor
     """(B,) bool: the live weight W is set to 1."""
     reference: Tensor | None
     """(2, B) the reference's errors where every pair's are cached (chosen, rejected)."""
@@ -47,79 +49,90 @@ class Batch(NamedTuple):
     target: Tensor
     """(R, C, H, W) what the network should predict."""
     condition: Condition | None
-    """R rows; None once the batch has been used and only its names are kept."""
+    """R rows; None once the batch has been trained on and waits to be recorded."""
 
 
-class Row(NamedTuple):
-    """What a micro-batch leaves for the trajectory, on the device; names as of its columns."""
+class Record(NamedTuple):
+    """What the trajectory records of a micro-batch, still on the device."""
 
     batch: Batch
     errors: Tensor
     """(M + 1, 2, B): reference first, then each model; chosen and rejected."""
     measured: Measured
-    outcome: PairLoss
+    loss: PairLoss
 
 
-class Learner(NamedTuple):
-    """Everything a step changes or reads."""
+@dataclass(frozen=True, kw_only=True)
+class Learner:
+    """Everything that a step reads or changes."""
 
+    recipe: Recipe
     accelerator: Any
-    unet: torch.nn.Module
-    """As accelerate wrapped it: the policy is read through this."""
-    bare: torch.nn.Module
-    """The same module unwrapped: reference and footprints are read through this."""
+    policy: torch.nn.Module
+    """The network in training. Reference and footprints are read through it."""
+    wrapped: torch.nn.Module
+    """The same network as accelerate wrapped it, for passes with gradient."""
     reference: TensorSet
+    """The policy's trainable tensors as they were at the start."""
+    divided_reference: torch.nn.Module | None = None
+    """The reference as a network of its own, where both are divided (`training.fsdp`)."""
     footprints: Sequence[Footprint]
-    objective: Objective
     metric: LiveMetric
     optimiser: torch.optim.Optimizer
     schedule: Any
-    max_grad_norm: float
-    grad_norm: float | None
-    seed: int
-    arrived: Tensor
-    """() bool: whether a gradient other than 0 has been met; steps write to it."""
-    frozen: torch.nn.Module | None = None
-    """The reference as a network of its own, where both are divided (`training.fsdp`)."""
+    """Of the learning rate."""
+    gradient_seen: Tensor
+    """() bool: whether any gradient was not 0; steps write to it."""
+
+    @property
+    def model_names(self) -> list[str]:
+        """Names of the M models, in the order of a row's errors."""
+        return ["policy", *(footprint.name for footprint in self.footprints)]
+
+    @property
+    def pairs_per_step(self) -> int:
+        """Pairs that one optimiser step averages over, all processes together."""
+        recipe = self.recipe
+        return recipe.batch_size * recipe.accumulation * int(self.accelerator.num_processes)
 
 
 def train_step(
     learner: Learner, micro_batches: Iterator[Batch], count: int, step: int
-) -> list[Row]:
-    """One optimiser step over `count` micro-batches; the rows they leave."""
+) -> list[Record]:
+    """One optimiser step over `count` micro-batches; a record of each."""
     accelerator = learner.accelerator
-    rows = []
+    records = []
     for k in range(count):
         batch = next(micro_batches)
-        # Just before the policy: what was encoded or cached must not shift its dropout.
-        torch.manual_seed(policy_seed(learner.seed, step, k, accelerator.process_index))
-        with _synchronised(accelerator, learner.unet, k == count - 1):
+        # Just before the policy: encoding or cached errors must not shift its dropout.
+        torch.manual_seed(policy_seed(learner.recipe.seed, step, k, accelerator.process_index))
+        with _synchronised(accelerator, learner.wrapped, k == count - 1):
             with accelerator.autocast():
-                policy = errors_of(learner.unet, batch)
-            aside = errors_aside(learner, batch)
-            row = judge(learner, batch, policy, aside, step)
-            accelerator.backward(row.outcome.loss.mean() / count)
-        rows.append(row)
+                policy = errors_of(learner.wrapped, batch)
+            record = score(learner, batch, policy, frozen_errors(learner, batch), step)
+            accelerator.backward(record.loss.loss.mean() / count)
+        records.append(record)
     bound_gradient(learner)
     learner.optimiser.step()
     learner.schedule.step()
     learner.optimiser.zero_grad(set_to_none=True)
-    tensors = trainable(learner.bare)
+    tensors = trainable(learner.policy)
     for footprint in learner.footprints:
         footprint.update(tensors)
     learner.metric.end_step(accelerator)
-    return rows
+    return records
 
 
 def bound_gradient(learner: Learner) -> None:
-    """Clip the gradient, or bring it to `grad_norm`; one of 0 stays as it is. Notes what came."""
-    tensors = list(trainable(learner.unet).values())
-    bound = learner.max_grad_norm if learner.grad_norm is None else math.inf
+    """Clip the gradient to `max_grad_norm`, or scale it to `grad_norm`; 0 stays 0."""
+    section = learner.recipe.optimiser
+    tensors = list(trainable(learner.wrapped).values())
+    bound = section.max_grad_norm if section.grad_norm is None else math.inf
     norm = whole(learner.accelerator.clip_grad_norm_(tensors, bound))
-    learner.arrived.logical_or_((norm > 0).to(learner.arrived.device))
-    if learner.grad_norm is None:
+    learner.gradient_seen.logical_or_((norm > 0).to(learner.gradient_seen.device))
+    if section.grad_norm is None:
         return
-    factor = torch.where(norm > 0, learner.grad_norm / norm, 1)
+    factor = torch.where(norm > 0, section.grad_norm / norm, 1)
     for tensor in tensors:
         if tensor.grad is not None:
             local(tensor.grad).mul_(factor.to(tensor.grad.device))
@@ -134,47 +147,46 @@ def errors_of(unet: torch.nn.Module, batch: Batch, tensors: TensorSet | None = N
 
 
 @torch.no_grad()
-def errors_aside(learner: Learner, batch: Batch) -> list[Tensor]:
+def frozen_errors(learner: Learner, batch: Batch) -> list[Tensor]:
     """(2, B) each: the reference's errors, then every footprint's, on the same draw."""
     sets = [footprint.tensors for footprint in learner.footprints]
-    with learner.accelerator.autocast(), _without_dropout(learner.bare):
-        reference = _reference(learner, batch)
-        return [reference, *(errors_of(learner.bare, batch, tensors) for tensors in sets)]
+    with learner.accelerator.autocast(), _without_dropout(learner.policy):
+        reference = _reference_errors(learner, batch)
+        return [reference, *(errors_of(learner.policy, batch, tensors) for tensors in sets)]
 
 
-def _reference(learner: Learner, batch: Batch) -> Tensor:
-    """(2, B): cached errors where they are known. A divided reference computes with all processes
-    or with none, so there the cache serves only where it serves them all."""
+def _reference_errors(learner: Learner, batch: Batch) -> Tensor:
+    """(2, B): from the cache where they are known. A divided reference computes with all processes
+    or none, so there the cache is used only where it has the errors of them all."""
     known = batch.reference
-    if learner.frozen is None:
-        return errors_of(learner.bare, batch, learner.reference) if known is None else known
+    if learner.divided_reference is None:
+        return errors_of(learner.policy, batch, learner.reference) if known is None else known
     if agreed(learner.accelerator, known is not None) and known is not None:
         return known
-    return errors_of(learner.frozen, batch)
+    return errors_of(learner.divided_reference, batch)
 
 
-def judge(learner: Learner, batch: Batch, policy: Tensor, aside: list[Tensor], step: int) -> Row:
+def score(
+    learner: Learner, batch: Batch, policy: Tensor, frozen: list[Tensor], step: int
+) -> Record:
     """ell of every model -> c, s, u -> the objective's per-pair loss, weight and margin."""
-    reference, *footprints = aside
+    reference, *footprints = frozen
     errors = torch.stack([reference, policy.detach(), *footprints])
     ell = minority.ell(errors[:1, 0], errors[:1, 1], errors[1:, 0], errors[1:, 1])
     measured = learner.metric.measure(ell, batch.pair, batch.timestep, batch.label)
     u = measured.scores.minority
-    # NaN stands for "not known", and then W is 1.
+    # NaN means "not known", and then W is 1.
     warming = step < learner.metric.metric.warmup_steps
-    u = torch.where(batch.as_one | warming, torch.nan, u)
+    u = torch.where(batch.force_weight_one | warming, torch.nan, u)
     pairs = PairErrors(reference[0], reference[1], policy[0], policy[1])
-    mean = mean_over(learner.accelerator)
-    outcome = learner.objective.loss(pairs, u, mean)
-    outcome = outcome._replace(
-        loss=outcome.loss * batch.factor, weight=outcome.weight * batch.factor
-    )
-    return Row(batch, errors, measured, outcome)
+    loss = learner.recipe.objective.loss(pairs, u, mean_over(learner.accelerator))
+    loss = loss._replace(loss=loss.loss * batch.factor, weight=loss.weight * batch.factor)
+    return Record(batch, errors, measured, loss)
 
 
 @contextlib.contextmanager
 def _without_dropout(unet: torch.nn.Module) -> Iterator[None]:
-    """Only the policy meets dropout. The network is in training mode only where there is any."""
+    """Only the policy has dropout. The network is in training mode only where there is any."""
     if not unet.training:
         yield
         return
@@ -186,6 +198,6 @@ def _without_dropout(unet: torch.nn.Module) -> Iterator[None]:
 
 
 def _synchronised(accelerator: Any, unet: torch.nn.Module, last: bool) -> Any:
-    """Gradients cross between processes once a step, with its last micro-batch; those of a divided
-    network with each, or they would have to be held whole."""
+    """Processes exchange gradients once a step, with its last micro-batch; those of a divided
+    network with each, or every process would need memory for all of them."""
     return contextlib.nullcontext() if last else accelerator.no_sync(unet)

@@ -1,4 +1,5 @@
-"""From the device to the trajectory: rows are held until a log point, then leave in one copy."""
+"""From the device to the trajectory: records stay on the device until a log point, then are copied
+to the host at once."""
 
 from typing import NamedTuple
 
@@ -9,13 +10,13 @@ from toolkit import minority
 from toolkit.recorder import Recorder
 from training.pairs import Pairs
 from training.reference_errors import ReferenceErrors
-from training.step import Batch, Row
+from training.step import Batch, Record
 
 _SCALARS = ("confidence", "stability", "minority", "weight", "margin", "c2", "loss")
 
 
 class Seen(NamedTuple):
-    """What a log point says about the rows since the last one, (rows,) each, float32."""
+    """What is logged of the rows since the last log point, (rows,) each, float32."""
 
     loss: np.ndarray
     ell: np.ndarray
@@ -29,7 +30,7 @@ class Seen(NamedTuple):
 
 
 class RunRecorder:
-    """Collects steps' rows on the device; `drain` hands them to the trajectory's writer thread."""
+    """Collects records on the device; `drain` passes them to the trajectory's writer thread."""
 
     def __init__(
         self,
@@ -38,28 +39,28 @@ class RunRecorder:
         reference: ReferenceErrors | None = None,
         micro: int = 0,
     ) -> None:
-        """`micro`: micro-batches that this rank's rows hold already (a resumed run)."""
+        """`micro`: micro-batches that this rank has recorded before (in a resumed run)."""
         self._recorder = recorder
         self._pairs = pairs
         self._reference = reference
-        self._held: list[tuple[int, int, Row]] = []
+        self._waiting: list[tuple[int, int, Record]] = []
         self._seen: list[np.ndarray] = []
         self._micro = micro
 
-    def add(self, step: int, rows: list[Row]) -> None:
-        """Hold the rows of one optimiser step; no copy, no wait for the device."""
-        for row in rows:
-            self._held.append((step, self._micro, _light(row)))
+    def add(self, step: int, records: list[Record]) -> None:
+        """Add the records of one optimiser step; no copy, no wait for the device."""
+        for record in records:
+            self._waiting.append((step, self._micro, _light(record)))
             self._micro += 1
 
     def drain(self) -> None:
-        """Hand what is held to the writer. Before labels change: rows say what they met."""
-        held, self._held = self._held, []
-        if held:
-            self._seen.append(self._record(held))
+        """Pass what is waiting to the writer. Call it before labels change."""
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            self._seen.append(self._write(waiting))
 
     def seen(self) -> Seen:
-        """Drain, and give what came since the last call."""
+        """Drain, and return what was recorded since the last call."""
         self.drain()
         seen, self._seen = self._seen, []
         return Seen(*np.concatenate(seen, axis=1)) if seen else Seen(*np.zeros((6, 0), np.float32))
@@ -91,15 +92,15 @@ class RunRecorder:
             err_1=err_1[1:],
         )
 
-    def _record(self, held: list[tuple[int, int, Row]]) -> np.ndarray:
-        """Join micro-batches on the device, so that each column crosses to the host once."""
-        steps, micros, rows = zip(*held, strict=True)
-        batches = [row.batch for row in rows]
+    def _write(self, waiting: list[tuple[int, int, Record]]) -> np.ndarray:
+        """Join micro-batches on the device, so that each column is copied to the host once."""
+        steps, micros, records = zip(*waiting, strict=True)
+        batches = [record.batch for record in records]
         sizes = [len(batch.pair) for batch in batches]
         label = _joined([batch.label for batch in batches])
-        errors = _joined([row.errors for row in rows])
+        errors = _joined([record.errors for record in records])
         err_0, err_1 = _by_slot(errors, label)
-        scalars = _joined([_scalars(row) for row in rows])
+        scalars = _joined([_scalars(record) for record in records])
         indices = _joined([batch.pair for batch in batches])
         draw = _joined([batch.draw for batch in batches])
         timestep = _joined([batch.timestep for batch in batches])
@@ -116,7 +117,7 @@ class RunRecorder:
             err_ref_1=err_1[0],
             err_0=err_0[1:],
             err_1=err_1[1:],
-            scale=_joined([row.measured.scale for row in rows]),
+            scale=_joined([record.measured.scale for record in records]),
             label=label,
             verdict_id=[self._pairs.verdict_id[k] for k in indices],
             **dict(zip(_SCALARS, scalars, strict=True)),
@@ -127,14 +128,14 @@ class RunRecorder:
 
 
 def _joined(parts: list[torch.Tensor]) -> np.ndarray:
-    """One array of what micro-batches hold, joined along their last axis, the pairs."""
+    """One host array of several tensors, joined along their last axis, the pairs."""
     return torch.cat(parts, dim=-1).cpu().numpy()
 
 
-def _scalars(row: Row) -> torch.Tensor:
+def _scalars(record: Record) -> torch.Tensor:
     """(7, B) in the order of `_SCALARS`."""
-    outcome = row.outcome
-    values = [*row.measured.scores, outcome.weight, outcome.margin, outcome.c2, outcome.loss]
+    loss = record.loss
+    values = [*record.measured.scores, loss.weight, loss.margin, loss.c2, loss.loss]
     return torch.stack([value.float() for value in values])
 
 
@@ -145,9 +146,8 @@ def _by_slot(errors: np.ndarray, label: np.ndarray) -> tuple[np.ndarray, np.ndar
     return np.where(first, chosen, rejected), np.where(first, rejected, chosen)
 
 
-def _light(row: Row) -> Row:
-    """The row without images and without the step's graph, which would live as long as it."""
+def _light(record: Record) -> Record:
+    """The record without images and without the step's graph, which would stay in memory."""
     nothing = torch.empty(0)
-    batch = row.batch._replace(noisy=nothing, target=nothing, condition=None)
-    outcome = row.outcome._replace(loss=row.outcome.loss.detach())
-    return row._replace(batch=batch, outcome=outcome)
+    batch = record.batch._replace(noisy=nothing, target=nothing, condition=None)
+    return record._replace(batch=batch, loss=record.loss._replace(loss=record.loss.loss.detach()))

@@ -199,7 +199,7 @@ def _known_flips(store: "Store", path: str) -> Sequence[str]:
 
 def _plant_and_train(store: "Store", recipe: str, run: str, rate: float, seed: int) -> str:
     """The name of the self-check's run: planted and trained here unless it is there already."""
-    from app.cli.console import needs, plain_console
+    from app.cli.console import ConsoleProgress, needs
     from toolkit.errors import StoreError
     from toolkit.labels.flips import plant_flips
     from toolkit.store.runs import run_about
@@ -225,7 +225,8 @@ def _plant_and_train(store: "Store", recipe: str, run: str, rate: float, seed: i
         "labels are unchanged."
     )
     settings = load_recipe(recipe, store=str(store.root), run=name, labels=name)
-    train(settings, console=plain_console())
+    with ConsoleProgress() as progress:
+        train(settings, progress=progress)
     return name
 
 

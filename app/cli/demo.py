@@ -73,7 +73,7 @@ def _draw(root: Path, pairs: int, seed: int) -> "Store":
 
 
 def _train(store: "Store", steps: int | None, seed: int) -> None:
-    from app.cli.console import plain_console
+    from app.cli.console import ConsoleProgress
     from toolkit.store.runs import run_about
     from training import recipe as recipes
     from training.trainer import resume, train
@@ -82,7 +82,8 @@ def _train(store: "Store", steps: int | None, seed: int) -> None:
         if run_about(store, RUN).get("finished"):
             typer.echo(f"run {RUN} is there already")
             return
-        resume(store, RUN, steps=steps, console=plain_console())
+        with ConsoleProgress() as progress:
+            resume(store, RUN, steps=steps, progress=progress)
         return
     recipe = recipes.load_recipe(
         Path(recipes.__file__).parent / "recipes" / "miniworld.yaml",
@@ -91,7 +92,8 @@ def _train(store: "Store", steps: int | None, seed: int) -> None:
         steps=steps,
         seed=seed,
     )
-    train(recipe, console=plain_console())
+    with ConsoleProgress() as progress:
+        train(recipe, progress=progress)
 
 
 def _report(root: Path, store: "Store") -> "Analysis":

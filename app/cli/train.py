@@ -1,17 +1,16 @@
-"""`outvoted train`: run a recipe.
+"""The verbs of training.
 
-`outvoted resume`: go on with a run that was stopped.
-
-`outvoted cache`: encode a recipe's images and prompts ahead of its run.
-
-`outvoted probe`: measure pairs under a checkpoint, with fixed draws and no gradient.
-
-`outvoted plan`: what a recipe will take, before it is run.
+`outvoted train` runs a recipe, `outvoted resume` continues a run that was stopped, `outvoted cache`
+encodes a recipe's images and prompts ahead of its run, `outvoted probe` measures pairs under a
+checkpoint, and `outvoted plan` estimates what a recipe will take.
 """
 
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from training.estimate import Estimate
 
 
 def train(
@@ -26,18 +25,17 @@ def train(
 
     Every pair's errors are logged into the store, visit by visit.
     """
-    from rich.console import Console
-
-    from app.cli.console import needs
+    from app.cli.console import ConsoleProgress, needs
 
     with needs("train"):
-        from training.devices import speaks
+        from training.devices import is_main_process
         from training.recipe import load_recipe
         from training.trainer import train as run_recipe
 
     settings = load_recipe(recipe, store=store, run=run, labels=labels, steps=steps, seed=seed)
-    name = run_recipe(settings, console=Console())
-    if speaks():
+    with ConsoleProgress() as progress:
+        name = run_recipe(settings, progress=progress)
+    if is_main_process():
         typer.echo(
             f"Run {name} is in {settings.store}; `outvoted analyze {settings.store} --run {name}`"
         )
@@ -51,17 +49,16 @@ def resume(
     ] = None,
 ) -> None:
     """Resume a stopped run from its newest checkpoint."""
-    from rich.console import Console
-
-    from app.cli.console import needs
+    from app.cli.console import ConsoleProgress, needs
     from toolkit.store import open_store
 
     with needs("train"):
-        from training.devices import speaks
-        from training.trainer import resume as go_on
+        from training.devices import is_main_process
+        from training.trainer import resume as resume_run
 
-    name = go_on(open_store(store), run, steps=steps, console=Console())
-    if speaks():
+    with ConsoleProgress() as progress:
+        name = resume_run(open_store(store), run, steps=steps, progress=progress)
+    if is_main_process():
         typer.echo(f"Run {name} is done; `outvoted analyze {store} --run {name}`")
 
 
@@ -78,19 +75,20 @@ def cache(
     stopped and run again. The work is shared by `accelerate launch`, or among independent jobs by
     --shard.
     """
-    from rich.console import Console
-
-    from app.cli.console import needs
+    from app.cli.console import ConsoleProgress, needs
     from toolkit.sharding import read_shard
 
     with needs("train"):
-        from training.precompute import fill
+        from training.precompute import precompute
         from training.recipe import load_recipe
 
     share = read_shard(shard)
-    images, prompts = fill(load_recipe(recipe, store=store), shard=share, console=Console())
-    told = f" (shard {share})" if share else ""
-    typer.echo(f"{images} images and {prompts} prompts encoded by this process{told}")
+    with ConsoleProgress() as progress:
+        images, prompts = precompute(
+            load_recipe(recipe, store=store), shard=share, progress=progress
+        )
+    suffix = f" (shard {share})" if share else ""
+    typer.echo(f"{images} images and {prompts} prompts encoded by this process{suffix}")
 
 
 def probe(
@@ -115,15 +113,13 @@ def probe(
     to the run's trajectory with kind `probe`. Can be stopped and run again; `accelerate launch`
     shares the pairs among processes.
     """
-    from rich.console import Console
-
-    from app.cli.console import needs
+    from app.cli.console import ConsoleProgress, needs
     from toolkit.store import open_store
     from toolkit.store.pair_table import passing
     from toolkit.store.runs import run_about
 
     with needs("train"):
-        from training.devices import speaks
+        from training.devices import is_main_process
         from training.probe import probe_run
 
     opened = open_store(store)
@@ -132,21 +128,18 @@ def probe(
     if pairs is not None:
         conditions = [("--pairs", pairs)]
         wanted = passing(opened, conditions, run=run, finding=finding, labels=labels)[0]
-    done = probe_run(
-        opened,
-        run,
-        draws=draws,
-        step=checkpoint,
-        pair_ids=wanted,
-        seed=seed,
-        console=Console(),
-    )
-    if speaks():
+    with ConsoleProgress() as progress:
+        done = probe_run(
+            opened,
+            run,
+            draws=draws,
+            step=checkpoint,
+            pair_ids=wanted,
+            seed=seed,
+            progress=progress,
+        )
+    if is_main_process():
         typer.echo(f"{done} pairs measured under {draws} draws each")
-
-
-if TYPE_CHECKING:
-    from training.estimate import Plan
 
 
 def plan(
@@ -162,83 +155,82 @@ def plan(
 
     Nothing is written.
     """
-    from rich.console import Console
-
-    from app.cli.console import needs
+    from app.cli.console import needs, plain_console
 
     with needs("train"):
-        from training.beta_conventions import said
-        from training.estimate import plan as foresee
+        from training.beta_conventions import describe_betas
+        from training.estimate import estimate
         from training.recipe import load_recipe
 
     settings = load_recipe(recipe, store=store, labels=labels, steps=steps)
-    console = Console(soft_wrap=True, highlight=False)
-    with console.status("loading, then two trial steps"):
-        found = foresee(settings, processes)
-    for line in said(settings, found.pairs_per_step):
-        console.print(line, markup=False)
-    for name, text in summary(found):
-        console.print(f"{name:<12} {text}", markup=False)
+    with plain_console().status("loading, then two steps"):
+        result = estimate(settings, processes)
+    for line in describe_betas(settings, result.pairs_per_step):
+        typer.echo(line)
+    for name, text in summary(result):
+        typer.echo(f"{name:<12} {text}")
 
 
-def summary(found: "Plan") -> list[tuple[str, str]]:
+def summary(result: "Estimate") -> list[tuple[str, str]]:
     """What the command prints, name and sentence."""
     return [
         (
             "pairs",
-            f"{found.pairs:,} with {found.images:,} images and {found.prompts:,} prompts; "
-            f"{found.visits:.1f} visits each over {found.steps:,} steps of {found.pairs_per_step}",
+            f"{result.pairs:,} with {result.images:,} images and {result.prompts:,} prompts to "
+            f"encode; {result.visits:.1f} visits each over {result.steps:,} steps of "
+            f"{result.pairs_per_step}",
         ),
-        ("device", found.device if found.processes == 1 else f"{found.processes} x {found.device}"),
-        ("trains", f"{found.numbers:,} numbers, {found.models} models"),
-        ("memory", _memory(found)),
-        ("speed", f"{found.pairs_per_second:.3g} pairs a second, once they are encoded"),
-        ("time", _time(found)),
         (
-            "cache",
-            f"{size(found.cache_bytes)} {_room(found)}",
+            "device",
+            result.device if result.processes == 1 else f"{result.processes} x {result.device}",
         ),
+        ("trains", f"{result.trainable:,} numbers, {result.models} models"),
+        ("memory", _memory(result)),
+        ("speed", f"{result.pairs_per_second:.3g} pairs a second, once they are encoded"),
+        ("time", _time(result)),
+        ("cache", f"{size(result.cache_bytes)} {_cache(result)}"),
         (
             "disk",
-            f"{size(found.trajectory_bytes)} of trajectories ({found.rows:,} rows"
-            f"{_measured(found)}, {found.row_bytes:.0f} bytes each), "
-            f"{size(found.checkpoint_bytes)} of checkpoints ({found.checkpoints})",
+            f"{size(result.trajectory_bytes)} of trajectories ({result.rows:,} rows"
+            f"{_measured(result)}, {result.row_bytes:.0f} bytes each), "
+            f"{size(result.checkpoint_bytes)} of checkpoints ({result.checkpoints})",
         ),
     ]
 
 
-def _time(found: "Plan") -> str:
-    said = f"{found.hours:.3g} hours, {found.encoding_seconds / 3600:.2g} of them encoding"
-    if found.measured:
-        said += f" and {found.measuring_seconds / 3600:.2g} measuring probes and held-out pairs"
-    if found.samples:
-        said += f"; drawing {found.samples:,} samples comes on top and was not tried"
-    return said
+def _time(result: "Estimate") -> str:
+    text = f"{result.hours:.3g} hours, {result.encoding_seconds / 3600:.2g} of them encoding"
+    if result.measured:
+        text += f" and {result.measuring_seconds / 3600:.2g} measuring probes and held-out pairs"
+    if result.samples:
+        text += f"; drawing {result.samples:,} samples comes on top and was not timed"
+    return text
 
 
-def _measured(found: "Plan") -> str:
-    return f", {found.measured:,} of probes and held-out pairs" if found.measured else ""
+def _measured(result: "Estimate") -> str:
+    return f", {result.measured:,} of probes and held-out pairs" if result.measured else ""
 
 
-def _memory(found: "Plan") -> str:
-    if not found.divided:
-        return f"{size(found.peak_memory)} at most in the trial, on each device"
-    trial = f"{size(found.peak_memory)} at most in the trial, of one process with the whole network"
-    if found.processes == 1:
-        return f"{trial}; --processes N says what network.shard leaves on each of N devices"
+def _memory(result: "Estimate") -> str:
+    peak = size(result.peak_memory)
+    if not result.divided:
+        return f"{peak} at most in the timed steps, on each device"
+    whole = f"{peak} at most in the timed steps, in one process with the whole network"
+    if result.processes == 1:
+        return f"{whole}; --processes N estimates each of N devices under network.shard"
     return (
-        f"{trial}; divided over {found.processes} about {size(found.shared_memory)} on each "
-        "device by counting, and the block that computes on top (not tried)"
+        f"{whole}; divided over {result.processes} about {size(result.shared_memory)} on each "
+        "device by counting, and the block that computes on top (not measured)"
     )
 
 
-def _room(found: "Plan") -> str:
-    if found.cache_limit is None:
+def _cache(result: "Estimate") -> str:
+    if result.cache_limit is None:
         return "on the store's disk"
-    room = f"of host memory, up to {size(found.cache_limit)} allowed"
-    if found.cache_bytes <= found.cache_limit:
-        return room
-    return f"{room}: what does not fit is encoded again at each visit; set caches.disk: true"
+    text = f"of host memory, up to {size(result.cache_limit)} allowed"
+    if result.cache_bytes <= result.cache_limit:
+        return text
+    return f"{text}: it does not fit, so pairs are encoded at each visit; set caches.disk: true"
 
 
 def size(count: float) -> str:

@@ -7,8 +7,7 @@ from app.cli.main import registered
 from app.cli.train import size, summary
 from tests.factories import StoreFactory
 from tests.training.backbones import tiny_sd
-from tests.training.test_plan import a_plan
-from training.estimate import Measuring
+from tests.training.test_plan import an_estimate
 
 
 def test_the_command_says_what_a_run_will_take(make_store: StoreFactory, tmp_path: Path) -> None:
@@ -37,31 +36,30 @@ def test_sizes_are_read_in_powers_of_ten(count: float, text: str) -> None:
     [
         (
             1,
-            "50 kB at most in the trial, of one process with the whole network; --processes N says "
-            "what network.shard leaves on each of N devices",
+            "50 kB at most in the timed steps, in one process with the whole network; --processes "
+            "N estimates each of N devices under network.shard",
         ),
         (
             4,
-            "50 kB at most in the trial, of one process with the whole network; divided over 4 "
-            "about 35 kB on each device by counting, and the block that computes on top (not "
-            "tried)",
+            "50 kB at most in the timed steps, in one process with the whole network; divided over "
+            "4 about 35 kB on each device by counting, and the block that computes on top (not "
+            "measured)",
         ),
     ],
 )
 def test_memory_of_a_divided_network_is_told_as_counted(processes: int, sentence: str) -> None:
-    found = a_plan(peak_memory=50_000, divided=True, processes=processes)
+    found = an_estimate(peak_memory=50_000, divided=True, processes=processes)
     assert dict(summary(found))["memory"] == sentence
 
 
 def test_what_is_measured_and_drawn_is_told_with_what_is_not_counted() -> None:
     """36 x 2 s of steps, 50 s of encoding, 72 passes of 5 s over 3 models and the reference."""
-    plain = dict(summary(a_plan()))
+    plain = dict(summary(an_estimate()))
     assert plain["time"] == "0.0339 hours, 0.014 of them encoding"
     assert "36 kB of trajectories (360 rows, 100 bytes each)" in plain["disk"]
-    probe = Measuring((0, 1), 3, 3, False)
-    told = dict(summary(a_plan(probe=probe, forward_seconds=5.0, samples=1200)))
+    told = dict(summary(an_estimate(measured=18, forward_seconds=5.0, samples=1200)))
     assert told["time"] == (
         "0.134 hours, 0.014 of them encoding and 0.1 measuring probes and held-out pairs; drawing "
-        "1,200 samples comes on top and was not tried"
+        "1,200 samples comes on top and was not timed"
     )
     assert "(378 rows, 18 of probes and held-out pairs, 100 bytes each)" in told["disk"]

@@ -26,8 +26,8 @@ from tests.benchmarks.training import RIVALS, Setting, _hardware, recipe_of, rec
 from toolkit.miniworld.dataset import ingest_world
 from toolkit.recorder import Recorder
 from toolkit.store import Store, create_store
-from training import trainer as loop
-from training.precompute import fill
+from training.precompute import precompute
+from training.trainer import Trainer, train
 from training.trajectory_writer import RunRecorder
 
 NAMES = ("plain DPO", "Adaptive, running, M = 3")
@@ -46,7 +46,8 @@ class Used:
 @contextlib.contextmanager
 def watched(used: Used) -> Iterator[None]:
     """Count what runs use from their first step to their last checkpoint."""
-    steps, calls, work = loop._steps, {n: getattr(RunRecorder, n) for n in CALLS}, Recorder._work
+    steps, work = Trainer._train, Recorder._work
+    calls = {n: getattr(RunRecorder, n) for n in CALLS}
     inside = threading.local()
 
     def timed_steps(*given: Any) -> None:
@@ -71,14 +72,14 @@ def watched(used: Used) -> Iterator[None]:
         work(self)
         used.thread += time.thread_time()
 
-    loop._steps = timed_steps
+    Trainer._train = timed_steps  # type: ignore[method-assign, assignment]
     Recorder._work = timed_work  # type: ignore[method-assign]
     for name, call in calls.items():
         setattr(RunRecorder, name, timed(call))
     try:
         yield
     finally:
-        loop._steps, Recorder._work = steps, work  # type: ignore[method-assign]
+        Trainer._train, Recorder._work = steps, work  # type: ignore[method-assign]
         for name, call in calls.items():
             setattr(RunRecorder, name, call)
 
@@ -91,7 +92,7 @@ def measure(setting: Setting, pairs: int, rounds: int) -> dict[str, list[tuple[U
         store = create_store(Path(folder) / "store")
         ingest_world(store, Path(folder) / "truth.parquet", pairs=pairs, seed=0)
         ask = {"caches": {"disk": True}, "log_every": 10}
-        fill(recipe_of(store, setting, "fill", pairs, **RIVALS[NAMES[0]], **ask))
+        precompute(recipe_of(store, setting, "fill", pairs, **RIVALS[NAMES[0]], **ask))
         for name in NAMES:
             _run(store, setting, f"warm-{NAMES.index(name)}", pairs, {**RIVALS[name], **ask})
         for turn in range(rounds):
@@ -109,7 +110,7 @@ def measure(setting: Setting, pairs: int, rounds: int) -> dict[str, list[tuple[U
 def _run(store: Store, setting: Setting, run: str, pairs: int, changes: dict[str, Any]) -> Used:
     used = Used()
     with watched(used):
-        loop.train(recipe_of(store, setting, run, pairs, **changes))
+        train(recipe_of(store, setting, run, pairs, **changes))
     return used
 
 

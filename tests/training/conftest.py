@@ -12,6 +12,19 @@ from toolkit.store import Store
 from training.recipe import Recipe, parse_recipe
 
 
+class Lines:
+    """A progress that keeps the sentences it receives."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+    def update(self, task: str, done: int, total: int | None = None, note: str = "") -> None:
+        """Bars are not kept."""
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)

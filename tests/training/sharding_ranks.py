@@ -19,18 +19,15 @@ from tests.training.killing import finish
 from tests.training.killing_ranks import kill_one, two
 from toolkit.errors import TrainingError
 from toolkit.store import open_store
-from training.batches import Source, micro_batches
+from training.batches import micro_batches
 from training.devices import accelerator_of
 from training.ema import trainable
 from training.fsdp import local, whole
-from training.latent_cache import Encoded
-from training.metrics_log import must_be_finite
-from training.models import load_models
-from training.pairs import load_pairs, store_of
+from training.metrics_log import check_finite
 from training.recipe import Recipe, load_recipe
-from training.setup import build_learner
-from training.step import Learner, bound_gradient, errors_aside, errors_of
-from training.trainer import must_have_moved, resume, train
+from training.setup import prepare
+from training.step import Learner, bound_gradient, errors_of, frozen_errors
+from training.trainer import check_gradients_arrive, resume, train
 
 
 def changed(recipe: Recipe, run: str, **network: bool) -> Recipe:
@@ -40,27 +37,22 @@ def changed(recipe: Recipe, run: str, **network: bool) -> Recipe:
 
 def leave_what_is_held(recipe: Recipe, folder: Path) -> None:
     """One step by hand, since a step keeps no gradient."""
-    accelerator = accelerator_of("bf16")
-    pairs = load_pairs(store_of(recipe), labels=recipe.labels, split=recipe.split)
-    models = load_models(recipe.backbone.path)
-    learner = build_learner(recipe, models, pairs, accelerator)
-    encoded = Encoded(
-        store_of(recipe), models, recipe.backbone.resolution, memory_gb=1.0, disk=False
-    )
+    setup = prepare(recipe, accelerator=accelerator_of("bf16"))
+    accelerator, learner = setup.accelerator, setup.learner
     rank = accelerator.process_index
-    batch = next(micro_batches(Source(recipe, pairs, models, encoded, None), rank=rank, world=2))
+    batch = next(micro_batches(setup.source, rank=rank, world=2))
     with accelerator.autocast():
-        policy = errors_of(learner.unet, batch)
-    reference = errors_aside(learner, batch)[0]
+        policy = errors_of(learner.wrapped, batch)
+    reference = frozen_errors(learner, batch)[0]
     accelerator.backward(policy.mean())
     bound_gradient(learner)
-    tensors = list(trainable(learner.bare).values())
+    tensors = list(trainable(learner.policy).values())
     gradients = [tensor.grad for tensor in tensors if tensor.grad is not None]
     squares = [whole(gradient).square().sum() for gradient in gradients]
-    unmoved = said_by(lambda: must_have_moved(learner, 1))
+    unmoved = said_by(lambda: check_gradients_arrive(learner, 1))
     learner.optimiser.step()
-    must_have_moved(learner, 1)
-    must_be_finite(trainable(learner.bare), 1, accelerator)
+    check_gradients_arrive(learner, 1)
+    check_finite(trainable(learner.policy), 1, accelerator)
     moments = [v for kept in learner.optimiser.state.values() for v in kept.values() if v.ndim]
     sets = {
         "policy": tensors,
@@ -86,8 +78,8 @@ def broken_on(rank: int, learner: Learner) -> str:
     """What this rank says once a number of one rank's part is none any more."""
     if learner.accelerator.process_index == rank:
         with torch.no_grad():
-            local(next(iter(trainable(learner.bare).values()))).view(-1)[0] = torch.inf
-    return said_by(lambda: must_be_finite(trainable(learner.bare), 1, learner.accelerator))
+            local(next(iter(trainable(learner.policy).values()))).view(-1)[0] = torch.inf
+    return said_by(lambda: check_finite(trainable(learner.policy), 1, learner.accelerator))
 
 
 def said_by(work: Callable[[], object]) -> str:

@@ -9,24 +9,26 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from rich.console import Console
 
 from tests.factories import StoreFactory, png
+from tests.training.conftest import Lines
 from tests.training.test_resume import table_of
 from toolkit.files.atomic import parts
 from toolkit.sharding import Shard
 from toolkit.store.images import image_versions, write_images
 from training.latent_cache import (
-    DiskShelf,
+    DiskCache,
     Encoded,
+    cache_folder,
+    image_bytes,
     image_ingredients,
     network_ingredients,
-    shelf_folder,
+    prompt_bytes,
     text_ingredients,
 )
-from training.models import load_models
+from training.models import hash_parts, load_models
 from training.pairs import load_pairs
-from training.precompute import announced, fill, image_bytes, prompt_bytes
+from training.precompute import encoding_size, precompute
 from training.recipe import Recipe
 from training.reference_errors import ReferenceErrors
 from training.trainer import train
@@ -34,44 +36,44 @@ from training.trainer import train
 MakeRecipe = Callable[..., Recipe]
 
 
-def test_a_shelf_gives_back_what_it_was_given_also_to_another_process(tmp_path: Path) -> None:
+def test_a_disk_cache_gives_back_what_it_was_given_also_to_another_process(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     values = {
         f"name {k}": (rng.random((2, 3)).astype(np.float16), np.arange(k, k + 4, dtype=np.int32))
         for k in range(7)
     }
-    shelf = DiskShelf(tmp_path)
+    cache = DiskCache(tmp_path)
     for k, (name, arrays) in enumerate(values.items()):
-        shelf.put(name, arrays)
+        cache.put(name, arrays)
         if k in (2, 4):
-            shelf.flush()
-    assert "name 6" in shelf
-    assert "name 6" not in DiskShelf(tmp_path)  # not flushed yet
-    shelf.flush()
-    shelf.flush()
+            cache.flush()
+    assert "name 6" in cache
+    assert "name 6" not in DiskCache(tmp_path)  # not flushed yet
+    cache.flush()
+    cache.flush()
     assert len(list(tmp_path.glob("part-*.arrow"))) == 3
-    for opened in (shelf, DiskShelf(tmp_path)):
+    for opened in (cache, DiskCache(tmp_path)):
         assert len(opened) == 7
         for name, arrays in values.items():
             found = opened.get(name)
             assert found is not None
             for one, other in zip(arrays, found, strict=True):
                 np.testing.assert_array_equal(one, other)
-    assert DiskShelf(tmp_path).get("stranger") is None
+    assert DiskCache(tmp_path).get("stranger") is None
 
 
 def test_what_a_killed_writer_left_is_no_part(tmp_path: Path) -> None:
-    shelf = DiskShelf(tmp_path)
-    shelf.put("a", (np.zeros(3),))
-    shelf.flush()
+    cache = DiskCache(tmp_path)
+    cache.put("a", (np.zeros(3),))
+    cache.flush()
     (tmp_path / ".part-9.arrow.1.unfinished").write_bytes(b"ARROW1 half")
-    assert len(DiskShelf(tmp_path)) == 1
+    assert len(DiskCache(tmp_path)) == 1
 
 
 def test_another_ingredient_is_another_folder(tmp_path: Path) -> None:
-    one = shelf_folder(tmp_path, "posteriors", {"vae": "x", "resolution": 512})
-    assert one == shelf_folder(tmp_path, "posteriors", {"resolution": 512, "vae": "x"})
-    assert one != shelf_folder(tmp_path, "posteriors", {"vae": "x", "resolution": 768})
+    one = cache_folder(tmp_path, "posteriors", {"vae": "x", "resolution": 512})
+    assert one == cache_folder(tmp_path, "posteriors", {"resolution": 512, "vae": "x"})
+    assert one != cache_folder(tmp_path, "posteriors", {"vae": "x", "resolution": 768})
     assert (one / "about.json").exists()
 
 
@@ -81,8 +83,8 @@ def test_entries_have_the_same_bits_whatever_they_were_met_with(
     store = make_store()
     pairs = load_pairs(store, labels="original", split="train")
     models = load_models(str(sdxl))
-    alone = Encoded(store, models, 16, memory_gb=0, disk=False)
-    together = Encoded(store, models, 16, memory_gb=1, disk=False)
+    alone = Encoded(store, models, 16, memory_gb=0)
+    together = Encoded(store, models, 16, memory_gb=1)
     images, prompts = pairs.image_0[:11], sorted(set(pairs.prompt))
     many = together.posteriors(images)[0]
     words = together.prompts(prompts)
@@ -102,13 +104,15 @@ def test_filling_goes_on_where_it_was_stopped_and_a_run_reads_it(
     store = make_store()
     recipe = recipe_for(store, steps=2, caches={"disk": True})
     models = load_models(recipe.backbone.path)
-    some = Encoded(store, models, 16, memory_gb=0, disk=True)
+    some = Encoded(store, models, 16, hashes=hash_parts(models))
     some.posteriors(load_pairs(store, labels="original", split="train").image_0[:5])
     some.flush()
-    assert fill(recipe) == (80 - 5, 10 + 1)
-    assert fill(recipe) == (0, 0)
+    assert precompute(recipe) == (80 - 5, 10 + 1)
+    assert precompute(recipe) == (0, 0)
     size = sum(p.stat().st_size for p in store.folder("caches").rglob("*.arrow"))
-    assert announced(models, 16, 80, 11).startswith("80 images and 11 prompts to encode: 0.00 GB")
+    assert encoding_size(models, 16, 80, 11).startswith(
+        "80 images and 11 prompts to encode: 0.00 GB"
+    )
     plain = 80 * image_bytes(models, 16) + 11 * prompt_bytes(models)
     assert plain < size < plain + 20_000  # names and file headers come on top
 
@@ -126,12 +130,11 @@ def test_filling_and_the_announced_size_count_held_out_pairs(
     """26 trained pairs have images of their own, 10 of 14 others are held out."""
     store = make_store(held_out=14)
     recipe = recipe_for(store, steps=2, caches={"disk": True}, held_out={"pairs": 10, "draws": 1})
-    console = Console(record=True, width=200)
-    train(recipe.model_copy(update={"run": "first", "steps": 1}), console=console)
-    assert (
-        "72 images and 10 prompts to encode: 0.00 GB on the store's disk" in console.export_text()
-    )
-    assert fill(recipe)[0] == 72 - 2 * (10 + 10)  # the first run's step and measuring
+    lines = Lines()
+    train(recipe.model_copy(update={"run": "first", "steps": 1}), progress=lines)
+    announced = "72 images and 10 prompts to encode: 0.00 GB on the store's disk"
+    assert any(announced in line for line in lines.lines)
+    assert precompute(recipe)[0] == 72 - 2 * (10 + 10)  # the first run's step and measuring
     monkeypatch.setattr("training.latent_cache.encode_images", None)
     monkeypatch.setattr("training.latent_cache.encode_prompts", None)
     train(recipe)
@@ -148,7 +151,7 @@ def test_other_bytes_under_an_images_name_are_another_entry(
     models = load_models(recipe_for(store).backbone.path)
 
     def encoded() -> torch.Tensor:
-        found = Encoded(store, models, 16, memory_gb=0, disk=True)
+        found = Encoded(store, models, 16, hashes=hash_parts(models))
         value = found.posteriors(["seen", "img-0000-0"])[0]
         found.flush()
         return value
@@ -183,11 +186,11 @@ def test_a_part_that_does_not_fit_on_the_disk_leaves_nothing_behind(
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    shelf = DiskShelf(tmp_path)
-    shelf.put("a", (np.zeros(3),))
+    cache = DiskCache(tmp_path)
+    cache.put("a", (np.zeros(3),))
     monkeypatch.setattr("training.latent_cache.os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        shelf.flush()
+        cache.flush()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -225,10 +228,10 @@ def test_shards_fill_each_a_share_and_together_the_whole(
     make_store: StoreFactory, recipe_for: MakeRecipe
 ) -> None:
     recipe = recipe_for(make_store(), steps=2, caches={"disk": True})
-    done = [fill(recipe, shard=Shard(index, 3)) for index in (1, 0, 2)]
+    done = [precompute(recipe, shard=Shard(index, 3)) for index in (1, 0, 2)]
     assert done == [(27, 4), (27, 4), (26, 3)]  # 80 images and 11 prompts, dealt out one by one
-    assert fill(recipe, shard=Shard(1, 3)) == (0, 0)
-    assert fill(recipe) == (0, 0)
+    assert precompute(recipe, shard=Shard(1, 3)) == (0, 0)
+    assert precompute(recipe) == (0, 0)
 
 
 CONTENT = {
@@ -249,9 +252,9 @@ def test_a_changed_part_of_the_backbone_is_another_entry_of_what_depends_on_it(
 
     def ingredients() -> dict[str, dict]:
         return {
-            "posteriors": image_ingredients(models, 16),
-            "prompts": text_ingredients(models),
-            "network": network_ingredients(models),
+            "posteriors": image_ingredients(hash_parts(models), 16),
+            "prompts": text_ingredients(hash_parts(models)),
+            "network": network_ingredients(hash_parts(models)),
         }
 
     before = ingredients()
@@ -259,7 +262,7 @@ def test_a_changed_part_of_the_backbone_is_another_entry_of_what_depends_on_it(
     file.write_text(file.read_text() + "\n")
     after = ingredients()
     assert {name for name in after if after[name] != before[name]} == CONTENT[part]
-    assert image_ingredients(models, 32) != after["posteriors"]
+    assert image_ingredients(hash_parts(models), 32) != after["posteriors"]
 
 
 def test_errors_of_a_reference_with_another_alpha_are_not_read(

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from training.beta_conventions import Rate, other_beta, said, slope_at_start
+from training.beta_conventions import Rate, describe_betas, other_beta, slope_at_start
 from training.objectives import OBJECTIVES
 from training.recipe import parse_recipe
 
@@ -44,7 +44,7 @@ def test_the_slope_at_the_start_by_hand(
 
 
 def test_a_run_says_its_beta_in_both_conventions_and_its_rate() -> None:
-    lines = said(recipe({"name": "diffusion_dpo", "beta": 2500}, 1.28e-5), 128)
+    lines = describe_betas(recipe({"name": "diffusion_dpo", "beta": 2500}, 1.28e-5), 128)
     text = "\n".join(lines)
     assert "beta 2500 multiplies ell" in text
     assert "write 5000 for the same" in text
@@ -53,9 +53,9 @@ def test_a_run_says_its_beta_in_both_conventions_and_its_rate() -> None:
 
 def test_no_beta_is_spoken_of_where_no_logit_is_formed() -> None:
     for objective in ({"name": "sft"}, {"name": "ipo"}, {"name": "adaptive_ipo"}):
-        assert not any("multiplies ell" in line for line in said(recipe(objective), 8))
+        assert not any("multiplies ell" in line for line in describe_betas(recipe(objective), 8))
 
 
 def test_robust_dpo_says_where_it_is_held() -> None:
-    lines = said(recipe({"name": "robust_dpo", "beta": 300, "bound": 7}), 8)
-    assert "held from beta * ell = 7 on" in lines[-1]
+    lines = describe_betas(recipe({"name": "robust_dpo", "beta": 300, "bound": 7}), 8)
+    assert "constant from beta * ell = 7 on" in lines[-1]

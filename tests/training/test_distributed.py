@@ -21,7 +21,7 @@ from tests.training.test_resume import state_of
 from toolkit.files.atomic import parts
 from toolkit.store import Store
 from training.checkpoint import read_log
-from training.precompute import fill
+from training.precompute import precompute
 from training.recipe import Recipe
 from training.trainer import train
 
@@ -104,7 +104,7 @@ def test_two_processes_fill_the_caches_that_one_reads(
     assert said.count("60 images and") == 1  # announced once, by one of them
     written = list(store.folder("caches").rglob("*.arrow"))
     assert len(written) >= 4  # each wrote images and prompts of its own
-    assert fill(recipe) == (0, 0)
+    assert precompute(recipe) == (0, 0)
     train(recipe)
     train(recipe_for(store, steps=6, run="plain"))
     cached, plain = (rows_of(store, run) for run in ("cached", "plain"))

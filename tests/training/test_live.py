@@ -15,10 +15,10 @@ from toolkit.store.journal import Entry, Journal
 from toolkit.store.verdicts import publish
 from training import trainer as loop
 from training import verdict_updates as live
-from training.pairs import load_pairs
+from training.pairs import apply_verdicts, load_pairs
 from training.recipe import Recipe
 from training.trainer import resume, train
-from training.verdict_updates import VerdictLog, rule
+from training.verdict_updates import VerdictLog
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -94,8 +94,8 @@ def test_a_verdict_published_in_mid_run_acts_from_the_next_look_on(
     late = [(of[k][s]["weight"], of[k][s]["minority"]) for k in (4, 5) for s in range(8, 12)]
     assert {weight for weight, _ in late[:4]} == {1.0}  # confirmed: keep is one
     assert all(weight < 1 for weight, minority in late[4:] if minority)
-    looks = VerdictLog(store.run("r"), fresh=False).looks
-    assert {step: len(changes) for step, changes in looks.items()} == {-1: 0, 4: 5, 8: 1}
+    logged = VerdictLog(store.run("r"), fresh=False).changes
+    assert {step: len(changes) for step, changes in logged.items()} == {-1: 0, 4: 5, 8: 1}
 
 
 def test_resume_replays_the_verdicts_at_their_steps_whatever_was_published_since(
@@ -176,11 +176,15 @@ def test_a_run_gone_on_with_from_a_checkpoint_knows_the_verdicts_before_it(
 def test_a_verdict_taken_back_restores_the_sets_label(make_store: StoreFactory) -> None:
     pairs = load_pairs(make_store(), labels="original", split="train")
     name, label = pairs.pair_id[3], float(pairs.label[3])
-    assert rule(pairs, {name: {"choice": other(label), "verdict_id": "v"}}, "computed") == 1
+    assert (
+        apply_verdicts(pairs, {name: {"choice": other(label), "verdict_id": "v"}}, "computed") == 1
+    )
     assert (pairs.label[3], pairs.verdict_id[3]) == (1 - label, "v")
-    rule(pairs, {name: {"choice": "unsure", "verdict_id": None}}, "computed")
+    apply_verdicts(pairs, {name: {"choice": "unsure", "verdict_id": None}}, "computed")
     assert (pairs.label[3], pairs.verdict_id[3], bool(pairs.dropped[3])) == (label, None, False)
-    assert rule(pairs, {"stranger": {"choice": "drop", "verdict_id": "w"}}, "computed") == 0
+    assert (
+        apply_verdicts(pairs, {"stranger": {"choice": "drop", "verdict_id": "w"}}, "computed") == 0
+    )
 
 
 def test_half_a_line_at_the_logs_end_was_never_trained_on(tmp_path: Path) -> None:
@@ -190,10 +194,10 @@ def test_half_a_line_at_the_logs_end_was_never_trained_on(tmp_path: Path) -> Non
     with log.path.open("a") as stream:
         stream.write('{"step": 8, "chan')
     again = VerdictLog(tmp_path, fresh=False)
-    assert sorted(again.looks) == [-1, 4]
+    assert sorted(again.changes) == [-1, 4]
     again.append(8, {})
-    assert sorted(VerdictLog(tmp_path, fresh=False).looks) == [-1, 4, 8]
-    assert VerdictLog(tmp_path, fresh=True).looks == {}
+    assert sorted(VerdictLog(tmp_path, fresh=False).changes) == [-1, 4, 8]
+    assert VerdictLog(tmp_path, fresh=True).changes == {}
 
 
 def test_what_is_trained_by_is_synced_to_the_disk_before(

@@ -1,4 +1,3 @@
-import io
 import json
 import shutil
 import signal
@@ -14,10 +13,10 @@ import pyarrow as pa
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from rich.console import Console
 
 from tests.factories import StoreFactory, png
 from tests.polling import wait_for
+from tests.training.conftest import Lines
 from toolkit.errors import BrokenLoss, OutvotedError, RecipeError, StoreError, TrainingError
 from toolkit.files.atomic import parts, write_part
 from toolkit.schema import PAIRS
@@ -30,10 +29,10 @@ from training import trainer as loop
 from training.checkpoint import checkpoints, read_log
 from training.ema import trainable
 from training.metrics_log import Log, status
-from training.pairs import load_pairs, published
+from training.pairs import load_pairs, published_verdicts
 from training.recipe import Recipe
 from training.sampling import policy_of
-from training.step import Batch, Learner, Row
+from training.step import Batch, Learner, Record
 from training.trainer import train
 
 MakeRecipe = Callable[..., Recipe]
@@ -155,7 +154,7 @@ def test_ties_and_unlabelled_pairs_are_left_out_and_counted(make_store: StoreFac
     part.unlink()
     column = pa.array(labels, pa.float32())
     write_part(part.parent, table.set_column(spot, PAIRS.field(spot), [column]))
-    pairs = load_pairs(store, labels="original", split="train", rulings=published(store))
+    pairs = load_pairs(store, labels="original", split="train", verdicts=published_verdicts(store))
     assert len(pairs) == 37
     assert pairs.left_out == {"tie": 2, "unlabelled": 1}
 
@@ -164,7 +163,7 @@ def test_published_verdicts_act_as_their_table_says(
     make_store: StoreFactory, tmp_path: Path
 ) -> None:
     store = make_store()
-    before = load_pairs(store, labels="original", split="train", rulings=published(store))
+    before = load_pairs(store, labels="original", split="train", verdicts=published_verdicts(store))
     ids = before.pair_id.tolist()
     other = "image_1" if before.label[0] == 1 else "image_0"
     journal = Journal(tmp_path / "verdicts.sqlite")
@@ -173,7 +172,7 @@ def test_published_verdicts_act_as_their_table_says(
         [Entry(pair, "tester", choice) for pair, choice in zip(ids, choices, strict=False)]
     )
     publish(store, journal)
-    after = load_pairs(store, labels="original", split="train", rulings=published(store))
+    after = load_pairs(store, labels="original", split="train", verdicts=published_verdicts(store))
     assert after.left_out == {"verdict tie": 1, "verdict drop": 1}
     assert after.label[0] == 1 - before.label[0]
     assert after.verdict_id[0] == saved[0]["verdict_id"]
@@ -211,7 +210,7 @@ def test_what_stands_against_a_run_is_said_in_a_sentence(
     cases: list[tuple[Recipe, type[OutvotedError], str]] = [
         (recipe_for(store, labels="gone"), StoreError, "no label set 'gone' .sets: original."),
         (recipe_for(store, split="test"), TrainingError, "no pairs of split 'test'"),
-        (recipe_for(store, backbone={"path": "nowhere"}), TrainingError, "no diffusers folder"),
+        (recipe_for(store, backbone={"path": "nowhere"}), TrainingError, "not a diffusers folder"),
         (recipe_for(store, footprints=[]), RecipeError, "footprints"),
         (recipe_for(Store(tmp_path / "none")), StoreError, "There is no store at"),
     ]
@@ -252,15 +251,15 @@ def test_weights_that_broke_after_a_sound_loss_take_no_checkpoints_place(
     store = make_store()
     real = loop.train_step
 
-    def breaks(learner: Learner, batches: Iterator[Batch], count: int, step: int) -> list[Row]:
+    def breaks(learner: Learner, batches: Iterator[Batch], count: int, step: int) -> list[Record]:
         rows = real(learner, batches, count, step)
         if step == 5:
             with torch.no_grad():
-                next(iter(trainable(learner.bare).values())).fill_(torch.inf)
+                next(iter(trainable(learner.policy).values())).fill_(torch.inf)
         return rows
 
     monkeypatch.setattr(loop, "train_step", breaks)
-    with pytest.raises(BrokenLoss, match="Weights are no numbers any more after step 6"):
+    with pytest.raises(BrokenLoss, match="Weights are inf or NaN after step 6"):
         train(recipe_for(store, checkpoint_every=2))
     assert list(checkpoints(store.run("r"))) == [2, 4]
     losses = [row["loss"] for row in rows_of(store)]
@@ -286,7 +285,7 @@ def test_in_bf16_the_base_is_halved_and_adapters_and_footprints_stay_float32(
     real = loop.train_step
 
     def seen(learner: Learner, *given: Any) -> object:
-        for name, tensor in learner.bare.named_parameters():
+        for name, tensor in learner.policy.named_parameters():
             kind = "adapter" if ".lora_" in name else "base"
             formats.setdefault(kind, set()).add(tensor.dtype)
         kept = [*learner.reference.values(), *learner.footprints[0].tensors.values()]
@@ -336,15 +335,15 @@ def test_v_prediction_trains_towards_velocities(
 def test_a_growing_error_on_the_chosen_images_is_told_once(
     make_store: StoreFactory, recipe_for: MakeRecipe
 ) -> None:
-    store, told = make_store(), Console(record=True, width=300, file=io.StringIO())
+    store, lines = make_store(), Lines()
     rate = {"learning_rate": 0.05}
-    train(recipe_for(store, steps=12, log_every=1, optimiser=rate), console=told)
+    train(recipe_for(store, steps=12, log_every=1, optimiser=rate), progress=lines)
     growth = [entry["chosen_growth"] for entry in read_log(store.run("r"), "scalars.jsonl")]
     first = next(step for step, value in enumerate(growth, 1) if value > 0.05)
-    text = told.export_text()
+    text = "\n".join(lines.lines)
     assert text.count("error on the CHOSEN images") == 1
     assert f"Step {first}: the model's error on the CHOSEN images is" in text
-    assert "in memory, of 4 GB allowed, as pairs are first met" in text
+    assert "in memory, of 4 GB allowed, at the first visit of each pair" in text
 
 
 def test_figures_go_to_tensorboard_and_samples_to_the_run(
@@ -448,7 +447,7 @@ def test_the_progress_line_shows_a_moving_average_that_a_resumed_run_goes_on_wit
 
     first, second, third = entry(0.5), entry(1.0), entry(0.0)
     for some in ((first, second), (third,)):
-        log = Log(tmp_path, main=True, boards=[], console=None)
+        log = Log(tmp_path)
         for one in some:
             log.scalars(one)
     found = [one["accuracy_ema"] for one in (first, second, third)]
@@ -497,7 +496,7 @@ def test_a_network_that_accelerate_splits_is_refused(
     assert str(refused.value) == (
         "accelerate was set up for FSDP, which splits the network that reference and footprints "
         "are read through; launch with --multi_gpu (DDP) instead, and set network.shard: true "
-        "where a network that trains as a whole must be divided."
+        "to divide a network in full fine-tuning."
     )
     assert store.runs() == []
 

@@ -13,10 +13,11 @@ from toolkit.store import Store
 from toolkit.store.trajectory import read_trajectory
 from training.batches import probe_batch
 from training.checkpoint import read_log
-from training.probe import accuracy, probe_members, probe_run
+from training.pairs import probe_members
+from training.probe import accuracy, probe_run
 from training.recipe import Recipe
 from training.step import errors_of
-from training.trainer import Session, resume, train
+from training.trainer import Trainer, resume, train
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -93,7 +94,8 @@ def test_the_reference_is_asked_once_about_a_held_out_pair_and_its_errors_stay_t
     assert sum(asked) == 2 * 4 + 2 * 4 + 4
     rows = probes(store)
     assert fixed(rows, 2) == fixed(rows, 4)
-    monkeypatch.setattr(Session, "known", property(lambda _: None, lambda *_: None), raising=False)
+    never_kept = property(lambda _: None, lambda *_: None)
+    monkeypatch.setattr(Trainer, "held_out_reference", never_kept, raising=False)
     train(recipe_for(store, **ask, run="anew"))
     assert list(map(repr, probes(store, "anew"))) == list(map(repr, rows))
 
@@ -155,7 +157,7 @@ def test_the_same_question_is_answered_once_and_another_anew(
     assert {row["visit"] for row in probes(store)} == {3, 4}
     with pytest.raises(TrainingError, match=r"no checkpoint at step 7 .steps: 2.;"):
         probe_run(store, "r", draws=2, step=7)
-    with pytest.raises(TrainingError, match="None of the pairs asked for"):
+    with pytest.raises(TrainingError, match="None of these pairs can be measured"):
         probe_run(store, "r", draws=2, pair_ids=["stranger"])
 
 

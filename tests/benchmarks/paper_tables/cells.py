@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from app.cli.console import ConsoleProgress
 from tests.benchmarks.paper_tables.curves import best_step, held_out_curve, speed
 from tests.benchmarks.paper_tables.tables import CLEAN, HELD_OUT, TUNING_SEED, Cell, Method, flips
 from toolkit.errors import BrokenLoss, TrainingError
@@ -188,9 +189,11 @@ def _sample(out: Path, store: Store, cell: Cell, steps: Sequence[int], scale: Sc
 
 def _train(store: Store, cell: Cell, recipe: Any, console: Any) -> None:
     if not (store.run(cell.name) / "run.json").exists():
-        train(recipe, console=console)
+        with ConsoleProgress(console) as progress:
+            train(recipe, progress=progress)
     elif not run_about(store, cell.name).get("finished"):
-        resume(store, cell.name, console=console)
+        with ConsoleProgress(console) as progress:
+            resume(store, cell.name, progress=progress)
 
 
 def _file(out: Path, cell: Cell) -> Path:

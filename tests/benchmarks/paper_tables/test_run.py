@@ -27,7 +27,7 @@ from toolkit.errors import InputError
 from toolkit.store import open_store
 from toolkit.store.label_sets import label_set_recipe, planted_flips
 from toolkit.store.runs import run_about
-from training import trainer as loop
+from training.trainer import Trainer
 
 CHOICES = tuple(
     Method(
@@ -126,17 +126,17 @@ def test_a_cell_stopped_in_training_goes_on_from_its_checkpoint(
     tmp_path: Path, scale: Scale, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(tmp_path / "whole", scale, limit=1)
-    real = loop.save
+    real = Trainer.save
 
-    def stop(session: Any, done: int) -> Any:
-        real(session, done)
-        if done == 8:
+    def stop(trainer: Trainer) -> None:
+        real(trainer)
+        if trainer.done == 8:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop, "save", stop)
+    monkeypatch.setattr(Trainer, "save", stop)
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path / "parts", scale, limit=1)
-    monkeypatch.setattr(loop, "save", real)
+    monkeypatch.setattr(Trainer, "save", real)
     monkeypatch.setattr(module, "train", None)  # only resume may be called now
     make(tmp_path / "parts", scale, limit=1)
     name = f"{Cell(DPO, 0.2, 0).name}.json"
