@@ -26,8 +26,8 @@ from training.recipe import Draws, HeldOut, Probe, Recipe
 from training.setup import Setup, prepare
 from training.step import Batch, Learner, errors_of, frozen_errors, train_step
 
-_TENSOR = 270
-"""Bytes that a tensor takes in a file beside its numbers, measured in torch.save's archives."""
+_ENTRY, _STATE_ENTRY = 150, 270
+"""Bytes that a tensor takes beside its numbers, in .safetensors files and in torch.save's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +208,8 @@ def _multiply(
     count = 1 + len(learner.footprints)
     checkpoints = times_due(recipe.checkpoint_every, recipe.steps)
     files = count + (recipe.backbone.train == "lora")  # adapters are saved in two formats
-    state = tensor_bytes([learner.optimiser.state_dict(), learner.metric.state()])
+    state = [learner.optimiser.state_dict(), learner.metric.state()]
+    weights = checkpoints * files * tensor_bytes(policy, _ENTRY)
     samples = recipe.samples
     return Estimate(
         device=_device_name(setup.accelerator),
@@ -236,7 +237,7 @@ def _multiply(
         row_bytes=row_bytes(setup.pairs.pair_id, count),
         measured=_measured(recipe, setup),
         checkpoints=checkpoints,
-        checkpoint_bytes=checkpoints * files * tensor_bytes(policy) + state,
+        checkpoint_bytes=weights + tensor_bytes(state, _STATE_ENTRY),
         samples=(
             len(samples.prompts) * (1 + times_due(samples.every, recipe.steps)) if samples else 0
         ),
@@ -291,10 +292,12 @@ def row_bytes(pair_ids: np.ndarray, models: int, count: int = 20_000) -> float:
     return out.tell() / count
 
 
-def tensor_bytes(tensors: Any) -> int:
-    """Bytes of all tensors in nested mappings and sequences, as files contain them."""
+def tensor_bytes(tensors: Any, entry: int) -> int:
+    """Bytes of all tensors in nested mappings and sequences, and of an entry for each."""
     if isinstance(tensors, torch.Tensor):
-        return tensors.numel() * tensors.element_size() + _TENSOR
+        return tensors.numel() * tensors.element_size() + entry
     if isinstance(tensors, Mapping):
         tensors = list(tensors.values())
-    return sum(map(tensor_bytes, tensors)) if isinstance(tensors, list | tuple) else 0
+    if not isinstance(tensors, list | tuple):
+        return 0
+    return sum(tensor_bytes(part, entry) for part in tensors)

@@ -51,22 +51,13 @@ def probe(
 ) -> np.ndarray:
     """Measure this rank's share of `members` under `draws` draws and record the rows.
 
-    Args:
-        learner: Whose policy, reference and footprints are read.
-        source: The pairs that `members` are indices into.
-        recorder: Writes the rows.
-        members: Which pairs.
-        draws: Number of fixed draws, stratified over the noise schedule.
-        only: Those of the draws to measure, where the others are known.
-        seed: Of the draws.
-        step: Finished steps of the policy.
-        number: The probe's number, `visit` in its rows.
-        reference: Keeps the reference's errors, (2, B) by batch and draw, from one call to the
-            next; draws are fixed, so they are the same while members and labels are.
+    `members` are indices into the source's pairs, `number` is the probe's `visit` in its rows, and
+    `only` names those of the draws to measure, where the others are known. `reference` keeps the
+    reference's errors, (2, B) by batch and draw, from one call to the next: draws are fixed, so
+    they are the same while members and their labels are.
 
-    Returns:
-        The policy's ell of every member, averaged over what was measured, (len(members),) float64,
-        the same on every rank.
+    Returns the policy's ell of every member, averaged over what was measured, (len(members),)
+    float64, the same on every rank.
     """
     accelerator = learner.accelerator
     rank, world = accelerator.process_index, accelerator.num_processes
