@@ -11,6 +11,7 @@ from analysis.figures.detection import (
     flip_shares_table,
     flipped_ratio_figure,
     precision_recall_figure,
+    reliability_figure,
     roc_figure,
 )
 from analysis.figures.distributions import (
@@ -48,6 +49,7 @@ __all__ = [
     "pair_trajectory_figure",
     "pair_trajectory_table",
     "precision_recall_figure",
+    "reliability_figure",
     "roc_figure",
     "save_figures",
 ]

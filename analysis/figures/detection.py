@@ -10,6 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pyarrow as pa
 
+from analysis.audits import Bin
 from analysis.evaluate_detectors import Calibration
 from analysis.figures.distributions import between
 from analysis.figures.theme import INK, WHISKER, flat, line, look
@@ -198,6 +199,33 @@ def calibration_figure(found: Calibration) -> go.Figure:
     figure.update_xaxes(title=f"score of {found.detector}")
     figure.update_yaxes(title="probability of a planted flip", tickformat=".0%", rangemode="tozero")
     return look(figure, height=320, showlegend=False)
+
+
+def reliability_figure(bins: list[Bin]) -> go.Figure:
+    """Share flipped by people against the calibrated probability, with Wilson's intervals."""
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[0, 1], y=[0, 1], mode="lines", name="as calibrated", hoverinfo="skip",
+        line={"color": INK, "dash": "dash", "width": 1.5},
+    )  # fmt: skip
+    figure.add_scatter(
+        x=[part.expected for part in bins],
+        y=[part.share for part in bins],
+        mode="markers",
+        name="people",
+        marker={"color": BLUE, "size": 10},
+        customdata=[part.count for part in bins],
+        error_y={
+            "type": "data",
+            "array": [part.high - part.share for part in bins],
+            "arrayminus": [part.share - part.low for part in bins],
+            **WHISKER,
+        },
+        hovertemplate="calibrated %{x:.0%}, people %{y:.0%} of %{customdata}<extra></extra>",
+    )
+    figure.update_xaxes(title="calibrated probability of a flip", range=[0, 1], tickformat=".0%")
+    figure.update_yaxes(title="share flipped by people", range=[0, 1], tickformat=".0%")
+    return look(figure, height=340)
 
 
 SHARES = pa.schema(

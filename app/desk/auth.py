@@ -11,7 +11,7 @@ import time
 import streamlit as st
 
 from app.desk import state
-from app.desk.components.page_text import show_error
+from app.desk.components import text
 
 _WAIT_SECONDS = 1.0
 _LONGEST = 60
@@ -40,7 +40,7 @@ def show_login(settings: state.Settings) -> None:
         st.text_input("Your name, saved with your verdicts", key="login-name", max_chars=_LONGEST)
         st.text_input("Token", type="password", key="login-token")
         if st.session_state.get("login-problem"):
-            show_error(st.session_state["login-problem"])
+            text.error(st.session_state["login-problem"])
         st.form_submit_button("Open the desk", type="primary", on_click=_log_in, args=(settings,))
 
 

@@ -29,7 +29,7 @@ _KEPT_BYTES = 96_000_000
 
 
 @dataclass(frozen=True)
-class Picture:
+class ShownImage:
     """An image for the page, or the reason why there is none."""
 
     data: bytes = b""
@@ -53,37 +53,37 @@ class _Cache:
         self._lock = threading.Lock()
         self._small = ImageReader(store, "thumbnails")
         self._full = ImageReader(store)
-        self._pictures: OrderedDict[tuple[str, int], Picture] = OrderedDict()
+        self._images: OrderedDict[tuple[str, int], ShownImage] = OrderedDict()
         self._bytes = 0
 
-    def get(self, image_id: str, side: int) -> Picture:
+    def get(self, image_id: str, side: int) -> ShownImage:
         key = (image_id, side)
         with self._lock:
-            if key in self._pictures:
-                self._pictures.move_to_end(key)
-                return self._pictures[key]
-        picture = self._make(image_id, side)
+            if key in self._images:
+                self._images.move_to_end(key)
+                return self._images[key]
+        image = self._make(image_id, side)
         with self._lock:
-            if key not in self._pictures:
-                self._pictures[key] = picture
-                self._bytes += len(picture.data)
+            if key not in self._images:
+                self._images[key] = image
+                self._bytes += len(image.data)
             while self._bytes > _KEPT_BYTES:
-                self._bytes -= len(self._pictures.popitem(last=False)[1].data)
-        return picture
+                self._bytes -= len(self._images.popitem(last=False)[1].data)
+        return image
 
-    def _make(self, image_id: str, side: int) -> Picture:
+    def _make(self, image_id: str, side: int) -> ShownImage:
         try:
             with self._lock:
                 small = side <= THUMBNAIL_SIDE and image_id in self._small
                 data = (self._small if small else self._full).read(image_id)
             return resized(data, side)
         except InputError as problem:
-            return Picture(problem=str(problem))
+            return ShownImage(problem=str(problem))
         except (OutvotedError, OSError, ValueError) as problem:
-            return Picture(problem=f"the image cannot be read ({problem})")
+            return ShownImage(problem=f"the image cannot be read ({problem})")
 
 
-def resized(data: bytes, side: int) -> Picture:
+def resized(data: bytes, side: int) -> ShownImage:
     """The image, at most `side` pixels long; unchanged if it already fits and a browser shows it.
 
     InputError (one clause) if it cannot be decoded or is too large.
@@ -91,16 +91,16 @@ def resized(data: bytes, side: int) -> Picture:
     decoded = decode(data)
     width, height = decoded.image.size
     if max(width, height) <= side and decoded.format in _BROWSER_FORMATS:
-        return Picture(data, _BROWSER_FORMATS[decoded.format], width, height)
+        return ShownImage(data, _BROWSER_FORMATS[decoded.format], width, height)
     if max(width, height) <= side:
-        return Picture(_encoded(decoded.image, "PNG"), "image/png", width, height)
+        return ShownImage(_encoded(decoded.image, "PNG"), "image/png", width, height)
     decoded.image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    return Picture(_encoded(decoded.image, "JPEG", quality=88), "image/jpeg", width, height)
+    return ShownImage(_encoded(decoded.image, "JPEG", quality=88), "image/jpeg", width, height)
 
 
-def _encoded(picture: Image.Image, kind: str, **how: Any) -> bytes:
+def _encoded(image: Image.Image, kind: str, **how: Any) -> bytes:
     out = io.BytesIO()
-    picture.save(out, kind, **how)
+    image.save(out, kind, **how)
     return out.getvalue()
 
 
@@ -113,30 +113,30 @@ def _cache_of(store: Store) -> _Cache:
     return _cache(store.root, stamp(store, ("images", "thumbnails")))
 
 
-def picture(store: Store, image_id: str | None, side: int = CARD_SIDE) -> Picture:
+def image(store: Store, image_id: str | None, side: int = CARD_SIDE) -> ShownImage:
     """One image, at most `side` pixels long. Never raises for a bad one."""
     return thumbnails(store, [image_id], side)[image_id]
 
 
 def thumbnails(
     store: Store, image_ids: Sequence[str | None], side: int = THUMBNAIL_SIDE
-) -> dict[str | None, Picture]:
+) -> dict[str | None, ShownImage]:
     """Many images by id, for a grid. Never raises for a bad one."""
     try:
         cache = _cache_of(store)
     except (OutvotedError, OSError, ValueError) as problem:
-        reason = Picture(problem=f"the store's images cannot be read ({problem})")
+        reason = ShownImage(problem=f"the store's images cannot be read ({problem})")
         return dict.fromkeys(image_ids, reason)
-    missing = Picture(problem="the pair names no image here")
+    missing = ShownImage(problem="the pair names no image here")
     return {
         image_id: cache.get(image_id, side) if image_id else missing
         for image_id in dict.fromkeys(image_ids)
     }
 
 
-def original(store: Store, image_id: str) -> Picture:
+def original(store: Store, image_id: str) -> ShownImage:
     """The image at full size, whatever its format. Never raises for a bad one."""
-    return picture(store, image_id, side=1 << 30)
+    return image(store, image_id, side=1 << 30)
 
 
 def prefetch(store: Store, image_ids: Sequence[str | None]) -> None:

@@ -11,13 +11,7 @@ from typing import Any
 import streamlit as st
 
 from app.desk import state
-from app.desk.components.page_text import (
-    escape_html,
-    escape_markdown,
-    markdown_text,
-    show_error,
-    show_quiet,
-)
+from app.desk.components import text
 from toolkit.colors import Ground
 from toolkit.errors import OutvotedError
 from toolkit.store import Store, open_store
@@ -28,7 +22,7 @@ _STYLE = Path(__file__).with_name("pages.css")
 
 @dataclass(frozen=True)
 class Page:
-    """A page of the desk, as its module declares it and `main.PAGES` lists it."""
+    """A page of the desk, as its module declares it and `streamlit_app.PAGES` lists it."""
 
     name: str
     """Its address below the server's."""
@@ -58,7 +52,7 @@ def errors_as_text() -> Iterator[None]:
     try:
         yield
     except Exception as problem:
-        show_error(_sentence(problem))
+        text.error(_sentence(problem))
 
 
 def callback(act: Callable[..., None]) -> Callable[..., None]:
@@ -93,13 +87,13 @@ def head(title: str, purpose: str) -> None:
     """A page's title, and one quiet sentence that says what the page is for."""
     load_style()
     st.title(title)
-    show_quiet(escape_html(purpose))
+    text.quiet(text.escape(purpose))
 
 
 def show_news() -> None:
     """Show the session's news once."""
     if st.session_state["news"]:
-        st.toast(markdown_text(st.session_state["news"]))
+        st.toast(text.markdown(st.session_state["news"]))
         st.session_state["news"] = ""
 
 
@@ -111,9 +105,9 @@ def page_link(
     if page in pages:
         st.page_link(
             pages[page],
-            label=escape_markdown(label),
+            label=text.escape_markdown(label),
             icon=icon or None,
             query_params=state.query(view, pair),
         )
     else:
-        st.html(f'<a href="{escape_html(state.link(page, view, pair))}">{escape_html(label)}</a>')
+        st.html(f'<a href="{text.escape(state.link(page, view, pair))}">{text.escape(label)}</a>')

@@ -25,7 +25,7 @@ def options(port: int, host: str = LOCAL) -> list[str]:
         "server.runOnSave": "false",
         "server.enableStaticServing": "false",
         "browser.gatherUsageStats": "false",
-        # Otherwise a bare string or value in main.py is written onto the page.
+        # Otherwise a bare string or value in streamlit_app.py is written onto the page.
         "runner.magicEnabled": "false",
         "client.toolbarMode": "viewer",
         "client.showErrorDetails": "none",
@@ -56,7 +56,7 @@ def main() -> None:
 
     threading.Thread(target=_end_with_command, daemon=True).start()
     flags = options(int(sys.argv[1]), *sys.argv[2:3])
-    streamlit(["run", str(HERE / "main.py"), *flags], prog_name="outvoted app")
+    streamlit(["run", str(HERE / "streamlit_app.py"), *flags], prog_name="outvoted app")
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ from toolkit.store import Store
 from toolkit.store.journal import Journal
 
 _PAGE = """
-from app.desk import main, state
+from app.desk import state, streamlit_app
 state.set_defaults()
-main.PAGES["{0}"].run()
+streamlit_app.PAGES["{0}"].run()
 """
 
 

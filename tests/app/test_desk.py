@@ -28,12 +28,12 @@ from toolkit.store.queue.views import View
 from toolkit.store.runs import read_findings, update_run, write_findings
 from toolkit.store.verdicts import choice_of, publish
 
-MAIN = Path(__file__).parents[2] / "app" / "desk" / "main.py"
+MAIN = Path(__file__).parents[2] / "app" / "desk" / "streamlit_app.py"
 
 PAGE = """
-from app.desk import main, state
+from app.desk import state, streamlit_app
 state.set_defaults()
-main.PAGES["{0}"].run()
+streamlit_app.PAGES["{0}"].run()
 """
 
 

@@ -4,6 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from analysis.audits import (
@@ -22,6 +23,7 @@ from tests.factories import StoreFactory
 from toolkit.store.audits import Audit, audits, read_audit
 from toolkit.store.connection import effective_labels
 from toolkit.store.journal import Entry, Journal
+from toolkit.store.runs import write_findings
 
 SAMPLE = Audit("s", "r", "flip20", 0, 0.1, ("a", "b", "c", "d"), ("c", "d", "e"), tuple("abcde"))
 LABELS = {"a": 1.0, "b": 1.0, "c": 0.0, "d": 0.0, "e": 1.0}
@@ -163,3 +165,24 @@ def test_results_hold_people_against_the_label_and_each_other(
     assert "Krippendorff" in said
     assert f"over {len(audit.order)} pairs" in said
     assert "no calibrated probability" in said
+
+
+def test_the_calibrated_probability_is_shown_beside_the_answers(
+    make_store: StoreFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every pair is flipped with probability .25, and the first answer flips its label."""
+    store = judgeable(make_store)
+    ids = effective_labels(store, "flip20")["pair_id"]
+    table = pa.table({"pair_id": ids, "probability": pa.array([0.25] * len(ids))})
+    write_findings(store, "r", "calibrated", table, {"labels": "flip20"})
+    app = open_page(monkeypatch, store, "audit")
+    app.number_input(key="audit-size").set_value(4).run()
+    app = button(app, "Draw the sample").click().run()
+    button(app, "Left").click().run()
+    app = open_page(monkeypatch, store, "audit")
+    app = app.sidebar.radio[0].set_value("Results").run()
+    app = app.toggle(key="audit-early").set_value(True).run()
+    assert not app.exception
+    assert "<td>25 %</td>" in shown(app)
+    assert "no calibrated probability" not in shown(app)
+    assert "People against the calibration" in shown(app)

@@ -19,6 +19,9 @@ from tests.polling import wait_for
 from toolkit.errors import InputError
 from toolkit.export import FORMATS, Policy, export_set
 from toolkit.store import Store
+from toolkit.store.connection import effective_labels
+from toolkit.store.journal import Entry, Journal
+from toolkit.store.verdicts import publish
 
 POLICIES = [
     (Policy(), "pickapic"),
@@ -144,6 +147,24 @@ def test_the_page_previews_writes_and_lists(
     assert not app.exception
 
 
+def test_the_preview_tells_ties_that_are_left_out_from_pairs_that_are_dropped(
+    make_store: StoreFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = judgeable(make_store)
+    pair_ids = effective_labels(store)["pair_id"].to_pylist()
+    journal = Journal(store.folder("verdicts.sqlite"))
+    journal.record([Entry(pair_id, "anna", "tie") for pair_id in pair_ids[:3]])
+    journal.record([Entry(pair_id, "anna", "drop") for pair_id in pair_ids[3:5]])
+    publish(store, journal)
+    journal.close()
+    app = open_page(monkeypatch, store, "export")
+    assert "<b>3</b><i>ties left out</i>" in shown(app)
+    assert "<b>2</b><i>dropped</i>" in shown(app)
+    app = app.toggle(key="export-ties").set_value(True).run()
+    assert "<b>3</b><i>changed to a tie</i>" in shown(app)
+    assert "ties left out" not in shown(app)
+
+
 def test_what_the_policy_refuses_is_a_sentence_and_writes_nothing(
     make_store: StoreFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,8 +184,6 @@ def test_verdicts_of_this_moment_are_published_before_an_export(
     make_store: StoreFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from app.desk.queries.connection import verdicts
-    from toolkit.store.connection import effective_labels
-    from toolkit.store.journal import Entry
 
     store = judgeable(make_store)
     app = open_page(monkeypatch, store, "export")

@@ -143,7 +143,7 @@ def at_the_server(root: Path, journal: Path) -> Found:
 
     settings = {"store": str(root), "journal": str(journal), "curator": "curator"}
     os.environ["OUTVOTED_DESK"] = json.dumps(settings)
-    main = Path(__file__).parents[2] / "app" / "desk" / "main.py"
+    main = Path(__file__).parents[2] / "app" / "desk" / "streamlit_app.py"
     app = AppTest.from_file(str(main), default_timeout=300)
     found = _both("first page, at the server, nothing read yet", [_taken(app.run)])
     desk = open_desk(open_store(root), "r", journal)

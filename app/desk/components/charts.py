@@ -1,25 +1,19 @@
-"""The charts of the desk: histograms that can be clicked, the map, the curves of runs.
+"""The charts of the desk: histograms that can be clicked, and the map.
 
-The figures of `analysis.figures` come onto the page through `show_figure`. The charts here do not
-need the extra `analyze`, except for the curves.
+They need only plotly. All other figures come from `analysis.figures`, and `show_figure` shows them.
 """
 
 import base64
 import json
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import plotly.graph_objects as go
-import pyarrow as pa
 import streamlit as st
 
-from app.desk.components.page_text import number
+from app.desk.components import text
 from toolkit.colors import (
     BLUE,
-    GREEN,
-    ORANGE,
-    PURPLE,
     SKY,
     VERMILION,
     Ground,
@@ -30,7 +24,6 @@ from toolkit.colors import (
 )
 from toolkit.store.queue.histograms import Bins, Map
 from toolkit.store.queue.views import Range
-from toolkit.store.run_log import Watched, thinned
 
 CALM = {"displayModeBar": False, "doubleClick": False}
 """Plotly's settings for a chart that is clicked: no buttons, no zoom by double click."""
@@ -47,10 +40,10 @@ def show_figure(
     st.plotly_chart(figure, theme=None, key=key, config={"displayModeBar": False}, alt=alt)
 
 
-def _sky_for_blue(text: str) -> str:
+def _sky_for_blue(figure: str) -> str:
     """The palette's blue is too dark for a dark page; sky blue replaces it there."""
     parts = [", ".join(str(int(tone[at : at + 2], 16)) for at in (1, 3, 5)) for tone in (BLUE, SKY)]
-    return text.replace(BLUE, SKY).replace(f"rgba({parts[0]}", f"rgba({parts[1]}")
+    return figure.replace(BLUE, SKY).replace(f"rgba({parts[0]}", f"rgba({parts[1]}")
 
 
 _FAINT = 0.38
@@ -66,7 +59,7 @@ def histogram(
     """
     n = len(whole.counts)
     width = (whole.highest - whole.lowest) / n
-    edges = [(number(whole.edge(k)), number(whole.edge(k + 1))) for k in range(n)]
+    edges = [(text.number(whole.edge(k)), text.number(whole.edge(k + 1))) for k in range(n)]
     figure = go.Figure(
         [
             go.Bar(
@@ -119,7 +112,7 @@ def picked_bin(event: Any) -> int | None:
 
 
 def histogram_image(whole: Bins, shown: Bins, ground: Ground) -> str:
-    """The same as a picture that needs no script: a data URL of an SVG."""
+    """The same as an image that needs no script: a data URL of an SVG."""
     most, n = max(whole.counts) or 1, len(whole.counts)
     wide = _WIDE / n
     bars = "".join(
@@ -153,7 +146,7 @@ def map_figure(points: Map, x: Range, y: Range, ground: Ground) -> go.Figure:
         _add_dots(figure, points, ground)
     else:
         _add_squares(figure, points, ground)
-    if any(end is not None for one in (x, y) for end in (one.lowest, one.highest)):
+    if any(end is not None for side in (x, y) for end in (side.lowest, side.highest)):
         (left, right), (low, high) = (_ends(*pair) for pair in ((x, points.x), (y, points.y)))
         figure.add_shape(
             type="rect", x0=left, x1=right, y0=low, y1=high,
@@ -242,7 +235,7 @@ def side_histogram(bins: Bins, limits: Range, ground: Ground, *, upright: bool) 
     middle = [(bins.edge(k) + bins.edge(k + 1)) / 2 for k in range(count)]
     colours = [accent(ground) if low <= at <= high else muted(ground) for at in middle]
     ends = [[bins.edge(k), bins.edge(k + 1)] for k in range(count)]
-    words = [f"{number(a)} to {number(b)}" for a, b in ends]
+    words = [f"{text.number(a)} to {text.number(b)}" for a, b in ends]
     x, y = (middle, list(bins.counts)) if upright else (list(bins.counts), middle)
     figure = go.Figure(
         go.Bar(
@@ -306,121 +299,3 @@ def picked_bar(event: Any) -> Bounds | None:
         if len(data) == 2:
             return float(data[0]), float(data[1])
     return None
-
-
-RUN_STYLES = (
-    (BLUE, "solid", "circle"),
-    (ORANGE, "dash", "x"),
-    (GREEN, "dot", "square"),
-    (PURPLE, "dashdot", "diamond"),
-)
-MOST_RUNS = len(RUN_STYLES)
-"""Runs that can be compared at once: each has its own colour, dash and mark."""
-
-_MARKS = 40
-"""Up to so many points have a mark each."""
-_LEVEL = {"color": "rgba(125, 133, 144, 0.8)", "dash": "dash", "width": 1}
-"""A line at the value of no information."""
-
-
-def run_curve(runs: Sequence[Watched], name: str, title: str, form: str = "") -> go.Figure:
-    """One scalar of the log, a line for each run."""
-    figure = go.Figure()
-    for place, watched in enumerate(runs):
-        colour, dash, symbol = RUN_STYLES[place % MOST_RUNS]
-        steps, values = thinned(watched.scalars, name)
-        figure.add_scatter(
-            x=steps,
-            y=values,
-            mode="lines+markers" if len(steps) <= _MARKS else "lines",
-            name=watched.run,
-            line={"color": colour, "dash": dash, "width": 2},
-            marker={"symbol": symbol, "size": 5},
-            hovertemplate=f"step %{{x}}: %{{y:{form or '.3g'}}}" + _extra(watched.run),
-        )
-    return _run_layout(figure, title, form)
-
-
-def accuracy_curve(runs: Sequence[Watched]) -> go.Figure:
-    """Accuracy in training as a line, and on held-out pairs as marks with 95 % intervals."""
-    figure = run_curve(runs, "accuracy", "share of pairs with ell > 0", ".0%")
-    for place, watched in enumerate(runs):
-        colour, _, symbol = RUN_STYLES[place % MOST_RUNS]
-        points = watched.held_out
-        if not points:
-            continue
-        figure.add_scatter(
-            x=[point["step"] for point in points],
-            y=[point["accuracy"] for point in points],
-            mode="markers",
-            name=f"{watched.run}, held out",
-            marker={"symbol": f"{symbol}-open", "size": 10, "color": colour, "line": {"width": 2}},
-            error_y={
-                "type": "data",
-                "array": [point["high"] - point["accuracy"] for point in points],
-                "arrayminus": [point["accuracy"] - point["low"] for point in points],
-                "color": colour,
-                "thickness": 1.5,
-                "width": 4,
-            },
-            customdata=[point["pairs"] for point in points],
-            hovertemplate="step %{x}: %{y:.1%} of %{customdata} held-out pairs<extra></extra>",
-        )
-    figure.add_hline(y=0.5, line=_LEVEL)
-    return figure
-
-
-def growth_curve(runs: Sequence[Watched]) -> go.Figure:
-    """How far the policy's error on the chosen images is above the reference's."""
-    figure = run_curve(
-        runs, "chosen_growth", "error on chosen images, above the reference's", ".1%"
-    )
-    figure.add_hline(y=0, line=_LEVEL)
-    return figure
-
-
-def ell_curves(tables: Sequence[tuple[str, pa.Table]]) -> go.Figure:
-    """Median ell by timestep of several runs, over all their pairs, weighted by visits."""
-    figure = go.Figure()
-    for place, (run, table) in enumerate(tables):
-        colour, dash, symbol = RUN_STYLES[place % MOST_RUNS]
-        bins: dict[float, list[tuple[int, float]]] = {}
-        for row in table.to_pylist():
-            middle = (row["low"] + row["high"]) / 2
-            bins.setdefault(middle, []).append((row["count"], row["median"]))
-        figure.add_scatter(
-            x=sorted(bins),
-            y=[_mean(bins[middle]) for middle in sorted(bins)],
-            mode="lines+markers",
-            name=run,
-            line={"color": colour, "dash": dash, "width": 2},
-            marker={"symbol": symbol, "size": 7},
-            hovertemplate="t near %{x:.0f}: ell %{y:.3g}" + _extra(run),
-        )
-    figure.add_hline(y=0, line=_LEVEL)
-    return _run_layout(figure, "median ell", "").update_xaxes(
-        title="timestep (0: clean, high: noisy)"
-    )
-
-
-def _mean(parts: list[tuple[int, float]]) -> float | None:
-    total = sum(count for count, _ in parts)
-    return sum(count * value for count, value in parts) / total if total else None
-
-
-def _run_layout(figure: go.Figure, title: str, form: str) -> go.Figure:
-    from analysis.figures.theme import look  # the desk starts without the extra `analyze`
-
-    look(figure, height=260)
-    figure.update_layout(
-        margin={"l": 48, "r": 16, "t": 62, "b": 40},
-        uirevision="kept",
-        title={"text": title, "font": {"size": 14}, "x": 0, "xref": "paper", "y": 0.97},
-    )
-    figure.update_xaxes(title="optimiser step", rangemode="tozero")
-    figure.update_yaxes(tickformat=form if form.endswith("%") else None, exponentformat="power")
-    return figure
-
-
-def _extra(run: str) -> str:
-    return f"<extra>{run}</extra>"  # the name of a run has only letters, digits, '.', '_' and '-'

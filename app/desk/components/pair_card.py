@@ -6,8 +6,8 @@ from typing import Any
 
 import streamlit as st
 
-from app.desk.components.page_text import escape_html, number
-from app.desk.image_cache import Picture
+from app.desk.components import text
+from app.desk.image_cache import ShownImage
 from toolkit.colors import VERDICT_COLOURS, VERMILION, Ground, accent, hairline, muted
 from toolkit.store.queue.ell_series import Visit
 from toolkit.store.queue.tables import ORDERS, SYMBOLS
@@ -20,10 +20,10 @@ _SMALL_SIDE = 128
 _CURTAIN = '<span class="desk-curtain">The source marks this pair as unsafe; X uncovers it.</span>'
 
 
-def show_prompt(text: str) -> None:
+def show_prompt(prompt: str) -> None:
     """The prompt in large type, character by character."""
-    size = "desk-prompt long" if len(text) > _LONG_PROMPT else "desk-prompt"
-    shown = escape_html(text) if text.strip() else "<i>(the prompt is empty)</i>"
+    size = "desk-prompt long" if len(prompt) > _LONG_PROMPT else "desk-prompt"
+    shown = text.escape(prompt) if prompt.strip() else "<i>(the prompt is empty)</i>"
     st.html(f'<div class="{size}" dir="auto"><span>{shown}</span></div>')
 
 
@@ -42,7 +42,7 @@ def mark_class(mark: str) -> str:
 
 
 def show_images(
-    pictures: Sequence[Picture],
+    images: Sequence[ShownImage],
     sides: tuple[str, str],
     pair: Mapping[str, Any],
     *,
@@ -56,48 +56,48 @@ def show_images(
     """
     marked = dict(zip(SLOTS, marks(pair["label"]), strict=True))
     body = ""
-    for place, side, picture in zip(("left", "right"), sides, pictures, strict=True):
+    for place, side, image in zip(("left", "right"), sides, images, strict=True):
         if blind:
-            body += _figure(place, "", "", picture, blurred=blurred)
+            body += _figure(place, "", "", image, blurred=blurred)
         else:
             model = str(pair.get(side.replace("image", "model")) or "")
-            body += _figure(side, model, marked[side], picture, blurred=blurred)
+            body += _figure(side, model, marked[side], image, blurred=blurred)
     st.html(f'<div class="desk-pair">{body}</div>')
 
 
-def _figure(slot: str, model: str, mark: str, picture: Picture, *, blurred: bool) -> str:
+def _figure(slot: str, model: str, mark: str, image: ShownImage, *, blurred: bool) -> str:
     hidden = " blurred" if blurred else ""
     return (
         f'<figure class="desk-card {mark_class(mark)}{hidden}"><figcaption><span class="slot">'
-        f'{slot}</span><span class="maker">{escape_html(model)}</span><span class="word">{mark}'
-        f'</span></figcaption><div class="desk-mount">{_image(slot, picture)}'
+        f'{slot}</span><span class="maker">{text.escape(model)}</span><span class="word">{mark}'
+        f'</span></figcaption><div class="desk-mount">{_image(slot, image)}'
         f"{_CURTAIN if blurred else ''}</div></figure>"
     )
 
 
-def _image(slot: str, picture: Picture) -> str:
-    if picture.problem:
+def _image(slot: str, image: ShownImage) -> str:
+    if image.problem:
         return (
-            f'<div class="desk-missing"><b>{slot} cannot be shown</b>{escape_html(picture.problem)}'
+            f'<div class="desk-missing"><b>{slot} cannot be shown</b>{text.escape(image.problem)}'
             "; you can still give a verdict.</div>"
         )
-    return image(picture, f"{slot} of the pair", f"--tall: {picture.height}px")
+    return image_tag(image, f"{slot} of the pair", f"--tall: {image.height}px")
 
 
-def image(picture: Picture, alt: str, style: str = "") -> str:
+def image_tag(image: ShownImage, alt: str, style: str = "") -> str:
     """An <img>; a small image has hard edges, and the style if one is given."""
-    small = max(picture.width, picture.height) <= _SMALL_SIDE
+    small = max(image.width, image.height) <= _SMALL_SIDE
     styled = f' style="{style}"' if style else ""
     extra = f' class="pixel"{styled}' if small else ""
-    return f'<img src="{picture.source}" alt="{escape_html(alt)}"{extra}>'
+    return f'<img src="{image.source}" alt="{text.escape(alt)}"{extra}>'
 
 
-def show_zoomed(pictures: Sequence[tuple[str, Picture]]) -> None:
+def show_zoomed(images: Sequence[tuple[str, ShownImage]]) -> None:
     """Named images at full size; a click switches between the whole image and its pixels."""
     body = "".join(
-        f"<figure><figcaption>{name} · {picture.width} x {picture.height}</figcaption>"
-        f'<div class="desk-own">{_image(name, picture)}</div></figure>'
-        for name, picture in pictures
+        f"<figure><figcaption>{name} · {image.width} x {image.height}</figcaption>"
+        f'<div class="desk-own">{_image(name, image)}</div></figure>'
+        for name, image in images
     )
     st.html(f'<div class="desk-zoom">{body}</div>')
 
@@ -166,7 +166,7 @@ def verdict_chip(verdict: str, note: str = "") -> str:
     more = f"<i>{note}</i>" if note else ""
     return (
         f'<span class="desk-chip"><span class="desk-dot" style="background: '
-        f'{VERDICT_COLOURS[verdict]}"></span><b>{escape_html(verdict)}</b>{more}</span>'
+        f'{VERDICT_COLOURS[verdict]}"></span><b>{text.escape(verdict)}</b>{more}</span>'
     )
 
 
@@ -180,7 +180,7 @@ def _score_chips(pair: Mapping[str, Any]) -> list[str]:
         if lower is not None and name == "minority":
             rank += " percentile"
         title = f"{_MEANING[name]}; then its percentile among all pairs"
-        chips.append(_chip(SYMBOLS[name], number(pair[name]), rank, title))
+        chips.append(_chip(SYMBOLS[name], text.number(pair[name]), rank, title))
     return chips
 
 
@@ -219,10 +219,10 @@ def _verdict_chips(verdicts: Mapping[str, str], curator: str, *, differ: bool) -
 
 def _chip(name: str, value: str, more: str = "", title: str = "", *, given: bool = False) -> str:
     kind = "desk-chip given" if given else "desk-chip"
-    head = f"<i>{escape_html(name)}</i>" if name else ""
-    tail = f"<i>{escape_html(more)}</i>" if more else ""
+    head = f"<i>{text.escape(name)}</i>" if name else ""
+    tail = f"<i>{text.escape(more)}</i>" if more else ""
     return (
-        f'<span class="{kind}" title="{escape_html(title)}">{head}<b>{escape_html(value)}</b>'
+        f'<span class="{kind}" title="{text.escape(title)}">{head}<b>{text.escape(value)}</b>'
         f"{tail}</span>"
     )
 
@@ -254,24 +254,24 @@ def _sparkline(visits: Sequence[Visit], ground: Ground) -> str:
     """A data URL of an SVG. The horizontal line is ell = 0; the band spans the policy and its
     footprints; a visit below the line has a hollow mark."""
     colour = accent(ground)
-    most = max(max(abs(one.low), abs(one.high), abs(one.ell)) for one in visits) or 1.0
+    most = max(max(abs(visit.low), abs(visit.high), abs(visit.ell)) for visit in visits) or 1.0
     first, last = visits[0].visit, visits[-1].visit
     span = max(last - first, 1)
 
-    def x(one: Visit) -> float:
-        return _EDGE + (_WIDE - 2 * _EDGE) * (one.visit - first) / span
+    def x(visit: Visit) -> float:
+        return _EDGE + (_WIDE - 2 * _EDGE) * (visit.visit - first) / span
 
     def y(ell: float) -> float:
         return _TALL / 2 - (_TALL / 2 - _EDGE) * ell / most
 
-    upper = [f"{x(one):.1f},{y(one.high):.1f}" for one in visits]
-    lower = [f"{x(one):.1f},{y(one.low):.1f}" for one in reversed(visits)]
-    line = " ".join(f"{x(one):.1f},{y(one.ell):.1f}" for one in visits)
+    upper = [f"{x(visit):.1f},{y(visit.high):.1f}" for visit in visits]
+    lower = [f"{x(visit):.1f},{y(visit.low):.1f}" for visit in reversed(visits)]
+    line = " ".join(f"{x(visit):.1f},{y(visit.ell):.1f}" for visit in visits)
     dots = "".join(
-        f'<circle cx="{x(one):.1f}" cy="{y(one.ell):.1f}" r="2.2" stroke-width="1.2" '
-        f'stroke="{colour if one.ell > 0 else VERMILION}" '
-        f'fill="{colour if one.ell > 0 else "none"}"/>'
-        for one in visits
+        f'<circle cx="{x(visit):.1f}" cy="{y(visit.ell):.1f}" r="2.2" stroke-width="1.2" '
+        f'stroke="{colour if visit.ell > 0 else VERMILION}" '
+        f'fill="{colour if visit.ell > 0 else "none"}"/>'
+        for visit in visits
     )
     drawing = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDE:.0f} {_TALL:.0f}">'

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import streamlit as st
 
-from app.desk.components.page_text import escape_html, number, progress_bar
+from app.desk.components import text
 from app.desk.verdict_state import Saved
 from toolkit.store.queue.tables import SYMBOLS
 from toolkit.store.queue.views import View
@@ -28,7 +28,7 @@ def show_status(place: str, note: str, saved: Saved, done: float, *, keys: bool 
         f'<div class="desk-row"><span class="desk-place">{place}</span>'
         f'<span class="desk-quiet">{note}</span>{listening}'
         f'<span class="desk-quiet desk-saved" id="desk-saved">{saved_line(saved)}</span></div>'
-        f"{progress_bar(done)}"
+        f"{text.progress_bar(done)}"
     )
 
 
@@ -36,7 +36,7 @@ def saved_line(saved: Saved) -> str:
     """`saved 14:03:07 · 128 verdicts · path` as HTML, in the curator's own time zone."""
     when = "nothing saved yet" if saved.time is None else f"saved {clock(saved.time)}"
     word = "verdict" if saved.verdicts == 1 else "verdicts"
-    return f"{when} · {saved.verdicts:,} {word} · <code>{escape_html(str(saved.path))}</code>"
+    return f"{when} · {saved.verdicts:,} {word} · <code>{text.escape(str(saved.path))}</code>"
 
 
 def clock(when: datetime, *, date: bool = False) -> str:
@@ -47,15 +47,15 @@ def clock(when: datetime, *, date: bool = False) -> str:
 def limits(view: View) -> list[str]:
     """What the view leaves out, one phrase a limit; empty for every pair."""
     phrases = []
-    for one in view.ranges:
-        low = "" if one.lowest is None else f" from {number(one.lowest)}"
-        high = "" if one.highest is None else f" below {number(one.highest)}"
-        phrases.append(f"{symbol(one.column)}{low}{high}")
+    for bounds in view.ranges:
+        low = "" if bounds.lowest is None else f" from {text.number(bounds.lowest)}"
+        high = "" if bounds.highest is None else f" below {text.number(bounds.highest)}"
+        phrases.append(f"{symbol(bounds.column)}{low}{high}")
     if view.text:
         phrases.append(f"prompt contains “{view.text}”")
-    for word, text in (("model", view.model), ("annotator", view.annotator), ("", view.where)):
-        if text:
-            phrases.append(f"{word} {text}".strip())
+    for word, value in (("model", view.model), ("annotator", view.annotator), ("", view.where)):
+        if value:
+            phrases.append(f"{word} {value}".strip())
     if view.state != "any":
         phrases.append(STATES.get(view.state, f"verdict {view.state}"))
     return phrases

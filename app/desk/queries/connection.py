@@ -10,10 +10,11 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import wraps
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import streamlit as st
 
@@ -52,6 +53,7 @@ PATH_HASH: dict[str | type, Any] = {
 """`hash_funcs` of every cached function that takes a store's root: Streamlit cannot hash these."""
 
 Stamp = tuple[Any, ...]
+Result = TypeVar("Result")
 
 
 def stamp(
@@ -62,7 +64,7 @@ def stamp(
     `tables`: folders of the store whose parts are never rewritten, so that names are enough.
     `files`: (folder, pattern) of files that are, by name, size and time.
     """
-    found: list[Any] = [
+    entries: list[Any] = [
         f"{table}/{file.name}" for table in tables for file in parts(store.folder(table))
     ]
     for folder, pattern in files:
@@ -71,8 +73,29 @@ def stamp(
                 about = file.stat()
             except FileNotFoundError:  # replaced since it was listed
                 continue
-            found.append((str(file.relative_to(folder)), about.st_size, about.st_mtime_ns))
-    return tuple(found)
+            entries.append((str(file.relative_to(folder)), about.st_size, about.st_mtime_ns))
+    return tuple(entries)
+
+
+def cached_read(
+    made_from: Callable[..., Stamp], *, spinner: str = ""
+) -> Callable[[Callable[..., Result]], Callable[..., Result]]:
+    """Cache a function `read(store, *arguments)` until the stamp of what it reads changes.
+
+    `made_from(store, *arguments)` is that stamp.
+    """
+
+    def decorate(read: Callable[..., Result]) -> Callable[..., Result]:
+        def kept(root: Path, arguments: tuple[Any, ...], stamp: Stamp) -> Result:  # noqa: ARG001
+            return read(Store(root), *arguments)
+
+        # Streamlit tells caches apart by these names.
+        kept.__module__, kept.__qualname__ = read.__module__, read.__qualname__
+        cache = st.cache_data(max_entries=64, show_spinner=spinner or False, hash_funcs=PATH_HASH)
+        cached = cache(kept)
+        return wraps(read)(lambda store, *rest: cached(store.root, rest, made_from(store, *rest)))
+
+    return decorate
 
 
 TABLES = ("pairs", "images", "votes", "quarantine", "thumbnails")

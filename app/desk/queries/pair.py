@@ -7,7 +7,15 @@ from typing import Any
 import pyarrow as pa
 import streamlit as st
 
-from app.desk.queries.connection import PATH_HASH, TABLES, Desk, Stamp, stamp, trajectory_files
+from app.desk.queries.connection import (
+    PATH_HASH,
+    TABLES,
+    Desk,
+    Stamp,
+    cached_read,
+    stamp,
+    trajectory_files,
+)
 from toolkit.errors import StoreError
 from toolkit.store import Store, pair_details
 from toolkit.store.label_sets import ORIGINAL, label_sets
@@ -70,15 +78,10 @@ def _facts(
     )
 
 
+@cached_read(lambda store, run, _: stamp(store, files=[(store.findings(run), "*.parquet")]))
 def values(store: Store, run: str, pair_id: str) -> list[Value]:
     """The pair's values in every finding of the run."""
-    made_from = stamp(store, files=[(store.findings(run), "*.parquet")])
-    return _values(store.root, run, pair_id, made_from)
-
-
-@st.cache_data(show_spinner=False, max_entries=64, hash_funcs=PATH_HASH)
-def _values(root: Path, run: str, pair_id: str, stamp: Stamp) -> list[Value]:  # noqa: ARG001
-    return pair_details.findings_on(Store(root), run, pair_id)
+    return pair_details.findings_on(store, run, pair_id)
 
 
 @dataclass(frozen=True)
@@ -91,30 +94,17 @@ class TrajectoryTables:
     probes: int
 
 
-def trajectory_tables(store: Store, run: str, facts: Facts) -> TrajectoryTables | None:
-    """The tables of a pair's figures; None if its label states no preference."""
-    if facts.label not in (0.0, 1.0):
-        return None
-    made_from = stamp(store, files=trajectory_files(store, run))
-    pair_id = facts.pair["pair_id"]
-    return _trajectory_tables(
-        store.root, run, facts.label_set, float(facts.label), pair_id, made_from
-    )
-
-
-@st.cache_data(show_spinner="Searching the trajectory ...", max_entries=64, hash_funcs=PATH_HASH)
-def _trajectory_tables(
-    root: Path,
-    run: str,
-    labels: str,
-    label: float,
-    pair_id: str,
-    stamp: Stamp,  # noqa: ARG001
+@cached_read(
+    lambda store, run, *_: stamp(store, files=trajectory_files(store, run)),
+    spinner="Searching the trajectory ...",
+)
+def trajectory_tables(
+    store: Store, run: str, labels: str, label: float, pair_id: str
 ) -> TrajectoryTables:
+    """The tables of a pair's figures under label set `labels`, which gives it `label` (1 or 0)."""
     from analysis.figures import pair_errors
     from analysis.trajectory import COLUMNS, load
 
-    store = Store(root)
     rows = read_trajectory(store, run, COLUMNS, label_set=labels, pairs=[pair_id])
     about = run_about(store, run)
     try:

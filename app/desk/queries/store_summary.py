@@ -4,9 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import streamlit as st
-
-from app.desk.queries.connection import PATH_HASH, Stamp, stamp, verdicts
+from app.desk.queries.connection import cached_read, stamp, verdicts
 from toolkit.store import Store, connect
 from toolkit.store.connection import add_labels, labels_in
 from toolkit.store.label_sets import label_sets, planted_flips
@@ -83,21 +81,15 @@ def noise(store: Store, run: str) -> Noise | None:
     )
 
 
+@cached_read(lambda store, run: stamp(store, files=[(store.findings(run), f"{MINORITY}.parquet")]))
 def flipped_ratio_figure(store: Store, run: str) -> Any:
     """The figure of planted flips by u, or None if there are none."""
-    made_from = stamp(store, files=[(store.findings(run), f"{MINORITY}.parquet")])
-    return _flipped_ratio_figure(store.root, run, made_from) if made_from else None
-
-
-@st.cache_data(show_spinner=False, max_entries=4, hash_funcs=PATH_HASH)
-def _flipped_ratio_figure(root: Path, run: str, stamp: Stamp) -> Any:  # noqa: ARG001
     import numpy as np
 
     from analysis import figures
 
-    store = Store(root)
     flips = planted_flips(store, finding_labels(store, run, MINORITY))
-    if not flips:
+    if not flips or MINORITY not in findings(store, run):
         return None
     finding = read_findings(store, run, MINORITY)
     u = np.array(finding["minority"].to_numpy(zero_copy_only=False), float)

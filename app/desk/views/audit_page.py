@@ -1,38 +1,27 @@
 """The page Audit: a random sample and a top-u sample, judged blind, and the results."""
 
-from pathlib import Path
 from typing import Any
 
-import plotly.graph_objects as go
 import streamlit as st
 
 from analysis import audits as results
-from analysis.audits import Answers, Bin, Rate
+from analysis.audits import Answers, Rate
 from app.desk import page, state
-from app.desk.components import pair_card
+from app.desk.components import pair_card, text
 from app.desk.components.charts import show_figure
-from app.desk.components.page_text import (
-    escape_html,
-    shell_path,
-    show_error,
-    show_hint,
-    show_info,
-    show_quiet,
-    show_table,
-)
 from app.desk.components.status_bar import show_status
-from app.desk.image_cache import picture
+from app.desk.image_cache import image
 from app.desk.queries import queue
-from app.desk.queries.connection import PATH_HASH, Desk, Stamp, current, run_of, stamp
+from app.desk.queries.connection import Desk, current, run_of
 from app.desk.views.getting_started import run_command
 from app.desk.views.verdict_buttons import show_buttons
-from toolkit.colors import BLUE, Ground
+from toolkit.colors import Ground
 from toolkit.errors import OutvotedError
-from toolkit.store import Store, audits, connect
+from toolkit.store import Store, audits
 from toolkit.store.audits import Audit
-from toolkit.store.connection import add_labels, labels_in
 from toolkit.store.journal import Entry
-from toolkit.store.runs import findings, findings_about, read_findings
+from toolkit.store.pair_table import pair_table
+from toolkit.store.runs import findings
 
 _NEW = "draw another sample"
 _SIDES = (("Left", "Left", "left"), ("Tie", "T", "tie"), ("Unsure", "U", "unsure"),
@@ -47,7 +36,7 @@ def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
     if not desk.run:
         page.head("Audit", "Is u right? A random sample and a top-u sample, judged blind.")
         command = run_command(store, run_of(store, settings.run))
-        show_hint("An audit draws its samples by u, and no run has a u yet.", command)
+        text.hint("An audit draws its samples by u, and no run has a u yet.", command)
         return
     names = [name for name in audits.audits(store) if _is_of_run(store, name, desk.run)]
     with st.sidebar:
@@ -57,7 +46,7 @@ def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
         return
     audit = audits.read_audit(store, chosen)
     if audit.label_set != desk.label_set:
-        show_info(
+        text.info(
             f"This sample was drawn under label set {audit.label_set}, and the run's finding is "
             f"now under {desk.label_set}; draw another one."
         )
@@ -83,7 +72,7 @@ def _draw_sample(store: Store, desk: Desk) -> None:
         "u. It is judged blind, and the sample is saved, so that others can judge the same pairs.",
     )
     if problem := st.session_state["problem"]:
-        show_error(problem)
+        text.error(problem)
     row = st.columns(3)
     size = row[0].number_input("Pairs in each half", 1, 2000, 50, key="audit-size")
     share = row[1].number_input("Top share, %", 0.1, 100.0, 5.0, key="audit-share")
@@ -99,7 +88,7 @@ def _draw_sample(store: Store, desk: Desk) -> None:
 
     st.button("Draw the sample", type="primary", key="audit-draw",
               on_click=page.callback(draw_sample))  # fmt: skip
-    show_quiet("The interval of a share of 20 % is about ±11 points with 50 pairs and ±6 with 200.")
+    text.quiet("The interval of a share of 20 % is about ±11 points with 50 pairs and ±6 with 200.")
 
 
 def _rows_of(desk: Desk, audit: Audit) -> list[dict[str, Any]]:
@@ -117,35 +106,35 @@ def _judge(desk: Desk, audit: Audit, settings: state.Settings) -> None:
         left = [pair_id for pair_id in audit.order if pair_id not in own]
         count, done = len(audit.order), len(own)
         place = f"{done + 1:,} of {count:,}" if left else f"all {count:,} answered"
-        note = f"audit {escape_html(audit.name)}, blind: which image fits the prompt better?"
+        note = f"audit {text.escape(audit.name)}, blind: which image fits the prompt better?"
         show_status(place, note, desk.verdicts.saved(settings.curator), done / count)
         for problem in (st.session_state["problem"], desk.verdicts.trouble):
             if problem:
-                show_error(problem)
+                text.error(problem)
         if left:
             _show_blind(desk, audit, settings, left[0])
         else:
-            show_info("You have answered every pair of this sample; see Results on the left.")
+            text.info("You have answered every pair of this sample; see Results on the left.")
         newest = results.newest_answer(audit, rows, settings.curator)
         st.button(
             "Undo", shortcut="Z", type="tertiary", key="audit-undo", disabled=newest is None,
             on_click=page.callback(_undo), args=(desk, settings, newest),
         )  # fmt: skip
-        ready = escape_html(left[0]) if left else ""
+        ready = text.escape(left[0]) if left else ""
         st.html(f'<span id="audit-ready" data-pair="{ready}" hidden></span>')
 
 
 def _show_blind(desk: Desk, audit: Audit, settings: state.Settings, pair_id: str) -> None:
     pair = next(iter(queue.cards(desk, [pair_id])), None)
     if pair is None:
-        show_info(f"The store no longer has pair {pair_id}; answer unsure to continue.")
+        text.info(f"The store no longer has pair {pair_id}; answer unsure to continue.")
         pair = {"pair_id": pair_id, "prompt": "", "image_0": None, "image_1": None, "label": None}
     swapped = results.swapped(audit, settings.curator, pair_id)
     sides = ("image_1", "image_0") if swapped else ("image_0", "image_1")
     pair_card.show_prompt(pair["prompt"])
-    pictures = [picture(desk.store, pair[side]) for side in sides]
+    images = [image(desk.store, pair[side]) for side in sides]
     blurred = pair_card.is_blurred(pair)
-    pair_card.show_images(pictures, sides, pair, blind=True, blurred=blurred)
+    pair_card.show_images(images, sides, pair, blind=True, blurred=blurred)
     if blurred:
         pair_card.show_uncover_button(pair_id)
     show_buttons(pair_id, _SIDES, _answer, desk, audit, settings, pair_id, swapped)
@@ -182,56 +171,42 @@ def _show_results(
     ):
         return
     if not answers:
-        show_info("Nobody has judged this sample yet; choose Judge on the left.")
+        text.info("Nobody has judged this sample yet; choose Judge on the left.")
         return
-    labels = _labels(store, audit)
-    probability = _probabilities(store, audit.run, audit.label_set)
+    labels, probability = _labels_and_probabilities(store, audit)
     left, right = st.columns([3, 2], gap="large")
     with left:
         _show_rates(results.rates(audit, labels, answers, probability), audit)
         if not probability:
-            show_info(
+            text.info(
                 "The run has no calibrated probability to compare with; plant flips and type "
-                f"`outvoted detect {shell_path(store.root)} --run {audit.run}`."
+                f"`outvoted detect {text.shell_path(store.root)} --run {audit.run}`."
             )
         _show_agreement(answers)
     with right:
         if bins := results.reliability(labels, answers, probability):
+            from analysis.figures import reliability_figure
+
             st.subheader("People against the calibration")
             show_figure(reliability_figure(bins), ground, key="audit-reliability",
                         alt="Share that people flipped by calibrated probability")  # fmt: skip
 
 
-def _labels(store: Store, audit: Audit) -> dict[str, float | None]:
-    """The sample's labels under its own label set, whatever the desk shows now."""
-    with connect(store) as con:
-        add_labels(con, store, audit.label_set)
-        return labels_in(con, list(audit.order))
-
-
-def _probabilities(store: Store, run: str, label_set: str) -> dict[str, float]:
-    """pair_id -> calibrated probability of a flip; {} if the run has none under these labels."""
-    if _CALIBRATED not in findings(store, run):
-        return {}
-    made_from = stamp(store, files=[(store.findings(run), f"{_CALIBRATED}.*")])
-    return _read_probabilities(store.root, run, label_set, made_from)
-
-
-@st.cache_data(show_spinner=False, max_entries=4, hash_funcs=PATH_HASH)
-def _read_probabilities(
-    root: Path,
-    run: str,
-    label_set: str,
-    stamp: Stamp,  # noqa: ARG001
-) -> dict[str, float]:
-    store = Store(root)
-    if findings_about(store, run, _CALIBRATED).get("labels", label_set) != label_set:
-        return {}
-    table = read_findings(store, run, _CALIBRATED)
-    if "probability" not in table.column_names:
-        return {}
-    pairs = zip(table["pair_id"].to_pylist(), table["probability"].to_pylist(), strict=True)
-    return {pair_id: value for pair_id, value in pairs if value is not None and value == value}
+def _labels_and_probabilities(
+    store: Store, audit: Audit
+) -> tuple[dict[str, float | None], dict[str, float]]:
+    """The sample's labels under its own label set, whatever the desk shows now, and the calibrated
+    probabilities of a flip of those pairs that have one under these labels."""
+    columns = ["pair_id", "label"]
+    if _CALIBRATED in findings(store, audit.run):
+        columns.append(f"{_CALIBRATED}.probability")
+    table = pair_table(
+        store, labels=audit.label_set, run=audit.run, columns=columns, pair_ids=audit.order
+    )
+    rows = [list(row.values()) for row in table.select(columns).to_pylist()]
+    labels = {pair_id: label for pair_id, label, *_ in rows}
+    known = {row[0]: row[2] for row in rows if len(row) > 2 and row[2] is not None}
+    return labels, known
 
 
 def _show_rates(rates: list[Rate], audit: Audit) -> None:
@@ -249,8 +224,8 @@ def _show_rates(rates: list[Rate], audit: Audit) -> None:
         for rate in rates
     ]  # fmt: skip
     heads = ("sample", "answers", "flipped", "flip rate (95 %)", "calibrated", "ties", "unsure")
-    show_table(heads, rows, name="Flip rates")
-    show_quiet(
+    text.table(heads, rows, name="Flip rates")
+    text.quiet(
         "Flip rate: answers against the label, as a share of the answers that prefer an image, "
         "with Wilson's interval. Calibrated: the mean probability of the same pairs, learned from "
         "planted flips, which are more frequent and more random than natural errors. The answers "
@@ -267,9 +242,9 @@ def _interval_text(share: float | None, low: float | None, high: float | None) -
 def _show_agreement(answers: Answers) -> None:
     st.subheader("Agreement between curators")
     rows = [[curator, f"{len(given):,}"] for curator, given in sorted(answers.items())]
-    show_table(("curator", "answers"), rows, name="Curators")
+    text.table(("curator", "answers"), rows, name="Curators")
     if len(answers) < 2:
-        show_quiet("Agreement needs two curators: another person starts the desk with --curator "
+        text.quiet("Agreement needs two curators: another person starts the desk with --curator "
                    "NAME and judges the same sample.")  # fmt: skip
         return
     try:
@@ -277,10 +252,10 @@ def _show_agreement(answers: Answers) -> None:
 
         agreement = alpha(answers)
     except ImportError:
-        show_info("Agreement needs crowd-kit; type `pip install 'outvoted[analyze]'`.")
+        text.info("Agreement needs crowd-kit; type `pip install 'outvoted[analyze]'`.")
         return
     if agreement is None:
-        show_quiet("No pair has answers of two curators that could differ yet.")
+        text.quiet("No pair has answers of two curators that could differ yet.")
         return
     value, pairs = agreement
     st.html(
@@ -288,35 +263,6 @@ def _show_agreement(answers: Answers) -> None:
         f'<span class="desk-quiet">over {pairs:,} pairs that two or more curators answered; 1 is '
         "agreement, 0 chance. From .67 on it supports tentative conclusions.</span></p>"
     )
-
-
-def reliability_figure(bins: list[Bin]) -> go.Figure:
-    """Share flipped by people against the calibrated probability, with Wilson's intervals."""
-    from analysis.figures.theme import INK, WHISKER, look
-
-    figure = go.Figure()
-    figure.add_scatter(
-        x=[0, 1], y=[0, 1], mode="lines", name="as calibrated", hoverinfo="skip",
-        line={"color": INK, "dash": "dash", "width": 1.5},
-    )  # fmt: skip
-    figure.add_scatter(
-        x=[one.expected for one in bins],
-        y=[one.share for one in bins],
-        mode="markers",
-        name="people",
-        marker={"color": BLUE, "size": 10},
-        customdata=[one.count for one in bins],
-        error_y={
-            "type": "data",
-            "array": [one.high - one.share for one in bins],
-            "arrayminus": [one.share - one.low for one in bins],
-            **WHISKER,
-        },
-        hovertemplate="calibrated %{x:.0%}, people %{y:.0%} of %{customdata}<extra></extra>",
-    )
-    figure.update_xaxes(title="calibrated probability of a flip", range=[0, 1], tickformat=".0%")
-    figure.update_yaxes(title="share flipped by people", range=[0, 1], tickformat=".0%")
-    return look(figure, height=340)
 
 
 PAGE = page.Page("audit", "Audit", ":material/fact_check:", draw)

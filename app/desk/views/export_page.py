@@ -2,26 +2,15 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import streamlit as st
 
 from app.desk import export_jobs, page, state
-from app.desk.components.page_text import (
-    escape_html,
-    escape_markdown,
-    share,
-    show_command,
-    show_error,
-    show_hint,
-    show_quiet,
-    show_table,
-    show_warning,
-)
+from app.desk.components import text
 from app.desk.export_jobs import Job
-from app.desk.queries.connection import PATH_HASH, TABLES, Stamp, run_of, stamp, verdicts
+from app.desk.queries.connection import TABLES, Stamp, cached_read, run_of, stamp, verdicts
 from app.desk.views.getting_started import ingest_command
 from toolkit.colors import Ground
 from toolkit.errors import OutvotedError, StoreError
@@ -44,7 +33,7 @@ def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
     del ground
     page.head("Export", "A filtered, corrected or reweighted copy of the pairs, as trainers read.")
     if not stamp(store, TABLES):
-        show_hint("The store has no pairs, so there is nothing to export.", ingest_command(store))
+        text.hint("The store has no pairs, so there is nothing to export.", ingest_command(store))
         return
     left, right = st.columns([5, 4], gap="large")
     with left:
@@ -78,7 +67,7 @@ def _show_form(store: Store, settings: state.Settings) -> Form:
         value="curated",
         key="export-name",
         max_chars=100,
-        help=f"A new folder of this name in {escape_markdown(str(export_jobs.folder(store)))}",
+        help=f"A new folder of this name in {text.escape_markdown(str(export_jobs.folder(store)))}",
     )
     chosen = right.selectbox("Format", list(FORMATS), key="export-format")
     fields = _score_fields(store, settings)
@@ -169,20 +158,21 @@ def _share_fields(*, scored: bool) -> dict[str, Any]:
 
 
 def _column_fields(form: Format) -> dict[str, Any]:
-    """Which of the source's columns leave that otherwise stay behind."""
-    texts = {"keep": "Keep columns, by commas", "pseudonymize": "Pseudonymize columns, by commas"}
-    row = st.columns(2)
+    """Columns of the source that are exported although they do not leave by default."""
+    labels = {
+        "keep": "Columns to keep, by commas",
+        "pseudonymize": "Columns to pseudonymize, by commas",
+    }
+    disabled = not form.source_columns
     fields = {}
-    for cell, (name, label) in zip(row, texts.items(), strict=True):
-        off = not form.source_columns
-        text = cell.text_input(label, key=f"export-{name}", max_chars=1000, disabled=off)
-        names = (word.strip() for word in text.split(",") if not off)
-        fields[name] = tuple(word for word in names if word)
+    for column, (name, label) in zip(st.columns(2), labels.items(), strict=True):
+        names = column.text_input(label, key=f"export-{name}", max_chars=1000, disabled=disabled)
+        fields[name] = () if disabled else _lines(names.replace(",", "\n"))
     return fields
 
 
-def _lines(text: str) -> tuple[str, ...]:
-    return tuple(line.strip() for line in text.splitlines() if line.strip())
+def _lines(field: str) -> tuple[str, ...]:
+    return tuple(line.strip() for line in field.splitlines() if line.strip())
 
 
 @dataclass(frozen=True)
@@ -201,25 +191,30 @@ class Preview:
 
 def _preview(store: Store, policy: Policy, form: str) -> Preview | None:
     """What the policy would do; None, and a sentence on the page, if it cannot be applied."""
-    files = [(store.folder("verdicts"), "part-*.parquet")]
-    if policy.run is not None:
-        files.append((store.findings(policy.run), "*.parquet"))
     try:
         check(policy)
-        return _read_preview(store.root, policy, form, stamp(store, TABLES, files))
+        return _read_preview(store, policy, form)
     except OutvotedError as problem:
-        show_error(str(problem))
+        text.error(str(problem))
         return None
 
 
-@st.cache_data(show_spinner="Deciding about every pair ...", max_entries=16, hash_funcs=PATH_HASH)
-def _read_preview(root: Path, policy: Policy, form: str, stamp: Stamp) -> Preview:  # noqa: ARG001
-    plan = make_plan(Store(root), policy)
+def _made_from(store: Store, policy: Policy, form: str) -> Stamp:
+    del form
+    files = [(store.folder("verdicts"), "part-*.parquet")]
+    if policy.run is not None:
+        files.append((store.findings(policy.run), "*.parquet"))
+    return stamp(store, TABLES, files)
+
+
+@cached_read(_made_from, spinner="Deciding about every pair ...")
+def _read_preview(store: Store, policy: Policy, form: str) -> Preview:
+    plan = make_plan(store, policy)
     ties, unlabelled = ~plan.kept & is_tie(plan.final), ~plan.kept & np.isnan(plan.final)
     left_out = {"ties left out": ties, "unlabelled left out": unlabelled,
                 "dropped": ~plan.kept & ~ties & ~unlabelled}  # fmt: skip
     sizes = {word: int(np.count_nonzero(rows)) for word, rows in left_out.items()}
-    columns = columns_of_source(Store(root), plan, policy, FORMATS[form])
+    columns = columns_of_source(store, plan, policy, FORMATS[form])
     return Preview(counts(plan), balance(plan), sizes, columns.lines())
 
 
@@ -227,7 +222,7 @@ def _show_write_button(store: Store, settings: state.Settings, form: Form, *, re
     """The command that does the same, and the button."""
     st.subheader("The same in a terminal")
     out = export_jobs.folder(store) / (form.name.strip() or "NAME")
-    show_command(export_jobs.command(store, out, form.policy, form.format))
+    text.command(export_jobs.command(store, out, form.policy, form.format))
 
     def write() -> None:
         # An export reads published verdicts, so publish the latest ones first.
@@ -246,7 +241,7 @@ def _show_write_button(store: Store, settings: state.Settings, form: Form, *, re
         key="export-write",
     )
     if problem := st.session_state["problem"]:
-        show_error(problem)
+        text.error(problem)
 
 
 def _show_counts(preview: Preview) -> None:
@@ -254,7 +249,7 @@ def _show_counts(preview: Preview) -> None:
     before, after = preview.counts["before"], preview.counts["after"]
     st.subheader("What it would do")
     rows = [[word, f"{before[word]:,}", f"{after[word]:,}"] for word in before]
-    show_table(("", "before", "after"), rows, name="Pairs before and after")
+    text.table(("", "before", "after"), rows, name="Pairs before and after")
     changes = {
         "flipped": preview.counts["flipped"],
         "changed to a tie": preview.counts["tied"],
@@ -269,13 +264,13 @@ def _show_counts(preview: Preview) -> None:
     )
     st.html(f'<div class="desk-wrap">{chips}</div>')
     for warning in warnings_of(preview.counts):
-        show_warning(warning)
+        text.warning(warning)
     for sentence in preview.columns:
-        show_quiet(escape_html(sentence))
+        text.quiet(text.escape(sentence))
     reasons = [[f"{pairs:,}", why] for why, pairs in preview.counts["reasons"].items()]
     if reasons:
         with st.expander(f"Why ({len(reasons)} reasons)"):
-            show_table(("pairs", "why"), reasons, name="Reasons")
+            text.table(("pairs", "why"), reasons, name="Reasons")
 
 
 def _show_balance(preview: Preview) -> None:
@@ -288,7 +283,7 @@ def _show_balance(preview: Preview) -> None:
             [name.replace("_", " "), f"{before[name]:,g}", f"{after[name]:,g}"] for name in before
         ]
         rows.append(["prompts lost", "", f"{prompts['lost']:,}"])
-        show_table(("prompts", "before", "after"), rows, name="Prompts before and after")
+        text.table(("prompts", "before", "after"), rows, name="Prompts before and after")
     with right:
         shown = sorted(models["before"], key=lambda name: -models["before"][name]["pairs"])[:12]
         rows = [
@@ -297,13 +292,13 @@ def _show_balance(preview: Preview) -> None:
         ]
         if rows:
             heads = ("model", "before: pairs, chosen", "after: pairs, chosen")
-            show_table(heads, rows, name="Models before and after")
+            text.table(heads, rows, name="Models before and after")
         else:
-            show_quiet("The source does not name the models of the images.")
+            text.quiet("The source does not name the models of the images.")
 
 
 def _model_text(facts: dict[str, Any] | None) -> str:
-    return "–" if facts is None else f"{facts['pairs']:,}, {share(facts['chosen_share'])}"
+    return "–" if facts is None else f"{facts['pairs']:,}, {text.share(facts['chosen_share'])}"
 
 
 def _show_jobs(running: int) -> None:
@@ -319,13 +314,13 @@ def _show_job(job: Job) -> None:
     if not job.ended:
         done = job.done / job.total if job.total else 0.0
         rows = f"{job.done:,} of {job.total:,} rows" if job.total else "deciding about every pair"
-        st.progress(done, text=f"Writing {escape_markdown(job.name)}: {rows}")
+        st.progress(done, text=f"Writing {text.escape_markdown(job.name)}: {rows}")
     elif job.problem:
-        show_error(f"{job.name}: {job.problem}")
+        text.error(f"{job.name}: {job.problem}")
     else:
         st.html(
-            f'<p class="desk-done" role="status"><b>✓ {escape_html(job.name)} is written</b> '
-            f"<code>{escape_html(str(job.out))}</code><br>{escape_html(job.lines[0])}</p>"
+            f'<p class="desk-done" role="status"><b>✓ {text.escape(job.name)} is written</b> '
+            f"<code>{text.escape(str(job.out))}</code><br>{text.escape(job.lines[0])}</p>"
         )
 
 
@@ -339,7 +334,7 @@ def _show_written(store: Store) -> None:
          f"{datetime.fromtimestamp(row['time']):%d %b %H:%M}", str(row["path"])]
         for row in exports[:20]
     ]  # fmt: skip
-    show_table(("name", "format", "pairs", "written", "path"), rows, name="Exports")
+    text.table(("name", "format", "pairs", "written", "path"), rows, name="Exports")
 
 
 PAGE = page.Page("export", "Export", ":material/output:", draw)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from app.desk.components.page_text import escape_html, shell_path, show_command, show_quiet
+from app.desk.components import text
 from app.desk.queries.store_summary import Summary
 from toolkit.store import Store
 from toolkit.store.pair_table import MINORITY
@@ -21,17 +21,17 @@ class Need:
 
 def ingest_command(store: Store) -> str:
     """The command that adds pairs and images."""
-    return f"outvoted ingest KIND PATH --store {shell_path(store.root)}"
+    return f"outvoted ingest KIND PATH --store {text.shell_path(store.root)}"
 
 
 def train_command(store: Store) -> str:
     """The command that adds a run."""
-    return f"outvoted train RECIPE --store {shell_path(store.root)}"
+    return f"outvoted train RECIPE --store {text.shell_path(store.root)}"
 
 
 def analyze_command(store: Store, run: str) -> str:
     """The command that adds the findings of a run."""
-    return f"outvoted analyze {shell_path(store.root)} --run {run}"
+    return f"outvoted analyze {text.shell_path(store.root)} --run {run}"
 
 
 def run_command(store: Store, wanted: str | None = None) -> str:
@@ -68,18 +68,18 @@ def needs(store: Store, summary: Summary, wanted: str = "") -> list[Need]:
 def show_needs(store: Store, summary: Summary, wanted: str = "") -> None:
     """The page of a store whose pairs cannot be judged yet."""
     st.title("Not ready yet")
-    show_quiet(
+    text.quiet(
         "The desk shows the pairs of a run, the most suspicious first. This store still needs:"
     )
     steps = needs(store, summary, wanted)
     first = next((number for number, need in enumerate(steps) if not need.there), len(steps))
     rows = "".join(
         f'<li class="{"later" if number > first else ""}"><b>{"✓" if need.there else number + 1}'
-        f"</b><span>{escape_html(need.text)}</span></li>"
+        f"</b><span>{text.escape(need.text)}</span></li>"
         for number, need in enumerate(steps)
     )
     st.html(f'<ul class="desk-steps">{rows}</ul>')
     if first < len(steps):
-        show_quiet("Type next, in a terminal:")
-        show_command(steps[first].command)
-    show_quiet("Then reload this page.")
+        text.quiet("Type next, in a terminal:")
+        text.command(steps[first].command)
+    text.quiet("Then reload this page.")

@@ -5,17 +5,9 @@ from typing import Any
 import streamlit as st
 
 from app.desk import bulk_verdicts, page, state
-from app.desk.components import pair_card
-from app.desk.components.page_text import (
-    escape_html,
-    number,
-    show_error,
-    show_hint,
-    show_info,
-    show_quiet,
-)
+from app.desk.components import pair_card, text
 from app.desk.components.status_bar import describe_view, saved_line
-from app.desk.image_cache import Picture, thumbnails
+from app.desk.image_cache import ShownImage, thumbnails
 from app.desk.queries import queue
 from app.desk.queries.connection import Desk, current
 from app.desk.views.getting_started import ingest_command
@@ -31,21 +23,6 @@ SIZE = 24
 _COLUMNS = 4
 _SIDE = 160
 """Pixels of an image."""
-# Streamlit's shortcuts ignore keys pressed in a field, and a box that was just ticked is one.
-CHECKBOX_KEYS = """<script>
-if (!window.outvotedBoxes) {
-  window.outvotedBoxes = true;
-  window.addEventListener("keydown", (event) => {
-    const box = event.target.type === "checkbox";
-    if (!box || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (!/^[a-z]$/i.test(event.key)) return;
-    event.stopImmediatePropagation();
-    if (event.repeat) return;
-    const { key, code } = event;
-    document.body.dispatchEvent(new KeyboardEvent("keydown", { key, code, bubbles: true }));
-  }, true);
-}
-</script><span hidden></span>"""
 
 
 def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
@@ -54,14 +31,12 @@ def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
     desk, view = current(store, settings)
     if not desk.pairs:
         st.title("Grid")
-        show_hint("The store has no pairs yet.", ingest_command(store))
+        text.hint("The store has no pairs yet.", ingest_command(store))
         return
     if st.session_state.get("grid-view") != view:
         st.session_state["grid-view"], st.session_state["grid-at"] = view, (0, False)
         st.session_state["grid-selected"] = frozenset()
     show_sidebar(desk, settings, ground)
-    with st.sidebar:
-        st.html(CHECKBOX_KEYS, unsafe_allow_javascript=True)
     st.fragment(_body)(desk, settings, view)
 
 
@@ -74,9 +49,9 @@ def _body(desk: Desk, settings: state.Settings, view: View) -> None:
             pairs = queue.page(desk, view, 0, SIZE)
         _head(desk, settings, view, pairs)
         if problem := st.session_state["problem"]:
-            show_error(problem)
+            text.error(problem)
         if not pairs.pair_ids:
-            show_info("No pair is left in this view; clear the filter to see the others.")
+            text.info("No pair is left in this view; clear the filter to see the others.")
         else:
             _cells(desk, pairs)
         page.show_news()
@@ -90,7 +65,7 @@ def _head(desk: Desk, settings: state.Settings, view: View, pairs: queue.Pairs) 
     with st.container(horizontal=True, vertical_alignment="center", key="grid-head"):
         st.html(
             f'<span class="desk-place">{pairs.first:,} to {last:,} of {pairs.count:,}</span> '
-            f'<span class="desk-quiet">{escape_html(describe_view(view))}</span>'
+            f'<span class="desk-quiet">{text.escape(describe_view(view))}</span>'
             f'<br><span class="desk-quiet" id="desk-saved">{saved}</span>'
         )
         page.page_link("queue", "Judge in the Queue", icon=":material/view_carousel:")
@@ -158,7 +133,7 @@ def _whole_view(desk: Desk, settings: state.Settings, view: View, count: int) ->
     """One verdict for every pair of the view, after a count and a confirmation."""
     verdict = st.radio("Verdict for every pair of this view", list(KEYS), key="grid-whole",
                        horizontal=True)  # fmt: skip
-    show_quiet(escape_html(describe_view(view)))
+    text.quiet(text.escape(describe_view(view)))
     key = f"grid-sure-{verdict}-{count}-{view.table}-{view.state}"
     sure = st.checkbox(f"Yes, {verdict} for all {count:,} pairs", key=key)
 
@@ -184,7 +159,7 @@ def _cells(desk: Desk, pairs: queue.Pairs) -> None:
                 _cell(pair, (shown[pair["image_0"]], shown[pair["image_1"]]))
 
 
-def _cell(pair: dict[str, Any], images: tuple[Picture, Picture]) -> None:
+def _cell(pair: dict[str, Any], images: tuple[ShownImage, ShownImage]) -> None:
     pair_id = pair["pair_id"]
     selected = pair_id in st.session_state["grid-selected"]
     st.html(cell_markup(pair, images, selected=selected, blurred=pair_card.is_blurred(pair)))
@@ -203,35 +178,36 @@ def _cell(pair: dict[str, Any], images: tuple[Picture, Picture]) -> None:
 
 def cell_markup(
     pair: dict[str, Any],
-    images: tuple[Picture, Picture],
+    images: tuple[ShownImage, ShownImage],
     *,
     selected: bool = False,
     blurred: bool = False,
 ) -> str:
     """A pair as HTML: both images, the chosen one framed, prompt, u and verdict."""
     figures = "".join(
-        _figure(slot, picture, mark)
-        for slot, picture, mark in zip(
+        _figure(slot, image, mark)
+        for slot, image, mark in zip(
             pair_card.SLOTS, images, pair_card.marks(pair["label"]), strict=True
         )
     )
     verdict = pair_card.verdict_chip(pair["verdict"]) if pair["verdict"] else ""
-    prompt = escape_html(pair["prompt"]) or "(no prompt)"
+    u = text.number(pair["minority"])
+    prompt = text.escape(pair["prompt"]) or "(no prompt)"
     kind = f"desk-cell{' picked' if selected else ''}{' blurred' if blurred else ''}"
     return (
-        f'<div class="{kind}" data-pair="{escape_html(pair["pair_id"])}">'
+        f'<div class="{kind}" data-pair="{text.escape(pair["pair_id"])}">'
         f'<div class="desk-twins">{figures}</div>'
         f'<p class="desk-line" dir="auto" title="{prompt}">{prompt}</p>'
-        f'<div class="desk-wrap"><span class="desk-chip"><i>u</i><b>{number(pair["minority"])}</b>'
-        f"</span>{verdict}</div></div>"
+        f'<div class="desk-wrap"><span class="desk-chip"><i>u</i><b>{u}</b></span>{verdict}</div>'
+        "</div>"
     )
 
 
-def _figure(slot: str, picture: Picture, mark: str) -> str:
-    if picture.problem:
-        inside = f'<span class="desk-quiet">{escape_html(picture.problem)}</span>'
+def _figure(slot: str, image: ShownImage, mark: str) -> str:
+    if image.problem:
+        inside = f'<span class="desk-quiet">{text.escape(image.problem)}</span>'
     else:
-        inside = pair_card.image(picture, f"{slot}, {mark}")
+        inside = pair_card.image_tag(image, f"{slot}, {mark}")
     return (
         f'<figure class="{pair_card.mark_class(mark)}">{inside}<figcaption>{mark}</figcaption>'
         "</figure>"

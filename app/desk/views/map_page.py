@@ -5,15 +5,8 @@ from itertools import islice
 import streamlit as st
 
 from app.desk import page, state
-from app.desk.components import charts
+from app.desk.components import charts, text
 from app.desk.components.charts import Bounds
-from app.desk.components.page_text import (
-    escape_html,
-    escape_markdown,
-    show_hint,
-    show_info,
-    show_quiet,
-)
 from app.desk.components.status_bar import describe_view
 from app.desk.queries import queue
 from app.desk.queries.connection import Desk, current, run_of
@@ -43,21 +36,21 @@ def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
     if not desk.run:
         lack = "no run has any" if store.runs() else "the store has no run"
         command = run_command(store, settings.run or run_of(store, ""))
-        show_hint(f"A map needs findings, and {lack} yet.", command)
+        text.hint(f"A map needs findings, and {lack} yet.", command)
         return
     show_sidebar(desk, settings, ground)
     x, y = _choose_axes(desk)
     bare = view.with_range(x, None, None).with_range(y, None, None)
     points = queue.map_of(desk, bare, x, y)
     if points is None:
-        show_info(f"No pair of this view has both {x} and {y}; choose other axes above.")
+        text.info(f"No pair of this view has both {x} and {y}; choose other axes above.")
         return
     _show_summary(desk, view, points, (x, y))
     _show_charts(view, points, (x, y), ground)
     _show_bounds_form(view, points, (x, y))
     if pair_id := st.session_state.get("map-pair"):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.html(f'<span class="desk-quiet">clicked: {escape_html(pair_id)}</span>')
+            st.html(f'<span class="desk-quiet">clicked: {text.escape(pair_id)}</span>')
             page.page_link("pair", "Open this pair", pair=pair_id)
 
 
@@ -95,7 +88,7 @@ def _show_summary(desk: Desk, view: View, points: Map, axes: tuple[str, str]) ->
     with st.container(horizontal=True, vertical_alignment="center", key="map-head"):
         st.html(
             f'<span class="desk-place" id="map-count" data-pairs="{count}">{count:,} pairs</span> '
-            f'<span class="desk-quiet">{escape_html(describe_view(view))}</span>'
+            f'<span class="desk-quiet">{text.escape(describe_view(view))}</span>'
         )
         page.page_link("queue", "Judge them in the Queue", icon=":material/view_carousel:")
         page.page_link("grid", "Show them in the Grid", icon=":material/apps:")
@@ -104,7 +97,7 @@ def _show_summary(desk: Desk, view: View, points: Map, axes: tuple[str, str]) ->
                   on_click=_clear_box, args=(view, axes))  # fmt: skip
     missing = f"; {points.missing:,} have no value on one axis" if points.missing else ""
     kind = "a dot for each pair" if points.dots is not None else "a square for each bin"
-    show_quiet(f"{points.known:,} pairs drawn, with and without a verdict ({kind}){missing}.")
+    text.quiet(f"{points.known:,} pairs drawn, with and without a verdict ({kind}){missing}.")
 
 
 def _clear_box(view: View, axes: tuple[str, str]) -> None:
@@ -160,7 +153,7 @@ def _show_bounds_form(view: View, points: Map, axes: tuple[str, str]) -> None:
     with st.expander("The box as numbers"), st.form(f"map-bounds-{version}", border=False):
         bounds: dict[str, Bounds] = {}
         for column, name in zip(st.columns(2), axes, strict=True):
-            limits, word = view.range_of(name), escape_markdown(name)
+            limits, word = view.range_of(name), text.escape_markdown(name)
             low, high = column.columns(2)
             bounds[name] = (
                 low.number_input(f"{word} from", value=limits.lowest, format="%.6g",

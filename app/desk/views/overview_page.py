@@ -3,16 +3,7 @@
 import streamlit as st
 
 from app.desk import page, state
-from app.desk.components import charts
-from app.desk.components.page_text import (
-    escape_html,
-    progress_bar,
-    shell_path,
-    show_command,
-    show_info,
-    show_quiet,
-    show_table,
-)
+from app.desk.components import charts, text
 from app.desk.queries import queue, store_summary
 from app.desk.queries.connection import Desk, open_desk, runs_with_queue
 from app.desk.queries.store_summary import Noise, Summary
@@ -35,7 +26,7 @@ def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
     labels = finding_labels(store, run, MINORITY) if run else ORIGINAL
     verdicts = store_summary.verdict_counts(store, settings.journal, labels)
     st.title(store.root.name)
-    st.html(f'<p class="desk-quiet desk-tight">{escape_html(str(store.root))}</p>')
+    st.html(f'<p class="desk-quiet desk-tight">{text.escape(str(store.root))}</p>')
     _show_counts(summary, sum(verdicts.values()), store_summary.noise(store, run))
     if summary.unfinished:
         _show_unfinished(summary)
@@ -51,7 +42,7 @@ def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
         if summary.reasons:
             st.subheader("Quarantined")
             rows = [[reason, f"{pairs:,}"] for reason, pairs in summary.reasons]
-            show_table(("reason", "pairs"), rows, name="Quarantined")
+            text.table(("reason", "pairs"), rows, name="Quarantined")
 
 
 def _show_counts(summary: Summary, with_verdict: int, noise: Noise | None) -> None:
@@ -98,8 +89,8 @@ def _show_u(desk: Desk, ground: Ground) -> None:
         alt="Histogram of u; click a bar to open its pairs in the Queue",
     )
     unknown = f" {bins.unknown:,} pairs have no u yet." if bins.unknown else ""
-    show_quiet(
-        f"run {escape_html(desk.run)}: the further right, the more the model disagrees with the "
+    text.quiet(
+        f"run {text.escape(desk.run)}: the further right, the more the model disagrees with the "
         f"label. Click a bar to open its pairs in the Queue.{unknown}"
     )
     number = charts.picked_bin(event)
@@ -114,7 +105,7 @@ def _show_unfinished(summary: Summary) -> None:
     count = len(summary.unfinished)
     some = ", ".join(str(path) for path in summary.unfinished[:3])
     what = "file that a killed run left" if count == 1 else "files that killed runs left"
-    show_info(
+    text.info(
         f"The store contains {count:,} unfinished {what}: {some}{' ...' if count > 3 else ''}. "
         "Nothing reads them; delete them when no run is writing to this store."
     )
@@ -125,8 +116,8 @@ def _show_planted_flips(store: Store, run: str, ground: Ground) -> None:
     if figure is not None:
         st.subheader("Planted flips by u")
         charts.show_figure(figure, ground, alt="Share of planted flips by bin of u")
-        show_quiet(
-            f"run {escape_html(run)}: how many labels that were flipped on purpose are at each u. "
+        text.quiet(
+            f"run {text.escape(run)}: how many labels that were flipped on purpose are at each u. "
             "Bars that rise to the right mean that u finds them."
         )
 
@@ -136,8 +127,8 @@ def _show_runs(summary: Summary) -> None:
         return
     st.subheader("Runs and their findings")
     rows = [[run, ", ".join(summary.findings.get(run, [])) or "none yet"] for run in summary.runs]
-    show_table(("run", "findings"), rows, name="Runs and their findings")
-    show_quiet(f"label sets: {escape_html(', '.join(summary.label_sets) or 'none yet')}")
+    text.table(("run", "findings"), rows, name="Runs and their findings")
+    text.quiet(f"label sets: {text.escape(', '.join(summary.label_sets) or 'none yet')}")
 
 
 def _show_progress(verdicts: dict[Verdict, int], labels: str, pairs: int) -> None:
@@ -146,7 +137,7 @@ def _show_progress(verdicts: dict[Verdict, int], labels: str, pairs: int) -> Non
     done = total / pairs if pairs else 0.0
     st.html(
         f'<div class="desk-row"><span class="desk-place">{total:,} of {pairs:,} pairs</span>'
-        f'<span class="desk-quiet">{done:.1%} with a verdict</span></div>{progress_bar(done)}'
+        f'<span class="desk-quiet">{done:.1%} with a verdict</span></div>{text.progress_bar(done)}'
     )
     rows = "".join(
         f'<div class="desk-tally"><span>{verdict}</span><span class="desk-bar"><span style="width: '
@@ -154,7 +145,7 @@ def _show_progress(verdicts: dict[Verdict, int], labels: str, pairs: int) -> Non
         f"<b>{count:,}</b></div>"
         for verdict, count in verdicts.items()
     )
-    st.html(f'{rows}<p class="desk-quiet">compared with label set {escape_html(labels)}</p>')
+    st.html(f'{rows}<p class="desk-quiet">compared with label set {text.escape(labels)}</p>')
 
 
 def _show_next_step(store: Store, summary: Summary, verdicts: dict[Verdict, int]) -> None:
@@ -163,10 +154,10 @@ def _show_next_step(store: Store, summary: Summary, verdicts: dict[Verdict, int]
     ready = any(MINORITY in names for names in summary.findings.values())
     if missing:
         st.text(missing[0].text)
-        show_command(missing[0].command)
+        text.command(missing[0].command)
     if sum(verdicts.values()):
         st.text("Export the data, with the verdicts applied:")
-        show_command(f"outvoted export {shell_path(store.root)} --out FOLDER")
+        text.command(f"outvoted export {text.shell_path(store.root)} --out FOLDER")
     elif ready:
         page.page_link(
             state.HOME, "Judge the pairs with the largest u", icon=":material/arrow_forward:"

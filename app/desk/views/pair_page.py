@@ -6,19 +6,10 @@ from typing import Any
 import streamlit as st
 
 from app.desk import page, state
-from app.desk.components import pair_card
+from app.desk.components import pair_card, text
 from app.desk.components.charts import show_figure
-from app.desk.components.page_text import (
-    escape_html,
-    number,
-    share,
-    show_error,
-    show_info,
-    show_quiet,
-    show_table,
-)
 from app.desk.components.status_bar import clock
-from app.desk.image_cache import picture
+from app.desk.image_cache import image
 from app.desk.queries import pair as reads
 from app.desk.queries import queue
 from app.desk.queries.connection import Desk, current, run_of
@@ -53,7 +44,7 @@ def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
     with right:
         _show_verdict(desk, settings, run, facts)
     if run is None:
-        show_info(
+        text.info(
             "There is no run yet, so there is no trajectory and no score; type "
             f"`{train_command(store)}`."
         )
@@ -64,15 +55,15 @@ def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
     _show_people(facts)
     with st.expander("The pair's row, as its source gave it"):
         rows = [[name, "" if value is None else str(value)] for name, value in facts.pair.items()]
-        show_table(("column", "value"), rows, name="The pair's row")
+        text.table(("column", "value"), rows, name="The pair's row")
 
 
 def _show_absent(store: Store, pair_id: str | None) -> None:
     st.title("Pair")
     if pair_id is None:
-        show_info(f"The store has no pairs yet; type `{ingest_command(store)}` to add some.")
+        text.info(f"The store has no pairs yet; type `{ingest_command(store)}` to add some.")
         return
-    show_info(f"The store has no pair {pair_id!r}; open one from the Queue, or type its id below.")
+    text.info(f"The store has no pair {pair_id!r}; open one from the Queue, or type its id below.")
     _ask_other_pair("")
 
 
@@ -91,8 +82,8 @@ def _show_images(desk: Desk, facts: Facts) -> None:
     pair |= {name: pair.get(f"src_{name}") for name in ("model_0", "model_1")}
     cards = queue.cards(desk, [pair["pair_id"]])
     blurred = bool(cards) and pair_card.is_blurred(cards[0])
-    pictures = [picture(desk.store, pair[slot]) for slot in pair_card.SLOTS]
-    pair_card.show_images(pictures, pair_card.SLOTS, pair, blurred=blurred)
+    images = [image(desk.store, pair[slot]) for slot in pair_card.SLOTS]
+    pair_card.show_images(images, pair_card.SLOTS, pair, blurred=blurred)
     if blurred:
         pair_card.show_uncover_button(pair["pair_id"])
 
@@ -100,10 +91,10 @@ def _show_images(desk: Desk, facts: Facts) -> None:
 def _show_head(facts: Facts) -> None:
     pair = facts.pair
     st.html(
-        f'<h1 class="desk-title" dir="auto">{escape_html(pair["prompt"]) or "(no prompt)"}</h1>'
-        f'<p class="desk-quiet">pair <code>{escape_html(pair["pair_id"])}</code> · split '
-        f"{escape_html(str(pair['split']))} · source {escape_html(str(pair['source']))} · label "
-        f"set {escape_html(facts.label_set)}</p>"
+        f'<h1 class="desk-title" dir="auto">{text.escape(pair["prompt"]) or "(no prompt)"}</h1>'
+        f'<p class="desk-quiet">pair <code>{text.escape(pair["pair_id"])}</code> · split '
+        f"{text.escape(str(pair['split']))} · source {text.escape(str(pair['source']))} · label "
+        f"set {text.escape(facts.label_set)}</p>"
     )
 
 
@@ -112,7 +103,7 @@ def _show_verdict(desk: Desk, settings: state.Settings, run: str | None, facts: 
     pair_id, label, verdicts = facts.pair["pair_id"], facts.label, desk.verdicts
     st.subheader("Verdict")
     if problem := st.session_state.get("problem") or verdicts.trouble:
-        show_error(problem)
+        text.error(problem)
     st.html(_verdict_markup(verdicts.verdict_on(pair_id), label))
     st.pills("Reasons", REASONS, selection_mode="multi", key=f"pair-reasons-{pair_id}")
     st.text_input(
@@ -134,9 +125,9 @@ def _show_verdict(desk: Desk, settings: state.Settings, run: str | None, facts: 
     if history := verdicts.history(pair_id):
         undone = {row["undoes"] for row in history if row["choice"] == "undo"}
         heads = ("time", "curator", "choice", "reasons", "note", "seen")
-        show_table(heads, [_history_row(row, undone) for row in history], name="Verdict history")
+        text.table(heads, [_history_row(row, undone) for row in history], name="Verdict history")
     else:
-        show_quiet("Nobody has given a verdict on this pair yet.")
+        text.quiet("Nobody has given a verdict on this pair yet.")
     _ask_other_pair(pair_id)
 
 
@@ -192,22 +183,24 @@ def _show_trajectory(store: Store, run: str, facts: Facts, ground: Ground) -> No
     if pair_details.trajectory_bytes(store, run) > reads.LARGE_BYTES and not st.button(
         "Search the trajectory for this pair", key=f"search-{facts.pair['pair_id']}"
     ):
-        show_quiet("The trajectory is large; a search may take a minute.")
+        text.quiet("The trajectory is large; a search may take a minute.")
         return
-    tables = reads.trajectory_tables(store, run, facts)
-    if tables is None:
-        show_quiet(
-            f"The pair states no preference under label set {escape_html(facts.label_set)}, so "
+    if facts.label not in (0.0, 1.0):
+        text.quiet(
+            f"The pair states no preference under label set {text.escape(facts.label_set)}, so "
             "its ell has no sign."
         )
         return
+    tables = reads.trajectory_tables(
+        store, run, facts.label_set, facts.label, facts.pair["pair_id"]
+    )
     if not tables.ell.num_rows:
-        show_quiet(f"Run {escape_html(run)} has no visit of this pair.")
+        text.quiet(f"Run {text.escape(run)} has no visit of this pair.")
         return
     from analysis.figures.pair_errors import pair_errors_figure, pair_trajectory_figure
 
-    show_quiet(
-        f"run {escape_html(run)}: {tables.visits} visits, {tables.probes} probes under fixed draws "
+    text.quiet(
+        f"run {text.escape(run)}: {tables.visits} visits, {tables.probes} probes under fixed draws "
         "(diamonds). Above 0 the model agrees with the label; the band spans the policy and its "
         "footprints. ell is the difference between the two errors on the right."
     )
@@ -225,7 +218,7 @@ def _show_findings(store: Store, run: str, facts: Facts) -> None:
     values = reads.values(store, run, facts.pair["pair_id"])
     st.subheader("Findings")
     if not values:
-        show_info(f"Run {run} has no findings on this pair; type `{analyze_command(store, run)}`.")
+        text.info(f"Run {run} has no findings on this pair; type `{analyze_command(store, run)}`.")
         return
     main = [value for value in values if _is_main(value)]
     rows = [
@@ -233,17 +226,17 @@ def _show_findings(store: Store, run: str, facts: Facts) -> None:
             value.finding,
             value.column,
             _value_text(value.value),
-            "" if value.lower is None else f"higher than {share(value.lower)}",
+            "" if value.lower is None else f"higher than {text.share(value.lower)}",
         ]
         for value in main
     ]
     half = (len(rows) + 1) // 2
     for column, some in zip(st.columns(2, gap="large"), (rows[:half], rows[half:]), strict=True):
         with column:
-            show_table(("finding", "column", "value", "rank"), some, name="Findings")
+            text.table(("finding", "column", "value", "rank"), some, name="Findings")
     with st.expander("Other presets, parts of the run, and unknown values"):
         others = [[v.finding, v.column, _value_text(v.value)] for v in values if v not in main]
-        show_table(("finding", "column", "value"), others, name="Other findings")
+        text.table(("finding", "column", "value"), others, name="Other findings")
 
 
 _WINDOWS = ("_all", "_early", "_late", "_last", "_probe")
@@ -259,7 +252,7 @@ def _value_text(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float) or value is None:
-        return number(value)
+        return text.number(value)
     return str(value)
 
 
@@ -269,19 +262,19 @@ def _show_scorers(facts: Facts) -> None:
         return
     st.subheader("Scorers")
     heads = ("scorer", "image_0", "image_1", "difference", "with the label")
-    show_table(heads, [_scorer_row(one, facts.label) for one in facts.scores], name="Scorers")
+    text.table(heads, [_scorer_row(scores, facts.label) for scores in facts.scores], name="Scorers")
 
 
 def _scorer_row(scores: Scores, label: float | None) -> list[str]:
-    row = [scores.scorer, number(scores.score_0), number(scores.score_1)]
+    row = [scores.scorer, text.number(scores.score_0), text.number(scores.score_1)]
     if scores.score_0 is None or scores.score_1 is None:
         return [*row, "", scores.reason or "not scored yet"]
     difference = scores.score_0 - scores.score_1
     if label not in (0.0, 1.0) or not difference:
-        return [*row, number(difference), "no preference"]
+        return [*row, text.number(difference), "no preference"]
     return [
         *row,
-        number(difference),
+        text.number(difference),
         "agrees" if (difference > 0) == (label == 1.0) else "disagrees",
     ]
 
@@ -299,11 +292,11 @@ def _show_people(facts: Facts) -> None:
             ]
             for vote in facts.votes
         ]
-        show_table(("who", "prefers", "kind"), rows, name="Labels and votes")
+        text.table(("who", "prefers", "kind"), rows, name="Labels and votes")
     with right:
         st.subheader("Other pairs of this prompt")
         if not facts.siblings:
-            show_quiet("None.")
+            text.quiet("None.")
         for other in facts.siblings:
             same = " · same two images" if other["same_images"] else ""
             words = f"{other['pair_id']}, label {_preference(other['label'])}{same}"

@@ -1,17 +1,14 @@
 """One pair of the Queue: what is known of it, and the verdict buttons."""
 
-from typing import Any
-
 import streamlit as st
 
 from app.desk import image_cache, page, state
-from app.desk.components import pair_card
-from app.desk.components.page_text import escape_html, escape_markdown, show_error, show_info
+from app.desk.components import pair_card, text
 from app.desk.components.status_bar import limits, show_status
 from app.desk.queries import queue
 from app.desk.queries.connection import Desk
 from app.desk.views import verdict_buttons
-from app.desk.views.verdict_buttons import Look
+from app.desk.views.verdict_buttons import OnScreen
 from toolkit.colors import Ground
 from toolkit.store.connection import Connection
 from toolkit.store.queue import ell_series, tables, views
@@ -38,24 +35,24 @@ def _draw(desk: Desk, settings: state.Settings, ground: Ground) -> None:
     _show_status(desk, settings, view, cursor, at)
     for problem in (st.session_state["problem"], desk.verdicts.trouble):
         if problem:
-            show_error(problem)
+            text.error(problem)
     pair = tables.card(cursor, pair_id) if pair_id else None
     if pair is None and pair_id:
-        show_error(f"The store has no pair {pair_id}; this is the first of the view instead.")
+        text.error(f"The store has no pair {pair_id}; this is the first of the view instead.")
         pair_id = st.session_state["pair_id"] = _first(cursor, view)
         at = views.position(cursor, view, pair_id) if pair_id else None
         pair = tables.card(cursor, pair_id) if pair_id else None
     if pair is None:
-        show_info("No pair is left in this view; clear the filter to see the others.")
+        text.info("No pair is left in this view; clear the filter to see the others.")
         verdict_buttons.show_undo(desk, settings)
     else:
-        look = verdict_buttons.look(settings, pair)
-        _show_card(desk, settings, cursor, pair, look, ground)
-        verdict_buttons.show_verdict_row(desk, settings, view, pair, look, at or 0)
+        shown = verdict_buttons.on_screen(settings, pair, view, at or 0)
+        _show_card(desk, settings, cursor, shown, ground)
+        verdict_buttons.show_verdict_row(desk, settings, shown)
         _prepare_next(desk, cursor, view, at or 0)
     page.show_news()
     # Tests wait for this: everything above is drawn, and for this pair.
-    st.html(f'<span id="desk-ready" data-pair="{escape_html(pair_id or "")}" hidden></span>')
+    st.html(f'<span id="desk-ready" data-pair="{text.escape(pair_id or "")}" hidden></span>')
 
 
 def _show_status(
@@ -70,7 +67,7 @@ def _show_status(
     show_status(place, note, saved, done / of if of else 0.0, keys=True)
     if phrases := limits(view):
         st.button(
-            escape_markdown(" · ".join(phrases)),
+            text.escape_markdown(" · ".join(phrases)),
             icon=":material/close:",
             icon_position="right",
             key="clear-filter",
@@ -86,17 +83,14 @@ def _first(cursor: Connection, view: View) -> str | None:
 
 
 def _show_card(
-    desk: Desk,
-    settings: state.Settings,
-    cursor: Connection,
-    pair: dict[str, Any],
-    look: Look,
-    ground: Ground,
+    desk: Desk, settings: state.Settings, cursor: Connection, shown: OnScreen, ground: Ground
 ) -> None:
+    pair = shown.pair
     pair_card.show_prompt(pair["prompt"])
-    pictures = [image_cache.picture(desk.store, pair[side]) for side in look.sides]
-    pair_card.show_images(pictures, look.sides, pair, blind=look.blind, blurred=look.blurred)
-    if look.blind:
+    images = [image_cache.image(desk.store, pair[side]) for side in shown.sides]
+    blurred = pair_card.is_blurred(pair)
+    pair_card.show_images(images, shown.sides, pair, blind=shown.blind, blurred=blurred)
+    if shown.blind:
         pair_card.show_blind_chips()
         return
     visits = ell_series.ell_by_visit(cursor, pair["nth"], pair["label"]) if desk.run else []

@@ -7,16 +7,8 @@ import pyarrow as pa
 import streamlit as st
 
 from app.desk import page, state
+from app.desk.components import text
 from app.desk.components.charts import show_figure
-from app.desk.components.page_text import (
-    Html,
-    escape_html,
-    number,
-    show_hint,
-    show_info,
-    show_quiet,
-    show_table,
-)
 from app.desk.image_cache import thumbnails
 from app.desk.queries.connection import TABLES, Desk, Stamp, current, stamp
 from app.desk.views.getting_started import ingest_command, run_command
@@ -48,7 +40,7 @@ def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
     )
     desk, _ = current(store, settings)
     if not desk.pairs:
-        show_hint("The store has no pairs yet.", ingest_command(store))
+        text.hint("The store has no pairs yet.", ingest_command(store))
         return
     tab = st.segmented_control(
         "Show", _TABS, default=_TABS[0], required=True, key="prompts-what",
@@ -65,15 +57,15 @@ def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
 def _show_noisy(desk: Desk) -> None:
     """The prompts with the largest mean u."""
     if not desk.run:
-        show_hint("The noise of a prompt is read from u, and no run has a u yet.",
+        text.hint("The noise of a prompt is read from u, and no run has a u yet.",
                   run_command(desk.store))  # fmt: skip
         return
     least = st.number_input("Pairs with a u, at least", 1, 1000, 3, key="prompts-least", width=240)
     rows = prompts.noisy_prompts(desk.cursor(), least=int(least))
     if not rows:
-        show_info("No prompt has so many pairs with a u; lower the number above.")
+        text.info("No prompt has so many pairs with a u; lower the number above.")
         return
-    show_quiet(
+    text.quiet(
         "Largest adjusted mean of u first: the mean of the prompt's pairs and five average pairs, "
         "so that a single bad pair does not make a bad prompt."
     )
@@ -81,37 +73,37 @@ def _show_noisy(desk: Desk) -> None:
     most = max(abs(row["shrunk_u"] or 0.0) for row in rows) or 1.0
     cells = [
         [
-            Html(f'<span class="desk-wide" dir="auto">{escape_html(row["prompt"])}</span>'),
+            text.Html(f'<span class="desk-wide" dir="auto">{text.escape(row["prompt"])}</span>'),
             f"{row['pairs']:,}",
-            number(row["mean_u"]),
+            text.number(row["mean_u"]),
             _bar(row["shrunk_u"], most),
-            number(row["largest_u"]),
+            text.number(row["largest_u"]),
             f"{row['judged']:,}",
             _queue_link(of_prompt(row["prompt"]), "judge"),
         ]
         for row in rows
     ]
-    show_table(heads, cells, name="Noisy prompts")
+    text.table(heads, cells, name="Noisy prompts")
 
 
 def _bar(value: float | None, most: float) -> str:
     if value is None:
         return "–"
-    return Html(
+    return text.Html(
         f'<span class="desk-tiny"><span style="width: {100 * abs(value) / most:.0f}%"></span>'
-        f"</span> {number(value)}"
+        f"</span> {text.number(value)}"
     )
 
 
-def _queue_link(view: View, word: str) -> Html:
-    href = escape_html(state.link("queue", view))
-    return Html(f'<a class="desk-link" target="_self" href="{href}">{word}</a>')
+def _queue_link(view: View, word: str) -> text.Html:
+    href = text.escape(state.link("queue", view))
+    return text.Html(f'<a class="desk-link" target="_self" href="{href}">{word}</a>')
 
 
 def of_prompt(prompt: str) -> View:
     """The view of one prompt's pairs."""
-    text = prompt.replace("\\", "\\\\").replace('"', '\\"')
-    return View(where=f'prompt = "{text}"')
+    quoted = prompt.replace("\\", "\\\\").replace('"', '\\"')
+    return View(where=f'prompt = "{quoted}"')
 
 
 @dataclass(frozen=True)
@@ -139,9 +131,9 @@ def _show_conflicts(desk: Desk) -> None:
     """Pairs of the same two images with opposite labels, and cycles of three."""
     conflicts = _conflicts(desk)
     st.subheader(f"{conflicts.contradictions:,} contradictions")
-    show_quiet(
+    text.quiet(
         "The same prompt and the same two images, labelled both ways, under label set "
-        f"{escape_html(desk.label_set)}."
+        f"{text.escape(desk.label_set)}."
     )
     for row in conflicts.contradicted[:_SHOWN]:
         images = [row["first"], row["second"]]
@@ -150,7 +142,7 @@ def _show_conflicts(desk: Desk) -> None:
         _show_conflict(desk, row["prompt"], images, pairs)
     _show_rest(conflicts.contradictions)
     st.subheader(f"{conflicts.cycles:,} cycles")
-    show_quiet(
+    text.quiet(
         "Three images of one prompt, each preferred to the next and the last to the first: at "
         "least one of the three labels contradicts the other two."
     )
@@ -163,7 +155,7 @@ def _show_conflicts(desk: Desk) -> None:
 
 def _show_rest(total: int) -> None:
     if total > _SHOWN:
-        show_quiet(
+        text.quiet(
             f"and {total - _SHOWN:,} more; order the Queue by the finding consistency to see them"
         )
 
@@ -172,16 +164,16 @@ def _show_conflict(
     desk: Desk, prompt: str, images: list[str], pairs: list[tuple[str, str]]
 ) -> None:
     shown = thumbnails(desk.store, images, 128)
-    pictures = "".join(
-        f'<span class="desk-quiet">{escape_html(shown[image].problem)}</span>'
+    tags = "".join(
+        f'<span class="desk-quiet">{text.escape(shown[image].problem)}</span>'
         if shown[image].problem
         else f'<img src="{shown[image].source}" alt="image {place}">'
         for place, image in enumerate(images, 1)
     )
     with st.container(horizontal=True, vertical_alignment="center"):
         st.html(
-            f'<div class="desk-quarrel"><span class="desk-trio">{pictures}</span>'
-            f'<span dir="auto">{escape_html(prompt)}</span></div>'
+            f'<div class="desk-quarrel"><span class="desk-trio">{tags}</span>'
+            f'<span dir="auto">{text.escape(prompt)}</span></div>'
         )
         for word, pair_id in pairs:
             page.page_link("pair", f"{word} ({pair_id})", pair=pair_id)
@@ -197,7 +189,7 @@ def _habits(desk: Desk) -> pa.Table:
 def _show_annotators(desk: Desk, ground: Ground) -> None:
     table = _habits(desk)
     if not table.num_rows:
-        show_info("No vote in this store names its annotator, so there are no annotators to show.")
+        text.info("No vote in this store names its annotator, so there are no annotators to show.")
         return
     known = [name for name in _HABITS if _has_values(table, name)]
     habit = st.selectbox(
@@ -212,7 +204,7 @@ def _show_annotators(desk: Desk, ground: Ground) -> None:
             height = int(figure.layout.height or 400)
             alt = f"Annotators by {_HABITS[habit]}"
             show_figure(figure, ground, height=height, key="prompts-people", alt=alt)
-            show_quiet(
+            text.quiet(
                 "The 25 annotators with the most votes, each with 20 average votes added; the "
                 "dashed line is the mean. A high value is a habit, not an error."
             )
@@ -232,14 +224,14 @@ def _show_annotator_table(table: pa.Table, habit: str) -> None:
     heads = ["annotator", "votes", *(_HABITS[name] for name in columns), ""]
     cells = [
         [
-            row["annotator"], f"{row['votes']:,}", *(number(row[name]) for name in columns),
+            row["annotator"], f"{row['votes']:,}", *(text.number(row[name]) for name in columns),
             _queue_link(View(annotator=row["annotator"]), "their pairs"),
         ]
         for row in rows[:_PEOPLE]
     ]  # fmt: skip
-    show_table(heads, cells, name="Annotators")
+    text.table(heads, cells, name="Annotators")
     if len(rows) > _PEOPLE:
-        show_quiet(f"the first {_PEOPLE} of {len(rows):,}")
+        text.quiet(f"the first {_PEOPLE} of {len(rows):,}")
 
 
 PAGE = page.Page("prompts", "Prompts", ":material/forum:", draw)

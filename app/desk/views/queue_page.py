@@ -3,7 +3,7 @@
 import streamlit as st
 
 from app.desk import state
-from app.desk.components.page_text import escape_html, show_info
+from app.desk.components import text
 from app.desk.page import Page
 from app.desk.queries.connection import current, runs_with_queue
 from app.desk.queries.store_summary import summarize
@@ -26,7 +26,7 @@ def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
         return
     show_sidebar(desk, settings, ground)
     if not parts(store.folder("images")):
-        show_info(
+        text.info(
             f"The store has no images; type `{ingest_command(store)}` to add them. You can still "
             "give verdicts."
         )
@@ -34,7 +34,7 @@ def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
         missing = next(need for need in needs(store, summarize(store)) if not need.there)
         st.html(
             '<p class="desk-quiet desk-tight">No run has scored these pairs yet, so they are in '
-            f"the order of their ids. Next: <code>{escape_html(missing.command)}</code></p>"
+            f"the order of their ids. Next: <code>{text.escape(missing.command)}</code></p>"
         )
     show_pair(desk, settings, ground)
 

@@ -2,29 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import streamlit as st
 import yaml
 
 from app.desk import page, state
-from app.desk.components import charts
-from app.desk.components.page_text import (
-    escape_html,
-    number,
-    progress_bar,
-    share,
-    shell_path,
-    show_command,
-    show_hint,
-    show_info,
-    show_quiet,
-    show_table,
-)
-from app.desk.components.pair_card import image
-from app.desk.image_cache import Picture, resized
-from app.desk.queries.connection import PATH_HASH, Stamp, stamp, trajectory_files
+from app.desk.components import text
+from app.desk.components.charts import show_figure
+from app.desk.components.pair_card import image_tag
+from app.desk.image_cache import ShownImage, resized
+from app.desk.queries.connection import cached_read, stamp, trajectory_files
 from app.desk.views.getting_started import train_command
 from toolkit.colors import Ground
 from toolkit.errors import InputError, StoreError
@@ -34,6 +22,7 @@ from toolkit.store.run_log import Status, Watched
 from toolkit.store.runs import run_about
 
 _REFRESH_SECONDS = 4
+_MOST_RUNS = 4
 _COLUMNS = 5
 _PROMPTS = 6
 _SAMPLE_SIDE = 256
@@ -45,7 +34,7 @@ def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
     page.head("Runs", "What a training records as it runs; up to four runs side by side.")
     names = _newest_first(store)
     if not names:
-        show_hint("The store has no run yet.", train_command(store))
+        text.hint("The store has no run yet.", train_command(store))
         return
     first = [settings.run] if settings.run in names else names[:1]
     with st.container(horizontal=True, vertical_alignment="bottom", key="runs-head"):
@@ -53,13 +42,13 @@ def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
             "Runs",
             names,
             default=first,
-            max_selections=charts.MOST_RUNS,
+            max_selections=_MOST_RUNS,
             key="runs-chosen",
             width=640,
         )
         st.toggle("Auto-refresh", value=True, key="runs-live")
     if not chosen:
-        show_info("Choose a run above.")
+        text.info("Choose a run above.")
         return
     running = sum(run.is_running for run in _read_runs(store, chosen))
     every = _REFRESH_SECONDS if running and st.session_state["runs-live"] else None
@@ -99,17 +88,12 @@ def _newest_first(store: Store) -> list[str]:
     return sorted(names, key=lambda name: (started.get(name, ""), name), reverse=True)
 
 
+@cached_read(lambda store, run: stamp(store, files=[(store.run(run), "recipe.yaml")]))
 def _log_every(store: Store, run: str) -> int | None:
-    recipe = store.run(run) / "recipe.yaml"
     try:
-        return _read_log_every(recipe, recipe.stat().st_mtime_ns)
+        options = yaml.safe_load((store.run(run) / "recipe.yaml").read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError):
         return None
-
-
-@st.cache_data(show_spinner=False, max_entries=64, hash_funcs=PATH_HASH)
-def _read_log_every(recipe: Path, changed: int) -> int | None:  # noqa: ARG001
-    options = yaml.safe_load(recipe.read_text(encoding="utf-8"))
     every = options.get("log_every") if isinstance(options, dict) else None
     return every if isinstance(every, int) else None
 
@@ -133,16 +117,16 @@ def _show_status(store: Store, runs: Sequence[Run]) -> None:
         watched, status = run.watched, run.status
         planned = watched.about.get("planned_steps") or watched.step or 1
         st.html(
-            f'<div class="desk-run"><b>{escape_html(watched.run)}</b><span class="desk-chip '
+            f'<div class="desk-run"><b>{text.escape(watched.run)}</b><span class="desk-chip '
             f'{"given" if status.word == "running" else ""}"><i>{marks[status.word]}</i>'
-            f"<b>{status.word}</b></span><span>{escape_html(status.sentence)}</span></div>"
-            f"{progress_bar(min(1.0, watched.step / planned))}"
+            f"<b>{status.word}</b></span><span>{text.escape(status.sentence)}</span></div>"
+            f"{text.progress_bar(min(1.0, watched.step / planned))}"
         )
         if status.word == "silent":
-            show_command(f"outvoted resume {shell_path(store.root)} --run {watched.run}")
+            text.command(f"outvoted resume {text.shell_path(store.root)} --run {watched.run}")
     heads = ("run", "objective", "metric", "labels", "steps", "loss", "accuracy", "held out",
              "pairs/s", "growth")  # fmt: skip
-    show_table(heads, [_run_row(run.watched) for run in runs], name="Runs compared")
+    text.table(heads, [_run_row(run.watched) for run in runs], name="Runs compared")
 
 
 def _run_row(watched: Watched) -> list[str]:
@@ -156,11 +140,11 @@ def _run_row(watched: Watched) -> list[str]:
         str(metric.get("preset", "–")),
         str(about.get("labels", "–")),
         f"{watched.step:,}",
-        number(last.get("loss")),
-        share(last["accuracy"]) if "accuracy" in last else "–",
+        text.number(last.get("loss")),
+        text.share(last["accuracy"]) if "accuracy" in last else "–",
         _held_out_text(watched),
-        number(last.get("pairs_per_second")),
-        share(last["chosen_growth"]) if last.get("chosen_growth") is not None else "–",
+        text.number(last.get("pairs_per_second")),
+        text.share(last["chosen_growth"]) if last.get("chosen_growth") is not None else "–",
     ]
 
 
@@ -175,32 +159,28 @@ def _held_out_text(watched: Watched) -> str:
 
 def _show_curves(watched: Sequence[Watched], ground: Ground) -> None:
     if not any(run.scalars for run in watched):
-        show_quiet("No log entry yet: the first comes after `log_every` steps. A run that another "
+        text.quiet("No log entry yet: the first comes after `log_every` steps. A run that another "
                    "trainer recorded has none.")  # fmt: skip
         return
+    from analysis.figures import training_curves as curves  # needs the extra `analyze`
+
     figures = {
-        "loss": charts.run_curve(watched, "loss", "loss"),
-        "accuracy": charts.accuracy_curve(watched),
-        "pairs per second": charts.run_curve(watched, "pairs_per_second", "pairs per second"),
-        "error on chosen images": charts.growth_curve(watched),
+        "loss": curves.scalar_figure(watched, "loss", "loss"),
+        "accuracy": curves.accuracy_figure(watched),
+        "pairs per second": curves.scalar_figure(watched, "pairs_per_second", "pairs per second"),
+        "error on chosen images": curves.growth_figure(watched),
     }
     runs = ", ".join(run.run for run in watched)
     columns = [column for _ in range(2) for column in st.columns(2, gap="large")]
     for column, (name, figure) in zip(columns, figures.items(), strict=True):
         with column:
-            charts.show_figure(figure, ground, height=250, key=f"curve-{name}",
+            show_figure(figure, ground, height=250, key=f"curve-{name}",
                                alt=f"{name} by step of {runs}")  # fmt: skip
 
 
+@cached_read(lambda store, run: stamp(store, files=trajectory_files(store, run)))
 def _ell_table(store: Store, run: str) -> pa.Table | None:
-    """As `run_log.ell_by_timestep`; read again only after a part was added."""
-    made_from = stamp(store, files=trajectory_files(store, run))
-    return _read_ell_table(store.root, run, made_from) if made_from else None
-
-
-@st.cache_data(show_spinner=False, max_entries=16, hash_funcs=PATH_HASH)
-def _read_ell_table(root: Path, run: str, stamp: Stamp) -> pa.Table | None:  # noqa: ARG001
-    store = Store(root)
+    """As `run_log.ell_by_timestep`."""
     about = run_about(store, run)
     try:
         flipped = planted_flips(store, str(about.get("labels") or ORIGINAL))
@@ -213,14 +193,14 @@ def _show_ell(store: Store, watched: Sequence[Watched], ground: Ground) -> None:
     st.subheader("ell by timestep")
     tables = [(run.run, table) for run in watched if (table := _ell_table(store, run.run))]
     if not tables:
-        show_quiet("No rows with timesteps are written yet; a run writes them in parts, at its "
+        text.quiet("No rows with timesteps are written yet; a run writes them in parts, at its "
                    "checkpoints at the latest.")  # fmt: skip
         return
     through = ", ".join(
         f"{run} up to step {table['through'][0].as_py():,}" for run, table in tables
     )
-    show_quiet(
-        f"Over the last three tenths of the steps written so far: {escape_html(through)}. Above 0 "
+    text.quiet(
+        f"Over the last three tenths of the steps written so far: {text.escape(through)}. Above 0 "
         "the model agrees with the label it was trained on."
     )
     if len(tables) == 1:
@@ -228,8 +208,10 @@ def _show_ell(store: Store, watched: Sequence[Watched], ground: Ground) -> None:
 
         figure = ell_by_timestep_figure(tables[0][1])
     else:
-        figure = charts.ell_curves(tables)
-    charts.show_figure(figure, ground, height=320, key="curve-ell", alt="ell by timestep")
+        from analysis.figures.training_curves import ell_medians_figure
+
+        figure = ell_medians_figure(tables)
+    show_figure(figure, ground, height=320, key="curve-ell", alt="ell by timestep")
 
 
 def _show_samples(store: Store, watched: Sequence[Watched]) -> None:
@@ -249,14 +231,14 @@ def _show_samples(store: Store, watched: Sequence[Watched]) -> None:
             f"<td>{_sample_markup(store, run, step, place, f'{prompt}, {word}')}</td>"
             for run, step, word in columns
         )
-        rows.append(f'<tr><th scope="row">{escape_html(prompt)}</th>{images}</tr>')
-    heads = "".join(f'<th scope="col">{escape_html(word)}</th>' for _, _, word in columns)
+        rows.append(f'<tr><th scope="row">{text.escape(prompt)}</th>{images}</tr>')
+    heads = "".join(f'<th scope="col">{text.escape(word)}</th>' for _, _, word in columns)
     st.html(
         '<table class="desk-samples" aria-label="Samples"><thead><tr><th scope="col">prompt</th>'
         f"{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
     )
     if len(prompts) > _PROMPTS:
-        show_quiet(f"and {len(prompts) - _PROMPTS} more prompts")
+        text.quiet(f"and {len(prompts) - _PROMPTS} more prompts")
 
 
 def _spread(steps: list[int]) -> list[int]:
@@ -267,22 +249,22 @@ def _spread(steps: list[int]) -> list[int]:
     return [steps[round(place * last / (_COLUMNS - 1))] for place in range(_COLUMNS)]
 
 
-def _sample(store: Store, run: str, step: int, number: int) -> Picture:
+def _sample(store: Store, run: str, step: int, place: int) -> ShownImage:
     """A sample of the run, or why it cannot be shown."""
-    data = run_log.sample_image(store, run, step, number)
+    data = run_log.sample_image(store, run, step, place)
     if data is None:
-        return Picture(problem="not drawn yet")
+        return ShownImage(problem="not drawn yet")
     try:
         return resized(data, _SAMPLE_SIDE)
     except InputError:
-        return Picture(problem="still being written")
+        return ShownImage(problem="still being written")
 
 
 def _sample_markup(store: Store, run: str, step: int, place: int, alt: str) -> str:
-    picture = _sample(store, run, step, place)
-    if picture.problem:
-        return f'<span class="desk-quiet">{escape_html(picture.problem)}</span>'
-    return image(picture, alt)
+    image = _sample(store, run, step, place)
+    if image.problem:
+        return f'<span class="desk-quiet">{text.escape(image.problem)}</span>'
+    return image_tag(image, alt)
 
 
 PAGE = page.Page("runs", "Runs", ":material/monitoring:", draw)

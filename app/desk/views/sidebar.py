@@ -11,8 +11,7 @@ from typing import Any
 import streamlit as st
 
 from app.desk import page, saved_views, state
-from app.desk.components import charts
-from app.desk.components.page_text import escape_html, number
+from app.desk.components import charts, text
 from app.desk.components.status_bar import STATES as STATE_WORDS
 from app.desk.queries import queue
 from app.desk.queries.connection import Desk, runs_with_queue
@@ -78,9 +77,9 @@ def _choice(
 
 def _store(desk: Desk, settings: state.Settings, view: View) -> None:
     st.html(
-        f'<p class="desk-store"><b>{escape_html(desk.store.root.name)}</b>'
-        f'<span class="desk-quiet">{desk.pairs:,} pairs · labels {escape_html(desk.label_set)} · '
-        f"curator {escape_html(settings.curator)}</span></p>"
+        f'<p class="desk-store"><b>{text.escape(desk.store.root.name)}</b>'
+        f'<span class="desk-quiet">{desk.pairs:,} pairs · labels {text.escape(desk.label_set)} · '
+        f"curator {text.escape(settings.curator)}</span></p>"
     )
     runs = runs_with_queue(desk.store)
     if len(runs) > 1:
@@ -92,7 +91,7 @@ def _store(desk: Desk, settings: state.Settings, view: View) -> None:
             on_change=lambda: state.show(View(run=st.session_state[key], text=view.text)),
         )
     elif desk.run:
-        st.html(f'<p class="desk-quiet desk-tight">run {escape_html(desk.run)}</p>')
+        st.html(f'<p class="desk-quiet desk-tight">run {text.escape(desk.run)}</p>')
 
 
 def _saved_views(settings: state.Settings, view: View) -> None:
@@ -144,7 +143,7 @@ def _column_filter(desk: Desk, view: View, column: str, ground: Ground) -> None:
     whole, shown = queue.histogram(desk, view, column)
     within = _within(whole, shown, view, column)
     word = "scorers against the label" if column == SCORERS_AGAINST else _word(column)
-    name, source = escape_html(word), charts.histogram_image(whole, within, ground)
+    name, source = text.escape(word), charts.histogram_image(whole, within, ground)
     st.html(
         f'<div class="desk-small"><span class="desk-quiet">{name}</span>'
         f'<img src="{source}" alt="histogram of {name}"></div>'
@@ -200,7 +199,7 @@ def _range(column: str, label: str, bins: Bins, view: View) -> None:
         label,
         options=range(len(bins.counts) + 1),
         value=initial,
-        format_func=lambda edge: number(bins.edge(edge)),
+        format_func=lambda edge: text.number(bins.edge(edge)),
         key=key,
         on_change=dragged,
         label_visibility="collapsed",

@@ -11,6 +11,7 @@ from app.desk.components import pair_card
 from app.desk.components.pair_card import SLOTS
 from app.desk.queries.connection import Desk
 from toolkit.ids import short_hash
+from toolkit.store.connection import Connection
 from toolkit.store.journal import Choice, Entry
 from toolkit.store.queue import views
 from toolkit.store.queue.views import View
@@ -61,23 +62,33 @@ def show_buttons(
 
 
 @dataclass(frozen=True)
-class Look:
-    """How a pair is on screen."""
+class OnScreen:
+    """A pair as it is on screen."""
 
+    pair: dict[str, Any]
+    """As in `tables.card`."""
+    view: View
+    at: int
+    """The pair's position in the view."""
     sides: tuple[str, str]
     """The slots from left to right."""
     blind: bool
-    blurred: bool
-    """Its source marks the pair as unsafe."""
+
+    def record(self, run: str) -> dict[str, Any]:
+        """What the curator saw, saved with the verdict: scores and label only if not blind."""
+        seen = {"run": run, "sides": list(self.sides), "blind": self.blind}
+        if not self.blind:
+            names = ("confidence", "stability", "minority", "label")
+            seen |= {name: self.pair[name] for name in names}
+        return seen
 
 
-def look(settings: state.Settings, pair: dict[str, Any]) -> Look:
+def on_screen(settings: state.Settings, pair: dict[str, Any], view: View, at: int) -> OnScreen:
     """How the pair is shown: blind sides depend on pair and curator only, so they do not change."""
     pair_id, blind = pair["pair_id"], bool(st.session_state.get("blind"))
     swapped = blind and is_swapped(settings.curator, pair_id)
     swapped ^= st.session_state.get("swapped") == pair_id
-    sides = (SLOTS[1], SLOTS[0]) if swapped else SLOTS
-    return Look(sides, blind, pair_card.is_blurred(pair))
+    return OnScreen(pair, view, at, (SLOTS[1], SLOTS[0]) if swapped else SLOTS, blind)
 
 
 def is_swapped(curator: str, pair_id: str) -> bool:
@@ -85,50 +96,41 @@ def is_swapped(curator: str, pair_id: str) -> bool:
     return short_hash("sides", curator, pair_id)[0] in "abcdefghijklmnop"  # half of its 32 signs
 
 
-def show_verdict_row(
-    desk: Desk, settings: state.Settings, view: View, pair: dict[str, Any], look: Look, at: int
-) -> None:
+def show_verdict_row(desk: Desk, settings: state.Settings, shown: OnScreen) -> None:
     """The verdict buttons of the Queue, then reasons, note, and ways to look at the pair."""
-    name = pair["pair_id"]
-    own = desk.verdicts.by_curator(name).get(settings.curator)
+    name, label = shown.pair["pair_id"], shown.pair["label"]
+    own = desk.verdicts.by_curator(name).get(settings.curator) or {}
     with st.container(horizontal=True, key="verdicts", gap="small"):
-        _button("Back", "Left", name, _move, desk, view, at, True)
-        for word, key, choice in _answers(pair["label"], look):
-            current = own is not None and own["choice"] == choice and not look.blind
+        _button("Back", "Left", name, _move, desk, shown, True)
+        for word, key, choice in _answers(label, shown):
+            current = own.get("choice") == choice and not shown.blind
             kind = "primary" if current else "secondary"
-            _button(
-                word, key, name, _record, desk, settings, view, pair, look, at, choice, kind=kind
-            )
+            _button(word, key, name, _record, desk, settings, shown, choice, kind=kind)
         _button("Undo", "Z", name, _undo, desk, settings)
-        _button("Next", "Right", name, _move, desk, view, at, False)
+        _button("Next", "Right", name, _move, desk, shown, False)
     with st.container(horizontal=True, key="aside", gap="small", vertical_alignment="center"):
         st.pills(
             "Reasons",
             REASONS,
             selection_mode="multi",
-            default=[tag for tag in (own or {}).get("reasons") or [] if tag in REASONS],
+            default=[tag for tag in own.get("reasons") or [] if tag in REASONS],
             key=f"reasons-{name}",
             label_visibility="collapsed",
         )
         st.text_input(
             "Note",
-            value=(own or {}).get("note") or "",
+            value=own.get("note") or "",
             key=f"note-{name}",
             placeholder="Note, saved with the verdict",
             label_visibility="collapsed",
             max_chars=500,
         )
-        _show_look_buttons(desk, pair, look)
-
-
-def _show_look_buttons(desk: Desk, pair: dict[str, Any], look: Look) -> None:
-    name = pair["pair_id"]
-    if look.blurred:
-        pair_card.show_uncover_button(name)
-    _button("Swap", "S", name, _swap, name, width="content")
-    _button("End blind" if look.blind else "Blind", "B", name, _toggle_blind, width="content")
-    if st.button("Zoom", key=f"Zoom-{name}", shortcut="O", type="tertiary"):
-        _zoom(desk, pair, look)
+        if pair_card.is_blurred(shown.pair):
+            pair_card.show_uncover_button(name)
+        _button("Swap", "S", name, _swap, name, width="content")
+        _button("End blind" if shown.blind else "Blind", "B", name, _toggle_blind, width="content")
+        if st.button("Zoom", key=f"Zoom-{name}", shortcut="O", type="tertiary"):
+            _zoom(desk, shown)
 
 
 def show_undo(desk: Desk, settings: state.Settings) -> None:
@@ -137,14 +139,14 @@ def show_undo(desk: Desk, settings: state.Settings) -> None:
         _button("Undo", "Z", "none", _undo, desk, settings)
 
 
-def _answers(label: float | None, look: Look) -> list[Answer]:
+def _answers(label: float | None, shown: OnScreen) -> list[Answer]:
     """The answers to a pair on screen; when blind, an image instead of keep and flip."""
-    left, right = look.sides
+    left, right = shown.sides
     by_side: list[Answer] = [
         ("Left", "1", left),  # type: ignore[list-item]
         ("Right", "2", right),  # type: ignore[list-item]
     ]
-    if look.blind:
+    if shown.blind:
         return [*by_side, ("Tie", "T", "tie"), ("Unsure", "U", "unsure")]
     return answers(label, by_side)
 
@@ -170,17 +172,10 @@ def _button(
     )
 
 
-def _record(
-    desk: Desk,
-    settings: state.Settings,
-    view: View,
-    pair: dict[str, Any],
-    look: Look,
-    at: int,
-    choice: Choice,
-) -> None:
+def _record(desk: Desk, settings: state.Settings, shown: OnScreen, choice: Choice) -> None:
     """Save a verdict and go to the next pair without one; if saving fails, the pair stays."""
-    name, cursor = pair["pair_id"], desk.cursor(view)
+    name, view = shown.pair["pair_id"], shown.view
+    cursor = desk.cursor(view)
     entry = Entry(
         name,
         settings.curator,
@@ -188,11 +183,11 @@ def _record(
         desk.label_set,
         reasons=tuple(st.session_state.get(f"reasons-{name}") or ()),
         note=(st.session_state.get(f"note-{name}") or "").strip(),
-        shown=on_screen(desk.run, pair, look),
+        shown=shown.record(desk.run),
     )
     desk.verdicts.record([entry])
-    # The cursor of before the verdict: a view that names verdicts has other numbers now.
-    following = _open_after(desk, cursor, view, at, name)
+    # The earlier cursor: a view that names verdicts has other numbers after this one.
+    following = _open_after(desk, cursor, shown)
     state.go_to(following)
     if following is None:
         if view.state == "open":
@@ -200,23 +195,15 @@ def _record(
         st.session_state["news"] = "Every pair of this view has a verdict."
 
 
-def _open_after(desk: Desk, cursor: Any, view: View, at: int, done: str) -> str | None:
-    """The next pair without a verdict after a position, then from the beginning."""
-    if not views.moves(view):
-        cursor = desk.cursor(view)
-    for start in (at, 0):
-        following = views.neighbour(cursor, view, start, open_only=True)
-        if following and following != done:
+def _open_after(desk: Desk, cursor: Connection, shown: OnScreen) -> str | None:
+    """The next pair without a verdict after the one on screen, then from the beginning."""
+    if not views.moves(shown.view):
+        cursor = desk.cursor(shown.view)
+    for start in (shown.at, 0):
+        following = views.neighbour(cursor, shown.view, start, open_only=True)
+        if following and following != shown.pair["pair_id"]:
             return following
     return None
-
-
-def on_screen(run: str, pair: dict[str, Any], look: Look) -> dict[str, Any]:
-    """What the curator saw, for the record of the verdict: scores and label only if not blind."""
-    seen = {"run": run, "sides": list(look.sides), "blind": look.blind}
-    if not look.blind:
-        seen |= {name: pair[name] for name in ("confidence", "stability", "minority", "label")}
-    return seen
 
 
 def _undo(desk: Desk, settings: state.Settings) -> None:
@@ -229,8 +216,8 @@ def _undo(desk: Desk, settings: state.Settings) -> None:
         st.session_state["news"] = "You have no verdict to undo."
 
 
-def _move(desk: Desk, view: View, at: int, back: bool) -> None:
-    following = views.neighbour(desk.cursor(view), view, at, back=back)
+def _move(desk: Desk, shown: OnScreen, back: bool) -> None:
+    following = views.neighbour(desk.cursor(shown.view), shown.view, shown.at, back=back)
     state.go_to(following)
     if following is None:
         st.session_state["news"] = "This is the first pair." if back else "This is the last pair."
@@ -246,8 +233,8 @@ def _toggle_blind() -> None:
 
 
 @st.dialog("Full size", width="large")
-def _zoom(desk: Desk, pair: dict[str, Any], look: Look) -> None:
+def _zoom(desk: Desk, shown: OnScreen) -> None:
     """Both originals; a click on one shows its pixels."""
-    names = ("left", "right") if look.blind else look.sides
-    originals = [image_cache.original(desk.store, pair[side]) for side in look.sides]
+    names = ("left", "right") if shown.blind else shown.sides
+    originals = [image_cache.original(desk.store, shown.pair[side]) for side in shown.sides]
     pair_card.show_zoomed(list(zip(names, originals, strict=True)))

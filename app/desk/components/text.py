@@ -18,7 +18,7 @@ class Html(str):
     """A table cell that is HTML already; every other cell is text."""
 
 
-def escape_html(text: str) -> str:
+def escape(text: str) -> str:
     """HTML that shows `text` as it is, on one line of source."""
     return html.escape(text, quote=True).replace("\r", "").replace("\n", "&#10;")
 
@@ -33,11 +33,11 @@ def escape_markdown(text: str) -> str:
     return "".join(f"\\{sign}" if sign in string.punctuation else sign for sign in line)
 
 
-def markdown_text(text: str) -> str:
+def markdown(text: str) -> str:
     """Markdown that shows `text` as it is, except that commands between backticks stay commands."""
     return "".join(
-        f"`{part}`" if number % 2 else escape_markdown(part)
-        for number, part in enumerate(text.split("`"))
+        f"`{part}`" if place % 2 else escape_markdown(part)
+        for place, part in enumerate(text.split("`"))
     )
 
 
@@ -59,33 +59,33 @@ def shell_path(path: Path) -> str:
     return shlex.quote(str(path))
 
 
-def show_error(text: str) -> None:
+def error(text: str) -> None:
     """A problem, as plain text."""
-    st.error(markdown_text(text), icon=":material/error:")
+    st.error(markdown(text), icon=":material/error:")
 
 
-def show_info(text: str) -> None:
+def info(text: str) -> None:
     """News or a hint, as plain text."""
-    st.info(markdown_text(text), icon=":material/info:")
+    st.info(markdown(text), icon=":material/info:")
 
 
-def show_warning(text: str) -> None:
+def warning(text: str) -> None:
     """Something that must not be overlooked, as plain text."""
-    st.warning(markdown_text(text), icon=":material/warning:")
+    st.warning(markdown(text), icon=":material/warning:")
 
 
-def show_command(text: str) -> None:
+def command(text: str) -> None:
     """Something to type in a terminal."""
     st.code(text, language=None, wrap_lines=True)
 
 
-def show_hint(text: str, command: str) -> None:
+def hint(text: str, to_type: str) -> None:
     """What is missing, and the command that adds it."""
-    show_info(f"{text} Type in a terminal:")
-    show_command(command)
+    info(f"{text} Type in a terminal:")
+    command(to_type)
 
 
-def show_quiet(markup: str) -> None:
+def quiet(markup: str) -> None:
     """A paragraph in quiet type. `markup` is HTML."""
     st.html(f'<p class="desk-quiet">{markup}</p>')
 
@@ -95,22 +95,18 @@ def progress_bar(part: float) -> str:
     return f'<div class="desk-bar"><span style="width: {100 * part:.2f}%"></span></div>'
 
 
-def show_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, name: str) -> None:
-    """A table, with a name for screen readers; no more rows than fit on a page."""
-    st.html(table(heads, rows, name=name))
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, name: str) -> None:
+    """A table, with a name for screen readers; no more rows than fit on a page.
 
-
-def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, name: str) -> str:
-    """The table as HTML. A cell of type `Html` is inserted as it is."""
-    top = "".join(f'<th scope="col">{escape_html(head)}</th>' for head in heads)
+    A cell of type `Html` is inserted as it is.
+    """
+    top = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
     body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
-    return (
-        f'<table class="desk-table" aria-label="{escape_html(name)}"><thead><tr>{top}</tr></thead>'
+    st.html(
+        f'<table class="desk-table" aria-label="{escape(name)}"><thead><tr>{top}</tr></thead>'
         f"<tbody>{body}</tbody></table>"
     )
 
 
-def _cell(text: str) -> str:
-    if not isinstance(text, Html):
-        text = escape_html(text)
-    return f"<td>{text}</td>"
+def _cell(cell: str) -> str:
+    return f"<td>{cell if isinstance(cell, Html) else escape(cell)}</td>"

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from app.desk.components.page_text import escape_markdown, markdown_text
+from app.desk.components.text import escape_markdown, markdown
 
 GFM = MarkdownIt("commonmark").enable(["table", "strikethrough"])
 
@@ -46,6 +46,6 @@ def test_any_word_stands_as_it_is(text):
 
 
 def test_commands_between_backticks_stay_commands():
-    assert GFM.render(markdown_text("type `outvoted check S --repair`, & see")) == (
+    assert GFM.render(markdown("type `outvoted check S --repair`, & see")) == (
         "<p>type <code>outvoted check S --repair</code>, &amp; see</p>\n"
     )
