@@ -8,7 +8,7 @@ import json
 import os
 import shlex
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +53,8 @@ class Job:
     out: Path
     done: int = 0
     total: int = 0
-    lines: list[str] = field(default_factory=list)
-    """The result in sentences; empty until the export is complete."""
+    pairs: str = ""
+    """`40 of 50 pairs` once the export is complete."""
     problem: str = ""
     ended: bool = False
 
@@ -104,7 +104,8 @@ def _write(store: Store, job: Job, policy: Policy, form: str) -> None:
         job.out.parent.mkdir(parents=True, exist_ok=True)
         text = command(store, job.out, policy, form)
         outcome = export_set(store, job.out, policy, form, command=text, progress=job)
-        job.lines = outcome.lines()
+        before, after = (outcome.counts[when]["pairs"] for when in ("before", "after"))
+        job.pairs = f"{after:,} of {before:,} pairs"
     except OutvotedError as problem:
         job.problem = str(problem)
     except Exception as problem:  # nothing above a thread would report it

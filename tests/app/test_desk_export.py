@@ -101,7 +101,7 @@ def test_an_export_in_the_background_is_complete_or_absent(
     done = ended(jobs.start(store, "one", Policy(), "pickapic"))
     assert done.problem == ""
     assert (done.done, done.total) == (40, 40)
-    assert "pairs 40 -> 40" in done.lines[0]
+    assert done.pairs == "40 of 40 pairs"
     refused = ended(jobs.start(store, "two", Policy(where="label > 7"), "pickapic"))
     assert "Nothing is left" in refused.problem
     assert not refused.out.exists()

@@ -320,7 +320,7 @@ def _show_job(job: Job) -> None:
     else:
         st.html(
             f'<p class="desk-done" role="status"><b>✓ {text.escape(job.name)} is written</b> '
-            f"<code>{text.escape(str(job.out))}</code><br>{text.escape(job.lines[0])}</p>"
+            f"<code>{text.escape(str(job.out))}</code><br>{job.pairs}</p>"
         )
 
 
