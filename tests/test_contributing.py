@@ -112,8 +112,11 @@ errors = PairErrors(*(torch.tensor([x]) for x in (1.0, 1.0, 0.75, 1.0)))
 said["An objective"] = str(recipe.objective.loss(errors, torch.zeros(1)).loss.item())
 
 from streamlit.testing.v1 import AppTest
-import app.desk.main
-page = "from app.desk import main, state; state.set_defaults(); main.PAGES['mine'].run()"
+import app.desk.streamlit_app
+page = (
+    "from app.desk import state; from app.desk.streamlit_app import PAGES;"
+    "state.set_defaults(); PAGES['mine'].run()"
+)
 shown = AppTest.from_string(page, default_timeout=600).run()
 assert not shown.exception, shown.exception
 said["A page of the desk"] = shown.text[0].value
