@@ -34,6 +34,20 @@ def png(colour: tuple[int, int, int], side: int = 16) -> bytes:
     return out.getvalue()
 
 
+class WatchedProgress:
+    """A `toolkit.progress.Progress` that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.updates: list[tuple[str, int, int | None]] = []
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+
+    def update(self, task: str, done: int, total: int | None = None, note: str = "") -> None:  # noqa: ARG002
+        self.updates.append((task, done, total))
+
+
 @dataclass
 class StoreFactory:
     """Makes stores below one folder."""

@@ -70,13 +70,7 @@ def _fill(store: "Store", entry: "Scorer", loaded: "Judge", options: dict[str, A
     from toolkit.scoring.run import fill
 
     with ConsoleProgress() as progress:
-        return fill(
-            store,
-            entry,
-            loaded,
-            progress=lambda done, total: progress.update(entry.name, done, total),
-            **options,
-        )
+        return fill(store, entry, loaded, progress=progress, **options)
 
 
 def shard_from(given: str) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from typing import Any
 
 from toolkit.errors import InputError
 from toolkit.image_files import decode
+from toolkit.progress import SILENT, Progress
 from toolkit.scoring.scorer import Batch, Judge, Scorer
 from toolkit.store import Store
 from toolkit.store.images import ImageReader
@@ -106,11 +107,11 @@ def fill(
     shard: tuple[int, int] = (0, 1),
     retry: bool = False,
     replace: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = SILENT,
 ) -> Filled:
     """Score what lacks a score. `shard` is (i, n): images whose hash falls on i of n.
 
-    `progress` hears (done, to be done). InputError for a batch below 1; StoreError where the
+    `progress` counts rows, one task a scorer. InputError for a batch below 1; StoreError where the
     folder holds scores of another identity and `replace` is not given. An image that cannot be
     read gets a row without a score, with the reason. Processes that fill the same scores at the
     same time share the work: the first goes in order, every other takes the batches in an order of
@@ -127,16 +128,14 @@ def fill(
     writer = Writer(
         store, scorer.name, judge.identity, frozenset(keys), partial(_count, filled), seen
     )
-    if progress:
-        progress(0, len(keys))
+    progress.update(scorer.name, 0, len(keys))
     with first_at(store, f".scoring-{scorer.name}") as first:
         order = keys if first else shuffled(keys, batch, f"{os.getpid()} {time.time_ns()}")
         read = ImageReader(store).read
         try:
             for rows in judged_rows(order, scorer, judge, read, batch, leave_out=writer.elsewhere):
                 writer.add(rows)
-                if progress:
-                    progress(len(writer.settled), len(keys))
+                progress.update(scorer.name, len(writer.settled), len(keys))
         finally:
             writer.flush()
     filled.elsewhere = len(writer.elsewhere)

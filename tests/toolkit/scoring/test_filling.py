@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from tests.factories import StoreFactory
+from tests.factories import StoreFactory, WatchedProgress
 from toolkit.errors import InputError, StoreError
 from toolkit.files.atomic import write_part
 from toolkit.ids import make_comparison_id, make_pair_id
@@ -48,11 +48,11 @@ def rows(store: Store, scorer: str = "redness") -> dict[tuple[str, str | None], 
 
 def test_every_image_and_prompt_gets_its_own_score(make_store: StoreFactory) -> None:
     store, (scorer, judge) = make_store(pairs=8), redness()
-    heard: list[tuple[int, int]] = []
-    filled = fill(store, scorer, judge, batch=3, progress=lambda *at: heard.append(at))
+    watched = WatchedProgress()
+    filled = fill(store, scorer, judge, batch=3, progress=watched)
     assert (filled.rows, filled.failed) == (16, 0)
-    assert heard[0] == (0, 16)
-    assert heard[-1] == (16, 16)
+    assert watched.updates[0] == ("redness", 0, 16)
+    assert watched.updates[-1] == ("redness", 16, 16)
     found = rows(store)
     prompt = "a square number 0"  # of pairs 0 to 3, whose red is 5 times their number
     assert found["img-0003-0", prompt] == 15 + len(prompt)

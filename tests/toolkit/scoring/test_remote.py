@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from tests.factories import StoreFactory
+from tests.factories import StoreFactory, WatchedProgress
 from tests.toolkit.scoring.models import (
     TINY,
     clip_weights,
@@ -145,14 +145,16 @@ def test_a_killed_worker_is_started_once_more_and_then_a_sentence(
     judge = load(scorer, weights=[f"model={hps_weights(tmp_path)}"], device="cpu")
     pids: list[int] = []
 
-    def kill(done: int, total: int) -> None:
-        assert total == 24
-        if done in (8, 16):
-            pids.append(worker_pid(judge))
-            os.kill(pids[-1], signal.SIGKILL)
+    class Kill(WatchedProgress):
+        def update(self, task: str, done: int, total: int | None = None, note: str = "") -> None:
+            super().update(task, done, total, note)
+            assert total == 24
+            if done in (8, 16):
+                pids.append(worker_pid(judge))
+                os.kill(pids[-1], signal.SIGKILL)
 
     with pytest.raises(ScoringError, match=r"ended by signal 9 .*once more already.*stay"):
-        fill(store, scorer, judge, batch=4, progress=kill)
+        fill(store, scorer, judge, batch=4, progress=Kill())
     judge.close()
     assert len(set(pids)) == 2
     kept = read_scores(store, "hps").num_rows
