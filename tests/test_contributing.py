@@ -24,6 +24,7 @@ KINDS = {
     "A scorer",
     "An objective",
     "A label maker",
+    "An export format",
     "A page of the desk",
     "A verb",
 }
@@ -93,8 +94,10 @@ def outvoted(*words):
     assert result.exit_code == 0, (words, result.output, result.exception)
     return result.output
 
-said["A label maker"] = outvoted("labels", "mine", store, "--limit", "3")
+said["A label maker"] = outvoted("labels", "mine", store, "--limit", "20")
 said["A scorer"] = outvoted("score", store, "--scorer", "mine", "--device", "cpu")
+said["An export format"] = outvoted("export", store, "--format", "mine", "--out", folder / "out")
+said["An export format"] += (folder / "out" / "weights.txt").read_text()
 said["A verb"] = outvoted("mine", store) + outvoted("--help")
 outvoted("analyze", store, "--run", "r", "--out", folder / "report.html")
 
@@ -155,7 +158,8 @@ SAYS = {
     "A detector": r"'words': 3\.0",
     "A scorer": r"\b40\b",
     "An objective": r"^0\.5$",
-    "A label maker": r"Label set mine",
+    "A label maker": r"Label set mine: [1-9]\d* of 20 labels differ",
+    "An export format": r"'sample_weight': 1\.0",
     "A page of the desk": r"^20 pairs$",
     "A verb": r"(?s)^1 runs.*Count the runs of a store",
 }
