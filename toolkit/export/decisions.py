@@ -77,18 +77,18 @@ def make_plan(store: Store, policy: Policy) -> Plan:
         draft.drop(row, "outside --where", "policy", **draft.verdict_facts(row))
     planted, without = _planted(store, draft)
     return Plan(
-        draft.files,
-        draft.labels,
-        draft.rows,
-        draft.label,
-        draft.final,
-        draft.kept,
-        draft.weights(),
-        draft.scores,
-        draft.verdict,
-        draft.decisions,
-        planted,
-        without,
+        files=draft.files,
+        labels=draft.labels,
+        rows=draft.rows,
+        label=draft.label,
+        final=draft.final,
+        kept=draft.kept,
+        weight=draft.weights(),
+        scores=draft.scores,
+        verdict=draft.verdict,
+        decisions=draft.decisions,
+        planted=planted,
+        without_planted=without,
     )
 
 

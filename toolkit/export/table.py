@@ -139,32 +139,36 @@ def source_columns(
     the policy names a column that is not there, or is nested.
     """
     kinds = _kinds([pq.read_schema(readable(file)) for file in files])
+    stored = {name.removeprefix(SOURCE_PREFIX): name for name in sorted(kinds)}
     replaced = {"sample_weight", *PICKAPIC.names}
-    if {own.removeprefix(SOURCE_PREFIX) for own in kinds} >= EXPORTED:
+    if stored.keys() >= EXPORTED:
         replaced |= _EARLIER
-    own = {o.removeprefix(SOURCE_PREFIX): o for o in sorted(kinds)}
-    own = {name: o for name, o in own.items() if name not in replaced}
-    flat = {name: o for name, o in own.items() if _is_flat(kinds[o])}
-    _check_names(policy, [*flat, *replaced], [name for name in own if name not in flat])
+    stored = {name: own for name, own in stored.items() if name not in replaced}
+    flat = {name: own for name, own in stored.items() if _is_flat(kinds[own])}
+    nested = tuple(name for name in stored if name not in flat)
+    _check_names(policy, [*flat, *replaced], nested)
     safe = _safe(store, flat)
-    fields, stored, pseudonyms, left = [], [], set(), []
-    for name, o in flat.items():
-        shown, kind, meaning = (o if name in taken else name), kinds[o], "as the source has it"
-        if name in policy.pseudonymize:
-            kind, meaning = pa.int64(), f"{meaning}, by a keyed pseudonym"
-            pseudonyms.add(shown)
-        elif name not in policy.keep and name not in safe:
-            left.append(name)
-            continue
-        fields.append(column(shown, kind, meaning))
-        stored.append(o)
+    pseudonyms = [name for name in flat if name in policy.pseudonymize]
+    leaving = {
+        name: own
+        for name, own in flat.items()
+        if name in safe or name in policy.keep or name in pseudonyms
+    }
+    shown = {name: own if name in taken else name for name, own in leaving.items()}
+    meaning = "as the source has it"
+    fields = [
+        column(shown[name], pa.int64(), f"{meaning}, by a keyed pseudonym")
+        if name in pseudonyms
+        else column(shown[name], kinds[own], meaning)
+        for name, own in leaving.items()
+    ]
     return SourceColumns(
-        pa.schema(fields),
-        tuple(stored),
-        frozenset(pseudonyms),
-        tuple(left),
-        tuple(name for name in own if name not in flat),
-        renamer(store) if pseudonyms else None,
+        schema=pa.schema(fields),
+        stored=tuple(leaving.values()),
+        pseudonyms=frozenset(shown[name] for name in pseudonyms),
+        left_behind=tuple(name for name in flat if name not in leaving),
+        nested=nested,
+        rename=renamer(store) if pseudonyms else None,
     )
 
 
