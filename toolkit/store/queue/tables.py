@@ -146,37 +146,40 @@ class QueueColumns(PairColumns):
         """A SELECT of nth and these columns under their own names, a row a pair of the queue."""
         shown, joins, alias = ["q.nth"], "", {"queue": "q"}
         for name in dict.fromkeys(wanted):
-            table = self._table(con, self[name])
+            table, key = self._table(con, self[name])
             if table not in alias:
                 alias[table] = f"t{len(alias)}"
-                key = "pair_id" if table == "pairs" else "nth"
                 joins += f" LEFT JOIN {quoted(table)} {alias[table]}"
                 joins += f" ON {alias[table]}.{key} = q.{key}"
             shown.append(f"{alias[table]}.{quoted(self[name].field.name)} AS {quoted(name)}")
         return f"SELECT {', '.join(shown)} FROM queue q{joins}"
 
-    def _table(self, con: Connection, wanted: Column) -> str:
-        """The table that has the column; a finding's or a scorer's is made when first named."""
+    def _table(self, con: Connection, wanted: Column) -> tuple[str, str]:
+        """The table that has the column, and its key in the queue.
+
+        A finding's or a scorer's is made when it is first named.
+        """
         kind, _, name = wanted.source.partition(" ")
         if not name:
-            return _TABLES.get(kind, kind)
+            return _TABLES.get(kind, kind), "pair_id" if kind == "pairs" else "nth"
         field = wanted.field.name
         table = f"{wanted.source}.{field}"
-        if first_value(con, "SELECT 1 FROM duckdb_tables() WHERE table_name = ?", table):
-            return table
+        sql = "SELECT column_name FROM duckdb_columns() WHERE table_name = ? ORDER BY column_index"
+        if key := first_value(con, sql, table):
+            return table, str(key)
         if kind == "finding" and self._in_the_queues_rows(name):
             assert self.run is not None
             con.register("__rows", _with_rows(read_findings(self.store, self.run, name, [field])))
-            value = self._value(wanted, "f")
-            rows = f"SELECT q.nth, {value} AS value FROM __rows f JOIN queue q USING (row)"
+            key, rows = "row", f"SELECT row, {self._value(wanted, 'f')} AS value FROM __rows f"
         else:
-            rows = self.select(con, [wanted.name], base="facts", also="b.nth")
-            rows = f"SELECT nth, {quoted(wanted.name)} AS value FROM ({rows})"
+            values = self.select(con, [wanted.name], base="facts", also="b.nth")
+            rows = f"SELECT nth, {quoted(wanted.name)} AS value FROM ({values})"
+            key, rows = "nth", f"{rows} WHERE nth IS NOT NULL"
         con.execute(
-            f"CREATE TABLE IF NOT EXISTS {quoted(table)} AS SELECT nth, value AS {quoted(field)}"
-            f" FROM ({rows}) WHERE nth IS NOT NULL"
+            f"CREATE TABLE IF NOT EXISTS {quoted(table)} AS SELECT {key},"
+            f" value AS {quoted(field)} FROM ({rows})"
         )
-        return table
+        return table, key
 
     def _in_the_queues_rows(self, finding: str) -> bool:
         """Whether the finding has the queue's pairs row by row, as analyze writes them."""
