@@ -6,7 +6,8 @@ A pair keeps image_0 and image_1 in the order its source gave them, for ever; `c
 documentation, data cards and tests all read the same words.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
@@ -152,3 +153,40 @@ QUARANTINE = pa.schema(
         column("reason", pa.string(), "why it was rejected", nullable=False),
     ]
 )
+
+
+def from_tuples(schema: pa.Schema, rows: Sequence[tuple[Any, ...]]) -> pa.Table:
+    """A table of the schema from its rows."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
+    arrays = [pa.array(values, f.type) for values, f in zip(columns, schema, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def as_column(values: list[Any], kind: pa.DataType | None = None) -> pa.Array:
+    """The values as one Arrow array, NaN as null; values of mixed types become text."""
+    values = [None if isinstance(value, float) and value != value else value for value in values]
+    try:
+        return pa.array(values, kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.array([None if value is None else str(value) for value in values], pa.string())
+
+
+def stacked(tables: Sequence[pa.Table]) -> pa.Table:
+    """One table of all rows, absent columns as null. Where the types of a column cannot be joined,
+    they are inferred again from all values."""
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        pass
+    names = dict.fromkeys(name for table in tables for name in table.column_names)
+    columns: dict[str, Any] = {}
+    for name in names:
+        parts = [
+            table[name] if name in table.column_names else pa.chunked_array([pa.nulls(len(table))])
+            for table in tables
+        ]
+        if len({part.type for part in parts}) == 1:
+            columns[name] = pa.chunked_array([c for part in parts for c in part.chunks])
+        else:
+            columns[name] = as_column([value for part in parts for value in part.to_pylist()])
+    return pa.table(columns)

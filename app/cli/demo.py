@@ -56,15 +56,8 @@ def _draw(root: Path, pairs: int, seed: int) -> "Store":
     from toolkit.store import open_or_create
 
     store = open_or_create(root / "store")
-    drawn = 0
     with ConsoleProgress() as progress:
-
-        def advance(count: int) -> None:
-            nonlocal drawn
-            drawn += count
-            progress.update("drawing pairs", drawn, pairs)
-
-        ingest_world(store, root / "truth.parquet", pairs=pairs, seed=seed, progress=advance)
+        ingest_world(store, root / "truth.parquet", pairs=pairs, seed=seed, progress=progress)
     made = plant_flips(store, LABELS, rate=RATE, seed=seed)
     typer.echo(
         f"{made.pairs} labelled pairs in {store.root}; {made.changed} labels flipped on purpose"

@@ -1,213 +1,122 @@
-"""`outvoted ingest`: take a source into a store. Data sets with a name of their own stand here."""
+"""`outvoted ingest`: a command for every entry of `toolkit.ingest.SOURCES`, from its options."""
 
-from typing import Annotated
+import inspect
+from dataclasses import MISSING, fields
+from enum import StrEnum
+from functools import partial
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 
-from app.cli import ingest_tables
-from app.cli.ingest_options import (
-    FolderOption,
-    Images,
-    ImagesOption,
-    LimitOption,
-    NewOption,
-    PathsArgument,
-    PseudonymsOption,
-    ShardOption,
-    SplitOption,
-    StoreOption,
-    take_in,
-)
+from app.cli.entry_commands import EntryGroup, command
 
-app = typer.Typer(help="Read pairs into a store.", no_args_is_help=True)
-app.command("chosen-rejected")(ingest_tables.chosen_rejected)
-app.command("folders")(ingest_tables.folders)
-app.command("votes")(ingest_tables.votes)
-app.command("released-npy")(ingest_tables.released_npy)
+if TYPE_CHECKING:
+    from dataclasses import Field
+
+    from toolkit.ingest import Source
 
 
-@app.command("pickapic")
-def pickapic(
-    paths: Annotated[
-        list[str], typer.Argument(help="Parquet files, folders of them, or saved `datasets`.")
-    ],
-    store: StoreOption,
-    images: ImagesOption = Images.copy,
-    limit: LimitOption = None,
-    split: SplitOption = None,
-    pseudonyms: PseudonymsOption = False,
-    shard: ShardOption = None,
-    new: NewOption = False,
-) -> None:
-    """Pick-a-Pic v1 or v2, with or without images."""
-    from toolkit.ingest.pickapic import ingest_pickapic, open_pickapic
-    from toolkit.ingest.records import check_split
-    from toolkit.sharding import read_shard
+class _Sources(EntryGroup):
+    """The sources' commands."""
 
-    check_split(split)
-    source = open_pickapic(paths, shard=read_shard(shard))
-    take_in(
-        store,
-        new,
-        source.rows,
-        ingest_pickapic,
-        source,
-        images=images.value,
-        split=split,
-        limit=limit,
-        shard=shard,
-        pseudonyms=pseudonyms,
+    def entries(self) -> dict[str, Any]:
+        from toolkit.ingest import SOURCES
+
+        return {
+            name: command(
+                name,
+                "\n\n".join(f"{text}." for text in (source.summary, source.details) if text),
+                _parameters(source),
+                partial(_add, source),
+            )
+            for name, source in SOURCES.items()
+        }
+
+
+app = typer.Typer(cls=_Sources, help="Read pairs into a store.", no_args_is_help=True)
+
+
+@app.callback()
+def _ingest() -> None:
+    """Read pairs into a store."""
+
+
+def _parameters(source: "Source[Any]") -> list[inspect.Parameter]:
+    """The source's arguments, --store, its own options, those of every source, and --new."""
+    known = fields(source.options)
+    words = [entry for entry in known if entry.metadata["argument"]]
+    own = [e for e in known if e not in words and e.name in source.options.__annotations__]
+    shared = [entry for entry in known if entry not in (*words, *own)]
+    where = "The store's folder; made if absent." if source.makes_store else "The store."
+    store = Annotated[str, typer.Option("--store", help=where)]
+    parameters = [
+        *map(_parameter, words),
+        inspect.Parameter("store", inspect.Parameter.KEYWORD_ONLY, annotation=store),
+        *map(_parameter, [*own, *shared]),
+    ]
+    if source.makes_store:
+        new = Annotated[bool, typer.Option("--new", help="Fail if there is a store already.")]
+        parameters.append(
+            inspect.Parameter("new", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=new)
+        )
+    return parameters
+
+
+def _parameter(entry: "Field[Any]") -> inspect.Parameter:
+    """The parameter of an options field."""
+    kind, default = _kind(entry.type), entry.default
+    if get_origin(entry.type) is Literal:
+        default = kind(default)
+    words: dict[str, Any] = {"help": entry.metadata["help"]}
+    if kind not in (str, str | None):
+        words["min"] = entry.metadata["least"]
+    info = (
+        typer.Argument(**words)
+        if entry.metadata["argument"]
+        else typer.Option("--" + entry.name.replace("_", "-"), **words)  # a flag has no --no-
+    )
+    return inspect.Parameter(
+        entry.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if default is MISSING else default or None,
+        annotation=Annotated[kind, info],
     )
 
 
-@app.command("hpd")
-def hpd(
-    paths: PathsArgument,
-    store: StoreOption,
-    images_dir: FolderOption = None,
-    images: ImagesOption = Images.copy,
-    limit: LimitOption = None,
-    split: SplitOption = None,
-    pseudonyms: PseudonymsOption = False,
-    shard: ShardOption = None,
-    new: NewOption = False,
-) -> None:
-    """HPDv2's train.json and test.json, or HPDv3's lists."""
-    from toolkit.ingest.hpd import ingest_hpd, open_hpd
-    from toolkit.ingest.records import check_split
-    from toolkit.sharding import read_shard
-
-    check_split(split)
-    source = open_hpd(paths, images_dir, shard=read_shard(shard))
-    take_in(
-        store,
-        new,
-        None if source.rankings else source.rows,
-        ingest_hpd,
-        source,
-        images=images.value,
-        split=split,
-        limit=limit,
-        shard=shard,
-        pseudonyms=pseudonyms,
-    )
+def _choice(values: dict[str, str]) -> Any:
+    return StrEnum("Choice", values)
 
 
-@app.command("imagereward")
-def imagereward(
-    paths: PathsArgument,
-    store: StoreOption,
-    images_dir: FolderOption = None,
-    images: ImagesOption = Images.copy,
-    limit: LimitOption = None,
-    split: SplitOption = None,
-    shard: ShardOption = None,
-    new: NewOption = False,
-) -> None:
-    """ImageReward's rankings, or ImageRewardDB's rows."""
-    from toolkit.ingest.imagereward import ingest_imagereward, open_imagereward
-    from toolkit.ingest.records import check_split
-    from toolkit.sharding import read_shard
-
-    check_split(split)
-    source = open_imagereward(paths, images_dir, shard=read_shard(shard))
-    take_in(
-        store,
-        new,
-        None,  # a ranking gives as many pairs as its images allow
-        ingest_imagereward,
-        source,
-        images=images.value,
-        split=split,
-        limit=limit,
-        shard=shard,
-    )
+def _kind(kind: Any) -> Any:
+    """The type that the command line reads for a field's type; paths are text there."""
+    parts = get_args(kind)
+    if get_origin(kind) is Literal:
+        return _choice({value: value for value in parts})
+    if get_origin(kind) in (Union, UnionType):
+        plain = str if str in parts else next(part for part in parts if part is not type(None))
+        return plain | None if type(None) in parts else plain
+    return list[str] if parts else kind
 
 
-@app.command("image-preferences")
-def image_preferences(
-    paths: PathsArgument,
-    store: StoreOption,
-    images_dir: FolderOption = None,
-    images: ImagesOption = Images.copy,
-    limit: LimitOption = None,
-    split: SplitOption = None,
-    pseudonyms: PseudonymsOption = False,
-    shard: ShardOption = None,
-    new: NewOption = False,
-) -> None:
-    """open-image-preferences: answers, or binarised."""
-    from toolkit.ingest.image_preferences import ingest_image_preferences, open_image_preferences
-    from toolkit.ingest.records import check_split
-    from toolkit.sharding import read_shard
+def _add(source: "Source[Any]", *, store: str, new: bool = False, **given: Any) -> None:
+    """Open the source, then the store (bad input leaves no store behind), and print the report."""
+    from app.cli.console import ConsoleProgress
+    from toolkit.store import create_store, open_or_create, open_store
 
-    check_split(split)
-    source = open_image_preferences(paths, images_dir, shard=read_shard(shard))
-    take_in(
-        store,
-        new,
-        source.rows,
-        ingest_image_preferences,
-        source,
-        images=images.value,
-        split=split,
-        limit=limit,
-        shard=shard,
-        pseudonyms=pseudonyms,
-    )
-
-
-@app.command("ratings")
-def ratings(
-    table: Annotated[str, typer.Argument(help="CSV or Parquet table, one image a row.")],
-    store: StoreOption,
-    images_dir: Annotated[str, typer.Option(help="Folder of the image files.")],
-    image_column: Annotated[str, typer.Option(help="Column of the image's file name.")] = "name",
-    prompt_column: Annotated[str, typer.Option(help="Column of the prompt.")] = "prompt",
-    score_column: Annotated[str, typer.Option(help="Column of the score.")] = "mos_align",
-    sd_column: Annotated[
-        str | None, typer.Option(help="Column of the score's standard deviation.")
-    ] = None,
-    min_gap: Annotated[
-        float, typer.Option(min=0, help="Smallest gap of two scores in a pair.")
-    ] = 0.5,
-    model_pattern: Annotated[
-        str | None, typer.Option(help="Regular expression; its group 1 is the model in a name.")
-    ] = None,
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "train",
-    images: ImagesOption = Images.copy,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N pairs.")] = None,
-    shard: ShardOption = None,
-    new: NewOption = False,
-) -> None:
-    """A table of per-image scores.
-
-    Images of one prompt become pairs where their scores differ enough (source: mos).
-    """
-    from toolkit.ingest.ratings import Ratings, count_pairs, ingest_ratings, open_ratings
-    from toolkit.sharding import read_shard
-
-    source = open_ratings(
-        Ratings(
-            table,
-            images_dir,
-            image_column,
-            prompt_column,
-            score_column,
-            sd_column,
-            min_gap,
-            split,
-            model_pattern,
-        ),
-        shard=read_shard(shard),
-    )
-    take_in(
-        store,
-        new,
-        count_pairs(source),
-        ingest_ratings,
-        source,
-        images=images.value,
-        limit=limit,
-        shard=shard,
-    )
+    opened = source.open(source.read_options(**{k: v for k, v in given.items() if v is not None}))
+    if not source.makes_store:
+        into = open_store(store)
+    else:
+        into = create_store(store) if new else open_or_create(store)
+    with ConsoleProgress() as progress:
+        report = opened.add(into, progress)
+    if given.get("shard") is not None:
+        typer.echo(f"shard {given['shard']} of the source:")
+    for line in report.lines():
+        typer.echo(line)
+    if left := into.unfinished():
+        typer.echo(
+            f"{len(left)} unfinished files of a killed command are in {into.root}; nothing reads "
+            f"them, and they may be deleted (the first: {left[0]})"
+        )

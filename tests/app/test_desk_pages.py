@@ -10,7 +10,7 @@ import pytest
 from tests.app.desk_pages import open_page, shown
 from tests.app.desk_stores import judgeable
 from tests.factories import StoreFactory
-from toolkit.ingest.score_arrays import ingest_released_npy, open_released_npy
+from toolkit.ingest import ingest
 from toolkit.store import Store, create_store
 from toolkit.store.connection import read_pairs
 from toolkit.store.runs import start_run, write_findings
@@ -54,8 +54,8 @@ def imported(make: StoreFactory, folder: Path) -> Store:
     ids = sorted(read_pairs(store, ["pair_id"])[0].to_pylist())
     np.save(folder / "u.npy", np.array([0.5, 0.25, 0.75, 0.125, 0.625]))
     np.save(folder / "ids.npy", np.array(ids[:5]))
-    source = open_released_npy([folder / "u.npy"], index=[folder / "ids.npy"])
-    ingest_released_npy(store, source, run="theirs", by="pair_id")
+    index = [folder / "ids.npy"]
+    ingest(store, "released-npy", [folder / "u.npy"], index=index, run="theirs", by="pair_id")
     return store
 
 

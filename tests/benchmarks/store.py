@@ -43,13 +43,12 @@ def ingest_reference(work: Path) -> Seconds:
 
 
 def _ingest(source: Path, into: Path, mode: str, count: int) -> Seconds:
-    from toolkit.ingest import ingest_pickapic, open_pickapic
+    from toolkit.ingest import ingest
     from toolkit.store import create_store
 
     shutil.rmtree(into, ignore_errors=True)
     start = time.perf_counter()
-    opened = open_pickapic([source])
-    summary = ingest_pickapic(create_store(into), opened, images=mode)
+    summary = ingest(create_store(into), "pickapic", [source], images=mode)
     taken = time.perf_counter() - start
     assert summary.kept == count, summary.lines()
     return {"": taken}

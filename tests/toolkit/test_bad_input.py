@@ -18,7 +18,7 @@ from tests.toolkit.stores import rows
 from toolkit.errors import InputError, StoreError
 from toolkit.export import FORMATS, Policy, export_set
 from toolkit.files.atomic import parts
-from toolkit.ingest import ingest_pickapic, open_pickapic
+from toolkit.ingest import ingest
 from toolkit.store import Store, create_store
 from toolkit.store.journal import Entry, Journal
 from toolkit.store.label_sets import label_sets
@@ -52,7 +52,7 @@ def png_with_a_bomb() -> bytes:
 def take_in(folder: Path, *made: dict) -> tuple[Store, object]:
     store = create_store(folder / "s")
     path = write_source(folder / "train.parquet", list(made))
-    return store, ingest_pickapic(store, open_pickapic([path]))
+    return store, ingest(store, "pickapic", [path])
 
 
 PICTURE = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
@@ -115,11 +115,11 @@ def test_any_prompt_comes_in_and_goes_out_as_it_was(tmp_path, kind, bare):
     drop = ("jpg_0", "jpg_1") if bare else ()
     path = write_source(tmp_path / "t.parquet", [source_row(0, caption=PROMPTS[kind])], drop=drop)
     store = create_store(tmp_path / "s")
-    assert ingest_pickapic(store, open_pickapic([path])).kept == 1
+    assert ingest(store, "pickapic", [path]).kept == 1
     assert rows(store, "pairs")[0]["prompt"] == PROMPTS[kind]
     export_set(store, tmp_path / "out", Policy(images=not bare), FORMATS["pickapic"])
     again = create_store(tmp_path / "again")
-    ingest_pickapic(again, open_pickapic([tmp_path / "out" / "data"]))
+    ingest(again, "pickapic", [tmp_path / "out" / "data"])
     assert rows(again, "pairs")[0]["prompt"] == PROMPTS[kind]
 
 
@@ -138,7 +138,7 @@ def test_rows_with_the_same_ids_are_one_pair_and_counted(tmp_path):
         store = create_store(folder / "s")
         drop = () if images else ("jpg_0", "jpg_1")
         path = write_source(folder / "train.parquet", made[:2], drop=drop)
-        summary = ingest_pickapic(store, open_pickapic([path]))
+        summary = ingest(store, "pickapic", [path])
         assert (summary.kept, summary.duplicate) == (1, 1)
         assert len(rows(store, "pairs")) == len(rows(store, "votes")) == 1
 
@@ -154,9 +154,9 @@ def test_a_disk_that_fills_up_is_a_sentence_and_the_next_try_completes(tmp_path,
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", full)
         with pytest.raises(StoreError, match=r"No space left on device.*run the same command"):
-            ingest_pickapic(store, open_pickapic([path]))
+            ingest(store, "pickapic", [path])
     assert store.unfinished() == []  # it would hold what space there is
-    assert ingest_pickapic(store, open_pickapic([path])).kept == 40
+    assert ingest(store, "pickapic", [path]).kept == 40
     assert len(rows(store, "pairs")) == 40
 
 
@@ -178,9 +178,9 @@ def test_a_store_whose_folder_takes_no_files_is_a_sentence_and_loses_nothing(tmp
     store = create_store(tmp_path / "s")
     store.folder(lock).mkdir()
     with pytest.raises(StoreError, match=r"cannot be written \(Is a directory\); mend"):
-        ingest_pickapic(store, open_pickapic([path]))
+        ingest(store, "pickapic", [path])
     store.folder(lock).rmdir()
-    assert ingest_pickapic(store, open_pickapic([path])).kept == 1
+    assert ingest(store, "pickapic", [path]).kept == 1
 
 
 def test_a_full_disk_in_any_other_verb_is_a_sentence_and_no_traceback(

@@ -14,7 +14,7 @@ from tests.toolkit.pickapic_source import source_row, write_source
 from tests.toolkit.stores import rows, snapshot
 from toolkit.errors import StoreError
 from toolkit.files.atomic import parts, write_part
-from toolkit.ingest import ingest_pickapic, open_pickapic
+from toolkit.ingest import ingest
 from toolkit.store import FORMAT_VERSION, Store, create_store, open_store
 from toolkit.store.integrity import check_store, repair
 from toolkit.store.label_sets import write_label_set
@@ -29,7 +29,7 @@ def source(tmp_path: Path) -> Path:
 @pytest.fixture
 def store(tmp_path: Path, source: Path) -> Store:
     made = create_store(tmp_path / "s")
-    ingest_pickapic(made, open_pickapic([source]), flush_rows=30)
+    ingest(made, "pickapic", [source])
     return made
 
 
@@ -45,7 +45,7 @@ def test_a_store_that_was_used_is_whole(make_store):
 
 def test_references_are_looked_up_and_a_source_that_moved_is_named(tmp_path, source):
     made = create_store(tmp_path / "r")
-    ingest_pickapic(made, open_pickapic([source]), images="reference")
+    ingest(made, "pickapic", [source], images="reference")
     assert faults(made) == []
     write_source(source, [source_row(k) for k in range(10)])
     [fault] = faults(made)
@@ -79,7 +79,7 @@ def test_a_repair_moves_the_bad_part_aside_and_a_rerun_brings_its_rows_back(stor
     ]
     assert len(moved) == 2
     assert all("aside" in path.parts for path in moved)
-    ingest_pickapic(store, open_pickapic([source]))
+    ingest(store, "pickapic", [source])
     assert {pair["pair_id"] for pair in rows(store, "pairs")} == before
     assert faults(store) == []
 
@@ -114,7 +114,7 @@ def test_keys_that_lead_nowhere_and_doubles_are_named(store):
 def test_pairs_without_images_are_no_fault_but_a_note(tmp_path):
     bare = write_source(tmp_path / "b.parquet", [source_row(0)], drop=("jpg_0", "jpg_1"))
     made = create_store(tmp_path / "s")
-    ingest_pickapic(made, open_pickapic([bare]))
+    ingest(made, "pickapic", [bare])
     report = check_store(made)
     assert report.faults == ()
     assert report.notes[0].startswith("1 pairs have no images in the store")

@@ -15,7 +15,7 @@ from tests.toolkit.pickapic_source import source_row, write_source
 from toolkit.conditions import to_sql
 from toolkit.errors import InputError
 from toolkit.files.atomic import write_part
-from toolkit.ingest import ingest_pickapic, open_pickapic
+from toolkit.ingest import ingest
 from toolkit.store import Store, connect, create_store
 from toolkit.store.connection import read_pairs
 from toolkit.store.label_sets import planted_flips
@@ -278,7 +278,7 @@ def test_a_nan_of_the_source_comes_in_as_a_null_and_passes_nothing_else(tmp_path
     source = risky_source(tmp_path, kind, drop)
     assert pq.read_table(source)["risk"].null_count == 0
     store = create_store(tmp_path / "s")
-    assert ingest_pickapic(store, open_pickapic([source])).kept == 3
+    assert ingest(store, "pickapic", [source]).kept == 3
     [part] = store.folder("pairs").glob("*.parquet")
     assert pq.read_table(part)["src_risk"].null_count == 1
     assert prompts_passing(store, ASKED) == ASKED

@@ -19,14 +19,7 @@ from tests.toolkit.pickapic_source import picture, source_row, write_source
 from tests.toolkit.stores import rows
 from toolkit.errors import InputError
 from toolkit.export import FORMATS, Policy, export_set
-from toolkit.ingest import (
-    ingest_chosen_rejected,
-    ingest_folders,
-    ingest_pickapic,
-    open_chosen_rejected,
-    open_folders,
-    open_pickapic,
-)
+from toolkit.ingest import ingest
 from toolkit.store import Store, create_store
 from toolkit.store.images import ImageReader
 from toolkit.store.journal import Entry, Journal
@@ -45,7 +38,7 @@ def store(tmp_path: Path) -> Store:
         schema=_schema(),
     )
     made = create_store(tmp_path / "store")
-    ingest_pickapic(made, open_pickapic([path]))
+    ingest(made, "pickapic", [path])
     ids = [pair["pair_id"] for pair in rows(made, "pairs")]
     journal = Journal(tmp_path / "v.sqlite")
     journal.record([Entry(ids[0], "c", "image_1"), Entry(ids[3], "c", "drop")])
@@ -281,7 +274,7 @@ def test_the_preview_counts_what_the_export_then_does(tmp_path, store):
 def test_chosen_and_rejected_come_back_as_the_same_pairs_and_labels(tmp_path, store):
     export(store, tmp_path / "out", "chosen-rejected", Policy(verdicts=False))
     again = create_store(tmp_path / "again")
-    ingest_chosen_rejected(again, open_chosen_rejected([tmp_path / "out" / "data"]))
+    ingest(again, "chosen-rejected", [tmp_path / "out" / "data"])
     before = {
         (p["prompt"], p["image_0"], p["image_1"], p["label"])
         for p in rows(store, "pairs")
@@ -296,7 +289,7 @@ def test_chosen_and_rejected_come_back_as_the_same_pairs_and_labels(tmp_path, st
 def test_winners_and_losers_come_back_through_their_folders(tmp_path, store):
     export(store, tmp_path / "out", "kohya")
     again = create_store(tmp_path / "again")
-    summary = ingest_folders(again, open_folders(tmp_path / "out" / "w", tmp_path / "out" / "l"))
+    summary = ingest(again, "folders", tmp_path / "out" / "w", tmp_path / "out" / "l")
     assert summary.kept == len(expected())
     reader = ImageReader(again)
     found = {
@@ -311,7 +304,7 @@ def test_weights_of_a_source_survive_and_are_multiplied(tmp_path):
     made = [source_row(k) | {"sample_weight": (0.5, None)[k % 2], "nsfw": False} for k in range(6)]
     path = write_source(tmp_path / "train.parquet", made, schema=schema)
     store = create_store(tmp_path / "s")
-    ingest_pickapic(store, open_pickapic([path]))
+    ingest(store, "pickapic", [path])
     export(store, tmp_path / "out", "pickapic", Policy(keep_ties=True))
     assert pq.read_table(tmp_path / "out" / "data")["sample_weight"].to_pylist() == [0.5, 1.0] * 3
 

@@ -15,7 +15,7 @@ from tests.toolkit.pickapic_source import SCHEMA, source_row, write_source
 from toolkit.errors import InputError, OutvotedError
 from toolkit.export import Policy, export_set, preview
 from toolkit.files.atomic import parts
-from toolkit.ingest import SourceImage, SourceRow, ingest_pickapic, ingest_rows, open_pickapic
+from toolkit.ingest import SourceImage, SourceRow, ingest, ingest_rows
 from toolkit.minority import weight
 from toolkit.store import Store, create_store
 from toolkit.store.journal import Entry, Journal
@@ -41,7 +41,7 @@ def store(tmp_path: Path) -> Store:
     """24 rows of labels 1, 0, .5 in turn."""
     path = write_source(tmp_path / "train.parquet", [source_row(k) for k in range(ROWS)])
     made = create_store(tmp_path / "store")
-    ingest_pickapic(made, open_pickapic([path]))
+    ingest(made, "pickapic", [path])
     return made
 
 
@@ -102,7 +102,7 @@ def test_unlabelled_rows_and_holes_come_out_as_they_were(tmp_path):
     ]
     rows = [source_row(k, **change) for k, change in enumerate(changes)]
     made = create_store(tmp_path / "s")
-    ingest_pickapic(made, open_pickapic([write_source(tmp_path / "train.parquet", rows)]))
+    ingest(made, "pickapic", [write_source(tmp_path / "train.parquet", rows)])
     export_set(made, tmp_path / "out", EVERYTHING)
     found = pq.read_table(tmp_path / "out" / "data").select(SCHEMA.names)
     assert found.to_pylist() == pa.Table.from_pylist(rows, schema=SCHEMA).to_pylist()
@@ -111,7 +111,7 @@ def test_unlabelled_rows_and_holes_come_out_as_they_were(tmp_path):
 def test_an_export_can_be_ingested_again_as_the_same_pairs(tmp_path, store):
     export_set(store, tmp_path / "out", EVERYTHING)
     again = create_store(tmp_path / "again")
-    summary = ingest_pickapic(again, open_pickapic([tmp_path / "out" / "data"]))
+    summary = ingest(again, "pickapic", [tmp_path / "out" / "data"])
     assert summary.kept == ROWS
     assert pair_ids(again) == pair_ids(store)
 
@@ -127,7 +127,7 @@ def test_splits_get_files_of_their_own_in_shards_of_small_row_groups(tmp_path):
     for split, numbers in {"train": range(250), "test": range(300, 303)}.items():
         rows = [source_row(k, label_0=1.0, label_1=0.0) for k in numbers]
         path = write_source(tmp_path / f"{split}.parquet", rows)
-        ingest_pickapic(made, open_pickapic([path]))
+        ingest(made, "pickapic", [path])
     export_set(made, tmp_path / "out", Policy(), shard_rows=120)
     files = sorted((tmp_path / "out" / "data").iterdir())
     assert [file.name for file in files] == [
@@ -381,7 +381,7 @@ def test_an_existing_folder_is_refused_and_left_alone(tmp_path, store):
 def test_a_failure_in_the_middle_leaves_nothing(tmp_path):
     source = write_source(tmp_path / "train.parquet", [source_row(k) for k in range(ROWS)])
     made = create_store(tmp_path / "s")
-    ingest_pickapic(made, open_pickapic([source]), images="reference")
+    ingest(made, "pickapic", [source], images="reference")
     export_set(made, tmp_path / "fine", Policy())
     source.unlink()
     before = sorted(tmp_path.iterdir())
@@ -408,7 +408,7 @@ def test_pairs_without_images_leave_only_without_the_image_columns(tmp_path):
     rows = [source_row(k) for k in range(6)]
     path = write_source(tmp_path / "train.parquet", rows, drop=("jpg_0", "jpg_1"))
     made = create_store(tmp_path / "s")
-    ingest_pickapic(made, open_pickapic([path]))
+    ingest(made, "pickapic", [path])
     with pytest.raises(InputError, match=r"has no image uid-00000 and \d+ more.*--no-images"):
         export_set(made, tmp_path / "out", Policy())
     export_set(made, tmp_path / "out", Policy(images=False))

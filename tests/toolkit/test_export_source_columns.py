@@ -15,15 +15,7 @@ from tests.toolkit.stores import rows
 from toolkit.errors import InputError
 from toolkit.export import FORMATS, Policy, export_set, preview
 from toolkit.export.table import PICKAPIC
-from toolkit.ingest import (
-    SourceImage,
-    SourceRow,
-    ingest_chosen_rejected,
-    ingest_pickapic,
-    ingest_rows,
-    open_chosen_rejected,
-    open_pickapic,
-)
+from toolkit.ingest import SourceImage, SourceRow, ingest, ingest_rows
 from toolkit.schema import OURS
 from toolkit.store import Store, create_store, open_store
 
@@ -60,7 +52,7 @@ def store(tmp_path: Path) -> Store:
     table = pa.Table.from_pylist(made, schema=pa.schema([*SCHEMA, *fields, *more]))
     pq.write_table(table, tmp_path / "train.parquet")
     found = create_store(tmp_path / "store")
-    ingest_pickapic(found, open_pickapic([tmp_path / "train.parquet"]))
+    ingest(found, "pickapic", [tmp_path / "train.parquet"])
     return found
 
 
@@ -78,9 +70,9 @@ def test_a_sources_columns_survive_a_way_out_and_in_again(
     again = create_store(tmp_path / "again")
     data = [tmp_path / "out" / "data"]
     if by == "pickapic":
-        ingest_pickapic(again, open_pickapic(data))
+        ingest(again, "pickapic", data)
     else:
-        ingest_chosen_rejected(again, open_chosen_rejected(data))
+        ingest(again, "chosen-rejected", data)
     assert sorted(map(str, further(again))) == sorted(map(str, further(store)))
     assert str(TOLD) in map(str, further(again))
     export_set(again, tmp_path / "twice", Policy(keep=tuple(TOLD)))
@@ -176,7 +168,7 @@ def exported(tmp_path: Path, parts: list[pa.Table], policy: Policy) -> pa.Table:
             table = table.append_column(name, more[name])
         pq.write_table(table, tmp_path / f"part-{k}.parquet")
         store = create_store(tmp_path / "store") if not k else open_store(tmp_path / "store")
-        ingest_pickapic(store, open_pickapic([tmp_path / f"part-{k}.parquet"]))
+        ingest(store, "pickapic", [tmp_path / f"part-{k}.parquet"])
     export_set(store, tmp_path / "out", policy)
     return read(tmp_path / "out")
 

@@ -13,7 +13,7 @@ from PIL import Image
 from tests.toolkit.pickapic_source import SCHEMA, picture, source_row, write_source
 from tests.toolkit.stores import rows
 from toolkit.export import FORMATS, Policy, export_set
-from toolkit.ingest import ingest_pickapic, open_pickapic
+from toolkit.ingest import ingest
 from toolkit.store import Store, create_store
 
 ROWS = 12
@@ -24,7 +24,7 @@ LABELS = [(1.0, 0.0, 0.5)[k % 3] for k in range(ROWS)]
 def store(tmp_path: Path) -> Store:
     path = write_source(tmp_path / "train.parquet", [source_row(k) for k in range(ROWS)])
     made = create_store(tmp_path / "store")
-    ingest_pickapic(made, open_pickapic([path]))
+    ingest(made, "pickapic", [path])
     return made
 
 
@@ -89,7 +89,7 @@ def test_a_folder_that_datasets_saved_comes_in(tmp_path, mode):
         str(tmp_path / "saved")
     )
     again = create_store(tmp_path / "s")
-    summary = ingest_pickapic(again, open_pickapic([tmp_path / "saved"]), images=mode)
+    summary = ingest(again, "pickapic", [tmp_path / "saved"], images=mode)
     assert (summary.read, summary.kept, summary.duplicate) == (ROWS + 3, ROWS, 3)
     assert {name for name in rows(again, "pairs")[0] if name.startswith("src_")} <= {
         f"src_{name}" for name in SCHEMA.names

@@ -14,9 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from tests.toolkit.test_roundtrips import PAIRS, Pair, as_pickapic, images
-from toolkit import ingest
 from toolkit.export import FORMATS, Policy, export_set
-from toolkit.ingest.ratings import Ratings
+from toolkit.ingest import SOURCES, ingest
 from toolkit.store import Store, create_store
 from toolkit.store.connection import read_pairs
 from toolkit.store.images import ImageReader
@@ -60,7 +59,7 @@ def listed(folder: Path, entries: list[dict]) -> list[Path]:
 
 def from_pickapic(store: Store, work: Path, pairs: list[Pair]) -> None:
     path = as_pickapic(work / "train.parquet", pairs)
-    ingest.ingest_pickapic(store, ingest.open_pickapic([path]))
+    ingest(store, "pickapic", [path])
 
 
 def from_table(kind: str) -> Callable[[Store, Path, list[Pair]], None]:
@@ -82,7 +81,7 @@ def from_table(kind: str) -> Callable[[Store, Path, list[Pair]], None]:
             csv.write_csv(pa.Table.from_pylist(made), path)
         else:
             path.write_text("\n".join(map(json.dumps, made)))
-        ingest.ingest_chosen_rejected(store, ingest.open_chosen_rejected([path]))
+        ingest(store, "chosen-rejected", [path])
 
     return take
 
@@ -96,7 +95,7 @@ def from_hpd_train(store: Store, work: Path, pairs: list[Pair]) -> None:
         }
         for pair, sides in zip(pairs, files(work, pairs), strict=True)
     ]
-    ingest.ingest_hpd(store, ingest.open_hpd(listed(work, entries)))
+    ingest(store, "hpd", listed(work, entries))
 
 
 def from_hpd_v3(store: Store, work: Path, pairs: list[Pair]) -> None:
@@ -105,7 +104,7 @@ def from_hpd_v3(store: Store, work: Path, pairs: list[Pair]) -> None:
         | {"path2": sides[int(pair.label == 1)]}
         for pair, sides in zip(pairs, files(work, pairs), strict=True)
     ]
-    ingest.ingest_hpd(store, ingest.open_hpd(listed(work, entries)))
+    ingest(store, "hpd", listed(work, entries))
 
 
 def from_rankings(store: Store, work: Path, pairs: list[Pair]) -> None:
@@ -115,7 +114,7 @@ def from_rankings(store: Store, work: Path, pairs: list[Pair]) -> None:
         | {"ranking": ranks[pair.label]}
         for k, (pair, sides) in enumerate(zip(pairs, files(work, pairs), strict=True))
     ]
-    ingest.ingest_imagereward(store, ingest.open_imagereward(listed(work, entries)))
+    ingest(store, "imagereward", listed(work, entries))
 
 
 def from_answers(store: Store, work: Path, pairs: list[Pair]) -> None:
@@ -124,8 +123,7 @@ def from_answers(store: Store, work: Path, pairs: list[Pair]) -> None:
         {"prompt": pair.prompt, "image_1": one, "image_2": two, "preference": said[pair.label]}
         for pair, (one, two) in zip(pairs, files(work, pairs), strict=True)
     ]
-    source = ingest.open_image_preferences(listed(work, entries))
-    ingest.ingest_image_preferences(store, source)
+    ingest(store, "image-preferences", listed(work, entries))
 
 
 def from_folders(store: Store, work: Path, pairs: list[Pair]) -> None:
@@ -136,7 +134,7 @@ def from_folders(store: Store, work: Path, pairs: list[Pair]) -> None:
         (work / "w" / f"{k}.png").write_bytes(one if pair.label == 1 else two)
         (work / "l" / f"{k}.png").write_bytes(two if pair.label == 1 else one)
         (work / "w" / f"{k}.txt").write_bytes(pair.prompt.encode())
-    ingest.ingest_folders(store, ingest.open_folders(work / "w", work / "l"))
+    ingest(store, "folders", work / "w", work / "l")
 
 
 def from_ratings(store: Store, work: Path, pairs: list[Pair]) -> None:
@@ -148,8 +146,7 @@ def from_ratings(store: Store, work: Path, pairs: list[Pair]) -> None:
             score = pair.label if slot == 0 else 1 - pair.label
             made.append({"name": f"{k}-{slot}.png", "prompt": pair.prompt, "mos_align": score})
     pq.write_table(pa.Table.from_pylist(made), work / "scores.parquet")
-    ratings = Ratings(str(work / "scores.parquet"), str(work), min_gap=0.0)
-    ingest.ingest_ratings(store, ingest.open_ratings(ratings))
+    ingest(store, "ratings", work / "scores.parquet", images_dir=work, min_gap=0.0)
 
 
 EVERY, DECIDED = (1.0, 0.0, 0.5, None), (1.0, 0.0)
@@ -239,7 +236,9 @@ WAYS_OUT = {
 
 def test_no_format_is_left_out_of_this_test():
     assert set(WAYS_OUT) == set(FORMATS)
-    assert {name.split()[0] for name in WAYS_IN} | {"votes"} == set(ingest.SOURCES)
+    assert {name.split()[0] for name in WAYS_IN} == {
+        s.name for s in SOURCES.values() if s.makes_store
+    }
 
 
 @pytest.mark.parametrize("way", WAYS_IN)

@@ -14,18 +14,14 @@ from tests.factories import png
 from tests.toolkit.stores import rows, snapshot, votes_of, write_arrow, write_image
 from toolkit.errors import InputError
 from toolkit.image_files import content_hash
-from toolkit.ingest import (
-    ingest_chosen_rejected,
-    ingest_image_preferences,
-    open_chosen_rejected,
-    open_image_preferences,
-)
-from toolkit.ingest.chosen_rejected import Columns
+from toolkit.ingest import ingest, open_source
 from toolkit.store import create_store
 from toolkit.store.images import ImageReader
 
 FEATURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 RED, BLUE = png((250, 0, 0)), png((0, 0, 250))
+
+COLUMNS = {"prompt_column": "text", "chosen_column": "win", "rejected_column": "lose"}
 
 
 def blobs(count: int = 3, kind: pa.DataType = FEATURE) -> pa.Table:
@@ -71,8 +67,7 @@ def test_images_in_cells_come_in_chosen_first(tmp_path, kind, suffix, mode):
         path.parent.mkdir()
         pq.write_table(blobs(kind=kind), path)
     store = create_store(tmp_path / "s")
-    source = open_chosen_rejected([path.parent])
-    summary = ingest_chosen_rejected(store, source, images=mode)
+    summary = ingest(store, "chosen-rejected", path.parent, images=mode)
     assert (summary.kept, summary.images) == (3, 6)
     pairs = rows(store, "pairs")
     assert [p["label"] for p in pairs] == [1.0] * 3
@@ -84,7 +79,7 @@ def test_images_in_cells_come_in_chosen_first(tmp_path, kind, suffix, mode):
     if mode == "copy":
         assert pairs[0]["image_0"] == content_hash(png((250, 0, 0)))
     before = snapshot(store)
-    assert ingest_chosen_rejected(store, source, images=mode).duplicate == 3
+    assert ingest(store, "chosen-rejected", path.parent, images=mode).duplicate == 3
     assert snapshot(store) == before
 
 
@@ -99,7 +94,7 @@ def test_columns_can_be_mapped_and_paths_begin_at_the_table(tmp_path, suffix, mo
     assert result.exit_code == 0, result.output
     assert "read 1, kept 1" in result.output
     store = create_store(tmp_path / "t")
-    ingest_chosen_rejected(store, open_chosen_rejected([path], Columns("text", "win", "lose")))
+    ingest(store, "chosen-rejected", [path], **COLUMNS)
     [pair] = rows(store, "pairs")
     assert pair["prompt"] == 'a "quoted", prompt'
     data = (folder / "i" / "good one.png").read_bytes()
@@ -111,7 +106,7 @@ def test_equal_paths_of_two_tables_are_two_images(tmp_path):
     for name, colour in (("one", (250, 0, 0)), ("two", (0, 250, 0))):
         path = paths_table(tmp_path / name, ".csv")
         write_image(tmp_path / name / "i" / "good one.png", colour)
-        ingest_chosen_rejected(store, open_chosen_rejected([path], Columns("text", "win", "lose")))
+        ingest(store, "chosen-rejected", [path], **COLUMNS)
     chosen = [pair["image_0"] for pair in rows(store, "pairs")]
     reader = ImageReader(store)
     assert reader.read(chosen[0]) != reader.read(chosen[1])
@@ -121,7 +116,7 @@ def test_a_label_column_puts_the_chosen_image_back_into_its_place(tmp_path):
     table = blobs(5).append_column("label_0", pa.array([1.0, 0.0, 0.5, None, 0.7]))
     pq.write_table(table, tmp_path / "a.parquet")
     store = create_store(tmp_path / "s")
-    summary = ingest_chosen_rejected(store, open_chosen_rejected([tmp_path / "a.parquet"]))
+    summary = ingest(store, "chosen-rejected", [tmp_path / "a.parquet"])
     assert (summary.kept, summary.tied, summary.unlabelled, summary.quarantined) == (4, 1, 1, 1)
     second = rows(store, "pairs")[1]
     assert second["label"] == 0.0
@@ -139,14 +134,14 @@ def test_missing_columns_are_named_with_the_options_that_map_them(tmp_path, chan
     names = [change.get(name, name) for name in blobs().column_names]
     pq.write_table(blobs().rename_columns(names), tmp_path / "a.parquet")
     with pytest.raises(InputError, match=sentence):
-        open_chosen_rejected([tmp_path / "a.parquet"])
+        open_source("chosen-rejected", tmp_path / "a.parquet")
 
 
 def test_numbers_for_images_are_refused(tmp_path):
     table = blobs().set_column(1, "chosen", pa.array([1, 2, 3]))
     pq.write_table(table, tmp_path / "a.parquet")
     with pytest.raises(InputError, match="holds int64 in column chosen, where images or paths"):
-        open_chosen_rejected([tmp_path / "a.parquet"])
+        open_source("chosen-rejected", tmp_path / "a.parquet")
 
 
 def preferences(folder: Path) -> Path:
@@ -190,8 +185,7 @@ def preferences(folder: Path) -> Path:
 @pytest.mark.parametrize("mode", ["copy", "reference"])
 def test_answers_become_votes_and_their_majority_the_label(tmp_path, mode):
     store = create_store(tmp_path / "s")
-    source = open_image_preferences([preferences(tmp_path)])
-    summary = ingest_image_preferences(store, source, images=mode)
+    summary = ingest(store, "image-preferences", preferences(tmp_path), images=mode)
     pairs = rows(store, "pairs")
     assert [p["label"] for p in pairs] == [1.0, 0.0, 0.5, 0.5, None]
     assert list(summary.reasons) == ["an answer is none of image_1, image_2, both_good, both_bad"]
@@ -205,8 +199,7 @@ def test_answers_become_votes_and_their_majority_the_label(tmp_path, mode):
 def test_the_binarised_form_is_prompt_chosen_rejected_under_its_own_name(tmp_path):
     pq.write_table(blobs(), tmp_path / "a.parquet")
     store = create_store(tmp_path / "s")
-    source = open_image_preferences([tmp_path / "a.parquet"])
-    assert ingest_image_preferences(store, source).kept == 3
+    assert ingest(store, "image-preferences", tmp_path / "a.parquet").kept == 3
     assert {p["source"] for p in rows(store, "pairs")} == {"image-preferences"}
 
 
@@ -215,6 +208,6 @@ def test_addresses_are_names_and_nothing_is_fetched(tmp_path):
     row = {"prompt": "p", "chosen": "https://x.example/1.png", "rejected": "https://x.example/2"}
     path.write_text(json.dumps(row))
     store = create_store(tmp_path / "s")
-    summary = ingest_image_preferences(store, open_image_preferences([path]))
+    summary = ingest(store, "image-preferences", [path])
     assert (summary.kept, summary.images) == (1, 0)
     assert rows(store, "pairs")[0]["image_0"] == "https://x.example/1.png"

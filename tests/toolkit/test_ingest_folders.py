@@ -6,7 +6,7 @@ import pytest
 
 from tests.toolkit.stores import rows, write_image
 from toolkit.errors import InputError
-from toolkit.ingest import ingest_folders, open_folders
+from toolkit.ingest import ingest, open_source
 from toolkit.store import create_store
 from toolkit.store.images import ImageReader
 
@@ -24,7 +24,7 @@ def folders(folder: Path) -> tuple[Path, Path]:
 def test_equal_names_are_pairs_and_the_lonely_are_counted(tmp_path, mode):
     chosen, rejected = folders(tmp_path)
     store = create_store(tmp_path / "s")
-    summary = ingest_folders(store, open_folders(chosen, rejected), images=mode)
+    summary = ingest(store, "folders", chosen, rejected, images=mode)
     assert summary.kept == 2
     assert summary.notes == ["left out 1 images without a partner of their name"]
     found = {pair["prompt"]: pair for pair in rows(store, "pairs")}
@@ -42,7 +42,7 @@ def test_captions_may_lie_in_a_folder_of_their_own_and_none_is_a_fault(tmp_path)
     captions.mkdir()
     (captions / "two.caption").write_text("mine")
     store = create_store(tmp_path / "s")
-    summary = ingest_folders(store, open_folders(chosen, rejected, captions))
+    summary = ingest(store, "folders", chosen, rejected, captions=captions)
     assert [pair["prompt"] for pair in rows(store, "pairs")] == ["mine"]
     assert dict(summary.reasons) == {"the image has no caption": 1}
 
@@ -51,6 +51,6 @@ def test_folders_without_a_common_name_are_refused(tmp_path):
     chosen, _ = folders(tmp_path)
     write_image(tmp_path / "x" / "other.png", (1, 1, 1))
     with pytest.raises(InputError, match=r"\(3 and 1 images\); give partners equal names"):
-        open_folders(chosen, tmp_path / "x")
+        open_source("folders", chosen, tmp_path / "x")
     with pytest.raises(InputError, match="is no folder"):
-        open_folders(chosen, tmp_path / "nowhere")
+        open_source("folders", chosen, tmp_path / "nowhere")

@@ -7,9 +7,10 @@ import pytest
 
 from tests.toolkit.stores import rows, snapshot, votes_of, write_image
 from toolkit.errors import InputError
-from toolkit.ingest import Summary, ingest_hpd, open_hpd
+from toolkit.ingest import Summary, ingest
 from toolkit.store import Store, create_store
 from toolkit.store.images import ImageReader
+from toolkit.store.pseudonyms import renamer
 
 TRAIN = [
     {"prompt": "a cat", "file_path": ["a.jpg", "b.jpg"], "human_preference": [1, 0]},
@@ -47,7 +48,7 @@ def take_in(folder: Path, entries: list[dict], **options) -> tuple[Store, Summar
     path = folder / "list.json"
     path.write_text(json.dumps(entries))
     store = create_store(folder / "s")
-    return store, ingest_hpd(store, open_hpd([path], folder / "images"), **options)
+    return store, ingest(store, "hpd", [path], images_dir=folder / "images", **options)
 
 
 def test_a_choice_between_two_files_is_a_pair_in_the_files_order(tmp_path):
@@ -96,7 +97,7 @@ def test_the_third_version_prefers_its_first_path_and_counts_nameless_votes(tmp_
 def test_the_same_list_again_changes_nothing(tmp_path, entries):
     store, first = take_in(tmp_path, entries)
     before = snapshot(store)
-    again = ingest_hpd(store, open_hpd([tmp_path / "list.json"], tmp_path / "images"))
+    again = ingest(store, "hpd", [tmp_path / "list.json"], images_dir=tmp_path / "images")
     assert (again.kept, again.duplicate) == (0, first.kept)
     assert snapshot(store) == before
 
@@ -120,7 +121,8 @@ def test_a_list_of_another_form_is_named_with_the_three_there_are(tmp_path):
 
 
 def test_pseudonyms_replace_the_annotators(tmp_path):
-    store, _ = take_in(tmp_path, TEST, pseudonyms=lambda name: {"u1": 11, "u2": 12}[name])
-    assert {vote["annotator"] for vote in rows(store, "votes")} == {"11", "12"}
+    store, _ = take_in(tmp_path, TEST, pseudonyms=True)
+    names = {str(renamer(store)(user)) for user in ("u1", "u2")}
+    assert {vote["annotator"] for vote in rows(store, "votes")} == names
     text = "".join(str(pair) for pair in rows(store, "pairs"))
     assert "u1" not in text

@@ -10,7 +10,7 @@ import pytest
 from tests.factories import png
 from tests.toolkit.stores import rows, write_image
 from toolkit.errors import InputError
-from toolkit.ingest import ingest_imagereward, open_imagereward
+from toolkit.ingest import ingest, open_source
 from toolkit.store import create_store
 from toolkit.store.images import ImageReader
 
@@ -63,7 +63,7 @@ EXPECTED = [(2, 1, 0.0), (2, 2, 0.5), (2, 3, 1.0), (1, 2, 1.0), (1, 3, 1.0), (2,
 
 def test_a_ranking_gives_every_two_images_the_smaller_rank_preferred(tmp_path):
     store = create_store(tmp_path / "s")
-    summary = ingest_imagereward(store, open_imagereward([rankings(tmp_path)]))
+    summary = ingest(store, "imagereward", [rankings(tmp_path)])
     assert (summary.kept, summary.tied) == (6, 1)
     pairs = rows(store, "pairs")
     assert labels(pairs) == EXPECTED
@@ -75,7 +75,7 @@ def test_a_ranking_gives_every_two_images_the_smaller_rank_preferred(tmp_path):
 def test_rows_of_images_are_gathered_by_prompt(tmp_path, mode):
     path = images(tmp_path / "d")
     store = create_store(tmp_path / "s")
-    summary = ingest_imagereward(store, open_imagereward([path]), images=mode)
+    summary = ingest(store, "imagereward", [path], images=mode)
     pairs = rows(store, "pairs")
     assert (summary.kept, summary.images) == (12, 8)
     for prompt in "ab":
@@ -92,9 +92,9 @@ def test_a_table_of_neither_form_is_refused_with_what_both_need(tmp_path):
     path = tmp_path / "x.json"
     path.write_text('[{"prompt": "p", "rank": 1}]')
     with pytest.raises(InputError, match=r"rankings need prompt, generations, ranking, rows of"):
-        open_imagereward([path])
+        open_source("imagereward", [path])
 
 
 def test_limit_counts_rankings(tmp_path):
     store = create_store(tmp_path / "s")
-    assert ingest_imagereward(store, open_imagereward([images(tmp_path / "d")]), limit=1).kept == 6
+    assert ingest(store, "imagereward", [images(tmp_path / "d")], limit=1).kept == 6

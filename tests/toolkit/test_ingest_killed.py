@@ -12,7 +12,7 @@ import pytest
 from tests.toolkit.pickapic_source import source_row, write_source
 from toolkit.errors import StoreError
 from toolkit.files.atomic import parts, write_part
-from toolkit.ingest import SourceImage, SourceRow, ingest_pickapic, ingest_rows, open_pickapic
+from toolkit.ingest import SourceImage, SourceRow, ingest, ingest_rows, writer
 from toolkit.store import Store, connect, create_store, open_store
 from toolkit.store.connection import fetch
 from toolkit.store.images import ImageReader
@@ -21,7 +21,7 @@ ROWS = 300
 
 SLOW_INGEST = """
 import sys, time
-from toolkit.ingest import ingest_pickapic, open_pickapic
+from toolkit.ingest import ingest, writer
 from toolkit.store import open_or_create
 import pyarrow.parquet as pq
 
@@ -31,8 +31,8 @@ def slowly(table, stream, **options):  # a disk slow enough to be killed in the 
     stream.flush()
     time.sleep(0.15)
 pq.write_table = slowly
-source = open_pickapic([sys.argv[1]])
-ingest_pickapic(open_or_create(sys.argv[2]), source, flush_rows=20)
+writer.PART_ROWS = 20
+ingest(open_or_create(sys.argv[2]), "pickapic", sys.argv[1])
 """
 
 
@@ -73,7 +73,7 @@ def test_after_sigkill_every_pair_is_whole_and_a_rerun_completes(tmp_path, sourc
     assert set(there) <= set(voted)
 
     left = store.unfinished()
-    summary = ingest_pickapic(store, open_pickapic([source]))
+    summary = ingest(store, "pickapic", [source])
     assert (summary.duplicate, summary.kept) == (len(there), ROWS - len(there))
     for sql in (
         "SELECT pair_id FROM pairs",
@@ -88,10 +88,10 @@ def test_after_sigkill_every_pair_is_whole_and_a_rerun_completes(tmp_path, sourc
 
 def test_votes_and_images_written_before_the_kill_are_not_written_twice(tmp_path, source):
     whole = create_store(tmp_path / "whole")
-    ingest_pickapic(whole, open_pickapic([source]))
+    ingest(whole, "pickapic", [source])
     [pairs] = parts(whole.folder("pairs"))
     pairs.unlink()  # as if the kill had come right before the last part
-    summary = ingest_pickapic(whole, open_pickapic([source]))
+    summary = ingest(whole, "pickapic", [source])
     assert (summary.kept, summary.images) == (ROWS, 0)
     assert len(ids(whole, "SELECT pair_id FROM votes")) == ROWS
 
@@ -100,7 +100,7 @@ def test_a_second_ingest_goes_on_beside_the_first(tmp_path, source):
     store = create_store(tmp_path / "s")
 
     def rows():
-        assert ingest_pickapic(store, open_pickapic([source])).kept == ROWS
+        assert ingest(store, "pickapic", [source]).kept == ROWS
         yield SourceRow("p", SourceImage("a"), SourceImage("b"), 1.0)
 
     assert ingest_rows(store, "test", rows()).kept == 1
@@ -118,12 +118,13 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_store_whole(tmp_path, source
         real(handle)
 
     monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(writer, "PART_ROWS", 20)
     with pytest.raises(StoreError, match="No space left on device"):
-        ingest_pickapic(store, open_pickapic([source]), flush_rows=20)
+        ingest(store, "pickapic", [source])
     monkeypatch.setattr(os, "fsync", real)
     reader = ImageReader(store)
     assert all(image in reader for image in ids(store, "SELECT image_0 FROM pairs"))
-    ingest_pickapic(store, open_pickapic([source]))
+    ingest(store, "pickapic", [source])
     assert len(ids(store, "SELECT DISTINCT pair_id FROM pairs")) == ROWS
     assert len(ids(store, "SELECT pair_id FROM votes")) == ROWS
 

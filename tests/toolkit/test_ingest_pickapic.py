@@ -13,14 +13,14 @@ from tests.factories import png
 from tests.toolkit.pickapic_source import SCHEMA, picture, source_row, write_source
 from toolkit.errors import InputError, StoreError
 from toolkit.files.atomic import parts
-from toolkit.ingest import Summary, ingest_pickapic, open_pickapic
+from toolkit.ingest import Summary, ingest, open_source, writer
 from toolkit.store import Store, open_or_create
 from toolkit.store.images import ImageReader
 
 
 def take_in(store: Path, *paths: Path, **options) -> tuple[Store, Summary]:
     opened = open_or_create(store)
-    return opened, ingest_pickapic(opened, open_pickapic(list(paths)), **options)
+    return opened, ingest(opened, "pickapic", list(paths), **options)
 
 
 def table(store: Store, name: str) -> list[dict]:
@@ -78,12 +78,14 @@ def test_source_columns_survive_but_neither_blobs_nor_what_repeats_ours(tmp_path
     assert kept == {f"src_{name}" for name in SCHEMA.names if name not in ours}
 
 
-def test_a_column_nobody_has_heard_of_survives_too(tmp_path):
+def test_a_column_nobody_has_heard_of_survives_too(tmp_path, monkeypatch):
     rows = [source_row(k) | {"mood": None if k < 10 else "calm"} for k in range(20)]
     path = write_source(
         tmp_path / "train.parquet", rows, schema=SCHEMA.append(pa.field("mood", pa.string()))
     )
-    store, _ = take_in(tmp_path / "s", path, flush_rows=5)
+    monkeypatch.setattr(writer, "PART_ROWS", 5)
+    store, _ = take_in(tmp_path / "s", path)
+    assert len(parts(store.folder("pairs"))) > 1
     assert Counter(pair["src_mood"] for pair in table(store, "pairs")) == {None: 10, "calm": 10}
 
 
@@ -327,9 +329,9 @@ BAD = {
     "missing columns": "lacks the columns caption, label_0 (found: are_different, best_image_uid,",
     "one image column": "has jpg_0 without its partner; it needs both or neither.",
     "no rows": "holds no rows; name a Parquet file with pairs in it.",
-    "text labels": "holds string in column label_0, where a number is needed; write it anew",
-    "numbers for uids": "holds int64 in column image_0_uid, where text is needed; write it anew",
-    "text for images": "holds string in column jpg_0, where bytes is needed; write it anew",
+    "text labels": "holds string in column label_0, where a number is needed; write it again",
+    "numbers for uids": "holds int64 in column image_0_uid, where text is needed; write it again",
+    "text for images": "holds string in column jpg_0, where bytes is needed; write it again",
 }
 
 
@@ -358,7 +360,7 @@ def test_bad_input_beside_good_leaves_an_existing_store_as_it_was(tmp_path, sour
 def test_files_with_and_without_images_are_not_mixed(tmp_path, source):
     bare = write_source(tmp_path / "bare.parquet", [source_row(0)], drop=("jpg_0", "jpg_1"))
     with pytest.raises(InputError, match="one after the other"):
-        open_pickapic([source, bare])
+        open_source("pickapic", [source, bare])
 
 
 def test_damage_inside_a_file_keeps_the_rows_before_it(tmp_path):
@@ -369,7 +371,7 @@ def test_damage_inside_a_file_keeps_the_rows_before_it(tmp_path):
         stream.write(b"\xff" * 120)
     store = open_or_create(tmp_path / "s")
     with pytest.raises(InputError, match="is damaged after row 20; the rows before it are in"):
-        ingest_pickapic(store, open_pickapic([path]))
+        ingest(store, "pickapic", [path])
     assert len(table(store, "pairs")) == 20
 
 

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 from app.cli.ingest import app
 from tests.factories import png
 from toolkit.errors import InputError
-from toolkit.ingest import Ratings, Summary, ingest_ratings, open_ratings
+from toolkit.ingest import Summary, open_source
+from toolkit.progress import SILENT
 from toolkit.store import Store, connect, open_or_create
 from toolkit.store.connection import fetch
 
@@ -34,10 +35,14 @@ def table(tmp_path: Path) -> Path:
     return tmp_path / "scores.csv"
 
 
-def take_in(store: Path, ratings: Ratings, **options) -> tuple[Store, Summary]:
-    source = open_ratings(ratings)
+def given(table: str, images_dir: str, **options) -> dict:
+    return {"table": table, "images_dir": images_dir} | options
+
+
+def take_in(store: Path, ratings: dict, **options) -> tuple[Store, Summary]:
+    source = open_source("ratings", **ratings, **options)
     opened = open_or_create(store)
-    return opened, ingest_ratings(opened, source, **options)
+    return opened, source.add(opened, SILENT)
 
 
 def pairs_of(store: Store) -> list[dict]:
@@ -46,7 +51,7 @@ def pairs_of(store: Store) -> list[dict]:
 
 
 def test_pairs_are_made_where_the_gap_passes_and_nowhere_else(tmp_path, table):
-    store, summary = take_in(tmp_path / "s", Ratings(str(table), str(tmp_path / "images")))
+    store, summary = take_in(tmp_path / "s", given(str(table), str(tmp_path / "images")))
     # of a, b, c, d: a-c, a-d, b-c, b-d differ by .5 or more; a-b by .3, c-d by nothing
     assert summary.kept == 12 * 4
     for pair in pairs_of(store):
@@ -58,7 +63,7 @@ def test_pairs_are_made_where_the_gap_passes_and_nowhere_else(tmp_path, table):
 
 
 def test_a_limit_takes_the_first_pairs_and_the_next_try_adds_the_rest(tmp_path, table):
-    ratings = Ratings(str(table), str(tmp_path / "images"))
+    ratings = given(str(table), str(tmp_path / "images"))
     store, summary = take_in(tmp_path / "s", ratings, limit=5)
     assert (summary.read, summary.kept, len(pairs_of(store))) == (5, 5, 5)
     store, summary = take_in(tmp_path / "s", ratings)
@@ -66,20 +71,20 @@ def test_a_limit_takes_the_first_pairs_and_the_next_try_adds_the_rest(tmp_path, 
 
 
 def test_a_gap_of_nothing_makes_a_tie_when_it_is_let_through(tmp_path, table):
-    _, summary = take_in(tmp_path / "s", Ratings(str(table), str(tmp_path / "images"), min_gap=0))
+    _, summary = take_in(tmp_path / "s", given(str(table), str(tmp_path / "images"), min_gap=0))
     assert (summary.kept, summary.tied) == (12 * 6, 12)
 
 
 def test_position_says_nothing_about_the_label(tmp_path, table):
-    store, _ = take_in(tmp_path / "s", Ratings(str(table), str(tmp_path / "images")))
+    store, _ = take_in(tmp_path / "s", given(str(table), str(tmp_path / "images")))
     labels = [pair["label"] for pair in pairs_of(store)]
     assert 0.25 < sum(labels) / len(labels) < 0.75
 
 
 def test_two_score_columns_order_the_images_alike_and_name_different_pairs(tmp_path, table):
     folder = str(tmp_path / "images")
-    store, _ = take_in(tmp_path / "s", Ratings(str(table), folder, min_gap=0))
-    other = Ratings(str(table), folder, score_column="std_align", min_gap=0)
+    store, _ = take_in(tmp_path / "s", given(str(table), folder, min_gap=0))
+    other = given(str(table), folder, score_column="std_align", min_gap=0)
     _, second = take_in(tmp_path / "s", other)
     assert (second.duplicate, second.images) == (0, 0)
     by_comparison: dict[str, list[dict]] = {}
@@ -91,7 +96,7 @@ def test_two_score_columns_order_the_images_alike_and_name_different_pairs(tmp_p
 
 
 def test_scores_spreads_models_and_other_columns_stay_beside_the_pair(tmp_path, table):
-    ratings = Ratings(
+    ratings = given(
         str(table), str(tmp_path / "images"), sd_column="std_align", model_pattern="^([^_]+)_"
     )
     store, _ = take_in(tmp_path / "s", ratings)
@@ -101,13 +106,13 @@ def test_scores_spreads_models_and_other_columns_stay_beside_the_pair(tmp_path, 
 
 
 def test_ratings_are_no_votes(tmp_path, table):
-    store, _ = take_in(tmp_path / "s", Ratings(str(table), str(tmp_path / "images")))
+    store, _ = take_in(tmp_path / "s", given(str(table), str(tmp_path / "images")))
     with connect(store) as con:
         assert fetch(con, "SELECT count(*) AS n FROM votes").to_pylist() == [{"n": 0}]
 
 
 def test_ingesting_a_table_again_adds_nothing(tmp_path, table):
-    ratings = Ratings(str(table), str(tmp_path / "images"))
+    ratings = given(str(table), str(tmp_path / "images"))
     take_in(tmp_path / "s", ratings)
     _, again = take_in(tmp_path / "s", ratings)
     assert (again.kept, again.duplicate, again.images) == (0, 48, 0)
@@ -116,14 +121,14 @@ def test_ingesting_a_table_again_adds_nothing(tmp_path, table):
 def test_a_missing_and_a_broken_file_quarantine_their_pairs_only(tmp_path, table):
     (tmp_path / "images" / "m0_00a.png").unlink()
     (tmp_path / "images" / "m2_01c.png").write_bytes(b"")
-    _, summary = take_in(tmp_path / "s", Ratings(str(table), str(tmp_path / "images")))
+    _, summary = take_in(tmp_path / "s", given(str(table), str(tmp_path / "images")))
     assert (summary.kept, summary.quarantined) == (44, 4)
     reasons = {reason.split(": ")[1] for reason in summary.reasons}
     assert reasons == {"the image file cannot be read", "the image has no bytes"}
 
 
 def test_references_leave_the_files_where_they_lie(tmp_path, table):
-    ratings = Ratings(str(table), str(tmp_path / "images"))
+    ratings = given(str(table), str(tmp_path / "images"))
     store, _ = take_in(tmp_path / "s", ratings, images="reference")
     with connect(store) as con:
         [row] = fetch(con, "SELECT * FROM images ORDER BY image_id LIMIT 1").to_pylist()
@@ -134,7 +139,7 @@ def test_references_leave_the_files_where_they_lie(tmp_path, table):
 def test_rows_without_a_score_are_left_out_and_said(tmp_path, table):
     with table.open("a", newline="") as stream:
         csv.writer(stream).writerow(["m9_x.png", "some prompt", "", "", ""])
-    _, summary = take_in(tmp_path / "s", Ratings(str(table), str(tmp_path / "images")))
+    _, summary = take_in(tmp_path / "s", given(str(table), str(tmp_path / "images")))
     assert summary.notes == ["left out 1 images without a name, a prompt or a finite score"]
 
 
@@ -143,7 +148,7 @@ def test_a_parquet_table_is_read_like_a_csv_one(tmp_path, table):
 
     pq.write_table(arrow_csv.read_csv(table), tmp_path / "scores.parquet")
     images = str(tmp_path / "images")
-    _, summary = take_in(tmp_path / "s", Ratings(str(tmp_path / "scores.parquet"), images))
+    _, summary = take_in(tmp_path / "s", given(str(tmp_path / "scores.parquet"), images))
     assert summary.kept == 48
 
 
@@ -160,9 +165,9 @@ def test_a_parquet_table_is_read_like_a_csv_one(tmp_path, table):
     ],
 )
 def test_bad_options_are_one_sentence(tmp_path, table, change, sentence):
-    given = {"table": str(table), "images_dir": str(tmp_path / "images")} | change
+    options = given(str(table), str(tmp_path / "images")) | change
     with pytest.raises(InputError) as caught:
-        open_ratings(Ratings(**given))
+        open_source("ratings", **options)
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -186,7 +191,7 @@ def test_columns_with_nothing_in_them_do_no_harm(tmp_path, table):
     ]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "n.parquet")
     assert read(tmp_path / "n.parquet").metadata.num_rows == 2
-    ratings = Ratings(str(tmp_path / "n.parquet"), str(table.parent / "images"))
+    ratings = given(str(tmp_path / "n.parquet"), str(table.parent / "images"))
     _, summary = take_in(tmp_path / "s", ratings)
     assert summary.kept == 1
 

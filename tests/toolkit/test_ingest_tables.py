@@ -11,8 +11,9 @@ import pytest
 from tests.toolkit.pickapic_source import SCHEMA, source_row, write_source
 from tests.toolkit.stores import rows, snapshot, write_arrow
 from toolkit.errors import InputError
-from toolkit.ingest import ingest_pickapic, open_pickapic
+from toolkit.ingest import ingest, open_source
 from toolkit.ingest.tabular import find_tables, json_records, records
+from toolkit.progress import SILENT
 from toolkit.store import create_store
 from toolkit.store.images import ImageReader
 
@@ -81,8 +82,8 @@ def saved_dataset(folder: Path, count: int = 20) -> Path:
 @pytest.mark.parametrize("mode", ["copy", "reference"])
 def test_a_saved_dataset_folder_comes_in_with_its_splits_and_images(tmp_path, mode):
     store = create_store(tmp_path / "s")
-    source = open_pickapic([saved_dataset(tmp_path / "saved")])
-    summary = ingest_pickapic(store, source, images=mode)
+    source = open_source("pickapic", saved_dataset(tmp_path / "saved"), images=mode)
+    summary = source.add(store, SILENT)
     assert (summary.kept, source.rows) == (20, 20)
     reader = ImageReader(store)
     splits = {}
@@ -99,20 +100,17 @@ def test_the_first_versions_eighteen_columns_come_in_too(tmp_path):
         tmp_path / "train.parquet", [source_row(k) for k in range(9)], drop=("__index_level_0__",)
     )
     store = create_store(tmp_path / "s")
-    assert ingest_pickapic(store, open_pickapic([path])).kept == 9
+    assert ingest(store, "pickapic", [path]).kept == 9
     assert "src___index_level_0__" not in rows(store, "pairs")[0]
 
 
 def test_annotators_can_be_replaced_on_the_way_in_and_ids_stay(tmp_path):
-    from toolkit.store.pseudonyms import renamer
-
     path = write_source(tmp_path / "train.parquet", [source_row(k) for k in range(12)])
     plain = create_store(tmp_path / "plain")
-    ingest_pickapic(plain, open_pickapic([path]))
+    ingest(plain, "pickapic", [path])
     for mode in ("copy", "reference"):
         store = create_store(tmp_path / mode)
-        source = open_pickapic([path])
-        ingest_pickapic(store, source, images=mode, pseudonyms=renamer(store))
+        ingest(store, "pickapic", [path], images=mode, pseudonyms=True)
         pairs, votes = rows(store, "pairs"), rows(store, "votes")
         assert [p["pair_id"] for p in pairs] == [p["pair_id"] for p in rows(plain, "pairs")]
         names = {vote["annotator"] for vote in votes}
@@ -120,5 +118,5 @@ def test_annotators_can_be_replaced_on_the_way_in_and_ids_stay(tmp_path):
         assert names.isdisjoint({"70", "71", "72", "73", "74"})
         assert {str(p["src_user_id"]) for p in pairs} == names
         before = snapshot(store)
-        assert ingest_pickapic(store, source, images=mode).duplicate == 12
+        assert ingest(store, "pickapic", [path], images=mode).duplicate == 12
         assert snapshot(store) == before

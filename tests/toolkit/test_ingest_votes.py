@@ -10,14 +10,7 @@ import pytest
 from tests.toolkit.pickapic_source import source_row, write_source
 from tests.toolkit.stores import rows, snapshot, votes_of
 from toolkit.errors import InputError, StoreError
-from toolkit.ingest import (
-    ingest_pickapic,
-    ingest_released_npy,
-    ingest_votes,
-    open_pickapic,
-    open_released_npy,
-    open_votes,
-)
+from toolkit.ingest import ingest, open_source
 from toolkit.store import Store, create_store
 from toolkit.store.runs import findings_about, read_findings, run_about
 
@@ -37,8 +30,8 @@ def test_votes_in_words_and_numbers_join_their_pairs_once(make_store, tmp_path):
     one, two, *_ = ids(store)
     votes = [(one, "ann", 1), (one, "bob", "image_1"), (two, "ann", "tie"), (two, "bob", 0.5)]
     bad = [("nobody", "ann", 1), (one, "cid", 0.7), (two, "", 1)]
-    source = open_votes([vote_table(tmp_path / "v.csv", [*votes, *bad])])
-    summary = ingest_votes(store, source)
+    source = vote_table(tmp_path / "v.csv", [*votes, *bad])
+    summary = ingest(store, "votes", source)
     assert (summary.read, summary.kept, summary.tied, summary.quarantined) == (7, 4, 2, 3)
     mine = votes_of(store, one)
     assert (mine["ann"], mine["bob"]) == (1.0, 0.0)
@@ -48,7 +41,7 @@ def test_votes_in_words_and_numbers_join_their_pairs_once(make_store, tmp_path):
         "the vote has no annotator",
     ]
     before = snapshot(store)
-    again = ingest_votes(store, source)
+    again = ingest(store, "votes", source)
     assert (again.kept, again.duplicate, again.quarantined) == (0, 4, 3)
     assert snapshot(store) == before
 
@@ -57,14 +50,14 @@ def test_votes_leave_labels_as_they_are(make_store, tmp_path):
     store = make_store(pairs=6)
     before = rows(store, "pairs")
     flipped = [(p["pair_id"], "ann", 1 - p["label"]) for p in before]
-    ingest_votes(store, open_votes([vote_table(tmp_path / "v.csv", flipped)]))
+    ingest(store, "votes", [vote_table(tmp_path / "v.csv", flipped)])
     assert rows(store, "pairs") == before
 
 
 def test_a_table_without_the_columns_is_refused_with_the_options(tmp_path):
     pq.write_table(pa.table({"pair_id": ["a"], "who": ["b"]}), tmp_path / "v.parquet")
     with pytest.raises(InputError, match=r"lacks the columns annotator, choice .*--choice-column"):
-        open_votes([tmp_path / "v.parquet"])
+        open_source("votes", tmp_path / "v.parquet")
 
 
 @pytest.fixture
@@ -72,7 +65,7 @@ def store(tmp_path: Path) -> Store:
     """12 pairs; source row number 5 * k."""
     path = write_source(tmp_path / "train.parquet", [source_row(k) for k in range(12)])
     made = create_store(tmp_path / "s")
-    ingest_pickapic(made, open_pickapic([path]))
+    ingest(made, "pickapic", [path])
     return made
 
 
@@ -97,8 +90,8 @@ def test_arrays_with_an_index_become_a_finding_averaged_over_visits(tmp_path, st
     arrays(tmp_path / "v", [0.5], [0.25], [1.5])
     index = entries[by]
     arrays(tmp_path / "i", index[:1], index[1:2], index[2:])
-    source = open_released_npy([tmp_path / "v"], "minority", [tmp_path / "i"])
-    joined = ingest_released_npy(store, source, run="theirs", by=by)
+    index = [tmp_path / "i"]
+    joined = ingest(store, "released-npy", [tmp_path / "v"], index=index, run="theirs", by=by)
     assert (joined.values, joined.joined, joined.pairs) == (3, 3, 2)
     found = {row["pair_id"]: row for row in read_findings(store, "theirs", "minority").to_pylist()}
     assert (found[names[2]]["minority"], found[names[2]]["visits"]) == (1.0, 2)
@@ -107,8 +100,7 @@ def test_arrays_with_an_index_become_a_finding_averaged_over_visits(tmp_path, st
 
 
 def test_arrays_without_an_index_belong_to_no_pair(tmp_path, store):
-    source = open_released_npy(arrays(tmp_path, [1, 2], [3]))
-    joined = ingest_released_npy(store, source, run="theirs")
+    joined = ingest(store, "released-npy", arrays(tmp_path, [1, 2], [3]), run="theirs")
     assert (joined.values, joined.joined) == (3, 0)
     assert "belong to no pair" in joined.lines()[0]
     kept = pq.read_table(store.run("theirs") / "values.parquet")
@@ -123,7 +115,7 @@ def with_a_second_part(folder: Path, store: Store) -> None:
     more = [source_row(k) for k in range(12, 15)]
     for row, number in zip(more, (0, 5, None), strict=True):
         row["__index_level_0__"] = number
-    ingest_pickapic(store, open_pickapic([write_source(folder / "validation.parquet", more)]))
+    ingest(store, "pickapic", [write_source(folder / "validation.parquet", more)])
 
 
 def test_a_source_row_of_several_pairs_is_refused_and_others_are_joined(tmp_path, store):
@@ -132,13 +124,12 @@ def test_a_source_row_of_several_pairs_is_refused_and_others_are_joined(tmp_path
     values, index = tmp_path / "v.npy", tmp_path / "i.npy"
     np.save(values, np.array([0.25, 0.5, 0.75]))
     np.save(index, np.array([10, 5, 0]))
-    source = open_released_npy([values], index=[index])
-    with pytest.raises(InputError, match=r"names 5, which stands for 2 pairs .* \(and 1 more such"):
-        ingest_released_npy(store, source, run="theirs", by="source-row")
+    given = {"index": [index], "run": "theirs", "by": "source-row"}
+    with pytest.raises(InputError, match=r"names 5, which names 2 pairs .* \(and 1 more such"):
+        ingest(store, "released-npy", [values], **given)
     assert store.runs() == []
     np.save(index, np.array([10, 15, 20]))  # numbers that only the first part has
-    source = open_released_npy([values], index=[index])
-    ingest_released_npy(store, source, run="theirs", by="source-row")
+    ingest(store, "released-npy", [values], **given)
     found = read_findings(store, "theirs", "minority").to_pylist()
     told = {row["pair_id"]: row["minority"] for row in found}
     assert told == {names[2]: 0.25, names[3]: 0.5, names[4]: 0.75}
@@ -149,9 +140,9 @@ def test_an_entry_that_says_nothing_is_not_taken_for_a_pair_without_a_number(tmp
     [values] = arrays(tmp_path, [1.0])
     for nothing in (np.array(["NaT"], "datetime64[s]"), np.array([np.nan])):
         np.save(tmp_path / "i.npy", nothing)
-        source = open_released_npy([values], index=[tmp_path / "i.npy"])
+        given = {"index": [tmp_path / "i.npy"], "run": "theirs", "by": "source-row"}
         with pytest.raises(InputError, match="which no pair of the store has; see --by"):
-            ingest_released_npy(store, source, run="theirs", by="source-row")
+            ingest(store, "released-npy", [values], **given)
 
 
 def test_arrays_that_do_not_fit_are_refused_before_a_run_is_made(tmp_path, store):
@@ -164,11 +155,11 @@ def test_arrays_that_do_not_fit_are_refused_before_a_run_is_made(tmp_path, store
     ):
         np.save(bad, np.array(index))
         with pytest.raises(InputError, match=sentence):
-            ingest_released_npy(store, open_released_npy([values], index=[bad]), run="theirs")
+            ingest(store, "released-npy", [values], index=[bad], run="theirs")
     np.save(bad, np.zeros((2, 2)))
     with pytest.raises(InputError, match=r"shape \(2, 2\) and type float64"):
-        open_released_npy([bad])
+        open_source("released-npy", [bad], run="theirs")
     bad.write_bytes(b"no array")
     with pytest.raises(InputError, match=r"cannot be read as a \.npy array"):
-        open_released_npy([bad])
+        open_source("released-npy", [bad], run="theirs")
     assert store.runs() == []

@@ -27,7 +27,7 @@ from tests.toolkit.pickapic_source import source_row, write_source
 from toolkit.errors import InputError, StoreError, Unreachable
 from toolkit.export import FORMATS, Policy, export_set
 from toolkit.files.remote import _named, _Stream, must_be_local, place
-from toolkit.ingest import ingest_pickapic, open_pickapic
+from toolkit.ingest import ingest
 from toolkit.store import create_store, open_or_create, open_store
 from toolkit.store.connection import connect, effective_labels, fetch
 from toolkit.store.images import ImageReader
@@ -84,8 +84,8 @@ def test_a_source_comes_in_once_and_goes_out_with_its_images_and_labels(far, tmp
     rows = [source_row(k) for k in (0, 1, 3, 4)]
     source = write_source(tmp_path / "train.parquet", rows)
     store = create_store(str(far))
-    first = ingest_pickapic(store, open_pickapic([source]))
-    again = ingest_pickapic(open_store(str(far)), open_pickapic([source]))
+    first = ingest(store, "pickapic", [source])
+    again = ingest(open_store(str(far)), "pickapic", [source])
     assert (first.kept, first.images, again.kept, again.duplicate) == (4, 7, 0, 4)
 
     reader = ImageReader(store)
@@ -105,7 +105,7 @@ def test_a_source_may_lie_there_too_by_copy_and_by_reference(far, tmp_path):
     there = far / "source" / "train.parquet"
     there.write_bytes(Path(source).read_bytes())
     store = create_store(tmp_path / "store")
-    kept = ingest_pickapic(store, open_pickapic([str(far / "source")]), images="reference")
+    kept = ingest(store, "pickapic", [str(far / "source")], images="reference")
     assert kept.kept == 3
     assert ImageReader(store).read(rows[2]["image_1_uid"]) == rows[2]["jpg_1"]
 
@@ -220,7 +220,7 @@ def test_a_line_that_is_cut_while_a_store_is_read_is_one_sentence_and_no_answer(
 ):
     source = write_source(tmp_path / "train.parquet", [source_row(k) for k in range(6)])
     url = f"{s3}/{uuid.uuid4().hex}"
-    ingest_pickapic(create_store(url), open_pickapic([source]))
+    ingest(create_store(url), "pickapic", [source])
     for words in (("check", url), ("export", url, "--out", tmp_path / "out")):
         line.whole()
         assert typed(monkeypatch, capsys, *words)[0] == 0

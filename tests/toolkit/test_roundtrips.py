@@ -1,9 +1,11 @@
 """What goes in by any format comes out by any other: the same pairs, labels and weights."""
 
 import json
+import math
 import tarfile
 import tempfile
 from dataclasses import dataclass
+from datetime import UTC
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,16 +18,7 @@ from tests.factories import png
 from tests.toolkit.pickapic_source import SCHEMA, source_row
 from tests.toolkit.stores import rows
 from toolkit.export import FORMATS, Policy, export_set
-from toolkit.ingest import (
-    ingest_chosen_rejected,
-    ingest_folders,
-    ingest_pickapic,
-    ingest_rows,
-    open_chosen_rejected,
-    open_folders,
-    open_pickapic,
-)
-from toolkit.ingest.pickapic import SOURCE, pickapic_rows
+from toolkit.ingest import Reference, SourceImage, SourceRow, ingest, ingest_rows
 from toolkit.store import Store, create_store
 from toolkit.store.images import ImageReader
 
@@ -124,22 +117,22 @@ def test_pickapic_and_chosen_rejected_carry_pairs_labels_and_weights(pairs):
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         first = create_store(work / "first")
-        ingest_pickapic(first, open_pickapic([as_pickapic(work / "train.parquet", pairs)]))
+        ingest(first, "pickapic", [as_pickapic(work / "train.parquet", pairs)])
         assert in_store(first) == planted(pairs)
         everything = Policy(keep_ties=True, keep_unlabelled=True)
         export_set(first, work / "out", everything, FORMATS["pickapic"])
         second = create_store(work / "second")
-        ingest_pickapic(second, open_pickapic([work / "out" / "data"]))
+        ingest(second, "pickapic", [work / "out" / "data"])
         assert in_store(second) == planted(pairs)
         if not decided(planted(pairs)):
             return
         export_set(second, work / "sides", Policy(), FORMATS["chosen-rejected"])
         third = create_store(work / "third")
-        ingest_chosen_rejected(third, open_chosen_rejected([work / "sides" / "data"]))
+        ingest(third, "chosen-rejected", [work / "sides" / "data"])
         assert in_store(third) == decided(planted(pairs))
         export_set(third, work / "back", Policy(), FORMATS["pickapic"])
         fourth = create_store(work / "fourth")
-        ingest_pickapic(fourth, open_pickapic([work / "back" / "data"]))
+        ingest(fourth, "pickapic", [work / "back" / "data"])
         assert in_store(fourth) == decided(planted(pairs))
 
 
@@ -151,11 +144,11 @@ def test_folders_and_webdataset_carry_what_is_decided(pairs):
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         store = create_store(work / "s")
-        ingest_pickapic(store, open_pickapic([as_pickapic(work / "train.parquet", pairs)]))
+        ingest(store, "pickapic", [as_pickapic(work / "train.parquet", pairs)])
         expected = winners_first(decided(planted(pairs)))
         export_set(store, work / "k", Policy(), FORMATS["kohya"])
         again = create_store(work / "again")
-        ingest_folders(again, open_folders(work / "k" / "w", work / "k" / "l"))
+        ingest(again, "folders", work / "k" / "w", work / "k" / "l")
         assert winners_first(in_store(again)) == expected
         export_set(store, work / "w", Policy(), FORMATS["webdataset"])
         found: Known = set()
@@ -188,22 +181,57 @@ SOURCE_ROWS = st.lists(
 )
 
 
+def by_the_rules(file: Path, number: int, changed: dict) -> SourceRow:
+    """Pick-a-Pic's rules for one row, as its card states them."""
+    row = source_row(number) | changed
+    ours = {"caption", "image_0_uid", "image_1_uid", "label_0", "label_1", "jpg_0", "jpg_1"}
+    labels = [None if v is None or math.isnan(v) else v for v in (row["label_0"], row["label_1"])]
+    problem = None
+    if row["has_label"] is False or labels == [None, None]:
+        labels = [None, None]
+    elif labels not in ([1, 0], [0, 1], [0.5, 0.5]):
+        stated = f"label_0 is {labels[0]}, label_1 is {labels[1]}"
+        problem = f"the labels are none of 1 and 0, 0 and 1, .5 and .5 ({stated})"
+        labels = [None, None]
+    time = row["created_at"].replace(tzinfo=UTC)
+    user = row["user_id"]
+    bare = "jpg_0" not in pq.read_schema(file).names
+    sides = [
+        SourceImage(
+            row[f"image_{slot}_uid"] or "",
+            None if bare else Reference(str(file), number, f"jpg_{slot}"),
+        )
+        for slot in (0, 1)
+    ]
+    return SourceRow(
+        prompt=row["caption"],
+        image_0=sides[0],
+        image_1=sides[1],
+        label=labels[0],
+        split="train",
+        annotator=None if user is None else str(user),
+        time=time,
+        extra={name: value for name, value in row.items() if name not in ours},
+        distinguishing=(str(row["ranking_id"]), str(user or ""), time.isoformat()),
+        source_file=str(file),
+        source_row=number,
+        problem=problem,
+    )
+
+
 @pytest.mark.parametrize("mode", ["copy", "reference"])
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(made=SOURCE_ROWS)
-def test_rows_taken_in_by_columns_make_the_store_that_rows_one_by_one_make(mode, made):
+def test_columns_make_the_store_that_the_rules_make_of_rows_one_by_one(mode, made):
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         table = pa.Table.from_pylist([source_row(k) | row for k, row in enumerate(made)], SCHEMA)
         if mode == "copy":  # the edition without images
             table = table.drop_columns(["jpg_0", "jpg_1"])
         pq.write_table(table, work / "train.parquet", row_group_size=5)
-        source = open_pickapic([work / "train.parquet"])
         fast, slow = create_store(work / "fast"), create_store(work / "slow")
-        quick = ingest_pickapic(fast, source, images=mode)
-        thorough = ingest_rows(
-            slow, SOURCE, pickapic_rows(source, images=mode), images=mode, extra_types=source.types
-        )
-        assert quick == thorough
+        quick = ingest(fast, "pickapic", work / "train.parquet", images=mode)
+        one_by_one = [by_the_rules(work / "train.parquet", k, row) for k, row in enumerate(made)]
+        assert quick == ingest_rows(slow, "pickapic", one_by_one, images=mode)
         for table_name in ("pairs", "images", "votes", "quarantine"):
             assert rows(fast, table_name) == rows(slow, table_name), table_name

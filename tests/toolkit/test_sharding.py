@@ -13,18 +13,9 @@ from tests.factories import png
 from tests.toolkit.pickapic_source import SCHEMA, source_row
 from tests.toolkit.stores import rows
 from toolkit.errors import InputError, StoreError
-from toolkit.ingest import (
-    ingest_chosen_rejected,
-    ingest_hpd,
-    ingest_imagereward,
-    ingest_pickapic,
-    open_chosen_rejected,
-    open_folders,
-    open_hpd,
-    open_imagereward,
-    open_pickapic,
-)
+from toolkit.ingest import ingest, open_source, writer
 from toolkit.ingest.tabular import batches, find_tables, records
+from toolkit.progress import SILENT
 from toolkit.sharding import Shard, read_shard
 from toolkit.store import Store, create_store, open_store
 from toolkit.store.integrity import check_store
@@ -56,11 +47,12 @@ def test_the_shards_of_a_source_make_the_store_of_the_whole(tmp_path, images):
     for place, some in enumerate((made[:9], made[9:])):
         parquet_of(tmp_path / f"train-{place}.parquet", some, group=2)
     whole, parts = create_store(tmp_path / "whole"), create_store(tmp_path / "parts")
-    told = ingest_pickapic(whole, open_pickapic([tmp_path]), images=images)
+    told = ingest(whole, "pickapic", [tmp_path], images=images)
     each = []
     for index in (2, 0, 1):
-        source = open_pickapic(sorted(tmp_path.glob("*.parquet")), shard=Shard(index, 3))
-        each.append(ingest_pickapic(parts, source, images=images))
+        files = sorted(tmp_path.glob("*.parquet"))
+        source = open_source("pickapic", files, shard=Shard(index, 3), images=images)
+        each.append(source.add(parts, SILENT))
         assert each[-1].read == source.rows > 0
     assert contents(parts) == contents(whole)
     for name in ("read", "kept", "tied", "duplicate", "quarantined", "images"):
@@ -69,9 +61,10 @@ def test_the_shards_of_a_source_make_the_store_of_the_whole(tmp_path, images):
 
 
 def work(store: str, files: list[str], index: int, count: int, images: str, start, told) -> None:
-    source = open_pickapic(files, shard=Shard(index, count))
+    writer.PART_ROWS = 3
+    source = open_source("pickapic", files, shard=f"{index}/{count}", images=images)
     start.wait()
-    summary = ingest_pickapic(open_store(store), source, images=images, flush_rows=3)
+    summary = source.add(open_store(store), SILENT)
     told.put((summary.read, summary.kept, summary.duplicate, summary.images))
 
 
@@ -103,11 +96,14 @@ def test_what_another_ingest_brought_meanwhile_is_a_duplicate_and_not_written_tw
     file = parquet_of(tmp_path / "train.parquet", [source_row(k) for k in (0, 2, 4)], group=8)
     store = create_store(tmp_path / "store")
 
-    def overtaken(_: int) -> None:
-        if not rows(store, "pairs"):
-            assert ingest_pickapic(store, open_pickapic([file])).kept == 3
+    class Overtaken:
+        def line(self, text: str) -> None: ...
 
-    slow = ingest_pickapic(store, open_pickapic([file]), progress=overtaken, flush_rows=1000)
+        def update(self, *_: object) -> None:
+            if not rows(store, "pairs"):
+                assert ingest(store, "pickapic", [file]).kept == 3
+
+    slow = ingest(store, "pickapic", [file], progress=Overtaken())
     assert (slow.read, slow.kept, slow.duplicate, slow.tied, slow.images) == (3, 0, 3, 0, 0)
     assert len(rows(store, "pairs")) == 3
     assert check_store(store).faults == ()
@@ -117,7 +113,7 @@ def test_a_store_that_is_held_alone_takes_nothing_in(tmp_path):
     file = parquet_of(tmp_path / "train.parquet", [source_row(0)], group=8)
     store = create_store(tmp_path / "store")
     with adding(store), pytest.raises(StoreError, match="Another ingest is writing"):
-        ingest_pickapic(store, open_pickapic([file]))
+        ingest(store, "pickapic", [file])
     with adding(store, together=True), pytest.raises(StoreError, match="Another"), adding(store):
         pass
 
@@ -158,11 +154,8 @@ def test_rankings_are_dealt_whole_though_their_rows_lie_apart(tmp_path):
     listed = tmp_path / "train.json"
     listed.write_text(json.dumps(images))
     whole, parts = create_store(tmp_path / "whole"), create_store(tmp_path / "parts")
-    ingest_imagereward(whole, open_imagereward([listed]))
-    kept = [
-        ingest_imagereward(parts, open_imagereward([listed], shard=Shard(index, 2))).kept
-        for index in (0, 1)
-    ]
+    ingest(whole, "imagereward", [listed])
+    kept = [ingest(parts, "imagereward", [listed], shard=Shard(index, 2)).kept for index in (0, 1)]
     assert kept == [3, 3]
     assert contents(parts) == contents(whole)
 
@@ -173,8 +166,8 @@ def test_lists_and_folders_are_dealt_too(tmp_path):
         for k in range(5):
             (tmp_path / folder / f"{k}.png").write_bytes(png((k, 0, len(folder))))
             (tmp_path / folder / f"{k}.txt").write_text("a prompt")
-    dealt = [open_folders(tmp_path / "w", tmp_path / "l", shard=Shard(i, 2)).rows for i in (0, 1)]
-    assert dealt == [3, 2]
+    sides = (tmp_path / "w", tmp_path / "l")
+    assert [open_source("folders", *sides, shard=f"{i}/2").rows for i in (0, 1)] == [3, 2]
 
     entries = [
         {"prompt": "p", "file_path": [f"w/{k}.png", f"l/{k}.png"], "human_preference": [1, 0]}
@@ -183,20 +176,20 @@ def test_lists_and_folders_are_dealt_too(tmp_path):
     listed = tmp_path / "train.json"
     listed.write_text(json.dumps(entries))
     store = create_store(tmp_path / "store")
-    read = [ingest_hpd(store, open_hpd([listed], shard=Shard(i, 3))).kept for i in range(3)]
+    read = [ingest(store, "hpd", [listed], shard=Shard(i, 3)).kept for i in range(3)]
     assert read == [2, 2, 1]
 
     table = pa.table({"prompt": ["p"] * 5, "chosen": ["w/0.png"] * 5, "rejected": ["l/0.png"] * 5})
     pq.write_table(table, tmp_path / "t.parquet", row_group_size=2)
-    source = open_chosen_rejected([tmp_path / "t.parquet"], shard=Shard(1, 2))
+    source = open_source("chosen-rejected", tmp_path / "t.parquet", shard="1/2")
     assert source.rows == 2
-    assert ingest_chosen_rejected(store, source).read == 2
+    assert source.add(store, SILENT).read == 2
 
 
 def test_a_shard_without_rows_is_an_empty_summary_and_no_fault(tmp_path):
     file = parquet_of(tmp_path / "train.parquet", [source_row(0)], group=8)
-    source = open_pickapic([file], shard=Shard(5, 6))
-    assert (source.rows, ingest_pickapic(create_store(tmp_path / "s"), source).read) == (0, 0)
+    source = open_source("pickapic", [file], shard="5/6")
+    assert (source.rows, source.add(create_store(tmp_path / "s"), SILENT).read) == (0, 0)
 
 
 def test_shards_are_read_from_their_words_and_anything_else_is_a_sentence():

@@ -8,7 +8,7 @@ from PIL import Image
 from app.cli.main import registered
 from tests.toolkit.pickapic_source import source_row, write_source
 from tests.toolkit.stores import rows
-from toolkit.ingest import ingest_pickapic, open_pickapic
+from toolkit.ingest import ingest
 from toolkit.schema import IMAGES
 from toolkit.sharding import Shard
 from toolkit.store import Store, create_store
@@ -32,9 +32,7 @@ def store(tmp_path) -> Store:
     ]
     made[0] |= {"jpg_0": picture(100, 0), "jpg_1": b"no image"}
     store = create_store(tmp_path / "store")
-    ingest_pickapic(
-        store, open_pickapic([write_source(tmp_path / "train.parquet", made)]), images="reference"
-    )
+    ingest(store, "pickapic", [write_source(tmp_path / "train.parquet", made)], images="reference")
     return store
 
 
@@ -83,7 +81,7 @@ def test_what_another_drew_meanwhile_is_not_written_twice(store):
 def test_images_in_the_store_have_theirs_already(tmp_path):
     made = [source_row(0, jpg_0=picture(640, 1), jpg_1=picture(100, 2))]
     store = create_store(tmp_path / "store")
-    ingest_pickapic(store, open_pickapic([write_source(tmp_path / "train.parquet", made)]))
+    ingest(store, "pickapic", [write_source(tmp_path / "train.parquet", made)])
     assert len(rows(store, "thumbnails")) == 1
     assert without_thumbnail(store) == []
     assert set(rows(store, "images")[0]) == set(IMAGES.names)

@@ -1,59 +1,99 @@
-"""Ways into a store: one source a file, and one dict of them. Every source is thin: it opens and
-checks its files, and yields `SourceRow`s to the shared writer (or columns, where no image is read).
+"""Ways into a store: one source a file, and one line in `SOURCES`.
+
+ingest(store, "pickapic", paths, images="reference")     # as `outvoted ingest pickapic` does
+
+The command line, its help, the README's table and the desk read the same entries. How to add one:
+`toolkit.ingest.source`.
 """
 
-from collections.abc import Callable
+from typing import Any
 
-from toolkit.ingest.chosen_rejected import ingest_chosen_rejected, open_chosen_rejected
-from toolkit.ingest.folders import ingest_folders, open_folders
-from toolkit.ingest.hpd import ingest_hpd, open_hpd
-from toolkit.ingest.image_preferences import ingest_image_preferences, open_image_preferences
-from toolkit.ingest.imagereward import ingest_imagereward, open_imagereward
-from toolkit.ingest.pickapic import ingest_pickapic, open_pickapic
-from toolkit.ingest.ratings import Ratings, ingest_ratings, open_ratings
-from toolkit.ingest.records import Reference, SourceImage, SourceRow, Summary, Vote
-from toolkit.ingest.score_arrays import ingest_released_npy, open_released_npy
-from toolkit.ingest.votes import ingest_votes, open_votes
-from toolkit.ingest.writer import ingest_rows
-
-SOURCES: dict[str, Callable[..., Summary]] = {
-    "pickapic": ingest_pickapic,
-    "hpd": ingest_hpd,
-    "imagereward": ingest_imagereward,
-    "image-preferences": ingest_image_preferences,
-    "chosen-rejected": ingest_chosen_rejected,
-    "folders": ingest_folders,
-    "ratings": ingest_ratings,
-    "votes": ingest_votes,
-}
-"""Each takes a store and what its module's open function returned. The arrays of `released_npy`
-make a run, and are no pairs."""
+from toolkit.errors import InputError
+from toolkit.ingest.chosen_rejected import CHOSEN_REJECTED
+from toolkit.ingest.folders import FOLDERS
+from toolkit.ingest.hpd import HPD
+from toolkit.ingest.image_preferences import IMAGE_PREFERENCES
+from toolkit.ingest.imagereward import IMAGEREWARD
+from toolkit.ingest.pickapic import PICKAPIC
+from toolkit.ingest.ratings import RATINGS
+from toolkit.ingest.score_arrays import RELEASED_NPY
+from toolkit.ingest.source import (
+    Batch,
+    Opened,
+    Options,
+    PairOptions,
+    Reference,
+    Source,
+    SourceImage,
+    SourceRow,
+    Summary,
+    Vote,
+)
+from toolkit.ingest.votes import FURTHER_VOTES
+from toolkit.ingest.writer import ingest_batches, ingest_rows
+from toolkit.progress import SILENT, Progress
+from toolkit.store import Store
 
 __all__ = [
     "SOURCES",
-    "Ratings",
+    "Batch",
+    "Opened",
+    "Options",
+    "PairOptions",
     "Reference",
+    "Source",
     "SourceImage",
     "SourceRow",
     "Summary",
     "Vote",
-    "ingest_chosen_rejected",
-    "ingest_folders",
-    "ingest_hpd",
-    "ingest_image_preferences",
-    "ingest_imagereward",
-    "ingest_pickapic",
-    "ingest_ratings",
-    "ingest_released_npy",
+    "ingest",
+    "ingest_batches",
     "ingest_rows",
-    "ingest_votes",
-    "open_chosen_rejected",
-    "open_folders",
-    "open_hpd",
-    "open_image_preferences",
-    "open_imagereward",
-    "open_pickapic",
-    "open_ratings",
-    "open_released_npy",
-    "open_votes",
+    "open_source",
+    "sources_table",
 ]
+
+SOURCES: dict[str, Source[Any]] = {
+    source.name: source
+    for source in (
+        PICKAPIC,
+        HPD,
+        IMAGEREWARD,
+        IMAGE_PREFERENCES,
+        CHOSEN_REJECTED,
+        FOLDERS,
+        RATINGS,
+        FURTHER_VOTES,
+        RELEASED_NPY,
+    )
+}
+"""Name -> source."""
+
+
+def open_source(name: str, *arguments: Any, **options: Any) -> Opened:
+    """Find and check a source's files. InputError (one sentence) where they cannot be used.
+
+    Arguments and options are those of `outvoted ingest NAME`, with `_` for `-`.
+    """
+    if name not in SOURCES:
+        raise InputError(f"There is no source {name!r}; choose {', '.join(SOURCES)}.")
+    source = SOURCES[name]
+    return source.open(source.read_options(*arguments, **options))
+
+
+def ingest(
+    store: Store, name: str, *arguments: Any, progress: Progress = SILENT, **options: Any
+) -> Any:
+    """Add a source to a store: a `Summary` of its rows, or what else the source reports.
+
+    Adding the same source again changes nothing. InputError where its files or options cannot be
+    used (nothing was written), or where a file is damaged further in (the rows before the damage
+    are in the store); StoreError where the store cannot be written.
+    """
+    return open_source(name, *arguments, **options).add(store, progress)
+
+
+def sources_table() -> str:
+    """The sources as a Markdown table."""
+    rows = (f"| `{source.name}` | {source.about} |" for source in SOURCES.values())
+    return "\n".join(["| `outvoted ingest` | reads |", "|---|---|", *rows])

@@ -4,7 +4,7 @@ image_0 is the chosen image, so every label is 1, unless a label column says whi
 (the column `label_0` of our own exports: 0 puts the chosen image second again).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,11 +13,12 @@ from typing import Any
 import pyarrow as pa
 
 from toolkit.errors import InputError
-from toolkit.ingest.records import SourceRow, Summary, check_split, utc
+from toolkit.ingest.source import ListOptions, Opened, Source, SourceRow, as_batches, option, utc
 from toolkit.ingest.tabular import (
     Table,
     cell_image,
     checked_folder,
+    count_rows,
     find_tables,
     holds_bytes,
     is_image_column,
@@ -25,110 +26,92 @@ from toolkit.ingest.tabular import (
     need_columns,
     records,
 )
-from toolkit.ingest.writer import ImageMode, ingest_rows
-from toolkit.sharding import Shard
-from toolkit.store import Store
+from toolkit.ingest.writer import open_pairs
 
-SOURCE = "chosen-rejected"
 REMEDY = (
     "name yours with --prompt-column, --chosen-column and --rejected-column (and, where there is "
     "one, --label-column)"
 )
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Which column holds what. A label or annotator column that is absent is done without."""
+@dataclass(frozen=True, kw_only=True)
+class ChosenRejectedOptions(ListOptions):
+    """Options of `outvoted ingest chosen-rejected`; the label column and those behind it may be
+    absent."""
 
-    prompt: str = "prompt"
-    chosen: str = "chosen"
-    rejected: str = "rejected"
-    label: str = "label_0"
-    chosen_uid: str = "chosen_uid"
-    rejected_uid: str = "rejected_uid"
-    annotator: str = "user_id"
-    time: str = "created_at"
+    prompt_column: str = option("prompt", help="Column of the prompt.")
+    chosen_column: str = option("chosen", help="Column of the chosen image.")
+    rejected_column: str = option("rejected", help="Column of the rejected image.")
+    label_column: str = option(
+        "label_0", help="Column that is 0 where the chosen image came second, .5 for a tie."
+    )
+    annotator_column: str = option("user_id", help="Column of the annotator.")
+    time_column: str = option("created_at", help="Column of the vote's time.")
+    chosen_uid_column: str = option("chosen_uid", help="Column that names the chosen image.")
+    rejected_uid_column: str = option("rejected_uid", help="Column that names the rejected image.")
 
     @property
     def needed(self) -> tuple[str, str, str]:
-        """Those without which there is no pair."""
-        return self.prompt, self.chosen, self.rejected
+        """The columns without which there is no pair."""
+        return self.prompt_column, self.chosen_column, self.rejected_column
 
 
-@dataclass(frozen=True)
-class ChosenRejected:
-    """Tables whose columns were checked; nothing was read from them yet."""
-
-    tables: tuple[Table, ...]
-    columns: Columns
-    images_dir: Path | None
-    """Where paths in the tables begin; None: each table's own folder."""
-    rows: int
-    source: str = SOURCE
+def open_chosen_rejected(options: ChosenRejectedOptions) -> Opened:
+    """Find and check the tables. InputError (one sentence) on the first that cannot be used."""
+    return open_sides(CHOSEN_REJECTED.name, options)
 
 
-def open_chosen_rejected(
-    paths: Sequence[str | Path],
-    columns: Columns = Columns(),
-    *,
-    images_dir: str | Path | None = None,
-    source: str = SOURCE,
-    shard: Shard | None = None,
-) -> ChosenRejected:
-    """Find and check the tables. InputError (one sentence) on the first that will not do."""
-    tables = find_tables(paths, what="a table of chosen and rejected images", shard=shard)
+CHOSEN_REJECTED = Source(
+    "chosen-rejected",
+    "Any table of prompt, chosen and rejected image",
+    ChosenRejectedOptions,
+    open_chosen_rejected,
+    stored_as="chosen-rejected",
+    details="Parquet, JSON, CSV or saved `datasets`; columns by option",
+)
+
+
+def open_sides(source: str, options: ChosenRejectedOptions) -> Opened:
+    """The tables as a source of that name."""
+    what = "a table of chosen and rejected images"
+    tables = find_tables(options.paths, what=what, shard=options.part)
     for table in tables:
-        need_columns(table, columns.needed, REMEDY)
-        for name in (columns.chosen, columns.rejected):
+        need_columns(table, options.needed, REMEDY)
+        for name in (options.chosen_column, options.rejected_column):
             if not is_image_column(table, name):
                 kind = table.schema.field(name).type
                 raise InputError(
                     f"{table.path} holds {kind} in column {name}, where images or paths to them "
                     f"are needed; {REMEDY}."
                 )
-    folder = checked_folder(images_dir)
-    return ChosenRejected(tables, columns, folder, sum(table.rows for table in tables), source)
+    checked_folder(options.images_dir)
+    types = kept_types(tables, options.needed)
 
+    def rows() -> Iterator[SourceRow]:
+        return islice(chosen_rejected_rows(tables, options), options.limit)
 
-def ingest_chosen_rejected(
-    store: Store,
-    source: ChosenRejected,
-    *,
-    images: ImageMode = "copy",
-    split: str | None = None,
-    limit: int | None = None,
-    progress: Callable[[int], None] | None = None,
-    pseudonyms: Callable[[str], int] | None = None,
-) -> Summary:
-    """Add the tables' rows (the first `limit` of them) to the store."""
-    check_split(split)
-    rows = chosen_rejected_rows(source, images=images, split=split)
-    return ingest_rows(
-        store,
-        source.source,
-        islice(rows, limit),
-        images=images,
-        progress=progress,
-        extra_types=_types(source),
-        pseudonyms=pseudonyms,
-        personal=(source.columns.annotator,),
+    return open_pairs(
+        source,
+        options,
+        lambda: as_batches(rows(), options, types=types),
+        rows=count_rows(tables),
+        personal=(options.annotator_column,),
     )
 
 
 def chosen_rejected_rows(
-    source: ChosenRejected, *, images: ImageMode = "copy", split: str | None = None
+    tables: Sequence[Table], options: ChosenRejectedOptions
 ) -> Iterator[SourceRow]:
-    """The tables' rows in order. Under `reference` columns of bytes are not read at all."""
-    names = source.columns
-    for table in source.tables:
+    """The tables' rows in order. Under `reference` columns of bytes are not read."""
+    for table in tables:
         unread = [
             name
-            for name in (names.chosen, names.rejected)
-            if images == "reference" and _only_bytes(table, name)
+            for name in (options.chosen_column, options.rejected_column)
+            if options.images == "reference" and _only_bytes(table, name)
         ]
         read = [name for name in table.schema.names if name not in unread]
         for number, row in records(table, read):
-            yield _row(source, table, number, row, images, split)
+            yield _row(options, table, number, row)
 
 
 def _only_bytes(table: Table, name: str) -> bool:
@@ -137,47 +120,45 @@ def _only_bytes(table: Table, name: str) -> bool:
 
 
 def _row(
-    source: ChosenRejected,
-    table: Table,
-    number: int,
-    row: dict[str, Any],
-    mode: ImageMode,
-    split: str | None,
+    options: ChosenRejectedOptions, table: Table, number: int, row: dict[str, Any]
 ) -> SourceRow:
-    names = source.columns
-    folder = source.images_dir or table.path.parent
+    folder = Path(options.images_dir or table.path.parent)
+    columns = (
+        (options.chosen_column, options.chosen_uid_column),
+        (options.rejected_column, options.rejected_uid_column),
+    )
     sides = [
-        cell_image(table, number, column, row.get(column), folder, mode, _text(row.get(uid)))
-        for column, uid in ((names.chosen, names.chosen_uid), (names.rejected, names.rejected_uid))
+        cell_image(table, number, name, row.get(name), folder, options.images, _text(row.get(uid)))
+        for name, uid in columns
     ]
-    label, problem = _label(row, names)
+    label, problem = _label(row, options.label_column)
     if label == 0:
         sides.reverse()
-    annotator = _text(row.get(names.annotator))
-    time = utc(row.get(names.time))
-    told = (annotator, time.isoformat()) if annotator and time else (annotator or "",)
-    ours = {*names.needed, names.chosen_uid, names.rejected_uid}
+    annotator = _text(row.get(options.annotator_column))
+    time = utc(row.get(options.time_column))
+    vote = (annotator, time.isoformat()) if annotator and time else (annotator or "",)
+    ours = {*options.needed, options.chosen_uid_column, options.rejected_uid_column}
     return SourceRow(
-        prompt=_text(row.get(names.prompt)),
+        prompt=_text(row.get(options.prompt_column)),
         image_0=sides[0],
         image_1=sides[1],
         label=label,
-        split=split or _text(row.get("split")) or table.split,
+        split=options.split or _text(row.get("split")) or table.split,
         annotator=annotator,
         time=time,
         extra={name: value for name, value in row.items() if name not in ours},
-        distinguishing=tuple(filter(None, told)),
+        distinguishing=tuple(filter(None, vote)),
         source_file=str(table.path.resolve()),
         source_row=number,
         problem=problem,
     )
 
 
-def _label(row: dict[str, Any], names: Columns) -> tuple[float | None, str | None]:
-    """1 where nothing else is said; null in a label column means that nobody judged."""
-    if names.label not in row:
+def _label(row: dict[str, Any], column: str) -> tuple[float | None, str | None]:
+    """1 where there is no label column; null in it means unlabelled."""
+    if column not in row:
         return 1.0, None
-    value = row[names.label]
+    value = row[column]
     if value is None or value != value:
         return None, None
     if value not in (0, 0.5, 1) or isinstance(value, str):
@@ -187,7 +168,3 @@ def _label(row: dict[str, Any], names: Columns) -> tuple[float | None, str | Non
 
 def _text(value: Any) -> str | None:
     return None if value is None else str(value)
-
-
-def _types(source: ChosenRejected) -> dict[str, pa.DataType]:
-    return kept_types(source.tables, source.columns.needed)

@@ -1,24 +1,27 @@
 """Human Preference Dataset: HPDv2's train.json and test.json, HPDv3's lists.
 
-train.json holds pairs with the choice of one person, test.json holds rankings with every
-annotator's own (those become votes), HPDv3 holds pairs whose first path is the preferred one.
+train.json lists pairs with one person's choice, test.json lists rankings with every annotator's own
+(those become votes), HPDv3 lists pairs whose first path is the preferred image.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 from toolkit.errors import InputError
 from toolkit.ingest.rankings import Ranking, ranked_pairs
-from toolkit.ingest.records import SourceRow, Summary, Vote, check_split
-from toolkit.ingest.tabular import Kind, Table, checked_folder, find_tables, path_image, records
-from toolkit.ingest.writer import ImageMode, ingest_rows
-from toolkit.sharding import Shard
-from toolkit.store import Store
+from toolkit.ingest.source import ListOptions, Opened, Source, SourceRow, Vote, as_batches
+from toolkit.ingest.tabular import (
+    Table,
+    checked_folder,
+    count_rows,
+    find_tables,
+    path_image,
+    records,
+)
+from toolkit.ingest.writer import open_pairs
 
-SOURCE = "hpd"
 PERSONAL = ("user_hash",)
 
 Form = Literal["train", "test", "v3"]
@@ -30,69 +33,47 @@ FORMS: dict[Form, tuple[str, ...]] = {
 """The columns by which a form is known, and which it needs."""
 
 MAX_VOTES = 1000
-"""More anonymous votes than this on one pair is taken for something else than a count."""
+"""More anonymous votes than this on one pair are not taken for a count."""
 
 
-@dataclass(frozen=True)
-class HpdFiles:
-    """Files whose form is known; nothing was read from them yet."""
-
-    tables: tuple[tuple[Table, Form], ...]
-    images_dir: Path | None
-    rows: int
-    """Entries; a ranking gives several pairs."""
-
-    @property
-    def rankings(self) -> bool:
-        """Whether any file holds rankings."""
-        return any(form == "test" for _, form in self.tables)
-
-
-def open_hpd(
-    paths: Sequence[str | Path],
-    images_dir: str | Path | None = None,
-    *,
-    shard: Shard | None = None,
-) -> HpdFiles:
-    """Find the files and tell their form. InputError on one that has none of the three."""
-    kinds: tuple[Kind, ...] = ("json", "parquet", "arrow")
-    tables = find_tables(paths, allowed=kinds, what="HPD's annotation list", shard=shard)
-    known = tuple((table, _form(table)) for table in tables)
-    return HpdFiles(known, checked_folder(images_dir), sum(table.rows for table in tables))
-
-
-def ingest_hpd(
-    store: Store,
-    source: HpdFiles,
-    *,
-    images: ImageMode = "copy",
-    split: str | None = None,
-    limit: int | None = None,
-    progress: Callable[[int], None] | None = None,
-    pseudonyms: Callable[[str], int] | None = None,
-) -> Summary:
-    """Add the pairs (of the first `limit` entries) to the store."""
-    check_split(split)
-    return ingest_rows(
-        store,
-        SOURCE,
-        hpd_rows(source, split=split, limit=limit),
-        images=images,
-        progress=progress,
-        pseudonyms=pseudonyms,
+def open_hpd(options: ListOptions) -> Opened:
+    """Find the files and their forms. InputError on one that has none of the three."""
+    tables = find_tables(
+        options.paths,
+        allowed=("json", "parquet", "arrow"),
+        what="HPD's annotation list",
+        shard=options.part,
+    )
+    forms = [(table, _form(table)) for table in tables]
+    checked_folder(options.images_dir)
+    rankings = any(form == "test" for _, form in forms)  # a ranking gives several pairs
+    return open_pairs(
+        HPD.name,
+        options,
+        lambda: as_batches(hpd_rows(forms, options), options),
+        rows=None if rankings else count_rows(tables),
         personal=PERSONAL,
     )
 
 
-def hpd_rows(
-    source: HpdFiles, *, split: str | None = None, limit: int | None = None
-) -> Iterator[SourceRow]:
-    """The entries' pairs in order."""
-    entries = ((table, form, n, row) for table, form in source.tables for n, row in records(table))
-    for table, form, number, row in islice(entries, limit):
-        folder = source.images_dir or table.path.parent
-        told = split or table.split or ("test" if form == "test" else "train")
-        yield from _PAIRS[form](row, folder, told, str(table.path.resolve()), number)
+HPD = Source(
+    "hpd",
+    "HPDv2's train.json and test.json, HPDv3's lists",
+    ListOptions,
+    open_hpd,
+    stored_as="hpd",
+    details="every annotator's ranking becomes votes",
+    cards=("hpdv2", "hpdv3"),
+)
+
+
+def hpd_rows(tables: Sequence[tuple[Table, Form]], options: ListOptions) -> Iterator[SourceRow]:
+    """The pairs of the entries in order, of `options.limit` entries at most."""
+    entries = ((table, form, n, row) for table, form in tables for n, row in records(table))
+    for table, form, number, row in islice(entries, options.limit):
+        folder = Path(options.images_dir or table.path.parent)
+        split = options.split or table.split or ("test" if form == "test" else "train")
+        yield from _PAIRS[form](row, folder, split, str(table.path.resolve()), number)
 
 
 def _form(table: Table) -> Form:
@@ -138,8 +119,8 @@ def _test(
     row: dict[str, Any], folder: Path, split: str, file: str, number: int
 ) -> Iterator[SourceRow]:
     voters = [
-        (None if said.get("user_hash") is None else str(said["user_hash"]), said.get("rank") or ())
-        for said in row.get("raw_annotations") or ()
+        (None if vote.get("user_hash") is None else str(vote["user_hash"]), vote.get("rank") or ())
+        for vote in row.get("raw_annotations") or ()
     ]
     paths = row["image_path"]
     own = {*FORMS["test"], "raw_annotations"}

@@ -4,41 +4,36 @@ An answer is image_1, image_2, both_good or both_bad, and every one is a vote; t
 ties. The pair's label is what most answers say, a tie where they are even.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from toolkit.errors import InputError
-from toolkit.ingest.chosen_rejected import (
-    ChosenRejected,
-    Columns,
-    ingest_chosen_rejected,
-    open_chosen_rejected,
+from toolkit.ingest.chosen_rejected import ChosenRejectedOptions, open_sides
+from toolkit.ingest.source import ListOptions, Opened, Source, SourceRow, Vote, as_batches
+from toolkit.ingest.tabular import (
+    Table,
+    cell_image,
+    checked_folder,
+    count_rows,
+    find_tables,
+    records,
 )
-from toolkit.ingest.records import SourceRow, Summary, Vote, check_split
-from toolkit.ingest.tabular import Table, cell_image, checked_folder, find_tables, records
-from toolkit.ingest.writer import ImageMode, ingest_rows
-from toolkit.sharding import Shard
-from toolkit.store import Store
+from toolkit.ingest.writer import open_pairs
 
-SOURCE = "image-preferences"
 RESPONSES = ("preference.responses", "responses", "preference")
 USERS = (".users", "_users")
 ANSWERS = {"image_1": 1.0, "image_2": 0.0, "both_good": 0.5, "both_bad": 0.5}
 STATUSES = (".status", "_status")
 
 
-def open_image_preferences(
-    paths: Sequence[str | Path],
-    images_dir: str | Path | None = None,
-    *,
-    shard: Shard | None = None,
-) -> ChosenRejected:
-    """Find the tables and tell their form. InputError on one that has neither."""
-    tables = find_tables(paths, what="a table of image preferences", shard=shard)
+def open_image_preferences(options: ListOptions) -> Opened:
+    """Find the tables and their form. InputError on one that has neither."""
+    name = IMAGE_PREFERENCES.name
+    tables = find_tables(options.paths, what="a table of image preferences", shard=options.part)
     if all({"prompt", "chosen", "rejected"} <= set(table.schema.names) for table in tables):
-        return open_chosen_rejected(paths, images_dir=images_dir, source=SOURCE, shard=shard)
+        return open_sides(name, ChosenRejectedOptions(**vars(options)))
     for table in tables:
         names = table.schema.names
         if not {"prompt", "image_1", "image_2"} <= set(names) or _responses(table) is None:
@@ -47,62 +42,47 @@ def open_image_preferences(
                 f"image_1, image_2 and {RESPONSES[0]}, the binarised form prompt, chosen and "
                 "rejected. Name a file that has them."
             )
-    rows = sum(table.rows for table in tables)
-    results = Columns(chosen="image_1", rejected="image_2")
-    return ChosenRejected(tables, results, checked_folder(images_dir), rows, SOURCE)
+    checked_folder(options.images_dir)
+
+    def rows() -> Iterator[SourceRow]:
+        return islice(preference_rows(tables, options), options.limit)
+
+    return open_pairs(name, options, lambda: as_batches(rows(), options), rows=count_rows(tables))
 
 
-def ingest_image_preferences(
-    store: Store,
-    source: ChosenRejected,
-    *,
-    images: ImageMode = "copy",
-    split: str | None = None,
-    limit: int | None = None,
-    progress: Callable[[int], None] | None = None,
-    pseudonyms: Callable[[str], int] | None = None,
-) -> Summary:
-    """Add the tables' rows (the first `limit` of them) to the store."""
-    if source.columns.chosen == "chosen":
-        return ingest_chosen_rejected(
-            store,
-            source,
-            images=images,
-            split=split,
-            limit=limit,
-            progress=progress,
-            pseudonyms=pseudonyms,
-        )
-    check_split(split)
-    rows = islice(preference_rows(source, images=images, split=split), limit)
-    return ingest_rows(store, SOURCE, rows, images=images, progress=progress, pseudonyms=pseudonyms)
+IMAGE_PREFERENCES = Source(
+    "image-preferences",
+    "open-image-preferences, as answers or binarised",
+    ListOptions,
+    open_image_preferences,
+    stored_as="image-preferences",
+    cards=("open_image_preferences",),
+)
 
 
-def preference_rows(
-    source: ChosenRejected, *, images: ImageMode = "copy", split: str | None = None
-) -> Iterator[SourceRow]:
-    """The annotated pairs in order, each with a vote for every answer that was handed in."""
-    for table in source.tables:
-        answers = _responses(table) or ""
-        users, statuses = (_beside(table, answers, ends) for ends in (USERS, STATUSES))
-        own = {"prompt", "image_1", "image_2", answers, users, statuses}
-        folder = source.images_dir or table.path.parent
+def preference_rows(tables: Sequence[Table], options: ListOptions) -> Iterator[SourceRow]:
+    """The annotated pairs in order, each with a vote for every answer that was submitted."""
+    for table in tables:
+        column = _responses(table) or ""
+        users, statuses = (_beside(table, column, ends) for ends in (USERS, STATUSES))
+        own = {"prompt", "image_1", "image_2", column, users, statuses}
+        folder = Path(options.images_dir or table.path.parent)
         for number, row in records(table):
             sides = [
-                cell_image(table, number, name, row.get(name), folder, images)
+                cell_image(table, number, name, row.get(name), folder, options.images)
                 for name in ("image_1", "image_2")
             ]
-            said = _list(row.get(answers))
-            votes, problem = _votes(said, _list(row.get(users)), _list(row.get(statuses)))
+            answers = _list(row.get(column))
+            votes, problem = _votes(answers, _list(row.get(users)), _list(row.get(statuses)))
             yield SourceRow(
                 prompt=row["prompt"],
                 image_0=sides[0],
                 image_1=sides[1],
                 label=majority(votes),
-                split=split or table.split,
+                split=options.split or table.split,
                 votes=votes,
                 extra={name: value for name, value in row.items() if name not in own}
-                | {"responses": [str(answer) for answer in said]},
+                | {"responses": [str(answer) for answer in answers]},
                 source_file=str(table.path.resolve()),
                 source_row=number,
                 problem=problem,
@@ -118,10 +98,10 @@ def majority(votes: Sequence[Vote]) -> float | None:
 
 
 def _votes(
-    said: list[Any], users: list[Any], statuses: list[Any]
+    answers: list[Any], users: list[Any], statuses: list[Any]
 ) -> tuple[tuple[Vote, ...], str | None]:
     votes = []
-    for place, answer in enumerate(said):
+    for place, answer in enumerate(answers):
         if place < len(statuses) and statuses[place] in ("draft", "discarded"):
             continue
         if answer not in ANSWERS:

@@ -1,17 +1,24 @@
 """ImageReward: rankings (id, prompt, generations, ranking), or ImageRewardDB's rows, one an image.
 
-Every two images of a ranking become a pair, ties among them; ranks stay beside it.
+Every two images of a ranking become a pair, ties among them; their ranks are kept.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from toolkit.errors import InputError
 from toolkit.ingest.rankings import Ranking, ranked_pairs
-from toolkit.ingest.records import SourceImage, SourceRow, Summary, check_split
+from toolkit.ingest.source import (
+    ListOptions,
+    Opened,
+    Source,
+    SourceImage,
+    SourceRow,
+    as_batches,
+)
 from toolkit.ingest.tabular import (
     Table,
     cell_image,
@@ -20,11 +27,8 @@ from toolkit.ingest.tabular import (
     path_image,
     records,
 )
-from toolkit.ingest.writer import ImageMode, ingest_rows
-from toolkit.sharding import Shard
-from toolkit.store import Store
+from toolkit.ingest.writer import open_pairs
 
-SOURCE = "imagereward"
 RANKINGS = ("prompt", "generations", "ranking")
 PER_IMAGE = ("prompt_id", "prompt", "rank")
 IMAGE = ("image", "image_path")
@@ -32,24 +36,10 @@ WHOLE = ("classification", "image_amount_in_total")
 """Columns of the per-image rows that say the same for every image of a prompt."""
 
 
-@dataclass(frozen=True)
-class ImageRewardFiles:
-    """Files whose form is known; nothing was read from them yet."""
-
-    tables: tuple[Table, ...]
-    images_dir: Path | None
-    rows: int
-    """Rankings, or images."""
-
-
-def open_imagereward(
-    paths: Sequence[str | Path],
-    images_dir: str | Path | None = None,
-    *,
-    shard: Shard | None = None,
-) -> ImageRewardFiles:
-    """Find the files and tell their form. InputError on one that has neither."""
-    tables = find_tables(paths, what="ImageReward's list of rankings or images", shard=shard)
+def open_imagereward(options: ListOptions) -> Opened:
+    """Find the files and their forms. InputError on one that has neither."""
+    what = "ImageReward's list of rankings or images"
+    tables = find_tables(options.paths, what=what, shard=options.part)
     for table in tables:
         names = table.schema.names
         per_image = all(n in names for n in PER_IMAGE) and any(n in names for n in IMAGE)
@@ -59,32 +49,26 @@ def open_imagereward(
                 f"{', '.join(RANKINGS)}, rows of images {', '.join(PER_IMAGE)} and image or "
                 "image_path. Name a file that has them."
             )
-    rows = sum(table.rows for table in tables)
-    return ImageRewardFiles(tables, checked_folder(images_dir), rows)
+    checked_folder(options.images_dir)
+    return open_pairs(
+        IMAGEREWARD.name, options, lambda: as_batches(imagereward_rows(tables, options), options)
+    )
 
 
-def ingest_imagereward(
-    store: Store,
-    source: ImageRewardFiles,
-    *,
-    images: ImageMode = "copy",
-    split: str | None = None,
-    limit: int | None = None,
-    progress: Callable[[int], None] | None = None,
-    pseudonyms: Callable[[str], int] | None = None,
-) -> Summary:
-    """Add the pairs (of the first `limit` rankings) to the store."""
-    check_split(split)
-    rows = imagereward_rows(source, split=split, limit=limit)
-    return ingest_rows(store, SOURCE, rows, images=images, progress=progress, pseudonyms=pseudonyms)
+IMAGEREWARD = Source(
+    "imagereward",
+    "ImageReward's rankings, ImageRewardDB's rows of images",
+    ListOptions,
+    open_imagereward,
+    stored_as="imagereward",
+    cards=("imagereward",),
+)
 
 
-def imagereward_rows(
-    source: ImageRewardFiles, *, split: str | None = None, limit: int | None = None
-) -> Iterator[SourceRow]:
-    """The rankings' pairs in order."""
-    every = (ranking for table in source.tables for ranking in _rankings(source, table, split))
-    for ranking in islice(every, limit):
+def imagereward_rows(tables: Sequence[Table], options: ListOptions) -> Iterator[SourceRow]:
+    """The pairs of the rankings in order, of `options.limit` rankings at most."""
+    every = (ranking for table in tables for ranking in _rankings(table, options))
+    for ranking in islice(every, options.limit):
         yield from ranked_pairs(ranking)
 
 
@@ -92,12 +76,12 @@ def _is_rankings(table: Table) -> bool:
     return all(name in table.schema.names for name in RANKINGS)
 
 
-def _rankings(source: ImageRewardFiles, table: Table, split: str | None) -> Iterator[Ranking]:
-    folder = source.images_dir or table.path.parent
-    told = split or table.split or _split_of(table)
+def _rankings(table: Table, options: ListOptions) -> Iterator[Ranking]:
+    folder = Path(options.images_dir or table.path.parent)
+    split = options.split or table.split or _split_of(table)
     file = str(table.path.resolve())
     if not _is_rankings(table):
-        yield from _of_images(table, folder, told, file)
+        yield from _of_images(table, folder, split, file)
         return
     for number, row in records(table):
         paths = row["generations"] or []
@@ -106,7 +90,7 @@ def _rankings(source: ImageRewardFiles, table: Table, split: str | None) -> Iter
             prompt=row["prompt"],
             images=[path_image(str(path), folder) for path in paths],
             ranks=row["ranking"] or (),
-            split=told,
+            split=split,
             extra={n: v for n, v in row.items() if n not in own} | {"prompt_id": row.get("id")},
             distinguishing=(str(row.get("id", "")),),
             source_file=file,
@@ -115,11 +99,11 @@ def _rankings(source: ImageRewardFiles, table: Table, split: str | None) -> Iter
 
 
 def _of_images(table: Table, folder: Path, split: str | None, file: str) -> Iterator[Ranking]:
-    """Rankings from rows of images. Images that lie in cells stay there until they are written."""
+    """Rankings from rows of images. Images in cells are not read until they are written."""
     by_prompt: dict[str, list[tuple[int, dict[str, Any]]]] = {}
     blobs = "image" in table.schema.names
     names = [name for name in table.schema.names if name != "image" or table.kind == "json"]
-    # A ranking may lie across units, so the rankings are dealt out, and every row is looked at.
+    # A ranking may extend over units, so rankings are distributed, and every row is read.
     for number, row in records(replace(table, shard=None), names):
         by_prompt.setdefault(str(row["prompt_id"]), []).append((number, row))
     own = {*PER_IMAGE, *IMAGE, *WHOLE}

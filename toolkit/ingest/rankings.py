@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
-from toolkit.ingest.records import SourceImage, SourceRow, Vote
+from toolkit.ingest.source import SourceImage, SourceRow, Vote
 
 Ranks = Sequence[float | None]
 
@@ -57,10 +57,10 @@ def preference(ranks: Ranks, first: int, second: int) -> float | None:
     """1 where the first has the smaller rank, 0 where the second, .5 where equal, or null."""
     if max(first, second) >= len(ranks):
         return None
-    one, two = ranks[first], ranks[second]
-    if one is None or two is None or math.isnan(one) or math.isnan(two):
+    rank_0, rank_1 = ranks[first], ranks[second]
+    if rank_0 is None or rank_1 is None or math.isnan(rank_0) or math.isnan(rank_1):
         return None
-    return 0.5 if one == two else float(one < two)
+    return 0.5 if rank_0 == rank_1 else float(rank_0 < rank_1)
 
 
 def _problem(ranking: Ranking) -> str | None:

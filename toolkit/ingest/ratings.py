@@ -1,17 +1,17 @@
-"""A table of per-image scores: every same-prompt pair whose gap is wide enough becomes a pair.
+"""A table of per-image scores: two images of a prompt whose scores differ enough become a pair.
 
-Such a label is no vote: the pairs say `source: mos`. Which of the two images is image_0 follows
+Such a label is not a vote: the pairs say `source: mos`. Which of the two images is image_0 follows
 from a hash of their names, so that position says nothing about the label, and is the same for
 every score column of the same table.
 """
 
 import math
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import combinations, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.csv as csv
@@ -19,127 +19,126 @@ import pyarrow.parquet as pq
 
 from toolkit.errors import InputError
 from toolkit.ids import short_hash
-from toolkit.ingest.records import Reference, SourceImage, SourceRow, Summary, check_split
-from toolkit.ingest.writer import ImageMode, ingest_rows
+from toolkit.ingest.source import (
+    Opened,
+    PairOptions,
+    Reference,
+    Source,
+    SourceImage,
+    SourceRow,
+    as_batches,
+    option,
+)
+from toolkit.ingest.writer import open_pairs
 from toolkit.schema import missing_columns
-from toolkit.sharding import Shard
-from toolkit.store import Store
+
+ByPrompt: TypeAlias = dict[str, list[dict[str, Any]]]
+"""The usable rows of each prompt, in the table's order."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RatingsOptions(PairOptions):
+    """Options of `outvoted ingest ratings`."""
+
+    table: str | Path = option(help="CSV or Parquet table, one image a row.", argument=True)
+    images_dir: str | Path = option(help="Folder of the image files.")
+    image_column: str = option("name", help="Column of the image's file name.")
+    prompt_column: str = option("prompt", help="Column of the prompt.")
+    score_column: str = option("mos_align", help="Column of the score.")
+    sd_column: str | None = option(None, help="Column of the score's standard deviation.")
+    min_gap: float = option(
+        0.5, help="Smallest difference of the scores in a pair, in the scores' unit.", least=0
+    )
+    model_pattern: str | None = option(
+        None, help="Regular expression; its group 1 is the model in an image's name."
+    )
+    split: str | None = option("train", help="train, validation or test.")
+    limit: int | None = option(None, help="Only the first N pairs.", least=1)
+
+
+def open_ratings(options: RatingsOptions) -> Opened:
+    """Read and check the table (scores only: no image is read). InputError says why not."""
+    table = _table(Path(options.table))
+    _check(options, table)
+    by_prompt, left_out = _grouped(options, table)
+    shard = options.part
+    if shard is not None:  # prompts are distributed
+        by_prompt = dict(item for k, item in enumerate(by_prompt.items()) if shard.has(k))
+    kinds = {f.name: f.type for f in table.schema if not pa.types.is_null(f.type)}
+    types = {f"{name}_{slot}": kind for name, kind in kinds.items() for slot in (0, 1)}
+    note = f"left out {left_out:,} images without a name, a prompt or a finite score"
+
+    def rows() -> Iterator[SourceRow]:
+        return islice(rating_rows(by_prompt, options), options.limit)
+
+    return open_pairs(
+        SOURCE,
+        options,
+        lambda: as_batches(rows(), options, types=types),
+        rows=sum(1 for _ in _chosen(by_prompt, options)),
+        notes=[note] if left_out else [],
+    )
+
 
 SOURCE = "mos"
 
-
-@dataclass(frozen=True)
-class Ratings:
-    """What the columns of a ratings table mean, and how pairs are made of its rows."""
-
-    table: str
-    images_dir: str
-    image_column: str = "name"
-    prompt_column: str = "prompt"
-    score_column: str = "mos_align"
-    sd_column: str | None = None
-    min_gap: float = 0.5
-    """Smallest difference of two scores that makes a pair, in the scores' own unit."""
-    split: str = "train"
-    model_pattern: str | None = None
-    """A regular expression whose first group finds the model in an image's name."""
+RATINGS = Source(
+    "ratings",
+    "A table of per-image scores",
+    RatingsOptions,
+    open_ratings,
+    stored_as=SOURCE,
+    details="two images of a prompt whose scores differ become a pair",
+    cards=("agiqa3k",),
+)
 
 
-@dataclass(frozen=True)
-class RatedImages:
-    """The table's usable rows by prompt, in the table's order."""
-
-    ratings: Ratings
-    by_prompt: dict[str, list[dict[str, Any]]]
-    left_out: int = 0
-    """Rows without a prompt, an image name or a finite score."""
-    types: dict[str, pa.DataType] = field(default_factory=dict)
-
-
-def open_ratings(ratings: Ratings, *, shard: Shard | None = None) -> RatedImages:
-    """Read and check the table (scores only: images are not touched). InputError says why not."""
-    table = _table(Path(ratings.table))
-    named = (ratings.image_column, ratings.prompt_column, ratings.score_column, ratings.sd_column)
-    needed = [name for name in named if name]
-    if missing := missing_columns(table.column_names, needed):
+def _check(options: RatingsOptions, table: pa.Table) -> None:
+    named = (options.image_column, options.prompt_column, options.score_column, options.sd_column)
+    if missing := missing_columns(table.column_names, [name for name in named if name]):
         raise InputError(
-            f"{ratings.table} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)} "
+            f"{options.table} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)} "
             f"(found: {', '.join(table.column_names)}); name them with --image-column, "
             "--prompt-column, --score-column and --sd-column."
         )
-    kind = table[ratings.score_column].type
+    kind = table[options.score_column].type
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
         raise InputError(
-            f"{ratings.table} holds {kind} in column {ratings.score_column}, where a number is "
+            f"{options.table} holds {kind} in column {options.score_column}, where a number is "
             "needed; name another --score-column."
         )
-    if not Path(ratings.images_dir).is_dir():
-        raise InputError(f"{ratings.images_dir} is no folder; name the images' with --images-dir.")
-    if not ratings.min_gap >= 0:
-        raise InputError(f"--min-gap is {ratings.min_gap}; it must be 0 or more.")
-    check_split(ratings.split)
-    rated = _grouped(ratings, table)
-    if shard is not None:  # prompts are dealt out
-        dealt = (item for k, item in enumerate(rated.by_prompt.items()) if shard.has(k))
-        rated = replace(rated, by_prompt=dict(dealt))
-    return rated
+    if not Path(options.images_dir).is_dir():
+        raise InputError(f"{options.images_dir} is no folder; name the images' with --images-dir.")
 
 
-def ingest_ratings(
-    store: Store,
-    source: RatedImages,
-    *,
-    images: ImageMode = "copy",
-    limit: int | None = None,
-    progress: Callable[[int], None] | None = None,
-) -> Summary:
-    """Add every pair whose gap passes to the store; a missing image file quarantines its pairs.
-
-    `limit`: only the first so many pairs.
-    """
-    types = {f"{n}_{slot}": kind for n, kind in source.types.items() for slot in (0, 1)}
-    rows = islice(rating_rows(source), limit)
-    summary = ingest_rows(store, SOURCE, rows, images=images, progress=progress, extra_types=types)
-    if source.left_out:
-        summary.notes.append(
-            f"left out {source.left_out:,} images without a name, a prompt or a finite score"
-        )
-    return summary
-
-
-def count_pairs(source: RatedImages) -> int:
-    """How many pairs `rating_rows` will make."""
-    return sum(1 for _ in _chosen(source))
-
-
-def rating_rows(source: RatedImages) -> Iterator[SourceRow]:
+def rating_rows(by_prompt: ByPrompt, options: RatingsOptions) -> Iterator[SourceRow]:
     """The pairs, prompts in the table's order."""
-    ratings = source.ratings
-    folder = Path(ratings.images_dir).resolve()
-    for prompt, first, second in _chosen(source):
-        names = [str(rated[ratings.image_column]) for rated in (first, second)]
-        score_0, score_1 = (float(rated[ratings.score_column]) for rated in (first, second))
-        label = 0.5 if score_0 == score_1 else float(score_0 > score_1)
+    folder = Path(options.images_dir).resolve()
+    file = str(Path(options.table).resolve())
+    for prompt, first, second in _chosen(by_prompt, options):
+        names = [str(rated[options.image_column]) for rated in (first, second)]
+        score_0, score_1 = (float(rated[options.score_column]) for rated in (first, second))
         yield SourceRow(
             prompt=prompt,
             image_0=SourceImage(names[0], Reference(str(folder / names[0]))),
             image_1=SourceImage(names[1], Reference(str(folder / names[1]))),
-            label=label,
-            split=ratings.split,
-            extra=_extra(ratings, first, second),
-            distinguishing=(ratings.score_column,),
-            source_file=str(Path(ratings.table).resolve()),
+            label=0.5 if score_0 == score_1 else float(score_0 > score_1),
+            split=options.split,
+            extra=_extra(options, first, second),
+            distinguishing=(options.score_column,),
+            source_file=file,
             source_row=first["row"],
         )
 
 
-def _chosen(source: RatedImages) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-    ratings = source.ratings
-    for prompt, rated in source.by_prompt.items():
-        for one, other in combinations(rated, 2):
-            gap = abs(one[ratings.score_column] - other[ratings.score_column])
-            names = {str(side[ratings.image_column]): side for side in (one, other)}
-            if gap < ratings.min_gap or len(names) < 2:
+def _chosen(
+    by_prompt: ByPrompt, options: RatingsOptions
+) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    for prompt, rated in by_prompt.items():
+        for sides in combinations(rated, 2):
+            gap = abs(sides[0][options.score_column] - sides[1][options.score_column])
+            names = {str(side[options.image_column]): side for side in sides}
+            if gap < options.min_gap or len(names) < 2:
                 continue
             ordered = sorted(names)
             if ord(short_hash("order", prompt, *ordered)[0]) % 2:
@@ -147,19 +146,19 @@ def _chosen(source: RatedImages) -> Iterator[tuple[str, dict[str, Any], dict[str
             yield prompt, names[ordered[0]], names[ordered[1]]
 
 
-def _extra(ratings: Ratings, *sides: dict[str, Any]) -> dict[str, Any]:
+def _extra(options: RatingsOptions, *sides: dict[str, Any]) -> dict[str, Any]:
     """score, sd and model of both sides, the score's column, and the table's other columns."""
-    extra: dict[str, Any] = {"score_column": ratings.score_column}
-    own = {ratings.image_column, ratings.prompt_column, ratings.score_column, "row"}
+    extra: dict[str, Any] = {"score_column": options.score_column}
+    own = {options.image_column, options.prompt_column, options.score_column, "row"}
     for slot, side in enumerate(sides):
-        extra[f"score_{slot}"] = float(side[ratings.score_column])
-        if ratings.sd_column:
-            extra[f"sd_{slot}"] = side[ratings.sd_column]
-        others = {f"{k}_{slot}": v for k, v in side.items() if k not in own | {ratings.sd_column}}
+        extra[f"score_{slot}"] = float(side[options.score_column])
+        if options.sd_column:
+            extra[f"sd_{slot}"] = side[options.sd_column]
+        others = {f"{k}_{slot}": v for k, v in side.items() if k not in own | {options.sd_column}}
         extra |= others
-        if ratings.model_pattern:
-            found = re.search(ratings.model_pattern, str(side[ratings.image_column]))
-            extra[f"model_{slot}"] = found[1] if found else None
+        if options.model_pattern:
+            model = re.search(options.model_pattern, str(side[options.image_column]))
+            extra[f"model_{slot}"] = model[1] if model else None
     return extra
 
 
@@ -176,21 +175,21 @@ def _table(path: Path) -> pa.Table:
     except (pa.ArrowException, OSError, UnicodeDecodeError) as problem:
         raise InputError(
             f"{path} cannot be read as a {'Parquet' if path.suffix == '.parquet' else 'CSV'} table "
-            f"({str(problem).splitlines()[0]}); mend it or name another."
+            f"({str(problem).splitlines()[0]}); repair it or name another."
         ) from problem
 
 
-def _grouped(ratings: Ratings, table: pa.Table) -> RatedImages:
-    by_prompt: dict[str, list[dict[str, Any]]] = {}
+def _grouped(options: RatingsOptions, table: pa.Table) -> tuple[ByPrompt, int]:
+    """The rows by prompt, and how many lack a prompt, an image name or a finite score."""
+    by_prompt: ByPrompt = {}
     left_out = 0
     for number, row in enumerate(table.to_pylist()):
-        score, name = row[ratings.score_column], row[ratings.image_column]
-        prompt = row[ratings.prompt_column]
+        score, name = row[options.score_column], row[options.image_column]
+        prompt = row[options.prompt_column]
         if score is None or not math.isfinite(score) or name in (None, "") or prompt is None:
             left_out += 1
             continue
         by_prompt.setdefault(str(prompt), []).append({**row, "row": number})
     if not by_prompt:
-        raise InputError(f"{ratings.table} holds no row with a name, a prompt and a score.")
-    types = {f.name: f.type for f in table.schema if not pa.types.is_null(f.type)}
-    return RatedImages(ratings, by_prompt, left_out, types)
+        raise InputError(f"{options.table} holds no row with a name, a prompt and a score.")
+    return by_prompt, left_out

@@ -1,4 +1,4 @@
-"""The arrays that a trainer's processes leave (one .npy each), as a finding of a run of their own.
+"""Score arrays of another trainer's processes (one .npy each), as a finding of a run of their own.
 
 Files are taken in the order of the number in their names. With an index of the same length (row
 numbers in the store's order, or the source's own __index_level_0__, or pair_ids) every value is
@@ -19,24 +19,40 @@ import pyarrow as pa
 
 from toolkit.errors import InputError
 from toolkit.files.atomic import write_whole
+from toolkit.ingest.source import Opened, Options, Source, option
 from toolkit.schema import SOURCE_PREFIX
 from toolkit.store import Store
-from toolkit.store.connection import read_pairs
+from toolkit.store.connection import connect, fetch, read_pairs
 from toolkit.store.label_sets import ORIGINAL, label_set_path
 from toolkit.store.runs import start_run, update_run, write_findings
 
-COLUMNS = ("minority", "confidence", "stability", "ell", "loss")
 By = Literal["row", "source-row", "pair_id"]
+Column = Literal["minority", "confidence", "stability", "ell", "loss"]
 SOURCE_ROW = SOURCE_PREFIX + "__index_level_0__"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleasedOptions(Options):
+    """Options of `outvoted ingest released-npy`."""
+
+    paths: Sequence[str | Path] = option(help=".npy files, or folders of them.", argument=True)
+    run: str = option(help="Name of the run to make.")
+    column: Column = option(
+        "minority", help="What the values are: minority, confidence, stability, ell or loss."
+    )
+    index: Sequence[str | Path] = option((), help=".npy files with the pair of each value.")
+    by: By = option(
+        "row", help="What the index contains: rows of the store, the source's rows, or pair_ids."
+    )
+    labels: str = option(ORIGINAL, help="Label set that the other trainer used.")
 
 
 @dataclass(frozen=True)
 class ReleasedArrays:
-    """Values of all processes one behind the other, and what each belongs to."""
+    """Values of all processes, concatenated, and what each belongs to."""
 
     values: npt.NDArray[np.float64]
     index: npt.NDArray[Any] | None
-    column: str
     files: tuple[str, ...]
 
 
@@ -50,10 +66,10 @@ class Joined:
     run: str
 
     def lines(self) -> list[str]:
-        """The outcome as a person reads it."""
+        """The report as a person reads it."""
         if not self.joined:
             return [
-                f"read {self.values:,} values; no index was given, so they stand beside run "
+                f"read {self.values:,} values; no index was given, so they are kept beside run "
                 f"{self.run} (values.parquet) and belong to no pair"
             ]
         return [
@@ -62,72 +78,67 @@ class Joined:
         ]
 
 
-def open_released_npy(
-    paths: Sequence[str | Path], column: str = "minority", index: Sequence[str | Path] = ()
-) -> ReleasedArrays:
+def open_released_npy(options: ReleasedOptions) -> Opened:
     """Read the arrays (1 axis, numbers) and their index. InputError says what does not fit."""
-    if column not in COLUMNS:
-        raise InputError(f"--column is {column!r}; it must be one of {', '.join(COLUMNS)}.")
-    files = _files(paths)
+    files = _files(options.paths)
     values = [_numbers(file) for file in files]
-    joined = None
-    if index:
-        indices = _files(index)
-        joined = np.concatenate([_loaded(file) for file in indices])
-        if joined.ndim != 1 or len(joined) != sum(map(len, values)):
+    index = None
+    if options.index:
+        index = np.concatenate([_loaded(file) for file in _files(options.index)])
+        if index.ndim != 1 or len(index) != sum(map(len, values)):
             raise InputError(
-                f"The index holds {joined.size:,} entries and the arrays hold "
+                f"The index holds {index.size:,} entries and the arrays hold "
                 f"{sum(map(len, values)):,} values; give --index as many, in the same order."
             )
-    return ReleasedArrays(np.concatenate(values), joined, column, tuple(map(str, files)))
+    arrays = ReleasedArrays(np.concatenate(values), index, tuple(map(str, files)))
+    return Opened(lambda store, _: _add(store, arrays, options), len(arrays.values))
 
 
-def ingest_released_npy(
-    store: Store,
-    source: ReleasedArrays,
-    *,
-    run: str,
-    by: By = "row",
-    labels: str = ORIGINAL,
-) -> Joined:
-    """Make run `run` from the arrays. InputError where an entry of the index names no pair, or
-    several.
+RELEASED_NPY = Source(
+    "released-npy",
+    "Score arrays (.npy) of another trainer, as a run",
+    ReleasedOptions,
+    open_released_npy,
+    details="what each of its processes left, with an index of pairs where there is one",
+)
 
-    `labels` is the label set that the other trainer saw.
-    """
-    if labels != ORIGINAL:
-        label_set_path(store, labels)
-    joined = None if source.index is None else _by_pair(store, source, by)
+
+def _add(store: Store, arrays: ReleasedArrays, options: ReleasedOptions) -> Joined:
+    """Make the run. InputError where an entry of the index names no pair, or several."""
+    if options.labels != ORIGINAL:
+        label_set_path(store, options.labels)
+    run, column = options.run, options.column
+    joined = None if arrays.index is None else _by_pair(store, arrays, column, options.by)
     about = {
         "models": ["policy"],
-        "labels": labels,
+        "labels": options.labels,
         "origin": "released-npy",
-        "files": list(source.files),
-        "column": source.column,
+        "files": list(arrays.files),
+        "column": column,
     }
     start_run(store, run, about, "# imported: there is no recipe\n")
     if joined is None:
-        write_whole(store.run(run) / "values.parquet", pa.table({source.column: source.values}))
-        update_run(store, run, finished=True, values=len(source.values))
-        return Joined(len(source.values), 0, 0, run)
-    write_findings(store, run, source.column, joined, {"labels": labels, "origin": "released-npy"})
-    update_run(store, run, finished=True, values=len(source.values))
-    return Joined(len(source.values), len(source.values), joined.num_rows, run)
+        write_whole(store.run(run) / "values.parquet", pa.table({column: arrays.values}))
+        update_run(store, run, finished=True, values=len(arrays.values))
+        return Joined(len(arrays.values), 0, 0, run)
+    write_findings(store, run, column, joined, {"labels": options.labels, "origin": "released-npy"})
+    update_run(store, run, finished=True, values=len(arrays.values))
+    return Joined(len(arrays.values), len(arrays.values), joined.num_rows, run)
 
 
-def _by_pair(store: Store, source: ReleasedArrays, by: By) -> pa.Table:
-    assert source.index is not None
+def _by_pair(store: Store, arrays: ReleasedArrays, column: str, by: By) -> pa.Table:
+    assert arrays.index is not None
     names = read_pairs(store, ["pair_id"])[0].to_pylist()
-    places = _places(store, source.index, by, names)
-    known = ~np.isnan(source.values)
-    sums = np.bincount(places[known], source.values[known], minlength=len(names))
+    places = _places(store, arrays.index, by, names)
+    known = ~np.isnan(arrays.values)
+    sums = np.bincount(places[known], arrays.values[known], minlength=len(names))
     counts = np.bincount(places[known], minlength=len(names))
     seen = np.flatnonzero(counts)
     return pa.table(
         {
             "pair_id": pa.array([names[row] for row in seen.tolist()], pa.string()),
             "visits": pa.array(counts[seen], pa.int32()),
-            source.column: pa.array(sums[seen] / counts[seen], pa.float32()),
+            column: pa.array(sums[seen] / counts[seen], pa.float32()),
         }
     ).sort_by("pair_id")
 
@@ -160,7 +171,7 @@ def _named(keys: list[Any], entries: list[Any]) -> npt.NDArray[np.int64]:
     """The one row whose key is the entry. A key that is null is no name.
 
     Parts of one source (train and validation, say) may each count their rows from 0, so a row
-    number alone can stand for several pairs.
+    number alone can name several pairs.
     """
     place = {key: row for row, key in enumerate(keys) if key is not None}
     strangers = [entry for entry in entries if entry not in place]
@@ -174,7 +185,7 @@ def _named(keys: list[Any], entries: list[Any]) -> npt.NDArray[np.int64]:
     several = list(dict.fromkeys(entry for entry in entries if times[entry] > 1))
     if several:
         raise InputError(
-            f"The index names {several[0]!r}, which stands for {times[several[0]]:,} pairs of the "
+            f"The index names {several[0]!r}, which names {times[several[0]]:,} pairs of the "
             "store"
             + (f" (and {len(several) - 1:,} more such entries)" if len(several) > 1 else "")
             + "; use --by pair_id, or --by row with row numbers of the store."
@@ -183,8 +194,6 @@ def _named(keys: list[Any], entries: list[Any]) -> npt.NDArray[np.int64]:
 
 
 def _columns(store: Store) -> list[str]:
-    from toolkit.store.connection import connect, fetch
-
     with connect(store) as con:
         return list(fetch(con, "SELECT * FROM pairs LIMIT 0").column_names)
 
@@ -195,15 +204,15 @@ def _key(entry: Any) -> Any:
 
 def _files(paths: Sequence[str | Path]) -> list[Path]:
     """The files named, and those of folders, by the last number in their names."""
-    found: list[Path] = []
+    files: list[Path] = []
     for path in map(Path, paths):
         if not path.exists():
             raise InputError(f"{path} does not exist; name .npy files or a folder of them.")
-        found += [path] if path.is_file() else [p for p in path.iterdir() if p.suffix == ".npy"]
-    if not found:
+        files += [path] if path.is_file() else [p for p in path.iterdir() if p.suffix == ".npy"]
+    if not files:
         raise InputError(f"The folder {paths[0]} holds no .npy file; name one that does.")
     return sorted(
-        found, key=lambda file: ([int(n) for n in re.findall(r"\d+", file.stem)][-1:], file.name)
+        files, key=lambda file: ([int(n) for n in re.findall(r"\d+", file.stem)][-1:], file.name)
     )
 
 

@@ -1,14 +1,10 @@
-"""Tables that hold a source's rows: Parquet, Arrow as `datasets.save_to_disk` leaves it, JSON, CSV.
+"""Tables that contain a source's rows: Parquet, JSON, CSV, or Arrow as `datasets` saves it.
 
-Files are found and their columns read before a store is touched; rows come a few at a time,
-whatever a file's size. JSON is a list of records in one file, or a record a line.
+`find_tables` finds files and reads their columns before a store is touched. `batches` and `records`
+then read a few rows at a time, whatever the size of a file. `cell_image` is the image in a cell.
 
-Each kind of table: its columns, the rows of its units, and its rows, a few at a time.
-
-A unit is what `--shard` deals out: a Parquet file's row group, an Arrow or CSV file's batch, a JSON
-file's record.
-
-Images as tables hold them: bytes, the {bytes, path} of image features, a path or an address.
+A unit is what `--shard` distributes: a row group of Parquet, a batch of Arrow or CSV, a record of
+JSON. JSON is a list of records, or one record a line; its types are Python's.
 """
 
 import json
@@ -17,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import pyarrow as pa
 import pyarrow.csv as csv
@@ -25,16 +21,118 @@ import pyarrow.parquet as pq
 
 from toolkit.errors import InputError
 from toolkit.files.remote import is_local, place, readable
-from toolkit.ingest.records import Reference, SourceImage
-from toolkit.ingest.writer import ImageMode
+from toolkit.ingest.source import ImageMode, Reference, SourceImage
 from toolkit.schema import missing_columns
 from toolkit.sharding import Shard
 
 Kind = Literal["parquet", "arrow", "json", "csv"]
-Deals: TypeAlias = Callable[[int], bool]
-"""Whether a unit, by its number, is read at all."""
+Columns: TypeAlias = tuple[pa.Schema, list[int]]
+"""A file's columns, and the number of rows in each unit."""
 Numbered: TypeAlias = Iterator[tuple[int, pa.RecordBatch]]
-"""(number of the first row, rows)."""
+"""(number of the first row, rows), in order."""
+
+BATCH = 32
+"""Rows that are read together where they bring images, about a megabyte each."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """One file whose columns were checked; no row has been read."""
+
+    path: Path
+    kind: Kind
+    schema: pa.Schema
+    rows: int
+    """Of the shard, where there is one."""
+    split: str | None = None
+    """The split of a saved DatasetDict whose folder contains the file."""
+    number: int = 0
+    """Among the files of the source."""
+    shard: Shard | None = None
+
+    def deals(self, unit: int) -> bool:
+        """Whether a unit (row group, batch or JSON record) is in the shard."""
+        return self.shard is None or self.shard.has(self.number + unit)
+
+
+class Format(NamedTuple):
+    """How one kind of file is read."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    columns: Callable[[Path], Columns]
+    batches: Callable[[Table, list[str], int], Numbered] | None
+    """The named columns, at most so many rows at a time; None for JSON: see `json_records`."""
+
+
+def _parquet_columns(path: Path) -> Columns:
+    about = pq.read_metadata(readable(path))
+    units = [about.row_group(group).num_rows for group in range(about.num_row_groups)]
+    return pq.read_schema(readable(path)), units
+
+
+def _parquet_batches(table: Table, names: list[str], size: int) -> Numbered:
+    first = 0
+    with pq.ParquetFile(readable(table.path), pre_buffer=False) as opened:
+        for group in range(opened.num_row_groups):  # damage in one group spares the others
+            if table.deals(group):
+                start = first
+                for batch in opened.iter_batches(size, row_groups=[group], columns=names):
+                    yield start, batch
+                    start += batch.num_rows
+            first += opened.metadata.row_group(group).num_rows
+
+
+@contextmanager
+def _arrow(path: Path) -> Iterator[Iterable[pa.RecordBatch]]:
+    source = pa.memory_map(str(path)) if is_local(path) else path.open("rb")
+    with source, pa.ipc.open_stream(source) as stream:
+        yield stream
+
+
+@contextmanager
+def _csv(path: Path) -> Iterator[Iterable[pa.RecordBatch]]:
+    quoted = csv.ParseOptions(newlines_in_values=True)
+    with csv.open_csv(readable(path), parse_options=quoted) as stream:
+        yield stream
+
+
+def _stream(name: str, suffix: str, opened: Callable[[Path], Any]) -> Format:
+    """A format that is a stream of record batches."""
+
+    def columns(path: Path) -> Columns:
+        with opened(path) as stream:
+            return stream.schema, [batch.num_rows for batch in stream]
+
+    def batches(table: Table, names: list[str], size: int) -> Numbered:
+        first = 0
+        with opened(table.path) as stream:
+            for unit, batch in enumerate(stream):
+                for start in range(0, batch.num_rows if table.deals(unit) else 0, size):
+                    yield first + start, batch.slice(start, size).select(names)
+                first += batch.num_rows
+
+    return Format(name, (suffix,), columns, batches)
+
+
+def _json_columns(path: Path) -> Columns:
+    names: dict[str, None] = {}
+    rows = 0
+    for record in json_records(path):
+        rows += 1
+        names.update(dict.fromkeys(record))
+    return pa.schema([(name, pa.null()) for name in names]), [1] * rows
+
+
+FORMATS: dict[Kind, Format] = {
+    "parquet": Format("Parquet", (".parquet",), _parquet_columns, _parquet_batches),
+    "arrow": _stream("Arrow (datasets.save_to_disk)", ".arrow", _arrow),
+    "json": Format("JSON", (".json", ".jsonl"), _json_columns, None),
+    "csv": _stream("CSV", ".csv", _csv),
+}
+KINDS = {suffix: kind for kind, form in FORMATS.items() for suffix in form.suffixes}
+_ABOUT_JSON = ("dataset_info.json", "state.json", "dataset_dict.json", "curation.json")
+"""Files of a data set that contain no rows."""
 
 _CHUNK = 1 << 20
 _BETWEEN = re.compile(r"[\s,]*")
@@ -44,142 +142,25 @@ def json_records(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a JSON list, or of a file with one a line; ValueError on anything else."""
     decoder = json.JSONDecoder()
     with path.open(encoding="utf-8") as stream:
-        held = stream.read(_CHUNK).lstrip("\ufeff \t\r\n")
-        listed = held.startswith("[")
-        place = int(listed)
+        text = stream.read(_CHUNK).lstrip("\ufeff \t\r\n")
+        listed = text.startswith("[")
+        start = int(listed)
         while True:
-            place = _between(held, place)
-            if listed and held.startswith("]", place):
+            start = _BETWEEN.match(text, start).end()  # type: ignore[union-attr]
+            if listed and text.startswith("]", start):
                 return
             try:
-                found, place = decoder.raw_decode(held, place)
+                record, start = decoder.raw_decode(text, start)
             except ValueError:
                 if not (more := stream.read(_CHUNK)):
                     break
-                held, place = held[place:] + more, 0
+                text, start = text[start:] + more, 0
                 continue
-            if not isinstance(found, dict):
+            if not isinstance(record, dict):
                 raise ValueError("an entry is no object")
-            yield found
-        if listed or held[place:].strip():
+            yield record
+        if listed or text[start:].strip():
             raise ValueError("the list does not end")
-
-
-def _between(text: str, place: int) -> int:
-    """The next place that holds neither space nor comma."""
-    found = _BETWEEN.match(text, place)
-    return found.end() if found else place
-
-
-def _mapped(path: Path) -> Any:
-    return pa.memory_map(str(path)) if is_local(path) else path.open("rb")
-
-
-def _open_parquet(path: Path) -> tuple[pa.Schema, list[int]]:
-    about = pq.read_metadata(readable(path))
-    units = [about.row_group(group).num_rows for group in range(about.num_row_groups)]
-    return pq.read_schema(readable(path)), units
-
-
-def _open_arrow(path: Path) -> tuple[pa.Schema, list[int]]:
-    with _mapped(path) as source, pa.ipc.open_stream(source) as stream:
-        return stream.schema, [batch.num_rows for batch in stream]
-
-
-def _open_json(path: Path) -> tuple[pa.Schema, list[int]]:
-    """Column names in order of their first appearance; types are Python's own, and stay open."""
-    names: dict[str, None] = {}
-    rows = 0
-    for record in json_records(path):
-        rows += 1
-        names.update(dict.fromkeys(record))
-    return pa.schema([(name, pa.null()) for name in names]), [1] * rows
-
-
-def _csv(path: Path) -> csv.CSVStreamingReader:
-    return csv.open_csv(readable(path), parse_options=csv.ParseOptions(newlines_in_values=True))
-
-
-def _open_csv(path: Path) -> tuple[pa.Schema, list[int]]:
-    with _csv(path) as stream:
-        return stream.schema, [batch.num_rows for batch in stream]
-
-
-def _read_parquet(path: Path, deals: Deals, names: list[str], size: int) -> Numbered:
-    first = 0
-    with pq.ParquetFile(readable(path), pre_buffer=False) as opened:
-        for group in range(opened.num_row_groups):  # damage in one group spares the others
-            if deals(group):
-                start = first
-                for batch in opened.iter_batches(size, row_groups=[group], columns=names):
-                    yield start, batch
-                    start += batch.num_rows
-            first += opened.metadata.row_group(group).num_rows
-
-
-def _read_arrow(path: Path, deals: Deals, names: list[str], size: int) -> Numbered:
-    with _mapped(path) as source, pa.ipc.open_stream(source) as stream:
-        yield from _sliced(deals, stream, names, size)
-
-
-def _read_csv(path: Path, deals: Deals, names: list[str], size: int) -> Numbered:
-    with _csv(path) as stream:
-        yield from _sliced(deals, stream, names, size)
-
-
-def _sliced(
-    deals: Deals, stream: Iterable[pa.RecordBatch], names: list[str], size: int
-) -> Numbered:
-    first = 0
-    for unit, batch in enumerate(stream):
-        for start in range(0, batch.num_rows if deals(unit) else 0, size):
-            yield first + start, batch.slice(start, size).select(names)
-        first += batch.num_rows
-
-
-OPENERS = {"parquet": _open_parquet, "arrow": _open_arrow, "json": _open_json, "csv": _open_csv}
-"""Columns, and the rows of each unit, by kind."""
-READERS = {"parquet": _read_parquet, "arrow": _read_arrow, "csv": _read_csv}
-"""Rows in order, by kind: (path, deals, columns, rows together). JSON gives records instead."""
-
-
-KINDS: dict[str, Kind] = {
-    ".parquet": "parquet",
-    ".arrow": "arrow",
-    ".json": "json",
-    ".jsonl": "json",
-    ".csv": "csv",
-}
-NAMES: dict[Kind, str] = {
-    "parquet": "Parquet",
-    "arrow": "Arrow (datasets.save_to_disk)",
-    "json": "JSON",
-    "csv": "CSV",
-}
-BATCH = 32
-"""Rows read together where they bring images, about a megabyte each."""
-
-_ABOUT_JSON = ("dataset_info.json", "state.json", "dataset_dict.json", "curation.json")
-
-
-@dataclass(frozen=True)
-class Table:
-    """One file whose columns were checked; its rows were not read yet."""
-
-    path: Path
-    kind: Kind
-    schema: pa.Schema
-    rows: int
-    """Of the shard, where there is one."""
-    split: str | None = None
-    """Name of the split whose folder of a saved DatasetDict the file lies in."""
-    number: int = 0
-    """Among the files of the source."""
-    shard: Shard | None = None
-
-    def deals(self, unit: int) -> bool:
-        """Whether a unit (row group, batch or JSON record) is read at all."""
-        return self.shard is None or self.shard.has(self.number + unit)
 
 
 def find_tables(
@@ -189,33 +170,29 @@ def find_tables(
     what: str = "a table of pairs",
     shard: Shard | None = None,
 ) -> tuple[Table, ...]:
-    """Every file named, and of folders every file of an allowed kind, in order of their names.
+    """Every file named, and of folders every file of an allowed kind, sorted by name.
 
-    Under a shard, units are dealt out: a Parquet file's row groups, an Arrow or CSV file's batches,
-    a JSON file's records; the first unit of each file to another shard.
+    A shard gets every n-th unit; the first unit of each file goes to another shard.
 
-    InputError (one sentence) on the first that is absent, empty, damaged or of another kind, and
-    where all of them together hold no row.
+    InputError (one sentence) on the first file that is absent, empty, damaged or of another kind,
+    and where all of them together have no row.
     """
-    files = [found for path in paths for found in _files(place(path), allowed, what)]
+    files = [file for path in paths for file in _files(place(path), allowed, what)]
     opened = [_opened(path, kind) for path, kind, _ in files]
     if not any(any(units) for _, units in opened):
         raise InputError(f"{files[0][0]} holds no rows; name a {_kinds(allowed)} with pairs in it.")
     tables = []
-    for number, ((path, kind, split), (schema, units)) in enumerate(
-        zip(files, opened, strict=True)
-    ):
+    for number, (file, (schema, units)) in enumerate(zip(files, opened, strict=True)):
+        path, kind, split = file
         table = Table(path, kind, schema, 0, split, number, shard)
         rows = sum(size for unit, size in enumerate(units) if table.deals(unit))
         tables.append(replace(table, rows=rows))
     return tuple(tables)
 
 
-def checked_folder(images_dir: str | Path | None) -> Path | None:
-    """The folder of the images. InputError where it is none."""
-    if images_dir is not None and not Path(images_dir).is_dir():
-        raise InputError(f"{images_dir} is no folder; name the images' with --images-dir.")
-    return None if images_dir is None else Path(images_dir)
+def count_rows(tables: Iterable[Table]) -> int:
+    """Rows of all tables together (of the shard, where there is one)."""
+    return sum(table.rows for table in tables)
 
 
 def need_columns(table: Table, needed: Sequence[str], remedy: str) -> None:
@@ -235,9 +212,11 @@ def batches(
     InputError where the file turns out to be damaged further in.
     """
     names = table.schema.names if columns is None else list(columns)
+    read = FORMATS[table.kind].batches
+    assert read is not None
     done = 0
     with _damage(table, lambda: done):
-        for first, batch in READERS[table.kind](table.path, table.deals, names, size):
+        for first, batch in read(table, names, size):
             done = first
             yield first, batch
             done += batch.num_rows
@@ -299,10 +278,11 @@ def _files(path: Path, allowed: Sequence[Kind], what: str) -> list[tuple[Path, K
     if path.is_file():
         kind = KINDS.get(path.suffix.lower(), "parquet")
         if kind not in allowed:
-            raise InputError(f"{path} is a {NAMES[kind]} file; {what} is a {_kinds(allowed)}.")
+            name = FORMATS[kind].name
+            raise InputError(f"{path} is a {name} file; {what} is a {_kinds(allowed)}.")
         return [(path, kind, None)]
     splits = _saved_splits(path)
-    found = sorted(
+    files = sorted(
         p
         for p in path.rglob("*")
         if p.is_file()
@@ -310,11 +290,11 @@ def _files(path: Path, allowed: Sequence[Kind], what: str) -> list[tuple[Path, K
         and not p.name.startswith(".")
         and p.name not in _ABOUT_JSON
     )
-    if not found:
+    if not files:
         suffixes = [suffix for suffix, kind in KINDS.items() if kind in allowed]
         wanted = suffixes[0] if len(allowed) <= 2 else " or ".join(suffixes)
         raise InputError(f"The folder {path} holds no {wanted} file; name one that does.")
-    return [(file, KINDS[file.suffix.lower()], splits.get(file.parent)) for file in found]
+    return [(file, KINDS[file.suffix.lower()], splits.get(file.parent)) for file in files]
 
 
 def _saved_splits(folder: Path) -> dict[Path, str]:
@@ -329,21 +309,21 @@ def _saved_splits(folder: Path) -> dict[Path, str]:
 def _kinds(allowed: Sequence[Kind]) -> str:
     if "json" not in allowed:  # Arrow comes as a folder, and is seldom named
         return "Parquet file"
-    return ", ".join(NAMES[kind] for kind in allowed[:-1]) + f" or {NAMES[allowed[-1]]} file"
+    names = [FORMATS[kind].name for kind in allowed]
+    return ", ".join(names[:-1]) + f" or {names[-1]} file"
 
 
-def _opened(path: Path, kind: Kind) -> tuple[pa.Schema, list[int]]:
-    """Columns, and the rows of each unit."""
+def _opened(path: Path, kind: Kind) -> Columns:
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes); fetch it again.")
     try:
-        return OPENERS[kind](path)
+        return FORMATS[kind].columns(path)
     except (pa.ArrowException, OSError, ValueError) as problem:
         raise InputError(_unreadable(path, kind)) from problem
 
 
 def _unreadable(path: Path, kind: Kind) -> str:
-    name = "a Parquet file" if kind == "parquet" else f"a file of {NAMES[kind]}"
+    name = "a Parquet file" if kind == "parquet" else f"a file of {FORMATS[kind].name}"
     with path.open("rb") as stream:
         begun = kind != "parquet" or stream.read(4) == b"PAR1"
     what = f"is {name} cut short or damaged" if begun else f"is not {name}"
@@ -362,11 +342,11 @@ def cell_image(
     mode: ImageMode,
     uid: str | None = None,
 ) -> SourceImage:
-    """The image that a cell stands for; `value` is None where bytes were left unread.
+    """The image that a cell names or contains; `value` is None where bytes were left unread.
 
-    Without a uid what is copied is named by its sha256, a referenced file by its whole path, and a
-    referenced cell by its file's name, row and column: nothing of it is read. An address is a
-    name only, and nothing is fetched.
+    Without a uid a copied image is named by its sha256, a referenced file by its whole path, and a
+    referenced cell by its file's name, row and column: nothing of it is read. A web address is a
+    name only; nothing is fetched.
     """
     if isinstance(value, dict):
         if value.get("bytes") is None and value.get("path"):
@@ -383,7 +363,7 @@ def cell_image(
 
 
 def file_image(path: Path, mode: ImageMode, uid: str | None = None) -> SourceImage:
-    """An image file whose path is no name that its source gave it: see `cell_image`."""
+    """An image file whose path is not the name that its source gave it: see `cell_image`."""
     whole = Reference(str(path.resolve()))
     if uid or mode == "reference":
         return SourceImage(uid or whole.file, whole)
@@ -394,14 +374,21 @@ def file_image(path: Path, mode: ImageMode, uid: str | None = None) -> SourceIma
 
 
 def path_image(path: str, folder: Path) -> SourceImage:
-    """An image that its source names by its path below `folder`, or by an address alone."""
+    """An image that its source names by its path below `folder`, or by a web address alone."""
     if path.startswith(ADDRESS):
         return SourceImage(path, None)
     return SourceImage(path, Reference(str((folder / path).resolve())) if path else None)
 
 
+def checked_folder(images_dir: str | Path | None) -> Path | None:
+    """The folder of the images. InputError where it is none."""
+    if images_dir is not None and not Path(images_dir).is_dir():
+        raise InputError(f"{images_dir} is no folder; name the images' with --images-dir.")
+    return None if images_dir is None else Path(images_dir)
+
+
 def holds_bytes(table: Table, column: str) -> bool:
-    """Whether the column holds encoded images rather than paths or addresses."""
+    """Whether the column contains encoded images rather than paths or addresses."""
     if column not in table.schema.names:
         return False
     kind = table.schema.field(column).type
@@ -412,7 +399,7 @@ def holds_bytes(table: Table, column: str) -> bool:
 
 
 def is_image_column(table: Table, column: str) -> bool:
-    """Whether the column can hold images in any form; JSON's columns are taken at their word."""
+    """Whether the column can contain images in any form; of JSON, any column can."""
     if table.kind == "json" or holds_bytes(table, column):
         return True
     kind = table.schema.field(column).type

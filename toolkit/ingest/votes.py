@@ -1,4 +1,4 @@
-"""Further annotators' votes on pairs that are in the store already.
+"""Votes of further annotators on pairs that are in the store already.
 
 A table of pair_id, annotator, choice and, where known, time. A choice is 1, 0 or .5 for image_0,
 or the word image_0, image_1 or tie.
@@ -10,15 +10,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
-from toolkit.ingest.records import Summary, utc
-from toolkit.ingest.tabular import Table, find_tables, need_columns, records
-from toolkit.schema import QUARANTINE, VOTES
+from toolkit.ingest.source import Opened, Options, Source, Summary, option, utc
+from toolkit.ingest.tabular import Table, count_rows, find_tables, need_columns, records
+from toolkit.progress import Progress
+from toolkit.schema import QUARANTINE, VOTES, from_tuples
 from toolkit.store import Store
 from toolkit.store.connection import read_pairs
 from toolkit.store.existing import held_quarantine, held_votes, written
 from toolkit.store.locks import adding
+from toolkit.store.pseudonyms import renamer
 
 CHOICES: dict[object, float] = {
     "image_0": 1.0,
@@ -32,50 +32,58 @@ CHOICES: dict[object, float] = {
     ".5": 0.5,
 }
 CHUNK = 20_000
+"""Votes that are written together."""
 
 
-@dataclass(frozen=True)
-class VoteColumns:
-    """Which column holds what; `time` may be absent."""
+@dataclass(frozen=True, kw_only=True)
+class VotesOptions(Options):
+    """Options of `outvoted ingest votes`; the column of the time may be absent."""
 
-    pair_id: str = "pair_id"
-    annotator: str = "annotator"
-    choice: str = "choice"
-    time: str = "time"
-
-
-@dataclass(frozen=True)
-class VoteTables:
-    """Tables whose columns were checked."""
-
-    tables: tuple[Table, ...]
-    columns: VoteColumns
-    rows: int
+    paths: Sequence[str | Path] = option(help="Files, or folders of them.", argument=True)
+    pair_column: str = option("pair_id", help="Column of the pair_id.")
+    annotator_column: str = option("annotator", help="Column of the annotator.")
+    choice_column: str = option("choice", help="Column of 1, 0, .5, or image_0, image_1, tie.")
+    time_column: str = option("time", help="Column of the time, if any.")
+    limit: int | None = option(None, help="Read only the first N rows.", least=1)
+    pseudonyms: bool = option(False, help="Store keyed pseudonyms instead of annotators' names.")
 
 
-def open_votes(
-    paths: Sequence[str | Path],
-    columns: VoteColumns = VoteColumns(),
-) -> VoteTables:
-    """Find and check the tables. InputError (one sentence) on the first that will not do."""
-    tables = find_tables(paths, what="a table of votes")
+def open_votes(options: VotesOptions) -> Opened:
+    """Find and check the tables. InputError (one sentence) on the first that cannot be used."""
+    tables = find_tables(options.paths, what="a table of votes")
+    needed = (options.pair_column, options.annotator_column, options.choice_column)
     remedy = "name them with --pair-column, --annotator-column and --choice-column"
     for table in tables:
-        need_columns(table, (columns.pair_id, columns.annotator, columns.choice), remedy)
-    return VoteTables(tables, columns, sum(table.rows for table in tables))
+        need_columns(table, needed, remedy)
+    rows = count_rows(tables)
+    if options.limit is not None:
+        rows = min(rows, options.limit)
+
+    def add(store: Store, progress: Progress) -> Summary:
+        return _add(store, islice(_rows(tables, options), options.limit), options, progress, rows)
+
+    return Opened(add, rows)
 
 
-def ingest_votes(
+FURTHER_VOTES = Source(
+    "votes",
+    "Further votes on pairs that are in the store",
+    VotesOptions,
+    open_votes,
+    details="then `outvoted labels majority STORE` makes a label set of them",
+)
+
+
+def _add(
     store: Store,
-    source: VoteTables,
-    *,
-    limit: int | None = None,
-    progress: Callable[[int], None] | None = None,
-    pseudonyms: Callable[[str], int] | None = None,
+    rows: Iterator[tuple[str, int, dict[str, Any]]],
+    options: VotesOptions,
+    progress: Progress,
+    total: int,
 ) -> Summary:
     """Add the votes; `kept` counts votes. One on a pair that the store lacks is quarantined.
 
-    The labels stay as they are: `outvoted labels majority` makes a set of what the votes say.
+    Labels do not change: `outvoted labels majority` makes a set of what the votes say.
     """
     summary = Summary()
     with adding(store):
@@ -84,13 +92,11 @@ def ingest_votes(
             set(read_pairs(store, ["pair_id"])[0].to_pylist()),
             held_votes(store),
             held_quarantine(store),
-            pseudonyms,
+            renamer(store) if options.pseudonyms else None,
         )
-        rows = islice(_rows(source), limit)
         while chunk := list(islice(rows, CHUNK)):
             written(store, intake.take(chunk))
-            if progress:
-                progress(len(chunk))
+            progress.update("votes", summary.read, total)
     return summary
 
 
@@ -102,15 +108,14 @@ class _Intake:
     aside: set[tuple[str, int | None, str]]
     rename: Callable[[str], int] | None
 
-    def take(self, chunk: list[tuple[str, int, dict[str, Any]]]) -> dict[str, pa.Table]:
+    def take(self, chunk: list[tuple[str, int, dict[str, Any]]]) -> dict[str, Any]:
         """New votes, and the rows that are none."""
         votes, quarantine = [], []
         for file, number, vote in chunk:
             self.summary.read += 1
             pair_id, choice = vote["pair_id"], _choice(vote["choice"])
             if problem := self._problem(vote, choice):
-                self.summary.quarantined += 1
-                self.summary.reasons[problem.split(" (")[0]] += 1
+                self.summary.quarantine(problem)
                 if (entry := (str(pair_id), number, problem)) not in self.aside:
                     self.aside.add(entry)
                     quarantine.append((str(pair_id), file, number, problem))
@@ -125,7 +130,10 @@ class _Intake:
             votes.append(row)
             self.summary.kept += 1
             self.summary.tied += choice == 0.5
-        return {"quarantine": _table(QUARANTINE, quarantine), "votes": _table(VOTES, votes)}
+        return {
+            "quarantine": from_tuples(QUARANTINE, quarantine),
+            "votes": from_tuples(VOTES, votes),
+        }
 
     def _problem(self, vote: dict[str, Any], choice: float | None) -> str | None:
         if vote["pair_id"] not in self.pairs:
@@ -137,28 +145,20 @@ class _Intake:
         return None
 
 
-def _rows(source: VoteTables) -> Iterator[tuple[str, int, dict[str, Any]]]:
-    names = source.columns
-    for table in source.tables:
+def _rows(
+    tables: Sequence[Table], options: VotesOptions
+) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    for table in tables:
         file = str(table.path.resolve())
         for number, row in records(table):
-            yield (
-                file,
-                number,
-                {
-                    "pair_id": row[names.pair_id],
-                    "annotator": row[names.annotator],
-                    "choice": row[names.choice],
-                    "time": row.get(names.time),
-                },
-            )
+            vote = {
+                "pair_id": row[options.pair_column],
+                "annotator": row[options.annotator_column],
+                "choice": row[options.choice_column],
+                "time": row.get(options.time_column),
+            }
+            yield file, number, vote
 
 
 def _choice(value: object) -> float | None:
     return CHOICES.get(str(value).strip().lower()) if value is not None else None
-
-
-def _table(schema: pa.Schema, rows: list[tuple[Any, ...]]) -> pa.Table:
-    return pa.Table.from_pylist(
-        [dict(zip(schema.names, row, strict=True)) for row in rows], schema=schema
-    )

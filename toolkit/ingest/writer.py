@@ -1,144 +1,107 @@
-"""From source rows to parts: the one writer behind every source.
+"""The one ingest engine: batches of a source's rows become parts of a store.
 
-Images are written before the pairs that show them, and pairs last of all: what a killed ingest
-leaves is a store in which every pair is whole, and running it again adds the rest.
-
-Rows of every table that wait to be written, and the order in which they go to the disk.
+Images are written before the pairs that show them, and pairs last: after a killed ingest every
+pair in the store is whole, and running it again adds the rest.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from itertools import islice
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from toolkit.errors import InputError, OutvotedError
+from toolkit.errors import InputError
 from toolkit.files.atomic import write_part
 from toolkit.files.remote import place, why
 from toolkit.ids import make_comparison_id, make_pair_id
 from toolkit.image_files import content_hash, decode
-from toolkit.ingest.records import Reference, SourceImage, SourceRow, Summary, Vote, fault, utc
-from toolkit.schema import PAIRS, QUARANTINE, SOURCE_PREFIX, VOTES, source_names
-from toolkit.store import Store
-from toolkit.store.existing import Holdings, holdings, unwritable, writing
-from toolkit.store.images import (
-    CellReader,
-    image_row,
-    thumbnail_row,
-    write_images,
-    write_thumbnails,
+from toolkit.ingest.source import (
+    Batch,
+    Cells,
+    ImageData,
+    ImageMode,
+    Opened,
+    PairOptions,
+    Reference,
+    SourceRow,
+    Summary,
+    Vote,
+    as_batches,
+    fault,
+    utc,
 )
+from toolkit.progress import SILENT, Progress
+from toolkit.schema import (
+    IMAGES,
+    PAIRS,
+    QUARANTINE,
+    THUMBNAILS,
+    VOTES,
+    conform,
+    from_tuples,
+    source_names,
+    stacked,
+)
+from toolkit.store import Store
+from toolkit.store.existing import Holdings, holdings, unwritable, without, writing
+from toolkit.store.images import REFERENCE_GROUP, ROW_GROUP, CellReader, image_row, thumbnail_row
 from toolkit.store.locks import adding
+from toolkit.store.pseudonyms import renamed, renamer
 
-Row = dict[str, Any]
+PART_BYTES = 128 << 20
+"""Bytes of encoded images that are written together."""
+PART_ROWS = 200_000
+"""Rows of all tables that are written together."""
 
+WRITE_ORDER = ("thumbnails", "images", "votes", "quarantine", "pairs")
+ROW_BY_ROW = {"thumbnails": THUMBNAILS, "images": IMAGES, "quarantine": QUARANTINE}
+"""Tables that are queued row by row; votes and pairs are queued batch by batch."""
 
-@dataclass
-class Waiting:
-    """Rows as of the tables' schemas; pairs carry src_ columns beside them."""
-
-    store: Store
-    have: Holdings
-    extra_types: Mapping[str, pa.DataType] = field(default_factory=dict)
-    pairs: list[Row] = field(default_factory=list)
-    votes: list[Row] = field(default_factory=list)
-    images: list[Row] = field(default_factory=list)
-    thumbnails: list[Row] = field(default_factory=list)
-    quarantine: list[Row] = field(default_factory=list)
-    size: int = 0
-    """Bytes of encoded images among them."""
-
-    def __len__(self) -> int:
-        return len(self.pairs) + len(self.images) + len(self.quarantine)
-
-    def add_image(self, row: Row, thumbnail: Row | None) -> None:
-        """Queue an image and, where it has one, its thumbnail."""
-        self.images.append(row)
-        self.size += len(row.get("bytes") or b"")
-        if thumbnail:
-            self.thumbnails.append(thumbnail)
-            self.size += len(thumbnail["bytes"])
-
-    def flush(self, summary: Summary) -> None:
-        """Write what waits and no other ingest brought meanwhile, pairs last.
-
-        Each list is emptied as it is written, so that trying again writes nothing twice.
-        StoreError where the disk refuses.
-        """
-        if not len(self):
-            return
-        try:
-            with writing(self.store, self.have) as news:
-                self._leave_out(news, summary)
-                for held, write in (
-                    (self.thumbnails, write_thumbnails),
-                    (self.images, write_images),
-                    (self.votes, _writer("votes", VOTES)),
-                    (self.quarantine, _writer("quarantine", QUARANTINE)),
-                    (self.pairs, self._write_pairs),
-                ):
-                    if held:
-                        write(self.store, held)
-                        held.clear()
-        except OSError as problem:
-            raise unwritable(self.store, problem) from problem
-        self.size = 0
-
-    def _leave_out(self, news: Holdings, summary: Summary) -> None:
-        labels = [row["label"] for row in self.pairs if not news.lacks("pairs", row)]
-        summary.brought_meanwhile(labels)
-        summary.images -= sum(not news.lacks("images", row) for row in self.images)
-        for name in ("thumbnails", "images", "votes", "quarantine", "pairs"):
-            held: list[Row] = getattr(self, name)
-            held[:] = [row for row in held if news.lacks(name, row)]
-
-    def _write_pairs(self, store: Store, rows: list[Row]) -> None:
-        table = pa.Table.from_pylist(rows, schema=PAIRS)
-        known = set(PAIRS.names)
-        for name in dict.fromkeys(name for row in rows for name in row if name not in known):
-            kind = self.extra_types.get(name) or self.extra_types.get(
-                name.removeprefix(SOURCE_PREFIX)
-            )
-            column = _column([row.get(name) for row in rows], kind)
-            # A part in which nobody filled the column leaves it out: null has no type to union.
-            if column.null_count < len(column):
-                table = table.append_column(name, column)
-        write_part(store.folder("pairs"), table)
-
-
-def _writer(folder: str, schema: pa.Schema) -> Callable[[Store, list[Row]], None]:
-    def write(store: Store, rows: list[Row]) -> None:
-        write_part(store.folder(folder), pa.Table.from_pylist(rows, schema=schema))
-
-    return write
-
-
-def _column(values: list[Any], kind: pa.DataType | None) -> pa.Array:
-    # A NaN is no value.
-    values = [None if isinstance(value, float) and value != value else value for value in values]
-    try:
-        return pa.array(values, kind)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):  # a source that mixes types keeps its words
-        return pa.array([None if value is None else str(value) for value in values], pa.string())
-
-
-ImageMode = Literal["copy", "reference"]
-
-CHUNK = 64
-"""Rows whose images are decoded together."""
-FLUSH_BYTES = 128 << 20
-FLUSH_ROWS = 20_000
+Sides: TypeAlias = "tuple[Sequence[ImageData], Sequence[ImageData]] | None"
+Ids: TypeAlias = tuple[list[str], list[str]]
 
 
 class _Decoded(NamedTuple):
-    image: Row
-    thumbnail: Row | None
+    image: dict[str, Any]
+    thumbnail: dict[str, Any] | None
 
 
-Outcomes: TypeAlias = dict[tuple[str, "bytes | Reference | None"], "_Decoded | str"]
-"""(image_id, data) to the image's rows, or to what is wrong with it."""
+Decoded: TypeAlias = dict[tuple[str, ImageData], "_Decoded | str"]
+"""(image_id, data) -> the rows of a decoded image, or what is wrong with it."""
+
+
+def open_pairs(
+    source: str,
+    options: PairOptions,
+    batches: Callable[[], Iterable[Batch]],
+    *,
+    rows: int | None = None,
+    personal: tuple[str, ...] = (),
+    notes: Sequence[str] = (),
+) -> Opened:
+    """An opened source of pairs. `batches` begins to read; `rows` is how many rows it will give.
+
+    `personal` are source columns that name a person; `notes` are added to the summary.
+    """
+    if rows is not None and options.limit is not None:
+        rows = min(rows, options.limit)
+
+    def add(store: Store, progress: Progress) -> Summary:
+        summary = ingest_batches(
+            store,
+            source,
+            batches(),
+            images=options.images,
+            pseudonyms=renamer(store) if options.pseudonyms else None,
+            personal=personal,
+            progress=progress,
+            total=rows,
+        )
+        summary.notes += notes
+        return summary
+
+    return Opened(add, rows)
 
 
 def ingest_rows(
@@ -147,212 +110,334 @@ def ingest_rows(
     rows: Iterable[SourceRow],
     *,
     images: ImageMode = "copy",
-    progress: Callable[[int], None] | None = None,
-    extra_types: Mapping[str, pa.DataType] | None = None,
-    flush_bytes: int = FLUSH_BYTES,
-    flush_rows: int = FLUSH_ROWS,
+    progress: Progress = SILENT,
+    total: int | None = None,
+) -> Summary:
+    """Add rows of your own, one by one; see `ingest_batches`."""
+    batches = as_batches(rows, PairOptions(images=images))
+    return ingest_batches(store, source, batches, images=images, progress=progress, total=total)
+
+
+def ingest_batches(
+    store: Store,
+    source: str,
+    batches: Iterable[Batch],
+    *,
+    images: ImageMode = "copy",
     pseudonyms: Callable[[str], int] | None = None,
     personal: tuple[str, ...] = (),
+    progress: Progress = SILENT,
+    total: int | None = None,
 ) -> Summary:
-    """Add a source's rows to the store; a row that is there already changes nothing.
+    """Add a source's batches to the store; a row that is there already changes nothing.
 
-    `images="copy"` reads the files that rows refer to, and decodes every new image once;
-    `"reference"` stores such references alone. Bytes that a row brings along are stored under
-    both. Several ingests may add to one store at once: each leaves out what another was faster
-    with (of two that bring one uid with other bytes at the same moment, the first gives the image
-    to both pairs). `progress` hears how many rows went by. `extra_types` fixes Arrow types of
-    source columns, else inferred part by part. `pseudonyms` replaces the annotators' names, also
-    in the source columns `personal`.
-    Raises StoreError (full disk, a store that is held alone) and whatever OutvotedError `rows`
-    raises; every row before it is in the store.
+    `images="copy"` reads the files and cells that rows refer to and decodes every new image once;
+    `"reference"` stores references as they are. Bytes that a row brings are stored either way.
+    Several ingests may add to one store at once: each leaves out what another wrote first (if two
+    bring one uid with different bytes at the same moment, both pairs get the first's image).
+    `pseudonyms` replaces annotators' names, also in the source columns `personal`.
+    Raises StoreError (full disk, a store that is locked) and whatever OutvotedError `batches`
+    raises; every row before it is in the store. `total` is how many rows will come, for the bar.
     """
-    with adding(store, together=True):
-        have = holdings(store)
-        waiting = Waiting(store, have, extra_types or {})
-        intake = _Intake(have, source, images, waiting, pseudonyms, personal)
+    with adding(store, together=True), ThreadPoolExecutor() as pool:
+        writer = _Writer(store, source, images, pseudonyms, personal, pool)
         try:
-            for chunk in _chunks(rows):
-                intake.take(chunk)
-                if waiting.size >= flush_bytes or len(waiting) >= flush_rows:
-                    waiting.flush(intake.summary)
-                if progress:
-                    progress(len(chunk))
+            for batch in batches:
+                writer.take(batch)
+                if writer.size >= PART_BYTES or writer.waiting >= PART_ROWS:
+                    writer.flush()
+                progress.update("pairs", writer.summary.read, total)
         finally:
-            waiting.flush(intake.summary)
-    return intake.summary
+            writer.flush()
+    return writer.summary
 
 
-def _chunks(rows: Iterable[SourceRow]) -> Iterator[list[SourceRow]]:
-    waiting = iter(rows)
-    while True:
-        chunk: list[SourceRow] = []
-        try:
-            for row in islice(waiting, CHUNK):
-                chunk.append(row)
-        except OutvotedError:  # the rows before the failure are taken in all the same
-            yield chunk
-            raise
-        if not chunk:
-            return
-        yield chunk
-
-
-class _Intake:
-    """Sorts rows into kept, duplicate and quarantined, knowing what the store holds."""
+class _Writer:
+    """Sorts rows into kept, duplicate and quarantined, and writes them in parts."""
 
     def __init__(
         self,
-        have: Holdings,
+        store: Store,
         source: str,
-        images: ImageMode,
-        waiting: Waiting,
+        mode: ImageMode,
         rename: Callable[[str], int] | None,
         personal: tuple[str, ...],
+        pool: ThreadPoolExecutor,
     ) -> None:
         self.summary = Summary()
-        self.waiting = waiting
-        self._source, self._mode = source, images
-        self._rename, self._personal = rename, personal
+        self.size = 0
+        """Bytes of encoded images that wait to be written."""
+        self._store, self._source, self._mode = store, source, mode
+        self._rename, self._personal, self._pool = rename, personal, pool
+        self._have = holdings(store)
         self._cells = CellReader()
-        self._have = have
+        self._rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in ROW_BY_ROW}
+        self._tables: dict[str, list[pa.Table]] = {name: [] for name in WRITE_ORDER}
+        self._table_rows = 0
 
-    def take(self, chunk: list[SourceRow]) -> None:
-        """Count every row of the chunk and queue what is new."""
-        if self._mode == "copy":
-            chunk = [self._with_cells(row) for row in chunk]
-        faults = [fault(row) for row in chunk]
-        decoded = self._decode(
-            row for row, fault in zip(chunk, faults, strict=True) if fault is None
-        )
-        for row, problem in zip(chunk, faults, strict=True):
-            self.summary.read += 1
-            ids = (_image_id(row.image_0), _image_id(row.image_1))
-            pair_id = make_pair_id(self._source, row.prompt or "", *ids, *row.distinguishing)
-            known = problem is None and pair_id in self._have.pairs
-            problem = problem or self._accept_images(row, ids, decoded)
+    @property
+    def waiting(self) -> int:
+        """Rows of all tables that wait to be written."""
+        return self._table_rows + sum(map(len, self._rows.values()))
+
+    def take(self, batch: Batch) -> None:
+        """Count every row of the batch and queue what is new."""
+        rows = batch.rows
+        prompts, labels, problems = (rows[n].to_pylist() for n in ("prompt", "label", "problem"))
+        ids, sides = self._identified(batch)
+        faults = [
+            problem or fault(prompt, first, second, label)
+            for problem, prompt, first, second, label in zip(
+                problems, prompts, *ids, labels, strict=True
+            )
+        ]
+        decoded = self._decoded(ids, sides, faults)
+        kept: list[int] = []
+        pair_ids: list[str] = []
+        comparisons: list[str] = []
+        have = self._have.pairs
+        every = zip(prompts, *ids, faults, batch.distinguishing, strict=True)
+        for row, (prompt, first, second, problem, distinguishing) in enumerate(every):
+            pair_id = make_pair_id(self._source, prompt or "", first, second, *distinguishing)
+            known = problem is None and pair_id in have
+            if problem is None and sides is not None:
+                problem = self._take_images(
+                    (first, second), (sides[0][row], sides[1][row]), decoded
+                )
             if known:  # it may have brought images that were absent; nothing else changes
                 self.summary.duplicate += 1
             elif problem:
-                self._set_aside(row, pair_id, problem)
+                self._set_aside(pair_id, rows, row, problem)
             else:
-                self._keep(row, pair_id, ids)
+                have.add(pair_id)
+                kept.append(row)
+                pair_ids.append(pair_id)
+                comparisons.append(make_comparison_id(prompt, first, second))
+        self.summary.read += len(prompts)
+        self._keep(batch, ids, kept, pair_ids, comparisons)
 
-    def _with_cells(self, row: SourceRow) -> SourceRow:
-        """The row with the bytes of images that lie in cells of a table."""
-        sides: dict[str, Any] = {}
-        for slot, image in enumerate((row.image_0, row.image_1)):
-            if isinstance(image.data, Reference) and image.data.row is not None:
-                if image.uid in self._have.images:
-                    continue
-                cell = (place(image.data.file), image.data.row, image.data.column or "")
-                sides[f"image_{slot}"] = replace(image, data=self._cells.read(*cell) or b"")
-        return replace(row, **sides) if sides else row
+    def _identified(self, batch: Batch) -> tuple[Ids, Sides]:
+        """The images' ids, and their data: under `copy` the bytes of cells that are new."""
+        uids = (batch.rows["image_0"].to_pylist(), batch.rows["image_1"].to_pylist())
+        sides = batch.images
+        if sides is not None and self._mode == "copy":
+            first, second = (
+                [self._with_cell(*image) for image in zip(*side, strict=True)]
+                for side in zip(uids, sides, strict=True)
+            )
+            sides = (first, second)
+        if sides is None or isinstance(sides[0], Cells):  # nothing is read: no bytes, no hash
+            return ([uid or "" for uid in uids[0]], [uid or "" for uid in uids[1]]), sides
+        ids = [
+            [
+                content_hash(data) if uid is None and isinstance(data, bytes) else uid or ""
+                for uid, data in zip(*side, strict=True)
+            ]
+            for side in zip(uids, sides, strict=True)
+        ]
+        return (ids[0], ids[1]), sides
 
-    def _decode(self, rows: Iterable[SourceRow]) -> Outcomes:
-        images = [image for row in rows for image in (row.image_0, row.image_1)]
-        sides = [(_image_id(image), image.data) for image in images if self._reads(image.data)]
-        fresh = dict.fromkeys(side for side in sides if side[0] not in self._have.images)
-        with ThreadPoolExecutor() as pool:
-            return dict(zip(fresh, pool.map(_decoded, fresh), strict=True))
+    def _with_cell(self, uid: str | None, data: ImageData) -> ImageData:
+        if not isinstance(data, Reference) or data.row is None or uid in self._have.images:
+            return data
+        return self._cells.read(place(data.file), data.row, data.column or "") or b""
 
-    def _reads(self, data: bytes | Reference | None) -> bool:
+    def _decoded(self, ids: Ids, sides: Sides, faults: list[str | None]) -> Decoded | None:
+        """Every new image of a row without fault; None where no image of the batch is read."""
+        if sides is None or isinstance(sides[0], Cells):
+            return None
+        images = [
+            (image_id, data)
+            for side in zip(ids, sides, strict=True)
+            for image_id, data, problem in zip(*side, faults, strict=True)
+            if problem is None and self._reads(data)
+        ]
+        fresh = dict.fromkeys(image for image in images if image[0] not in self._have.images)
+        return dict(zip(fresh, self._pool.map(_decode, fresh), strict=True)) if images else None
+
+    def _reads(self, data: ImageData) -> bool:
         if isinstance(data, Reference):
             return data.row is None and self._mode == "copy"
         return data is not None
 
-    def _accept_images(self, row: SourceRow, ids: tuple[str, str], decoded: Outcomes) -> str | None:
-        """Queue the row's new images, both or none; or say what is wrong with one of them."""
-        for slot, image in enumerate((row.image_0, row.image_1)):
-            side = (ids[slot], image.data)
-            outcome = decoded.get(side)
-            if isinstance(outcome, str):
-                return f"image_{slot}: {outcome}"
-            twice = ids[0] == ids[1] and image.data != row.image_0.data
-            if (twice and isinstance(image.data, bytes)) or self._has_other_bytes(*side):
-                if isinstance(broken := _decoded(side), str):
-                    return f"image_{slot}: {broken}"
-                return f"image_{slot}: its uid names other bytes in this store ({ids[slot]})"
-        for image_id, image in zip(ids, (row.image_0, row.image_1), strict=True):
-            if image_id not in self._have.images and image.data is not None:
-                self._queue_image(image_id, image.data, decoded.get((image_id, image.data)))
+    def _take_images(
+        self, ids: tuple[str, str], data: tuple[ImageData, ImageData], decoded: Decoded | None
+    ) -> str | None:
+        """Queue a row's new images, both or none; or say what is wrong with one of them."""
+        if decoded is not None:
+            for slot in (0, 1):
+                if problem := self._image_fault(slot, ids, data, decoded):
+                    return f"image_{slot}: {problem}"
+        have = self._have.images
+        for image_id, image in zip(ids, data, strict=True):
+            if image_id not in have and image is not None:
+                self._queue_image(image_id, image, decoded and decoded.get((image_id, image)))
         return None
 
-    def _has_other_bytes(self, image_id: str, data: bytes | Reference | None) -> bool:
+    def _image_fault(
+        self,
+        slot: int,
+        ids: tuple[str, str],
+        data: tuple[ImageData, ImageData],
+        decoded: Decoded,
+    ) -> str | None:
+        image = (ids[slot], data[slot])
+        outcome = decoded.get(image)
+        if isinstance(outcome, str):
+            return outcome
+        twice = ids[0] == ids[1] and data[slot] != data[0] and isinstance(data[slot], bytes)
+        if not twice and not self._has_other_bytes(*image):
+            return None
+        broken = _decode(image)
+        other = f"its uid names other bytes in this store ({ids[slot]})"
+        return broken if isinstance(broken, str) else other
+
+    def _has_other_bytes(self, image_id: str, data: ImageData) -> bool:
         stored = self._have.images.get(image_id)
         return stored is not None and isinstance(data, bytes) and content_hash(data) != stored
 
     def _queue_image(
-        self, image_id: str, data: bytes | Reference, decoded: _Decoded | str | None
+        self, image_id: str, data: bytes | Reference, decoded: "_Decoded | str | Decoded | None"
     ) -> None:
         if isinstance(decoded, _Decoded):
-            alone = image_id in self._have.thumbnails_alone
-            self.waiting.add_image(decoded.image, None if alone else decoded.thumbnail)
+            self._queue("images", decoded.image)
+            if decoded.thumbnail and image_id not in self._have.thumbnails_alone:
+                self._queue("thumbnails", decoded.thumbnail)
             self._have.images[image_id] = decoded.image["content_hash"]
         elif isinstance(data, Reference):
-            place = {"ref_file": data.file, "ref_row": data.row, "ref_column": data.column}
-            self.waiting.add_image({"image_id": image_id, **place}, None)
+            self._rows["images"].append((image_id, None, None, None, None, None, *data))
             self._have.images[image_id] = None
         self.summary.images += 1
 
-    def _keep(self, row: SourceRow, pair_id: str, ids: tuple[str, str]) -> None:
-        self.summary.kept += 1
-        self.summary.tied += row.label == 0.5
-        self.summary.unlabelled += row.label is None
-        self._have.pairs.add(pair_id)
-        own = {
-            "pair_id": pair_id,
-            "comparison_id": make_comparison_id(row.prompt or "", *ids),
-            "prompt": row.prompt,
-            "image_0": ids[0],
-            "image_1": ids[1],
-            "label": row.label,
-            "split": row.split,
-            "source": self._source,
-        }
-        if pair_id not in self._have.votes_alone:
-            self.waiting.votes += [self._vote(pair_id, vote) for vote in _votes(row)]
-        extra = {kept: row.extra[name] for name, kept in source_names(row.extra).items()}
-        if self._rename:
-            for name in self._personal:
-                if (value := extra.get(SOURCE_PREFIX + name)) is not None:
-                    extra[SOURCE_PREFIX + name] = self._rename(str(value))
-        self.waiting.pairs.append(own | extra)
+    def _queue(self, table: str, row: dict[str, Any]) -> None:
+        self._rows[table].append(tuple(row.get(name) for name in ROW_BY_ROW[table].names))
+        self.size += len(row["bytes"])
 
-    def _vote(self, pair_id: str, vote: Vote) -> Row:
-        annotator = vote.annotator
-        if self._rename and annotator is not None:
-            annotator = str(self._rename(annotator))
-        return {
-            "pair_id": pair_id,
-            "annotator": annotator,
-            "choice": vote.choice,
-            "time": utc(vote.time),
-        }
-
-    def _set_aside(self, row: SourceRow, pair_id: str, reason: str) -> None:
-        self.summary.quarantined += 1
-        self.summary.reasons[reason.split(" (")[0]] += 1
-        entry = (pair_id, row.source_row, reason)
+    def _set_aside(self, pair_id: str, rows: pa.Table, row: int, reason: str) -> None:
+        self.summary.quarantine(reason)
+        file, number = (rows[name][row].as_py() for name in ("source_file", "source_row"))
+        entry = (pair_id, number, reason)
         if entry not in self._have.quarantine:
             self._have.quarantine.add(entry)
-            values = (pair_id, row.source_file, row.source_row, reason)
-            self.waiting.quarantine.append(dict(zip(QUARANTINE.names, values, strict=True)))
+            self._rows["quarantine"].append((pair_id, file, number, reason))
+
+    def _keep(
+        self,
+        batch: Batch,
+        ids: Ids,
+        kept: list[int],
+        pair_ids: list[str],
+        comparisons: list[str],
+    ) -> None:
+        """Queue the batch's new pairs with their votes."""
+        if not kept:
+            return
+        whole = len(kept) == batch.rows.num_rows
+        places = pa.array(kept, pa.int64())
+        rows = batch.rows if whole else batch.rows.take(places)
+        first, second = ids
+        own = {
+            "pair_id": pa.array(pair_ids, pa.string()),
+            "comparison_id": pa.array(comparisons, pa.string()),
+            "prompt": rows["prompt"],
+            "image_0": pa.array(first if whole else [first[row] for row in kept], pa.string()),
+            "image_1": pa.array(second if whole else [second[row] for row in kept], pa.string()),
+            "label": rows["label"],
+            "split": rows["split"],
+            "source": pa.repeat(self._source, len(kept)),
+        }
+        pairs = conform(pa.table(own), PAIRS)
+        self.summary.kept += len(kept)
+        self.summary.tied += pc.sum(pc.equal(pairs["label"], 0.5)).as_py() or 0
+        self.summary.unlabelled += pairs["label"].null_count
+        votes = self._votes(pairs, rows, [batch.votes[row] for row in kept] if batch.votes else [])
+        pairs = _with_extra(pairs, batch.extra if whole else batch.extra.take(places))
+        tables = {"votes": votes, "pairs": pairs}
+        if self._rename:
+            tables = renamed(votes, pairs, self._rename, self._personal)
+        for name, table in tables.items():
+            self._tables[name].append(table)
+            self._table_rows += table.num_rows
+
+    def _votes(
+        self, pairs: pa.Table, rows: pa.Table, further: Sequence[tuple[Vote, ...]]
+    ) -> pa.Table:
+        """The vote behind each label whose annotator is known, and the further ones."""
+        alone = self._have.votes_alone
+        columns = (pairs["pair_id"], rows["annotator"], pairs["label"], rows["time"])
+        votes = pa.table(dict(zip(VOTES.names, columns, strict=True)))
+        votes = votes.filter(pc.and_(pc.is_valid(votes["annotator"]), pc.is_valid(votes["choice"])))
+        if alone:  # a writer that was killed wrote them already
+            votes = votes.filter(pc.invert(pc.is_in(votes["pair_id"], pa.array(list(alone)))))
+        more = [
+            (pair_id, vote.annotator, vote.choice, utc(vote.time))
+            for pair_id, given in zip(pairs["pair_id"].to_pylist(), further, strict=False)
+            if pair_id not in alone
+            for vote in given
+        ]
+        votes = conform(votes, VOTES)
+        return pa.concat_tables([votes, from_tuples(VOTES, more)]) if more else votes
+
+    def flush(self) -> None:
+        """Write what waits and no other ingest brought meanwhile, pairs last.
+
+        What is written waits no longer, so that trying again writes nothing twice.
+        StoreError where the disk refuses.
+        """
+        for name, schema in ROW_BY_ROW.items():
+            self._tables[name].append(from_tuples(schema, self._rows[name]))
+            self._rows[name].clear()
+        tables = {name: stacked(waiting) for name, waiting in self._tables.items() if waiting}
+        if not any(table.num_rows for table in tables.values()):
+            return
+        try:
+            with writing(self._store, self._have) as news:
+                tables = self._without(tables, news)
+                for name, table in tables.items():
+                    if table.num_rows:
+                        groups = _group_size(name, table)
+                        write_part(self._store.folder(name), table, row_group_size=groups)
+                    self._tables[name].clear()
+        except OSError as problem:
+            raise unwritable(self._store, problem) from problem
+        self.size = self._table_rows = 0
+
+    def _without(self, tables: dict[str, pa.Table], news: Holdings) -> dict[str, pa.Table]:
+        """The tables without what another ingest wrote first; the summary counts accordingly."""
+        if not (news.pairs or news.images or news.votes_alone or news.quarantine):
+            return tables
+        ours = without(tables, news)
+        self.summary.images -= tables["images"].num_rows - ours["images"].num_rows
+        if "pairs" in tables:
+            theirs = pc.invert(pc.is_in(tables["pairs"]["pair_id"], ours["pairs"]["pair_id"]))
+            self.summary.count_as_duplicates(tables["pairs"].filter(theirs)["label"].to_pylist())
+        return ours
 
 
-def _votes(row: SourceRow) -> tuple[Vote, ...]:
-    if row.label is None or row.annotator is None:
-        return row.votes
-    return (Vote(row.label, row.annotator, row.time), *row.votes)
+def _group_size(name: str, table: pa.Table) -> int:
+    if name == "thumbnails":
+        return ROW_GROUP
+    if name == "images":
+        return ROW_GROUP if table["bytes"].null_count < table.num_rows else REFERENCE_GROUP
+    return 65_536
 
 
-def _image_id(image: SourceImage) -> str:
-    if image.uid is None and isinstance(image.data, bytes):
-        return content_hash(image.data)
-    return image.uid or ""
+def _with_extra(pairs: pa.Table, extra: pa.Table) -> pa.Table:
+    """The pairs with the source's own columns behind them.
+
+    A column that has no value is left out: null has no type that parts could agree on.
+    """
+    for name, stored in source_names(extra.column_names).items():
+        column = extra[name]
+        if pa.types.is_floating(column.type):  # a NaN is no value
+            column = pc.if_else(pc.is_nan(column), None, column)
+        if column.null_count < extra.num_rows:
+            pairs = pairs.append_column(stored, column)
+    return pairs
 
 
-def _decoded(side: tuple[str, bytes | Reference | None]) -> _Decoded | str:
-    image_id, data = side
+def _decode(image: tuple[str, ImageData]) -> _Decoded | str:
+    image_id, data = image
     try:
         if isinstance(data, Reference):
             data = place(data.file).read_bytes()

@@ -1,6 +1,6 @@
-"""The mini world into a store, its truth beside it and never in it."""
+"""The mini world as a store, with its truth in a table outside of it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from toolkit.files.atomic import write_whole
 from toolkit.ingest import SourceImage, SourceRow, Summary, ingest_rows
 from toolkit.miniworld.world import STANDARD, TRUTH_SCHEMA, World, each, oracle
+from toolkit.progress import SILENT, Progress
 from toolkit.store import Store
 from toolkit.store.connection import effective_labels, read_pairs
 from toolkit.store.label_sets import write_label_set
@@ -25,11 +26,11 @@ def ingest_world(
     pairs: int = 2000,
     seed: int = 0,
     split: str = "train",
-    progress: Callable[[int], None] | None = None,
+    progress: Progress = SILENT,
 ) -> Summary:
     """Draw a world's pairs into the store and write its truth table to `truth`, outside of it.
 
-    `progress` hears how many more pairs are in. Drawing the same world again changes nothing.
+    Drawing the same world again changes nothing.
     """
     known: list[dict[str, object]] = []
 
@@ -47,7 +48,7 @@ def ingest_world(
                 distinguishing=(record.annotator,),
             )
 
-    summary = ingest_rows(store, SOURCE, rows(), progress=progress)
+    summary = ingest_rows(store, SOURCE, rows(), progress=progress, total=pairs)
     write_whole(truth, pa.Table.from_pylist(known, schema=TRUTH_SCHEMA))
     return summary
 

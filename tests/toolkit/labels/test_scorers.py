@@ -1,8 +1,5 @@
 """The vote of scorers and label: by hand, with ties and missing scores in it."""
 
-from importlib import import_module
-from pkgutil import iter_modules
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,9 +9,9 @@ from typer.testing import CliRunner
 from analysis.run_analysis import analyze_run
 from app.cli.main import registered
 from tests.factories import StoreFactory
-from toolkit import ingest
 from toolkit.errors import InputError
 from toolkit.files.atomic import parts, write_part
+from toolkit.ingest import SOURCES
 from toolkit.labels.scorers import agreement_with_labels, vote_of_scorers, votes_of_scorers
 from toolkit.scoring import SCORERS
 from toolkit.store import Store
@@ -120,8 +117,7 @@ def test_a_scorer_that_knows_the_labels_is_warned_about(store: Store) -> None:
 
 def test_every_source_that_a_scorer_was_trained_on_is_one_that_can_be_taken_in() -> None:
     """Else no store would ever hold it, and the warning never come."""
-    modules = [import_module(f"toolkit.ingest.{m.name}") for m in iter_modules(ingest.__path__)]
-    sources = {module.SOURCE for module in modules if hasattr(module, "SOURCE")}
+    sources = {source.stored_as for source in SOURCES.values()}
     told = {name: set(scorer.trained_on) for name, scorer in SCORERS.items()}
     assert set().union(*told.values()) <= sources
     assert told["pickscore"] == {"pickapic"}

@@ -1,0 +1,409 @@
+"""What a source is made of: its entry in `SOURCES`, its options, and the rows it gives the writer.
+
+To add a source, write a file here with an options class, a function that opens it and an entry,
+
+    @dataclass(frozen=True, kw_only=True)
+    class MineOptions(PairOptions):
+        paths: Sequence[str | Path] = option(help="Files, or folders of them.", argument=True)
+        prompt_column: str = option("text", help="Column of the prompt.")
+
+    def open_mine(options: MineOptions) -> Opened:
+        tables = find_tables(options.paths)          # InputError (one sentence) on a bad file
+        return open_pairs("mine", options, lambda: as_batches(rows(tables), options))
+
+    MINE = Source("mine", "What it reads", MineOptions, open_mine, stored_as="mine")
+
+and name MINE in the tuple in `toolkit.ingest`. `outvoted ingest mine`, its options and `--help`,
+`ingest(store, "mine", ...)` and the README's table follow from the entry.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import (
+    Any,
+    Generic,
+    Literal,
+    NamedTuple,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    get_args,
+    get_origin,
+)
+
+import pyarrow as pa
+
+from toolkit.errors import InputError, OutvotedError
+from toolkit.progress import Progress
+from toolkit.schema import as_column, column
+from toolkit.sharding import Shard, read_shard
+from toolkit.store import Store
+
+SPLITS = ("train", "validation", "test")
+
+LABELS = (None, 0.0, 0.5, 1.0)
+"""What a row's label may be; None: unlabelled."""
+
+ImageMode = Literal["copy", "reference"]
+
+
+def option(
+    default: Any = MISSING, *, help: str, argument: bool = False, least: float | None = None
+) -> Any:
+    """A field of an options class: its default, its help text, and its smallest value.
+
+    Without a default it is required. `argument`: given by position, on the command line too.
+    """
+    metadata = {"help": help, "argument": argument, "least": least}
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Base of every source's options. InputError on a value that is not allowed."""
+
+    def __post_init__(self) -> None:
+        for known in fields(self):
+            value, least = getattr(self, known.name), known.metadata.get("least")
+            if (allowed := choices(known)) and value not in allowed:
+                self._refuse(known.name, _either(allowed))
+            if least is not None and value is not None and not value >= least:
+                self._refuse(known.name, f"{least:g} or more")
+
+    def _refuse(self, name: str, allowed: str) -> None:
+        value = getattr(self, name)
+        raise InputError(f"--{name.replace('_', '-')} is {value!r}; it must be {allowed}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairOptions(Options):
+    """Options of every source that gives pairs."""
+
+    images: ImageMode = option(
+        "copy", help="copy: into the store, decoded and checked; reference: leave them in place."
+    )
+    limit: int | None = option(None, help="Read only the first N rows.", least=1)
+    split: str | None = option(
+        None, help="train, validation or test; default: what the source says."
+    )
+    pseudonyms: bool = option(False, help="Store keyed pseudonyms instead of annotators' names.")
+    shard: str | None = option(
+        None, help="i/n: read shard i of n (0-based); run the n shards at once or in turn."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.split is not None and self.split not in SPLITS:
+            self._refuse("split", _either(SPLITS))
+        read_shard(self.shard)
+
+    @property
+    def part(self) -> Shard | None:
+        """The shard to read; None: the whole source."""
+        return read_shard(self.shard)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListOptions(PairOptions):
+    """Options of sources whose files name images by paths."""
+
+    paths: Sequence[str | Path] = option(help="Files, or folders of them.", argument=True)
+    images_dir: str | Path | None = option(
+        None, help="Folder where the paths in the files begin; default: each file's own folder."
+    )
+
+
+def choices(known: "Field[Any]") -> tuple[str, ...]:
+    """The values that an option may have; none where it is open."""
+    return get_args(known.type) if get_origin(known.type) is Literal else ()
+
+
+def _either(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+class Report(Protocol):
+    """What an ingest did."""
+
+    def lines(self) -> list[str]:
+        """The report as a person reads it, one fact a line."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A source whose files and columns were checked; no row has been read."""
+
+    add: Callable[[Store, Progress], Any]
+    """Adds the source to a store, reports progress, and returns a `Report`."""
+    rows: int | None = None
+    """How many rows there are to read (of the shard, where there is one); None: not known."""
+
+
+AnyOptions = TypeVar("AnyOptions", bound=Options)
+
+
+@dataclass(frozen=True)
+class Source(Generic[AnyOptions]):
+    """An entry of `SOURCES`."""
+
+    name: str
+    """What to type after `outvoted ingest`."""
+    summary: str
+    """What it reads, in at most 55 characters: its line in `outvoted ingest --help`."""
+    options: type[AnyOptions]
+    open: Callable[[AnyOptions], Opened]
+    """InputError (one sentence) where the files or the options cannot be used."""
+    stored_as: str | None = None
+    """Value of the pairs' column `source`; None where the source adds no pairs."""
+    details: str = ""
+    """More about what it reads, for its own `--help` and the README's table."""
+    cards: tuple[str, ...] = ()
+    """Data cards (data_cards/NAME.md) that describe its files and the command that reads them."""
+
+    @property
+    def about(self) -> str:
+        """Summary and details, without a full stop."""
+        return ": ".join(filter(None, (self.summary, self.details)))
+
+    @property
+    def makes_store(self) -> bool:
+        """Whether it may start a store; else it adds to pairs that are there."""
+        return self.stored_as is not None
+
+    def read_options(self, *arguments: Any, **given: Any) -> AnyOptions:
+        """The options, from a call. InputError on unknown, missing or wrong ones."""
+        known = {entry.name: entry for entry in fields(self.options)}
+        positions = [name for name, entry in known.items() if entry.metadata["argument"]]
+        if len(arguments) > len(positions):
+            raise InputError(f"{self.name} takes {', '.join(positions)} by position, and no more.")
+        given = dict(zip(positions, arguments, strict=False)) | given
+        for name in given:
+            if name not in known:
+                raise InputError(f"{self.name} has no option {name!r}; it has {', '.join(known)}.")
+        for name, entry in known.items():
+            if name not in given and entry.default is MISSING:
+                raise InputError(f"{self.name} needs {name}: {entry.metadata['help']}")
+        if isinstance(given.get("shard"), Shard):
+            given["shard"] = str(given["shard"])
+        if "paths" in given and not isinstance(given["paths"], list | tuple):
+            given["paths"] = [given["paths"]]
+        return self.options(**given)
+
+
+class Reference(NamedTuple):
+    """Where an encoded image is stored: in a file of its own, or in a cell of a Parquet file."""
+
+    file: str
+    """Absolute path."""
+    row: int | None = None
+    """Row in that file; None where the file is the image."""
+    column: str | None = None
+
+
+ImageData: TypeAlias = "bytes | Reference | None"
+"""An encoded image, or where it is. None: the source has its name only, and the pair comes in
+without this image."""
+
+
+@dataclass(frozen=True)
+class SourceImage:
+    """One side of a pair. Without a uid the image is named by the sha256 of its bytes."""
+
+    uid: str | None
+    data: ImageData = None
+
+
+@dataclass(frozen=True)
+class Vote:
+    """One person's choice: 1 for image_0, 0 for image_1, .5 for a tie."""
+
+    choice: float
+    annotator: str | None = None
+    time: datetime | None = None
+
+
+@dataclass(frozen=True)
+class SourceRow:
+    """One pair as a source states it, images in the source's order."""
+
+    prompt: str | None
+    image_0: SourceImage
+    image_1: SourceImage
+    label: float | None
+    """1: image_0 preferred, 0: image_1, .5: tie, None: unlabelled; anything else is a fault."""
+    split: str | None = None
+    annotator: str | None = None
+    time: datetime | None = None
+    """When the vote was given; without a time zone it is read as UTC."""
+    votes: tuple[Vote, ...] = ()
+    """Further votes on the pair, where the source has more than the one of `annotator`."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """The source's own columns, without the prefix src_ that they get in the store."""
+    distinguishing: tuple[str, ...] = ()
+    """What distinguishes the row from others on the same prompt and images: ranking, annotator."""
+    source_file: str | None = None
+    source_row: int | None = None
+    problem: str | None = None
+    """What the source itself finds wrong with the row; such a row is quarantined."""
+
+
+ROWS = pa.schema(
+    [
+        column("prompt", pa.string(), "the text both images were made from"),
+        column("image_0", pa.string(), "uid of the first image; null: the sha256 of its bytes"),
+        column("image_1", pa.string(), "uid of the second image; null: the sha256 of its bytes"),
+        column("label", pa.float64(), "1: image_0 preferred, 0: image_1, .5: tie, null: none"),
+        column("split", pa.string(), "train, validation or test, as the source says"),
+        column("annotator", pa.string(), "who gave the label; null: nobody known"),
+        column("time", pa.timestamp("us", tz="UTC"), "when the label was given"),
+        column("problem", pa.string(), "what the source finds wrong with the row, or null"),
+        column("source_file", pa.string(), "where the row was read"),
+        column("source_row", pa.int64(), "row in that file"),
+    ]
+)
+"""The columns of a batch."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """N rows of a source by columns: what every source gives to the writer."""
+
+    rows: pa.Table
+    """N rows with the columns of `ROWS`."""
+    distinguishing: Sequence[tuple[str, ...]]
+    """N, as in `SourceRow`."""
+    extra: pa.Table
+    """N rows of the source's own columns."""
+    images: tuple[Sequence[ImageData], Sequence[ImageData]] | None = None
+    """N of image_0 and N of image_1; None where the source has names only."""
+    votes: Sequence[tuple[Vote, ...]] = ()
+    """N further votes a row, as in `SourceRow`; empty where no row has any."""
+
+
+class Cells(Sequence[ImageData]):
+    """References to the cells of one column, from row `first` on; each is made when it is used."""
+
+    def __init__(self, file: str, first: int, name: str, count: int) -> None:
+        self._file, self._first, self._name, self._count = file, first, name, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, place: Any) -> Any:
+        return Reference(self._file, self._first + place, self._name)
+
+
+def as_batches(
+    rows: Iterable[SourceRow],
+    options: PairOptions | None = None,
+    *,
+    types: Mapping[str, pa.DataType] | None = None,
+) -> Iterator[Batch]:
+    """Batches from rows one by one; where `rows` fails, those before the failure come first.
+
+    `types` fixes Arrow types of the source's own columns; the others are inferred.
+    """
+    size = 2000 if options is not None and options.images == "reference" else 64
+    left = iter(rows)
+    while True:
+        chunk: list[SourceRow] = []
+        try:
+            for row in islice(left, size):
+                chunk.append(row)
+        except OutvotedError:
+            if chunk:
+                yield _batch(chunk, types or {})
+            raise
+        if not chunk:
+            return
+        yield _batch(chunk, types or {})
+
+
+def _batch(rows: list[SourceRow], types: Mapping[str, pa.DataType]) -> Batch:
+    own: dict[str, list[Any]] = {name: [getattr(row, name) for row in rows] for name in ROWS.names}
+    sides = [[getattr(row, slot) for row in rows] for slot in ("image_0", "image_1")]
+    own |= {f"image_{slot}": [image.uid for image in side] for slot, side in enumerate(sides)}
+    own["time"] = [utc(time) for time in own["time"]]
+    names = dict.fromkeys(name for row in rows for name in row.extra)
+    extra = {n: as_column([row.extra.get(n) for row in rows], types.get(n)) for n in names}
+    return Batch(
+        rows=pa.table(own, schema=ROWS),
+        distinguishing=[row.distinguishing for row in rows],
+        extra=pa.table(extra) if extra else no_columns(len(rows)),
+        images=([image.data for image in sides[0]], [image.data for image in sides[1]]),
+        votes=[row.votes for row in rows] if any(row.votes for row in rows) else (),
+    )
+
+
+def no_columns(count: int) -> pa.Table:
+    """A table of `count` rows without columns."""
+    return pa.table({"": pa.nulls(count)}).select([])
+
+
+def fault(prompt: str | None, image_0: str, image_1: str, label: float | None) -> str | None:
+    """What is wrong with a row apart from its images, or None. The rules for every source."""
+    if prompt is None or not prompt.strip():
+        return "the prompt is empty"
+    if not image_0 or not image_1:
+        return f"the uid of image_{int(bool(image_0))} is empty"
+    if label not in LABELS:
+        return f"the label is none of 1, 0, 0.5 (it is {label})"
+    return None
+
+
+def utc(value: object) -> datetime | None:
+    """A time, or its ISO text, in UTC; without a zone it is read as UTC. None for anything else."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    if not isinstance(value, datetime):
+        return None
+    return value.replace(tzinfo=value.tzinfo or UTC).astimezone(UTC)
+
+
+@dataclass
+class Summary:
+    """Counts of the rows that were read. read = kept + duplicate + quarantined."""
+
+    read: int = 0
+    kept: int = 0
+    tied: int = 0
+    """Of the kept: label .5."""
+    unlabelled: int = 0
+    """Of the kept: no label."""
+    duplicate: int = 0
+    quarantined: int = 0
+    images: int = 0
+    """Images that were new to the store."""
+    reasons: Counter[str] = field(default_factory=Counter)
+    """Why rows were quarantined, without the details in brackets."""
+    notes: list[str] = field(default_factory=list)
+    """Sentences about what the source left out before it made rows."""
+
+    def quarantine(self, reason: str) -> None:
+        """Count a row that is set aside."""
+        self.quarantined += 1
+        self.reasons[reason.split(" (")[0]] += 1
+
+    def count_as_duplicates(self, labels: Sequence[float | None]) -> None:
+        """Kept pairs with these labels are duplicates after all: another ingest was faster."""
+        self.kept -= len(labels)
+        self.duplicate += len(labels)
+        self.tied -= sum(label == 0.5 for label in labels)
+        self.unlabelled -= sum(label is None for label in labels)
+
+    def lines(self) -> list[str]:
+        """The summary as a person reads it, one fact a line."""
+        counts = (
+            f"read {self.read:,}, kept {self.kept:,} (tied {self.tied:,}, unlabelled "
+            f"{self.unlabelled:,}), duplicate {self.duplicate:,}, quarantined "
+            f"{self.quarantined:,}; new images {self.images:,}"
+        )
+        reasons = [f"quarantined {n:,}: {why}" for why, n in self.reasons.most_common()]
+        return [counts, *reasons, *self.notes]
