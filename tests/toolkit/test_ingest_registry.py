@@ -105,7 +105,7 @@ def test_the_same_source_is_called_from_python(tmp_path, listed):
         (("a",), {"images": "link"}, "--images is 'link'; it must be copy or reference"),
         (("a",), {"limit": 0}, "--limit is 0; it must be 1 or more"),
         (("a",), {"split": "dev"}, "--split is 'dev'; it must be train, validation or test"),
-        (("a",), {"shard": "3/3"}, "--shard is '3/3'; it is i/n"),
+        (("a",), {"shard": "3/3"}, "--shard is '3/3'; write i/n"),
     ],
 )
 @pytest.mark.usefixtures("listed")
