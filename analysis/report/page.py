@@ -3,11 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import plotly.graph_objects as go
 import plotly.io
@@ -19,31 +17,19 @@ from analysis.evaluate_detectors import RESAMPLES
 from analysis.figures.distributions import between
 from analysis.ranking_metrics import FIGURES, Detection, Interval, flipped_ratio_table
 from analysis.report.gallery import Gallery, pair_card
-from analysis.report.plots import all_figures, drawn
+from analysis.report.plots import drawn
 from analysis.report.text import (
-    dataset_words,
+    context,
     detector_names,
-    extra_words,
-    kinds_words,
-    lead,
-    method_words,
+    environment,
     next_steps,
-    pairs_words,
-    picture_words,
-    planted_words,
     planting_steps,
-    preset_words,
-    spread_words,
-    subtitle,
-    unknown_words,
 )
-from analysis.run_analysis import Analysis, Section, analyze_run
+from analysis.run_analysis import Analysis, Section
 from analysis.trajectory import window_words
 from toolkit.errors import InputError
 from toolkit.files.atomic import write_text_whole
 from toolkit.minority import PRESETS
-
-__all__ = ["Analysis", "Section", "all_figures", "analyze_run", "render", "write_report"]
 
 _PLACES = (
     "ratio", "ratio_width", "detectors", "roc", "precision_recall", "calibration", "histogram",
@@ -65,36 +51,23 @@ def write_report(analysis: Analysis, path: str | Path, *, top: int = 24) -> Path
 
 
 def render(analysis: Analysis, *, top: int = 24) -> str:
-    """The page as text: plotly.js, figures and pictures inside, nothing fetched when opened."""
-    source = files("analysis").joinpath("templates/report.html").read_text(encoding="utf-8")
-    page = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    ).from_string(source)
+    """The page as text, with plotly.js, figures and images inside: it needs no network."""
     names = detector_names(analysis)
     planted = analysis.flipped is not None and bool(analysis.detections)
     values: dict[str, Any] = {
         "title": f"Suspicious labels in run {analysis.run}",
-        "subtitle": subtitle(analysis),
-        "lead": lead(analysis),
         "notes": analysis.notes,
         "facts": analysis.health,
         "interval_words": f"Ranges are 95% intervals from {RESAMPLES} bootstrap resamples of "
         "prompts.",
+        "a": context(analysis),
         "planted": planted,
-        "spread_words": spread_words(analysis),
-        "unknown_words": unknown_words(analysis),
-        "preset_words": preset_words(analysis),
-        "extra_words": extra_words(analysis),
-        "pairs_words": pairs_words(analysis, top),
-        "method_words": method_words(analysis),
+        "top": top,
         "planting": planting_steps(analysis),
         "steps": next_steps(analysis),
         "settings": _settings(analysis),
         "sections": [_section(section, k) for k, section in enumerate(analysis.sections)],
         "figures": _figures(analysis),
-        "dataset_words": dataset_words(analysis),
-        "kinds_words": kinds_words(analysis),
-        "picture_words": picture_words(analysis),
         "pairs": _pairs(analysis, top),
         "plotly_js": Markup(get_plotlyjs()),
         "ink": figures.INK,
@@ -102,7 +75,7 @@ def render(analysis: Analysis, *, top: int = 24) -> str:
     }
     if planted:
         values |= _planted(analysis, names)
-    return page.render(values)
+    return environment().get_template("report.html").render(values)
 
 
 def _planted(analysis: Analysis, names: Mapping[str, str]) -> dict[str, Any]:
@@ -123,7 +96,6 @@ def _planted(analysis: Analysis, names: Mapping[str, str]) -> dict[str, Any]:
     matrix = ["minority", *(f"minority_{name}" for name in presets)]
     base = next((d.base_rate for d in analysis.detections if d.base_rate is not None), None)
     return {
-        "planted_words": planted_words(analysis),
         "ratio": _ratio_rows(analysis),
         "base_rate": "unknown" if base is None else f"{base:.1%}",
         "flips": f"{max(d.flipped for d in analysis.detections):,}",
@@ -218,16 +190,17 @@ def _pairs(analysis: Analysis, top: int) -> list[dict[str, Any]]:
 
 
 def _settings(analysis: Analysis) -> list[tuple[str, str]]:
-    said = {
-        "store": str(analysis.store.root),
-        "run": analysis.run,
-        "label set": analysis.labels,
-        "models": ", ".join(analysis.digest.models),
-        "window": f"{analysis.window}: {window_words(analysis.window)}",
-        "steps": f"{analysis.digest.steps:,}",
-        **{name: str(value) for name, value in asdict(analysis.metric).items()},
-    }
-    return list(said.items())
+    return list(
+        {
+            "store": str(analysis.store.root),
+            "run": analysis.run,
+            "label set": analysis.labels,
+            "models": ", ".join(analysis.digest.models),
+            "window": f"{analysis.window}: {window_words(analysis.window)}",
+            "steps": f"{analysis.digest.steps:,}",
+            **{name: str(value) for name, value in asdict(analysis.metric).items()},
+        }.items()
+    )
 
 
 def _version() -> str:

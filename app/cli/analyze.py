@@ -45,7 +45,8 @@ def analyze(
     from app.cli.console import check_choice, needs, plain_console
 
     with needs("analyze"):
-        from analysis.report.page import analyze_run, write_report
+        from analysis.report.page import write_report
+        from analysis.run_analysis import analyze_run
     from analysis.trajectory import WINDOWS
     from toolkit.store import open_store
 
@@ -72,7 +73,7 @@ def _write_beside(
     """Write figures and dynamics, each into the folder named for it."""
     if figures:
         from analysis.figures import save_figures
-        from analysis.report.page import all_figures
+        from analysis.report.plots import all_figures
 
         status("drawing the figures")
         save_figures(all_figures(result), figures)

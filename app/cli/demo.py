@@ -90,7 +90,8 @@ def _train(store: "Store", steps: int | None, seed: int) -> None:
 
 
 def _report(root: Path, store: "Store") -> "Analysis":
-    from analysis.report.page import analyze_run, write_report
+    from analysis.report.page import write_report
+    from analysis.run_analysis import analyze_run
     from app.cli.console import plain_console
     from toolkit.miniworld.dataset import oracle_scores
 

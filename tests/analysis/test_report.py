@@ -17,10 +17,10 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from analysis.ranking_metrics import measure
-from analysis.report.page import analyze_run, render, write_report
+from analysis.report.page import render, write_report
 from analysis.report.plots import all_figures
-from analysis.report.text import next_steps, planted_words, planting_steps
-from analysis.run_analysis import Section
+from analysis.report.text import next_steps, planting_steps, sentence
+from analysis.run_analysis import Section, analyze_run
 from app.cli.analyze import analyze
 from app.cli.main import registered
 from toolkit.errors import InputError, OutvotedError, StoreError
@@ -249,7 +249,7 @@ def test_flips_by_gap_are_not_called_random_and_are_counted_of_all_labels(make_s
     where = {"by_gap": "reward", "run": "truth", "finding": "truth"}
     plant_flips(store, "close", rate=0.4, seed=3, **where)
     found = analyze_run(store, "r", labels="close")
-    words = planted_words(found)
+    words = sentence("planted", found)
     assert "flips a random" not in words
     assert "flips 20 of the 200 labels of original (seed 3): 40% of the 50 whose gap in" in words
     assert "reward of run truth's finding truth is known" in words
@@ -258,16 +258,16 @@ def test_flips_by_gap_are_not_called_random_and_are_counted_of_all_labels(make_s
 
 
 def test_flips_at_random_are_called_so_and_counted(make_store):
-    words = planted_words(analyze_run(make_store(run=True), "r"))
+    words = sentence("planted", analyze_run(make_store(run=True), "r"))
     assert "flips a random 20% of the labels of original (8 of 40, seed 0)" in words
-    assert "easier prey" in words
+    assert "easier to detect" in words
 
 
 def test_flips_that_were_handed_in_are_not_called_planted(make_store):
     store = make_store(run=True)
     flips = planted_flips(store, "flip20")
-    words = planted_words(analyze_run(store, "r", labels="original", flips=flips))
-    assert words.startswith("Which labels are flipped was handed in (8 of 40 pairs), so here")
+    words = sentence("planted", analyze_run(store, "r", labels="original", flips=flips))
+    assert words.startswith("The list of flipped labels was given (8 of 40 pairs), so here")
 
 
 def test_without_planted_flips_the_page_leaves_detection_out(make_store):
