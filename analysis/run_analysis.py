@@ -1,16 +1,11 @@
-"""One run, every diagnostic: read, recompute, judge, and write down as findings.
-
-What an analysis of a run found, as the report, its words and its figures read it.
-
-What an analysis leaves in the store: findings, and what was computed how.
-"""
+"""The analysis of a run: read it, run the detectors, evaluate them, and write findings."""
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -36,13 +31,22 @@ from analysis.pair_stats import Digest
 from analysis.ranking_metrics import Detection
 from analysis.recompute_metric import metric_of
 from analysis.run_checks import Fact, health, notes_on
-from analysis.trajectory import COLUMNS, DEFAULT_WINDOW, Floats, Trajectory, load, numbers
+from analysis.trajectory import (
+    COLUMNS,
+    DEFAULT_WINDOW,
+    WINDOWS,
+    Floats,
+    Trajectory,
+    load,
+    numbers,
+)
 from analysis.trajectory_stream import digest_run, stream_run, timesteps
 from toolkit.errors import InputError
 from toolkit.files.atomic import write_text_whole
 from toolkit.image_files import decode
 from toolkit.labels.scorers import votes_of_scorers
 from toolkit.minority import PRESETS, Metric
+from toolkit.progress import SILENT, Progress
 from toolkit.store import Store
 from toolkit.store.images import ImageReader
 from toolkit.store.label_sets import planted_flips
@@ -54,6 +58,9 @@ Flags = npt.NDArray[np.bool_]
 
 SAMPLE = 20_000
 """Pairs at most whose single visits are drawn."""
+
+FEW_IMAGES = 20_000
+"""Images up to which all are opened for defects by default."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Analysis:
-    """What `analyze_run` found. Arrays and per-pair tables are aligned: row k is pairs' row k."""
+    """The result of `analyze_run`. Arrays and tables of pairs are aligned with `pairs`."""
 
     store: Store
     run: str
@@ -81,22 +88,22 @@ class Analysis:
     digest: Digest
     pairs: pa.Table
     """`pair_facts` of the pairs the run met, by pair_id."""
-    found: Findings
+    findings: Findings
     flipped: Flags | None
     """(P,) known flips; None where nobody knows of any."""
-    detections: list[Detection]
-    extra: tuple[str, ...]
+    sections: Sequence[Section] = ()
+    detections: list[Detection] = field(default_factory=list)
+    extra: tuple[str, ...] = ()
     """Names of the caller's detectors."""
-    calibration: Calibration | None
-    health: list[Fact]
-    notes: list[str]
+    calibration: Calibration | None = None
+    health: list[Fact] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     """What a reader should know before believing the figures."""
-    sections: Sequence[Section] = field(default=())
 
     @property
     def tables(self) -> dict[str, pa.Table]:
         """Finding's name -> its table."""
-        return self.found.tables
+        return self.findings.tables
 
     @cached_property
     def profile(self) -> Profile:
@@ -109,7 +116,7 @@ class Analysis:
     @property
     def noise(self) -> NoiseRate | None:
         """The estimated noise rate."""
-        rate: NoiseRate | None = self.found.details.get("flip_posterior")
+        rate: NoiseRate | None = self.findings.details.get("flip_posterior")
         return rate
 
     def column(self, finding: str, name: str | None = None) -> Floats:
@@ -119,8 +126,8 @@ class Analysis:
     @property
     def weight(self) -> Floats | None:
         """(P,) mean weight that training logged in the window; None where it logged none."""
-        found = self.digest.tallies["weight"].mean(self.window)[self.digest.met]
-        return None if np.isnan(found).all() else found
+        mean = self.digest.tallies["weight"].mean(self.window)[self.digest.met]
+        return None if np.isnan(mean).all() else mean
 
     @property
     def ranking(self) -> str:
@@ -155,54 +162,51 @@ class Analysis:
         return self.trajectory_of(ids.tolist())
 
 
-def record(found: Analysis) -> None:
-    """Write every table as a finding, and detection.json and dataset.json beside them."""
-    shared = {"labels": found.labels, "window": found.window}
-    for name in found.tables:
+def _record(analysis: Analysis) -> None:
+    """Write every table as a finding, and detection.json and dataset.json with them."""
+    shared = {"labels": analysis.labels, "window": analysis.window}
+    for name in analysis.tables:
         about: dict[str, Any] = dict(shared)
         if name.startswith("minority"):
             own = name == "minority"
-            metric = found.metric if own else PRESETS[name.removeprefix("minority_")]
+            metric = analysis.metric if own else PRESETS[name.removeprefix("minority_")]
             about |= {"preset": metric.preset, "metric": asdict(metric)}
-        write_findings(found.store, found.run, name, found.found.table(name), about)
-    figures = shared | {
-        "planted": found.flipped is not None,
+        write_findings(analysis.store, analysis.run, name, analysis.findings.table(name), about)
+    calibration, noise = analysis.calibration, analysis.noise
+    overlap = analysis.findings.details.get("overlap")
+    detection = shared | {
+        "planted": analysis.flipped is not None,
         "resamples": RESAMPLES,
         "seed": SEED,
         "intervals": "95 % bootstrap, prompts resampled",
-        "detectors": [detection.as_dict() for detection in found.detections],
-        "calibration": None if found.calibration is None else asdict(found.calibration),
+        "detectors": [detection.as_dict() for detection in analysis.detections],
+        "calibration": None if calibration is None else asdict(calibration),
     }
-    noise = found.noise
-    overlap = found.found.details.get("overlap")
-    shape = shared | {
-        "profile": found.profile.as_dict(),
+    dataset = shared | {
+        "profile": analysis.profile.as_dict(),
         "noise": None if noise is None else asdict(noise),
         "krippendorff_alpha": None if overlap is None else overlap.alpha,
     }
-    for name, values in (("detection", figures), ("dataset", shape)):
+    for name, values in (("detection", detection), ("dataset", dataset)):
         text = json.dumps(values, indent=2, allow_nan=False) + "\n"
-        write_text_whole(found.store.findings(found.run) / f"{name}.json", text)
+        write_text_whole(analysis.store.findings(analysis.run) / f"{name}.json", text)
 
 
-LOOKED_AT = 20_000
-"""Pictures up to which all are opened for defects without being asked."""
-
-
-def write_cartography(found: Analysis, folder: str | Path) -> list[Path]:
+def write_cartography(analysis: Analysis, folder: str | Path) -> list[Path]:
     """A run as training dynamics and cartography's metrics, jsonl files in a folder.
 
     InputError where the run names no beta (its logits are unknown) or nothing can be written.
     """
-    if found.digest.beta is None:
+    if analysis.digest.beta is None:
         raise InputError(
-            f"run.json of run {found.run!r} names no objective.beta, so the logits that training "
-            'saw are unknown; add "objective": {"beta": ...} to write training dynamics.'
+            f"run.json of run {analysis.run!r} names no objective.beta, so the logits that "
+            'training saw are unknown; add "objective": {"beta": ...} to write training dynamics.'
         )
-    stream = stream_run(found.store, found.run, pair_facts(found.store, found.labels), found.about)
+    facts = pair_facts(analysis.store, analysis.labels)
+    stream = stream_run(analysis.store, analysis.run, facts, analysis.about)
     try:
-        files = write_dynamics(stream.chunks(), folder, beta=found.digest.beta)
-        metrics = write_metrics(found.tables["cartography"], Path(folder) / "td_metrics.jsonl")
+        files = write_dynamics(stream.chunks(), folder, beta=analysis.digest.beta)
+        metrics = write_metrics(analysis.tables["cartography"], Path(folder) / "td_metrics.jsonl")
     except OSError as problem:
         raise InputError(
             f"Training dynamics could not be written to {folder} ({problem.strerror}); name a "
@@ -221,97 +225,93 @@ def analyze_run(
     extra_votes: pa.Table | None = None,
     folds: Sequence[str] = (),
     windows: bool = False,
-    look_at_pictures: bool | None = None,
+    open_images: bool | None = None,
     extra_detectors: ExtraDetectors | None = None,
-    extra_sections: Sequence[Section] | None = None,
-    progress: Callable[[str], None] | None = None,
+    extra_sections: Sequence[Section] = (),
+    progress: Progress = SILENT,
 ) -> Analysis:
-    """Run every diagnostic on a run and write it to the store's findings.
+    """Run every detector on a run and write its findings into the store.
 
-    `labels`: the label set pairs are held against, the run's own by default. `flips`: pair_ids
-    known to be flipped, those the label set planted by default. `extra_votes`: pair_id,
-    annotator, choice; the scorers' votes by default. `folds`: runs that held pairs
-    out. `windows`: judge every window's scores too. `look_at_pictures`: open every picture (None:
-    where they are few). `progress` is told what begins. StoreError or InputError says in a sentence
-    what cannot be read.
+    Args:
+        store: An opened store.
+        run: The run whose trajectory is read.
+        labels: The label set that pairs are compared with; the run's own by default.
+        window: The part of the run that scores are taken over, one of `WINDOWS`.
+        flips: pair_ids known to be flipped; those that the label set planted by default.
+        extra_votes: pair_id, annotator, choice; the scores in the store by default.
+        folds: Runs that held pairs out of training.
+        windows: Evaluate the scores of every window.
+        open_images: Open every image to look for defects; by default where there are few.
+        extra_detectors: The caller's scores, evaluated with the others.
+        extra_sections: The caller's sections of the report.
+        progress: Receives what begins.
+
+    Raises:
+        InputError: There is no such window.
+        StoreError: The run, its models, its rows or the label set are missing.
     """
-    tell = progress or (lambda _: None)
-    tell("reading the trajectory")
+    if window not in WINDOWS:
+        raise InputError(f"{window!r} is no part of a run; choose {', '.join(WINDOWS)}.")
+    progress.update("analysis", 0, 4, "reading the trajectory")
     labels = labels or str(run_about(store, run).get("labels", "original"))
     facts = pair_facts(store, labels)
-    whole, about = digest_run(store, run, facts)
-    held_out = [digest_run(store, name, facts, metrics={})[0] for name in folds]
-    tell("computing the detectors")
-    extra = extra_votes if extra_votes is not None else votes_of_scorers(store)
-    open_images = look_at_pictures or (look_at_pictures is None and 2 * len(whole.met) <= LOOKED_AT)
+    digest, about = digest_run(store, run, facts)
+    if open_images is None:
+        open_images = 2 * len(digest.met) <= FEW_IMAGES
     evidence = Evidence(
-        whole,
+        digest,
         facts,
         read_votes(store),
-        extra,
-        held_out,
+        extra_votes if extra_votes is not None else votes_of_scorers(store),
+        [digest_run(store, name, facts, metrics={})[0] for name in folds],
         looks=(lambda: look_at(store, evidence.pairs)) if open_images else None,
     )
-    found = run_detectors(evidence, window)
-    tell("measuring detection")
-    result = _judged(
-        Read(store, run, about, labels, window, whole, evidence.pairs, found),
-        _flipped(store, labels, flips, evidence.pairs),
+    progress.update("analysis", 1, 4, "running the detectors")
+    findings = run_detectors(evidence, window)
+    progress.update("analysis", 2, 4, "evaluating the detectors")
+    analysis = _evaluated(
+        Analysis(
+            store=store, run=run, about=about, labels=labels, metric=metric_of(about),
+            window=window, digest=digest, pairs=evidence.pairs, findings=findings,
+            flipped=_flipped(store, labels, flips, evidence.pairs), sections=extra_sections,
+        ),
         dict(extra_detectors or {}),
-        tuple(extra_sections or ()),
-        windows,
-    )
-    tell("writing findings")
-    record(result)
-    return result
+        windows=windows,
+    )  # fmt: skip
+    progress.update("analysis", 3, 4, "writing the findings")
+    _record(analysis)
+    progress.update("analysis", 4, 4)
+    return analysis
 
 
-class Read(NamedTuple):
-    """A run as read and scored, before anyone judges it; names as of `Analysis`."""
-
-    store: Store
-    run: str
-    about: dict[str, Any]
-    labels: str
-    window: str
-    digest: Digest
-    pairs: pa.Table
-    found: Findings
-
-
-def _judged(
-    read: Read,
-    flipped: Flags | None,
-    extra: ExtraDetectors,
-    sections: tuple[Section, ...],
-    windows: bool,
-) -> Analysis:
-    """Detection where flips are known, calibration, health and notes."""
-    whole, tables, pairs = read.digest, read.found.tables, read.pairs
-    detections = detections_of(
-        tables, extra, flipped, pairs, others=read.found.by_window if windows else {}
-    )
+def _evaluated(analysis: Analysis, extra: ExtraDetectors, *, windows: bool) -> Analysis:
+    """With detection where flips are known, calibration, checks of the run, and notes."""
+    tables, pairs, window = analysis.tables, analysis.pairs, analysis.window
+    others = analysis.findings.by_window if windows else {}
+    detections = detections_of(tables, extra, analysis.flipped, pairs, others=others)
     sources = {str(source) for source in pairs["source"].unique().to_pylist()}
-    notes = notes_on(whole, tables, read.about, read.labels, read.window)
-    notes += leak_warning(detections, set(extra), sources)
+    notes = notes_on(analysis.digest, tables, analysis.about, analysis.labels, window)
     prompts = pairs["prompt"].to_pylist()
-    return Analysis(
-        **read._asdict(),
-        metric=metric_of(read.about),
-        flipped=flipped,
+    calibration = None
+    if analysis.flipped is not None:
+        score = analysis.column(analysis.ranking)
+        result = calibrate(analysis.ranking, score, analysis.flipped, prompts)
+        if result is not None:
+            calibration, probability = result
+            tables["calibrated"] = calibrated_table(pairs, score, probability)
+    checks = health(analysis.digest, tables, analysis.flipped, prompts, window, analysis.noise)
+    return replace(
+        analysis,
         detections=detections,
         extra=tuple(extra),
-        calibration=_calibrated(read.found, flipped, pairs),
-        health=health(
-            whole, tables, flipped, prompts, read.window, read.found.details.get("flip_posterior")
-        ),
-        notes=notes,
-        sections=sections,
+        calibration=calibration,
+        health=checks,
+        notes=notes + leak_warning(detections, set(extra), sources),
     )
 
 
 def look_at(store: Store, pairs: pa.Table) -> dict[str, Look]:
-    """image_id -> Look of every picture of the pairs that can be read."""
+    """image_id -> Look of every image of the pairs that can be read."""
     reader = ImageReader(store)
     seen: dict[str, Look] = {}
     for name in ("image_0", "image_1"):
@@ -333,18 +333,3 @@ def _flipped(
         return None
     ids = np.asarray(pairs["pair_id"].to_pylist(), np.str_)
     return np.isin(ids, np.asarray(known, np.str_)) if known else np.zeros(len(ids), bool)
-
-
-def _calibrated(found: Findings, flipped: Flags | None, pairs: pa.Table) -> Calibration | None:
-    """Calibrates the run's own u, or trajectory_ell without it, and adds finding `calibrated`."""
-    if flipped is None:
-        return None
-    own = found.tables["minority"]["minority"]
-    name = "minority" if own.null_count < len(own) else "trajectory_ell"
-    scores = numbers(found.tables[name][name])
-    result = calibrate(name, scores, flipped, pairs["prompt"].to_pylist())
-    if result is None:
-        return None
-    curve, probability = result
-    found.tables["calibrated"] = calibrated_table(pairs, scores, probability)
-    return curve

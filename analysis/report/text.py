@@ -84,7 +84,7 @@ def context(analysis: Analysis) -> dict[str, Any]:
         "triangles": int((~np.isnan(cyclic)).sum()),
         "cyclic": int((cyclic > 0).sum()),
         "agreement": _agreement(analysis),
-        "overlap": analysis.found.details.get("overlap"),
+        "overlap": analysis.findings.details.get("overlap"),
         "images": _images(analysis),
         "steady": int((strong & (unsteady < 0.5)).sum()),
         "unsteady": int((strong & (unsteady >= 0.5)).sum()),

@@ -2,7 +2,7 @@
 evaluate detectors on known flips. `outvoted cartography`: metrics of any trainer's dynamics.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,46 +42,34 @@ def analyze(
 
     With planted flips the report also says how well each score finds them.
     """
-    from app.cli.console import check_choice, needs, plain_console
+    from app.cli.console import ConsoleProgress, check_choice, needs
 
     with needs("analyze"):
+        from analysis.figures.theme import save_figures
         from analysis.report.page import write_report
-        from analysis.run_analysis import analyze_run
+        from analysis.report.plots import all_figures
+        from analysis.run_analysis import analyze_run, write_cartography
     from analysis.trajectory import WINDOWS
     from toolkit.store import open_store
 
     check_choice("window", window, WINDOWS)
-    opened = open_store(store)
-    with plain_console().status("reading") as status:
+    with ConsoleProgress() as progress:
         result = analyze_run(
-            opened,
+            open_store(store),
             run,
             labels=labels or None,
             window=window,
-            look_at_pictures=image_defects or None,
-            progress=status.update,
+            open_images=image_defects or None,
+            progress=progress,
         )
-        status.update("writing the report")
         page = write_report(result, out, top=top)
-        _write_beside(result, figures, dynamics, status.update)
+        if figures:
+            progress.update("figures", 0, 1)
+            save_figures(all_figures(result), figures)
+            progress.update("figures", 1, 1)
+        if dynamics:
+            write_cartography(result, dynamics)
     _summarize(result, page)
-
-
-def _write_beside(
-    result: "Analysis", figures: str, dynamics: str, status: Callable[[str], None]
-) -> None:
-    """Write figures and dynamics, each into the folder named for it."""
-    if figures:
-        from analysis.figures import save_figures
-        from analysis.report.plots import all_figures
-
-        status("drawing the figures")
-        save_figures(all_figures(result), figures)
-    if dynamics:
-        from analysis.run_analysis import write_cartography
-
-        status("writing the training dynamics")
-        write_cartography(result, dynamics)
 
 
 def _summarize(result: "Analysis", page: Path) -> None:
@@ -158,7 +146,7 @@ def detect(
     Figures have 95 % intervals. The flips are those planted in the label set, those of --flips, or
     with --recipe a few that are planted first.
     """
-    from app.cli.console import check_choice, needs, plain_console
+    from app.cli.console import ConsoleProgress, check_choice, needs
 
     with needs("analyze"):
         from analysis.run_analysis import analyze_run
@@ -176,7 +164,7 @@ def detect(
             f"Name a run with --run ({', '.join(opened.runs()) or 'there is none yet'}), or train "
             "one on planted flips with --recipe RECIPE.yaml."
         )
-    with plain_console().status("reading") as status:
+    with ConsoleProgress() as progress:
         result = analyze_run(
             opened,
             run,
@@ -186,7 +174,7 @@ def detect(
             extra_votes=read_votes(votes) if votes else None,
             folds=[name.strip() for name in folds.split(",") if name.strip()],
             windows=windows,
-            progress=status.update,
+            progress=progress,
         )
     _print_detection(result)
 

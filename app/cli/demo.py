@@ -92,13 +92,12 @@ def _train(store: "Store", steps: int | None, seed: int) -> None:
 def _report(root: Path, store: "Store") -> "Analysis":
     from analysis.report.page import write_report
     from analysis.run_analysis import analyze_run
-    from app.cli.console import plain_console
+    from app.cli.console import ConsoleProgress
     from toolkit.miniworld.dataset import oracle_scores
 
     oracle = oracle_scores(store, root / "truth.parquet", LABELS)
-    with plain_console().status("analysing") as status:
-        made = analyze_run(store, RUN, extra_detectors={"oracle": oracle}, progress=status.update)
-        status.update("writing the report")
+    with ConsoleProgress() as progress:
+        made = analyze_run(store, RUN, extra_detectors={"oracle": oracle}, progress=progress)
         write_report(made, root / "report.html")
     return made
 

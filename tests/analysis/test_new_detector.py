@@ -25,7 +25,7 @@ def test_a_registered_detector_is_stored_evaluated_and_reported(make_store, monk
     detector = Detector("mine", mine, ("trajectory", "labels"), (SCORE,), windows=True)
     monkeypatch.setitem(DETECTORS, "mine", detector)
     store = make_store(run=True, pairs=60)
-    found = analyze_run(store, "r", look_at_pictures=False)
+    found = analyze_run(store, "r", open_images=False)
     table = read_findings(store, "r", "mine")
     assert table.column_names == ["pair_id", "visits", "mine"]
     assert finding_windows(store, "r", "mine") == ["late", "all", "early", "last"]
@@ -44,6 +44,6 @@ def test_a_detector_whose_need_is_not_met_does_not_run(make_store, monkeypatch):
     for need in ("fold", "images", "scores"):
         detector = Detector(f"needs_{need}", fails, (need,), (SCORE,))
         monkeypatch.setitem(DETECTORS, detector.finding, detector)
-    found = analyze_run(make_store(run=True, pairs=20), "r", look_at_pictures=False)
+    found = analyze_run(make_store(run=True, pairs=20), "r", open_images=False)
     assert "trajectory_ell" in found.tables
     assert not {"needs_fold", "needs_images", "needs_scores"} & set(found.tables)

@@ -205,17 +205,26 @@ def test_the_callers_detectors_and_sections_are_on_the_page(make_store):
     store = make_store(run=True)
     ids = [str(x) for x in read_all_ids(store)]
     oracle = {pair: float(pair in planted_flips(store, "flip20")) for pair in ids[1:]}
-    said = []
+    begun = []
+
+    class Progress:
+        def line(self, text: str) -> None:
+            raise AssertionError(text)
+
+        def update(self, task: str, done: int, total: int | None = None, note: str = "") -> None:
+            begun.append((task, done, total, note))
+
     found = analyze_run(
         store,
         "r",
         extra_detectors={"oracle": oracle},
         extra_sections=[Section("Wins against the base model", ["12 of 20."])],
-        progress=said.append,
+        progress=Progress(),
     )
     detection = next(row for row in found.detections if row.name == "oracle")
     assert (detection.auroc.value, detection.missing) == (1.0, 1)
-    assert len(said) >= 3
+    assert [done for _, done, _, _ in begun] == [0, 1, 2, 3, 4]
+    assert begun[0][3] == "reading the trajectory"
     page = outside_scripts(render(found))
     assert ">oracle<" in page
     assert "Wins against the base model" in page

@@ -33,7 +33,7 @@ WINDOWS = ("all", "early", "late", "last")
 @pytest.fixture(scope="module")
 def analyzed(tmp_path_factory) -> Store:
     made = StoreFactory(tmp_path_factory.mktemp("windows"))(run=True, pairs=60)
-    analyze_run(made, "r", look_at_pictures=False)
+    analyze_run(made, "r", open_images=False)
     return made
 
 

@@ -155,7 +155,7 @@ def judge(work: Path, setting: str, seed: int) -> None:
                 store,
                 cut_off(store, run, cut, probed),
                 window="both" if probed else "late",
-                look_at_pictures=False,
+                open_images=False,
                 extra_detectors={ORACLE: oracle},
             )
             write_text_whole(file, json.dumps([row.as_dict() for row in found.detections]))

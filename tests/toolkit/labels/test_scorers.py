@@ -174,7 +174,7 @@ def test_scores_speak_in_a_runs_findings_and_in_conditions(make_store: StoreFact
     assert len(first) == sum(true)
     assert len(first) + len(second) == 20
     assert not first & second
-    analyze_run(made, "r", look_at_pictures=False)
+    analyze_run(made, "r", open_images=False)
     table = read_findings(made, "r", "agreement").to_pylist()
     assert {row["voices"] for row in table} == {2}
     assert {row["against"] for row in table} == {1}
