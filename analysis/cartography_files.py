@@ -62,9 +62,9 @@ def read_dynamics(folder: str | Path) -> Trajectory:
     Everything is held in memory. InputError where there is no such file or a line does not fit.
     """
     files = sorted(
-        (int(found[1]), path)
+        (int(name[1]), path)
         for path in Path(folder).glob("dynamics_epoch_*.jsonl")
-        if (found := _FILE.fullmatch(path.name))
+        if (name := _FILE.fullmatch(path.name))
     )
     if not files:
         raise InputError(

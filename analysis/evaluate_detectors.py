@@ -1,7 +1,4 @@
-"""Detectors held against known flips: which scores, how good, and what a score is worth.
-
-How well a dataset lets itself be cleaned: known flips, from a file or planted on purpose.
-"""
+"""Evaluate detectors on known flips; calibrate scores to probabilities."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -49,7 +46,7 @@ def suspicions(
     `tables`: finding's name -> table keyed by pair_id. `windows`: only scores that have windows.
     """
     places: dict[str, tuple[Ints, Ints]] = {}
-    found = {}
+    suspicion = {}
     for name, (detector, score) in all_scores().items():
         table = tables.get(detector.finding)
         if table is None or score.column not in table.column_names:
@@ -61,12 +58,12 @@ def suspicions(
         rows, here = places[detector.finding]
         values = np.full(len(pair_ids), np.nan)
         values[here] = score.suspicion(numbers(table[score.column]))[rows]
-        found[name] = values
-    return found
+        suspicion[name] = values
+    return suspicion
 
 
 def _places(ids: pa.ChunkedArray, pair_ids: npt.NDArray[np.str_]) -> tuple[Ints, Ints]:
-    """Rows of a table whose pair is among the sorted ids, and where it stands there."""
+    """Rows of a table whose pair is among the sorted ids, and its position there."""
     names = np.asarray(ids.to_pylist(), np.str_)
     place = np.minimum(np.searchsorted(pair_ids, names), max(0, len(pair_ids) - 1))
     rows = np.flatnonzero(pair_ids[place] == names) if len(pair_ids) else place[:0]
@@ -107,10 +104,10 @@ def detections_of(
             raise InputError(f"There is a detector {name!r} already; give the other another name.")
         wanted[name] = np.asarray([given.get(pair_id, np.nan) for pair_id in ids], float)
     prompts = np.asarray(pairs["prompt"].to_pylist(), np.str_)[use]
-    held = {name: values[use] for name, values in wanted.items()}
-    found = measure_all(held, flipped[use], prompts, resamples=RESAMPLES, seed=SEED)
-    by_name = {detection.name: detection for detection in found}
-    return found + [replace(by_name[twin], name=name) for name, twin in same.items()]
+    used = {name: values[use] for name, values in wanted.items()}
+    detections = measure_all(used, flipped[use], prompts, resamples=RESAMPLES, seed=SEED)
+    by_name = {detection.name: detection for detection in detections}
+    return detections + [replace(by_name[twin], name=name) for name, twin in same.items()]
 
 
 def _twins(tables: Mapping[str, pa.Table]) -> list[str]:
@@ -232,7 +229,7 @@ def read_flips(path: str | Path, known: set[str]) -> list[str]:
     inside = sorted(set(chosen) & known)
     if not inside:
         raise InputError(
-            f"{path} names {len(chosen):,} flipped pairs, none of which this run met; its column "
-            "pair_id must hold the store's ids."
+            f"{path} names {len(chosen):,} flipped pairs, none of which is in this store; its "
+            "column pair_id must contain the store's ids."
         )
     return inside

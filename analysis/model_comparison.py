@@ -1,9 +1,8 @@
 """Models compared by the scores of their samples, prompt by prompt and seed by seed.
 
 Samples of a prompt go together, so prompts are resampled; two models are compared on the same
-noise, so their difference is taken before the mean.
-
-The page of an evaluation: models against scorers, and the images of a prompt side by side.
+noise, so their difference is taken before the mean. `write_sheet` shows models by scorers, and
+their images of a prompt side by side.
 """
 
 import base64
@@ -75,8 +74,8 @@ def by_model(
     models = list(dict.fromkeys(comparison["model"].to_pylist()))
     table = []
     for model in models:
-        found = [rows.get((figure, model)) for figure in figures]
-        table.append((model, [row if row and row["mean"] is not None else None for row in found]))
+        row_of = [rows.get((figure, model)) for figure in figures]
+        table.append((model, [row if row and row["mean"] is not None else None for row in row_of]))
     return figures, table
 
 
@@ -99,11 +98,11 @@ def _named(
 ) -> dict[str, float | None]:
     if len(values):
         prompts = np.array([prompt for prompt, _ in keys])
-        found = mean_interval(values, prompts, resamples=resamples)
+        mean = mean_interval(values, prompts, resamples=resamples)
     else:
-        found = Interval(None, None, None)
+        mean = Interval(None, None, None)
     first = "win_rate" if name == "win" else name
-    return {first: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+    return {first: mean.value, f"{name}_low": mean.low, f"{name}_high": mean.high}
 
 
 def write_sheet(
@@ -120,7 +119,7 @@ def write_sheet(
     """One self-contained HTML page, the images in it no larger than thumbnails.
 
     `headings`: scorer -> its short name, in the order of the table of models; figures of others
-    stand in the longer table only. `rows`: how many prompts and seeds are shown, a row each, every
+    are in the longer table only. `rows`: how many prompts and seeds are shown, a row each, every
     model's image of it with its scores beneath. InputError where the page cannot be written.
     """
     headings = headings or {}
@@ -154,30 +153,30 @@ def grid(
     headings: Mapping[str, str],
     rows: int,
 ) -> list[dict[str, Any]]:
-    """Prompt, seed and a cell a model (None where it drew nothing): picture and scores."""
+    """Prompt, seed and a cell a model (None without an image): its image and scores."""
     values: dict[tuple[str, Key], dict[str, float]] = {}
     for row in scores.to_pylist():
         key: Key = (row["prompt_index"], row["seed"])
         values.setdefault((row["model"], key), {})[row["figure"]] = row["value"]
     every = dict.fromkeys([*headings, *scores["figure"].to_pylist()])
     order = samples.sort_by([("prompt_index", "ascending"), ("seed", "ascending")])
-    found: dict[Key, dict[str, Any]] = {}
+    cards: dict[Key, dict[str, Any]] = {}
     for row in order.to_pylist():
         key = (row["prompt_index"], row["seed"])
-        if key not in found and len(found) == rows:
+        if key not in cards and len(cards) == rows:
             break
-        shown = found.setdefault(key, {"prompt": row["prompt"], "seed": row["seed"], "cells": {}})
+        shown = cards.setdefault(key, {"prompt": row["prompt"], "seed": row["seed"], "cells": {}})
         mine = values.get((row["model"], key), {})
-        told = [(headings.get(f, f), mine[f]) for f in every if f in mine and not isnan(mine[f])]
-        shown["cells"][row["model"]] = {"picture": _source(row["png"]), "scores": told}
+        listed = [(headings.get(f, f), mine[f]) for f in every if f in mine and not isnan(mine[f])]
+        shown["cells"][row["model"]] = {"picture": _source(row["png"]), "scores": listed}
     return [
         {**shown, "cells": [shown["cells"].get(model) for model in models]}
-        for shown in found.values()
+        for shown in cards.values()
     ]
 
 
 def _source(png: bytes) -> str:
-    """A picture as the source of an img element."""
+    """An image as the source of an img element."""
     small = thumbnail(decode(png).image)
     kind, data = ("jpeg", small) if small else ("png", png)
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

@@ -1,9 +1,7 @@
-"""What is kept of a run's rows: sums by pair, from which every diagnostic follows.
+"""What is kept of a run's rows: sums by pair and part of the run, from which all scores follow.
 
-Memory grows with the pairs, not with the visits: some 0.8 kB a pair with one metric, 1.3 kB with
-all presets.
-
-Sums by pair and part of the run: all that means over any window need, however long the run.
+Means over any window need no more, however long the run. Memory grows with the pairs, not with the
+visits: some 0.8 kB a pair with one metric, 1.3 kB with all presets.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -45,7 +43,7 @@ class Tallies:
 
     names: tuple[str, ...]
     totals: Floats
-    """(K, PARTS, P) float64: a chunk lies in one or two parts, so few of them are touched."""
+    """(K, PARTS, P) float64: a chunk is in one or two parts, so few of them are touched."""
     counts: Ints
     """(K, PARTS, P) uint16."""
 
@@ -143,8 +141,8 @@ class BinSums:
         small = part * bins + which
         values = ell.astype(np.float64)
         for row, weights in enumerate((None, values, values * values)):
-            found = np.bincount(small, weights, PARTS * bins)
-            self.moments[row] += found.reshape(PARTS, bins)
+            sums = np.bincount(small, weights, PARTS * bins)
+            self.moments[row] += sums.reshape(PARTS, bins)
 
     def standardised(self, window: str) -> tuple[Floats, Ints]:
         """(P,) mean of ell less its bin's mean over the bin's sd in a window, and how many visits.
@@ -173,8 +171,8 @@ class BinSums:
         return mean, np.sqrt(spread)
 
     def _moments(self, window: str) -> Floats:
-        found: Floats = self.moments[:, list(WINDOWS[window])].sum(axis=1)
-        return found
+        sums: Floats = self.moments[:, list(WINDOWS[window])].sum(axis=1)
+        return sums
 
     def _weighted(self, window: str, mean: Floats, by: Floats) -> tuple[Floats, Ints]:
         known = np.isfinite(by)
@@ -274,19 +272,19 @@ class Digest:
     excluded: dict[str, int] = field(default_factory=dict)
 
     @property
-    def met(self) -> Ints:
+    def visited(self) -> Ints:
         """Positions of the pairs with a row of any kind."""
         return np.flatnonzero(self.visits.any(axis=1))
 
     @cached_property
-    def met_ids(self) -> pa.Array:
+    def visited_ids(self) -> pa.Array:
         """The ids of the pairs with a row, as Arrow strings."""
-        return pa.array(self.pair_ids[self.met], pa.string())
+        return pa.array(self.pair_ids[self.visited], pa.string())
 
     def counted(self, window: str) -> Ints:
         """(P,) rows in a window."""
-        found: Ints = self.visits[:, WINDOWS[window]].sum(axis=1)
-        return found
+        sums: Ints = self.visits[:, WINDOWS[window]].sum(axis=1)
+        return sums
 
     def scores(self, metric: str) -> tuple[Tally, Tally, Tally]:
         """The tallies of c, s and u under a metric."""
@@ -304,13 +302,13 @@ def digest(
 ) -> Digest:
     """Walk a run once. `metrics`: what c, s and u are computed under, by name.
 
-    `own`: the name of the metric the run was trained with, whose scores are held against the
+    `own`: the name of the metric the run was trained with, whose scores are compared with the
     logged ones. `beta`: effective beta of the run's objective. ValueError without a row.
     """
-    found: Digest | None = None
+    sums: Digest | None = None
     for chunk in chunks:
-        if found is None:
-            found = _empty(chunk, metrics, beta, bins)
+        if sums is None:
+            sums = _empty(chunk, metrics, beta, bins)
             size = len(chunk.pair_ids)
             scorers = {
                 name: Scorer(metric, len(chunk.models), size) for name, metric in metrics.items()
@@ -318,13 +316,13 @@ def digest(
             running = None if beta else Scorer(PRESETS["running"], 1, size)
         recomputed = {name: scorer.scores(chunk) for name, scorer in scorers.items()}
         if own is not None:
-            found.differs = max(found.differs, _difference(chunk, recomputed[own]))
+            sums.differs = max(sums.differs, _difference(chunk, recomputed[own]))
         z = _logits(chunk, beta, running)
-        _add(found, chunk, recomputed, z)
-        found.memory.add(chunk, z)
-    if found is None:
+        _add(sums, chunk, recomputed, z)
+        sums.memory.add(chunk, z)
+    if sums is None:
         raise ValueError("a run without usable rows has no digest")
-    return found
+    return sums
 
 
 def _empty(
@@ -348,10 +346,10 @@ def _empty(
     )
 
 
-def _add(found: Digest, chunk: Trajectory, recomputed: dict[str, Scores], z: Floats) -> None:
-    found.sign[chunk.pair] = chunk.sign
-    found.visits.reshape(-1)[chunk.groups.places] += chunk.groups.sizes.astype(np.int32)
-    found.has_timesteps &= not (chunk.timestep < 0).any()
+def _add(sums: Digest, chunk: Trajectory, recomputed: dict[str, Scores], z: Floats) -> None:
+    sums.sign[chunk.pair] = chunk.sign
+    sums.visits.reshape(-1)[chunk.groups.places] += chunk.groups.sizes.astype(np.int32)
+    sums.has_timesteps &= not (chunk.timestep < 0).any()
     p = sigmoid(z)
     none = np.full(len(p), np.nan, np.float32)
     values = {
@@ -368,19 +366,19 @@ def _add(found: Digest, chunk: Trajectory, recomputed: dict[str, Scores], z: Flo
         "loss": np.maximum(-z, 0) - np.log(np.maximum(p, 1 - p)),
         "weight": chunk.logged.get("weight", none),
     }
-    found.tallies.add(chunk, values)
+    sums.tallies.add(chunk, values)
     ell = chunk.ell[0]
-    found.ell.add(chunk, ell)
-    found.unseen.add(chunk, np.where(_unseen(found, chunk), ell, np.float32(np.nan)))
+    sums.ell.add(chunk, ell)
+    sums.unseen.add(chunk, np.where(_unseen(sums, chunk), ell, np.float32(np.nan)))
     use = chunk.train & ~np.isnan(z)
-    place, mine = chunk.step[use] * STEP_BINS // found.steps, p[use]
+    place, mine = chunk.step[use] * STEP_BINS // sums.steps, p[use]
     for row, weights in enumerate((None, mine, mine > SURE, mine < 0.5)):
-        found.progress[row] += np.bincount(place, weights, STEP_BINS)
+        sums.progress[row] += np.bincount(place, weights, STEP_BINS)
 
 
-def _unseen(found: Digest, chunk: Trajectory) -> Mask:
+def _unseen(sums: Digest, chunk: Trajectory) -> Mask:
     """(N,) rows of pairs without a visit before them. Within a step nothing is learned yet."""
-    trained = found.memory.trained
+    trained = sums.memory.trained
     new = np.flatnonzero(~trained[chunk.pair])
     mask = np.zeros(len(chunk.pair), bool)
     if len(new):
@@ -393,7 +391,7 @@ def _unseen(found: Digest, chunk: Trajectory) -> Mask:
 
 
 def _difference(chunk: Trajectory, scores: Scores) -> float:
-    """How far logged scores lie from recomputed ones, over rows whose label is as it was."""
+    """How far logged scores are from recomputed ones, over rows whose label is as it was."""
     if not {"label", "confidence", "minority"} <= set(chunk.logged):
         return 0.0
     same = chunk.logged["label"] == (chunk.sign + 1) / 2

@@ -1,12 +1,8 @@
 """How well a detector finds planted flips: rank figures, each with an interval.
 
 A detector is one score per pair, high = suspicious, NaN = no score. Every figure follows from how
-many flips and how many other pairs lie at each score. A bootstrap resample draws prompts, so these
-counts are one matrix product for all resamples.
-
-Bootstrap intervals over groups: prompts are resampled, since pairs of one prompt go together.
-
-How far several people agree beyond chance: Krippendorff's alpha, by crowd-kit.
+many flips and how many other pairs have each score. Intervals are from a bootstrap over prompts,
+since pairs of one prompt go together; the counts of all resamples are one matrix product.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,8 +43,8 @@ def coded(groups: Groups) -> tuple[npt.NDArray[np.integer], int]:
 def resample(groups: int, resamples: int, seed: int, width: int = 1) -> Iterator[Floats]:
     """How often each group was drawn, in blocks of (R, groups) that leave room for (R, width).
 
-    The same arguments give the same draws. Nothing for fewer than two groups, where no interval
-    can be had.
+    The same arguments give the same draws. Nothing for fewer than two groups, where there is no
+    interval.
     """
     if groups < 2:
         return
@@ -159,7 +155,7 @@ def measure(
     kept, hit, prompts = scores[has], np.asarray(flipped)[has], np.asarray(groups)[has]
     point = _point(kept, hit)
     drawn = _drawn(kept, hit, prompts, resamples, seed)
-    found = {
+    figures = {
         key: interval(
             float(point[key][0]), np.concatenate([np.zeros(0), *(block[key] for block in drawn)])
         )
@@ -174,7 +170,7 @@ def measure(
         deciles=flipped_ratio_table(
             kept, hit, groups=prompts, resamples=resamples, seed=seed
         ).to_pylist(),
-        **found,
+        **figures,
     )
 
 
@@ -230,14 +226,14 @@ def _figures(flips: Floats, others: Floats) -> dict[str, Floats]:
     with np.errstate(invalid="ignore", divide="ignore"):
         area = (others * (tp[:, 1:] + tp[:, :-1]) / 2).sum(axis=1)
         precision = tp[:, 1:] / (tp + fp)[:, 1:]
-        found = {
+        figures = {
             "auroc": area / (positives * negatives),
             "auprc": np.nansum(flips * precision, axis=1) / positives,
             "precision_at_planted": _reached(tp + fp, tp, positives) / positives,
             "recall_at_fpr05": _reached(fp, tp, FALSE_POSITIVES * negatives) / positives,
         }
     defined = (positives > 0) & (negatives > 0)
-    return {key: np.where(defined, values, np.nan) for key, values in found.items()}
+    return {key: np.where(defined, values, np.nan) for key, values in figures.items()}
 
 
 def _reached(x: Floats, y: Floats, target: Floats) -> Floats:
@@ -282,15 +278,15 @@ def flipped_ratio_table(
     which = np.searchsorted(edges[1:-1], kept, side="left")
     size = max(1, len(edges) - 1)
     count = np.bincount(which, minlength=size)
-    found = np.bincount(which[hit], minlength=size)
-    low, high = wilson(found, count)
+    flips = np.bincount(which[hit], minlength=size)
+    low, high = wilson(flips, count)
     if groups is not None:
         drawn = _shares(which, hit, np.asarray(groups)[has], size, resamples, seed)
         if len(drawn):
             low, high = _percentiles(drawn, count > 0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        share = found / count
-    return as_table(RATIO, [edges[:size], edges[-size:], count, found, share, low, high])
+        share = flips / count
+    return as_table(RATIO, [edges[:size], edges[-size:], count, flips, share, low, high])
 
 
 def _shares(
@@ -317,7 +313,7 @@ def _percentiles(drawn: Floats, known: Flags) -> tuple[Floats, Floats]:
 
 
 def alpha(answers: Mapping[str, Mapping[str, str]]) -> tuple[float, int] | None:
-    """(alpha, pairs it stands on) of answers by person and pair: 1 agreement, 0 chance.
+    """(alpha, pairs behind it) of answers by person and pair: 1 agreement, 0 chance.
 
     `answers`: person -> pair_id -> choice. Pairs that one person alone answered say nothing about
     agreement and are left out. None where no pair has two answers, or all answers are the same:

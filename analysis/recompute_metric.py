@@ -1,8 +1,8 @@
 """c, s and u of every visit, recomputed exactly from the errors under any preset.
 
-The mathematics is `toolkit.minority`'s; here only is decided who sits beside whom: the rows of a
-micro-batch (`released`), the steps before (`running`), the pair's own visits (`history`). Scales
-depend on |ell| alone, so they are the same under every label set.
+The mathematics is `toolkit.minority`'s; this module only decides which rows belong together: those
+of a micro-batch (`released`), the steps before (`running`), the pair's own visits (`history`).
+Scales depend on |ell| alone, so they are the same under every label set.
 """
 
 from dataclasses import fields, replace
@@ -23,15 +23,15 @@ def metric_of(about: dict[str, Any]) -> Metric:
 
     StoreError naming what run.json holds instead.
     """
-    said = dict(about.get("metric") or {})
-    preset = said.get("preset", "released")
+    named = dict(about.get("metric") or {})
+    preset = named.get("preset", "released")
     if preset not in PRESETS:
         raise StoreError(
             f"run.json names the preset {preset!r}; this version knows {', '.join(PRESETS)}. "
             "Correct metric.preset in the run's run.json."
         )
     known = {entry.name for entry in fields(Metric)}
-    return replace(PRESETS[preset], **{k: v for k, v in said.items() if k in known})
+    return replace(PRESETS[preset], **{k: v for k, v in named.items() if k in known})
 
 
 def metrics_of(own: Metric) -> dict[str, Metric]:
@@ -52,7 +52,7 @@ class Scorer:
     """
 
     def __init__(self, metric: Metric, models: int, pairs: int) -> None:
-        self.metric = metric
+        self.visitedric = metric
         self._models = 1 if metric.preset == "history" else models
         self._state = np.zeros((2, self._models, metric.timestep_bins))
         back = metric.window - 1 if metric.preset == "history" else 0
@@ -66,27 +66,27 @@ class Scorer:
         under `history`, whose footprints are visits.
         """
         ell = chunk.ell[: self._models]
-        if self.metric.preset == "history":
+        if self.visitedric.preset == "history":
             own = (ell * self.factor(chunk))[0]
-            return score(self._visits_as_models(chunk, own), self.metric)
-        return score(ell * self.factor(chunk), self.metric)
+            return score(self._visits_as_models(chunk, own), self.visitedric)
+        return score(ell * self.factor(chunk), self.visitedric)
 
     def factor(self, chunk: Trajectory) -> Floats:
         """The factor on ell of every row, (M, N) float32; NaN where too little was seen."""
         difference = chunk.difference[: self._models]
-        if self.metric.preset == "released":
-            return _by_micro_batch(chunk, difference, self.metric)
-        if self.metric.preset == "paper":
-            return batch_scale(difference, self.metric)
+        if self.visitedric.preset == "released":
+            return _by_micro_batch(chunk, difference, self.visitedric)
+        if self.visitedric.preset == "paper":
+            return batch_scale(difference, self.visitedric)
         return self._remembered(chunk, difference)
 
     def _remembered(self, chunk: Trajectory, difference: Floats) -> Floats:
-        """The running scale every row met: frozen during a step, updated after it.
+        """The running scale at every row: frozen during a step, updated after it.
 
         Equals RunningScale.update step by step: state = state * decay + the step's sums is a
         first-order recursion, which lfilter walks in one call.
         """
-        bins, decay = self.metric.timestep_bins, self.metric.rms_decay
+        bins, decay = self.visitedric.timestep_bins, self.visitedric.rms_decay
         which = chunk.bins(bins)
         steps = _distinct(chunk.step[chunk.train])
         place = np.searchsorted(steps, chunk.step)
@@ -98,7 +98,7 @@ class Scorer:
         before = np.concatenate([self._state[:, :, None, :], after], axis=2)
         self._state = before[:, :, -1].copy()
         squares, counts = before.reshape(2, self._models, -1)
-        scale = RunningScale(squares, counts).scale(place * bins + which, self.metric)
+        scale = RunningScale(squares, counts).scale(place * bins + which, self.visitedric)
         return scale.astype(np.float32)
 
     def _visits_as_models(self, chunk: Trajectory, scaled: Floats) -> Floats:
@@ -106,7 +106,7 @@ class Scorer:
 
         Earlier means in an earlier step: what a step finds out is remembered when it ends.
         """
-        x = np.full((self.metric.window, len(scaled)), np.nan, np.float32)
+        x = np.full((self.visitedric.window, len(scaled)), np.nan, np.float32)
         x[0] = np.where(chunk.train, scaled, np.nan)
         order = chunk.groups.order
         order = order[chunk.train[order]]
@@ -120,14 +120,14 @@ class Scorer:
         new_step[1:] |= step[1:] != step[:-1]
         first = np.maximum.accumulate(np.where(new_pair, place, 0))
         before = np.maximum.accumulate(np.where(new_step, place, 0)) - first
-        for back in range(1, self.metric.window):
+        for back in range(1, self.visitedric.window):
             x[back, order] = self._value(own, pair, first, before - back)
         last = np.append(new_pair[1:], True)
-        held = [
+        remembered = [
             self._value(own, pair[last], first[last], (place - first)[last] - back)
             for back in range(len(self._earlier))
         ]
-        self._earlier[:, pair[last]] = held
+        self._earlier[:, pair[last]] = remembered
         return x
 
     def _value(self, own: Floats, pair: Ints, first: Ints, nth: Ints) -> Floats:
@@ -155,7 +155,7 @@ def _step_sums(difference: Floats, place: Ints, train: Mask, size: int) -> Float
 def _by_micro_batch(chunk: Trajectory, difference: Floats, metric: Metric) -> Floats:
     """`batch_scale` of every micro-batch (step, rank, micro), (M, N).
 
-    Rows lie in that order. Micro-batches become rows of one array, filled up with zeros, which
+    Rows are in that order. Micro-batches become rows of one array, filled up with zeros, which
     add nothing to a norm.
     """
     new = np.ones(len(chunk.step), bool)
@@ -170,9 +170,9 @@ def _by_micro_batch(chunk: Trajectory, difference: Floats, metric: Metric) -> Fl
     for first in range(0, len(size), each):
         mine = slice(first, first + each)
         rows = slice(starts[first], starts[first] + size[mine].sum())
-        held = np.arange(widest) < size[mine, None]
-        padded = np.zeros(held.shape, difference.dtype)
+        filled = np.arange(widest) < size[mine, None]
+        padded = np.zeros(filled.shape, difference.dtype)
         for model, values in enumerate(difference):
-            padded[held] = values[rows]
-            factor[model, rows] = batch_scale(padded, metric)[held]
+            padded[filled] = values[rows]
+            factor[model, rows] = batch_scale(padded, metric)[filled]
     return factor

@@ -126,7 +126,7 @@ class Analysis:
     @property
     def weight(self) -> Floats | None:
         """(P,) mean weight that training logged in the window; None where it logged none."""
-        mean = self.digest.tallies["weight"].mean(self.window)[self.digest.met]
+        mean = self.digest.tallies["weight"].mean(self.window)[self.digest.visited]
         return None if np.isnan(mean).all() else mean
 
     @property
@@ -155,7 +155,7 @@ class Analysis:
 
     def sample(self) -> Trajectory:
         """All rows of at most SAMPLE pairs drawn at random: what figures of single visits show."""
-        ids = self.digest.pair_ids[self.digest.met]
+        ids = self.digest.pair_ids[self.digest.visited]
         if len(ids) > SAMPLE:
             drawn = np.random.default_rng(0).choice(len(ids), SAMPLE, replace=False)
             ids = ids[np.sort(drawn)]
@@ -257,7 +257,7 @@ def analyze_run(
     facts = pair_facts(store, labels)
     digest, about = digest_run(store, run, facts)
     if open_images is None:
-        open_images = 2 * len(digest.met) <= FEW_IMAGES
+        open_images = 2 * len(digest.visited) <= FEW_IMAGES
     evidence = Evidence(
         digest,
         facts,

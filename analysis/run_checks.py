@@ -1,4 +1,4 @@
-"""Is the run fit to be asked? A few figures with intervals, and what a reader must be told."""
+"""Can this run be trusted? A few figures with intervals, and notes for the reader."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Fact:
-    """One figure in the reader's words."""
+    """One figure in words."""
 
     name: str
     value: str
@@ -38,22 +38,22 @@ def health(
 ) -> list[Fact]:
     """Coverage, agreement with the labels, the means of c, s and u, and the noise rate.
 
-    `flipped` and `prompts` go with the pairs the run met.
+    `flipped` and `prompts` are aligned with the pairs the run visited.
     """
-    met = digest.met
-    count, whole = digest.counted(window)[met], digest.counted("all")[met]
+    visited = digest.visited
+    count, whole = digest.counted(window)[visited], digest.counted("all")[visited]
     facts = [
         Fact(
-            "Pairs met",
-            f"{len(met):,}",
+            "Pairs visited",
+            f"{len(visited):,}",
             f"of {len(digest.pair_ids):,} in the store",
-            "Only these can be judged by this run.",
+            "Only these have scores by this run.",
         ),
         Fact(
             "Visits a pair",
             f"{count.mean():.1f}",
             f"{whole.mean():.1f} over the whole run",
-            "In the part of the run that counts; more visits, less noise in every score.",
+            "In the window; the more visits, the less noise in every score.",
         ),
     ]
     agrees = _agreement(digest, window)
@@ -64,18 +64,18 @@ def health(
             values = np.where(which, agrees, np.nan)
             facts.append(_share(f"Agrees with {name} labels", values, prompts))
     words = {
-        "confidence": ("Mean confidence c", ".5 is a model without an opinion; high = suspicious."),
+        "confidence": ("Mean confidence c", ".5: the model has no opinion; high = suspicious."),
         "stability": ("Mean stability s", "Spread of ell over the models; high = unstable."),
         "minority": ("Mean minority score u", "s times c; high = likely a minority label."),
     }
     for column, (name, meaning) in words.items():
-        found = mean_interval(numbers(tables["minority"][column]), prompts)
-        if found.value is not None:
-            facts.append(Fact(name, f"{found.value:.3g}", _words(found, ".3g"), meaning))
+        mean = mean_interval(numbers(tables["minority"][column]), prompts)
+        if mean.value is not None:
+            facts.append(Fact(name, f"{mean.value:.3g}", _words(mean, ".3g"), meaning))
     if noise is not None and noise.rate.value is not None:
         meaning = (
             "Share of labels that look reversed, by a mixture of two Gaussians (planted ones "
-            "included); wide where the model knows little."
+            "included); wide where the model has learned little."
         )
         value = f"{noise.rate.value:.1%}"
         facts.append(Fact("Estimated noise rate", value, _words(noise.rate, ".1%"), meaning))
@@ -89,8 +89,8 @@ def notes_on(
     """Sentences on what is missing or odd; empty where nothing is."""
     words = {
         "unknown_pair": "belong to pairs this store does not know",
-        "wrong_models": "hold another number of errors than run.json names models",
-        "not_finite": "hold an error that is not finite",
+        "wrong_models": "have another number of errors than run.json names models",
+        "not_finite": "have an error that is not finite",
         "repeated": "repeat a visit (the run was resumed) and counted once",
     }
     notes = [
@@ -101,7 +101,7 @@ def notes_on(
     trained = about.get("labels", labels)
     if trained != labels:
         notes.append(
-            f"The run was trained under label set {trained}; here it is held against {labels}."
+            f"The run was trained under label set {trained}; here it is compared with {labels}."
         )
     if not about.get("finished", True):
         notes.append("The run is not marked as finished; these are the figures so far.")
@@ -121,19 +121,19 @@ def notes_on(
 
 
 def _visit_notes(digest: Digest, window: str) -> list[str]:
-    met = digest.met
+    visited = digest.visited
     notes = []
-    undecided = int(np.isnan(digest.sign[met]).sum())
+    undecided = int(np.isnan(digest.sign[visited]).sum())
     if undecided:
         notes.append(
             f"{undecided:,} pairs have no label of 0 or 1 in this label set and so no score."
         )
-    absent = int((digest.counted(window)[met] == 0).sum())
+    absent = int((digest.counted(window)[visited] == 0).sum())
     if absent:
         notes.append(
             f"{absent:,} pairs were met only outside the window that counts; their scores are null."
         )
-    once = int((digest.counted("all")[met] == 1).sum())
+    once = int((digest.counted("all")[visited] == 1).sum())
     if once:
         notes.append(
             f"{once:,} pairs were met once; one draw of timestep and noise says little about a "
@@ -168,18 +168,18 @@ def _logged_notes(digest: Digest) -> list[str]:
 
 def _agreement(digest: Digest, window: str) -> Floats:
     """(P,) of the pairs met: 1 where the policy's mean z is above 0, else 0; NaN without one."""
-    mean = digest.tallies["z"].mean(window)[digest.met]
+    mean = digest.tallies["z"].mean(window)[digest.visited]
     return np.where(np.isnan(mean), np.nan, mean > 0)
 
 
 def _share(name: str, values: Floats, prompts: Sequence[str]) -> Fact:
-    found = mean_interval(values, prompts)
-    value = "not known" if found.value is None else f"{found.value:.1%}"
-    meaning = "Share of pairs on which the trained model sides with the label (mean ell above 0)."
-    return Fact(name, value, _words(found, ".1%"), meaning)
+    mean = mean_interval(values, prompts)
+    value = "not known" if mean.value is None else f"{mean.value:.1%}"
+    meaning = "Share of pairs on which the trained model agrees with the label (mean ell above 0)."
+    return Fact(name, value, _words(mean, ".1%"), meaning)
 
 
-def _words(found: Interval, form: str) -> str:
-    if found.low is None or found.high is None:
+def _words(figure: Interval, form: str) -> str:
+    if figure.low is None or figure.high is None:
         return ""
-    return f"{found.low:{form}} to {found.high:{form}}"
+    return f"{figure.low:{form}} to {figure.high:{form}}"

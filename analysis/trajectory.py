@@ -1,14 +1,12 @@
-"""The trajectory as arrays: ell under any label set, and which part of the run a row lies in.
+"""The trajectory as arrays: ell under any label set, and the part of the run of each row.
 
-Errors lie on disk by image slot, so ell under another label set is a sign:
+Errors are stored by image slot, so another label set only changes the sign of ell:
 
     difference = (err_ref_0 - err_ref_1) - (err_0 - err_1)      float32, per model
     ell        = +difference where the label is 1, -difference where it is 0   (Eq. 10)
 
 A `Trajectory` holds some rows of a run: all of them for a few pairs (`load`), or the next million
 of a run that does not fit into memory (`analysis.trajectory_stream`).
-
-Columns of a trajectory table as numpy arrays.
 """
 
 from collections.abc import Sequence
@@ -39,31 +37,31 @@ def usable(table: pa.Table, models: int) -> tuple[pa.Table, Floats, dict[str, in
     out: dict[str, int] = {}
     table = keep(table, table["known"], "unknown_pair", out)
     table = keep(table, whole(table, models), "wrong_models", out)
-    found = difference(table, models)
-    finite = np.isfinite(found).all(axis=0)
+    by_slot = difference(table, models)
+    finite = np.isfinite(by_slot).all(axis=0)
     table = keep(table, finite, "not_finite", out)
-    return table, found[:, finite] if out["not_finite"] else found, out
+    return table, by_slot[:, finite] if out["not_finite"] else by_slot, out
 
 
 def keep(table: pa.Table, mask: pa.ChunkedArray | Mask, why: str, out: dict[str, int]) -> pa.Table:
     """The rows of the mask; how many are left out goes into `out[why]`."""
-    held = np.asarray(mask)
-    out[why] = int(len(held) - held.sum())
-    return table.filter(pa.array(held)) if out[why] else table
+    chosen = np.asarray(mask)
+    out[why] = int(len(chosen) - chosen.sum())
+    return table.filter(pa.array(chosen)) if out[why] else table
 
 
 def whole(table: pa.Table, models: int) -> pa.ChunkedArray:
-    """Which rows hold one error a model, for both images."""
+    """Which rows have one error per model, for both images."""
     lengths = [pc.equal(pc.list_value_length(table[n]), models) for n in ("err_0", "err_1")]
     return pc.fill_null(pc.and_(*lengths), False)
 
 
 def difference(table: pa.Table, models: int) -> Floats:
-    """(M, N) float32 by image slot, in the order of operations of `toolkit.minority.gap`."""
+    """(M, N) float32 by image slot, in the order of operations of `toolkit.minority.ell`."""
     slots = [_flat(table, name).reshape(-1, models).T for name in ("err_0", "err_1")]
     references = [floats(table, name) for name in ("err_ref_0", "err_ref_1")]
-    found: Floats = minority.ell(references[0], references[1], slots[0], slots[1])
-    return np.ascontiguousarray(found)
+    by_slot: Floats = minority.ell(references[0], references[1], slots[0], slots[1])
+    return np.ascontiguousarray(by_slot)
 
 
 def _flat(table: pa.Table, name: str) -> Floats:
@@ -132,10 +130,10 @@ COLUMNS = (
     "pair_id", "visit", "draw", "step", "rank", "micro", "kind", "timestep",
     "err_ref_0", "err_ref_1", "err_0", "err_1",
 )  # fmt: skip
-"""What a row must hold, beside the label it falls under."""
+"""The columns of a row, next to its label."""
 
 LOGGED = ("label", "confidence", "stability", "minority", "weight")
-"""What training logged beside the errors; compared or drawn, never needed."""
+"""What training logged next to the errors; compared or drawn, never needed."""
 
 EDGES = (0.3, 0.7)
 """Shares of the run's steps at which a new part begins."""
@@ -163,7 +161,7 @@ SPANS = {
     "last": (0.7, 1.0),
     "both": (0.3, 1.0),
 }
-"""The share of the run's steps that a window covers; probes lie anywhere, and `both` is `late`
+"""The share of the run's steps that a window covers; probes are anywhere, and `both` is `late`
 with them."""
 
 DEFAULT_WINDOW = "late"
@@ -229,7 +227,7 @@ class Trajectory:
 
     @cached_property
     def part(self) -> Ints:
-        """(N,) which of the PARTS a row lies in."""
+        """(N,) the part of each row, 0 to PARTS - 1."""
         share = self.step / self.steps
         place = np.zeros(len(share), np.int8)
         for edge in EDGES:
@@ -252,10 +250,10 @@ class Trajectory:
         return np.isin(self.part, WINDOWS[window])
 
     def bins(self, bins: int) -> Ints:
-        """(N,) bin of the noise schedule; a row without its timestep lies in bin 0."""
+        """(N,) bin of the noise schedule; a row without its timestep is in bin 0."""
         known = np.maximum(self.timestep, 0)
-        found: Ints = timestep_bin(known, bins, self.train_timesteps)
-        return np.minimum(found, bins - 1)
+        which: Ints = timestep_bin(known, bins, self.train_timesteps)
+        return np.minimum(which, bins - 1)
 
 
 def load(
@@ -264,7 +262,7 @@ def load(
     """Rows of `read_trajectory` (COLUMNS, set_label, known) as arrays, all in memory.
 
     `steps` of the whole run where the table is a piece of it. Left out and counted: what
-    `arrays.usable` leaves out, and rows met before (a run that was resumed writes some twice, to
+    `usable` leaves out, and rows met before (a run that was resumed writes some twice, to
     the same bits). StoreError where nothing is left.
     """
     total = table.num_rows
@@ -308,7 +306,7 @@ def chunk(
     step, rank = ints(table, "step"), ints(table, "rank", 0)
     micro = ints(table, "micro")
     micro = np.where(micro < 0, step, micro)
-    found = Trajectory(
+    rows = Trajectory(
         models=models,
         pair_ids=pair_ids,
         pair=pair,
@@ -325,30 +323,30 @@ def chunk(
         excluded={reason: rows for reason, rows in excluded.items() if rows},
         train_timesteps=train_timesteps,
     )
-    return found if _in_order(found) else _ordered(found)
+    return rows if _in_order(rows) else _ordered(rows)
 
 
-def _in_order(found: Trajectory) -> bool:
+def _in_order(rows: Trajectory) -> bool:
     """By step, rank and micro-batch, as a recorder leaves the rows; then nothing is sorted."""
-    falls = np.zeros(max(0, len(found.step) - 1), bool)
+    falls = np.zeros(max(0, len(rows.step) - 1), bool)
     tied = ~falls
-    for key in (found.step, found.rank, found.micro):
+    for key in (rows.step, rows.rank, rows.micro):
         change = np.diff(key)
         falls |= tied & (change < 0)
         tied &= change == 0
     return not falls.any()
 
 
-def _ordered(found: Trajectory) -> Trajectory:
-    keys = (found.pair, found.train, found.micro, found.rank, found.step)
+def _ordered(chunk: Trajectory) -> Trajectory:
+    keys = (chunk.pair, chunk.train, chunk.micro, chunk.rank, chunk.step)
     order = np.lexsort(keys)
     rows = ("pair", "visit", "step", "rank", "micro", "timestep", "train", "sign")
     return Trajectory(
         **{
-            **vars(found),
-            **{name: getattr(found, name)[order] for name in rows},
-            "difference": found.difference[:, order],
-            "logged": {name: values[order] for name, values in found.logged.items()},
+            **vars(chunk),
+            **{name: getattr(chunk, name)[order] for name in rows},
+            "difference": chunk.difference[:, order],
+            "logged": {name: values[order] for name, values in chunk.logged.items()},
         }
     )
 

@@ -1,7 +1,4 @@
-"""A run's rows in chunks of a million, in order of step: the whole never lies in memory.
-
-A run read once: its rows under the labels of a set, and what is kept of them.
-"""
+"""A run read once, in chunks of a million rows by step, so that it need not fit in memory."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -59,9 +56,9 @@ class Stream:
         shared = _shared_steps(self.parts)
         frames = _by_step(self.parts, self.columns, self.rows)
         made = (self._chunk(frame, find, shared) for frame in frames)
-        for found in _ahead(found for found in made if found is not None):
-            used += len(found.pair)
-            yield found
+        for ready in _ahead(ready for ready in made if ready is not None):
+            used += len(ready.pair)
+            yield ready
         if not used:
             total = sum(part.rows for part in self.parts)
             raise StoreError(nothing_left(total, self.excluded))
@@ -139,19 +136,19 @@ def _by_step(parts: Sequence[Part], columns: Sequence[str], rows: int) -> Iterat
     """
     waiting = {number: _pieces(lane, rows) for number, lane in enumerate(_lanes(parts))}
     shown = {number: pieces[0][0].first_step for number, pieces in waiting.items()}
-    held: list[pl.DataFrame] = []
+    frames: list[pl.DataFrame] = []
     while waiting:
         lane = min(waiting, key=lambda number: shown[number])
         piece = waiting[lane].pop(0)
-        held.extend(_read(part, columns) for part in piece)
+        frames.extend(_read(part, columns) for part in piece)
         shown[lane] = piece[-1].last_step
         if not waiting[lane]:
             del waiting[lane]
-        frame = pl.concat(held)
-        held = []
+        frame = pl.concat(frames)
+        frames = []
         if waiting:
             frame, rest = _cut(frame, min(shown[number] for number in waiting))
-            held = [rest]
+            frames = [rest]
         if len(frame):
             yield frame
 
@@ -186,7 +183,7 @@ def _read(part: Part, columns: Sequence[str]) -> pl.DataFrame:
     except (OSError, pl.exceptions.PolarsError) as problem:
         raise StoreError(
             f"{part.path} cannot be read as a part of a trajectory ({problem}); restore it from a "
-            "copy, or move it out of the run's folder to go on without its rows."
+            "copy, or move it out of the run's folder to continue without its rows."
         ) from problem
 
 
@@ -214,9 +211,9 @@ def _ahead(chunks: Iterator[Trajectory]) -> Iterator[Trajectory]:
     """The same chunks, the next one made while this one is worked on."""
     with ThreadPoolExecutor(1) as pool:
         coming = pool.submit(next, chunks, None)
-        while (found := coming.result()) is not None:
+        while (ready := coming.result()) is not None:
             coming = pool.submit(next, chunks, None)
-            yield found
+            yield ready
 
 
 def digest_run(
@@ -231,9 +228,9 @@ def digest_run(
     wanted = metrics_of(metric) if metrics is None else metrics
     stream = stream_run(store, run, facts, about)
     own = next((name for name, other in wanted.items() if other == metric), None)
-    found = digest(stream.chunks(), wanted, own=own, beta=_beta(about))
-    found.excluded = dict(+stream.excluded)
-    return found, about
+    sums = digest(stream.chunks(), wanted, own=own, beta=_beta(about))
+    sums.excluded = dict(+stream.excluded)
+    return sums, about
 
 
 def stream_run(store: Store, run: str, facts: pa.Table, about: dict[str, Any]) -> Stream:

@@ -28,7 +28,7 @@ AGREEMENT = pa.schema(
 
 
 def agreement(labels: pa.Table, votes: pa.Table) -> pa.Table:
-    """How many of the voices on a pair go against its label; schema AGREEMENT, by pair_id.
+    """How many of the votes on a pair go against its label; schema AGREEMENT, by pair_id.
 
     `labels`: pair_id and label of every pair. `votes`: pair_id, annotator, choice; those on other
     pairs count nothing. InputError where columns are missing or an annotator votes twice on a pair.
@@ -70,7 +70,7 @@ def against_label(label: Floats, first: Ints, second: Ints) -> tuple[Ints, Float
 def _agreement(evidence: Evidence, window: str) -> Computed:  # noqa: ARG001
     assert evidence.extra_votes is not None  # by the need `scores`
     table = agreement(evidence.facts.select(["pair_id", "label"]), evidence.extra_votes)
-    return table.take(pa.array(evidence.digest.met))
+    return table.take(pa.array(evidence.digest.visited))
 
 
 DETECTORS = (

@@ -22,7 +22,7 @@ ANNOTATORS = pa.schema(
             "share of votes that go with the majority of the others on the same comparison; null "
             "where nobody else voted",
         ),
-        column("compared", pa.int64(), "votes that could be held against a majority of others"),
+        column("compared", pa.int64(), "votes that could be compared with a majority of others"),
         column("mean_u", pa.float64(), "mean minority score of the pairs the annotator labelled"),
         *(
             column(f"{name}_shrunk", pa.float64(), f"{name}, as if 20 more votes were average")
@@ -64,7 +64,6 @@ def annotators(pairs: pa.Table, votes: pa.Table, u: Floats | None = None) -> pa.
 
 
 def voted(pairs: pa.Table, votes: pa.Table, u: Floats | None) -> pd.DataFrame:
-    """task, worker, pair, images, choice and u of every vote with an annotator, side by side."""
     """worker, pair, task (comparison), choice (for the pair's image_0), side (for the comparison's
     first image by name) and u of every vote by a known annotator on a known pair."""
     wanted = ["pair_id", "comparison_id", "image_0", "image_1"]
@@ -132,7 +131,7 @@ def _annotators(evidence: Evidence, window: str) -> Computed:
     """Habits over the store's votes, with the run's u where it met the pair."""
     digest = evidence.digest
     u: Floats = np.full(len(digest.pair_ids), np.nan)
-    u[digest.met] = numbers(evidence.tables[window]["minority"]["minority"])
+    u[digest.visited] = numbers(evidence.tables[window]["minority"]["minority"])
     table = annotators(evidence.facts, evidence.votes, u)
     return table if table.num_rows else None
 

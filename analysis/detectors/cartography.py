@@ -16,8 +16,8 @@ from toolkit.schema import SPAN, WHOLE_RUN, column
 FORGETTING = column(
     "forgetting",
     pa.float64(),
-    "times the policy turned from siding with the label to siding against it between visits, over "
-    "the whole run; the number of visits for a pair it never sided with; null below two visits",
+    "times the policy turned from agreeing to disagreeing with the label between visits, over the "
+    "whole run; the number of visits for a pair it never agreed with; null below two visits",
 )
 
 
@@ -45,8 +45,8 @@ def cartography(digest: Digest, window: str) -> pa.Table:
         },
     )
     field = FORGETTING.with_metadata({**FORGETTING.metadata, SPAN: WHOLE_RUN})
-    met = digest.met
-    events = forgetting_events(digest.memory, digest.counted("all"), digest.sign)[met]
+    visited = digest.visited
+    events = forgetting_events(digest.memory, digest.counted("all"), digest.sign)[visited]
     return table.append_column(field, pa.array(events, from_pandas=True))
 
 
@@ -57,8 +57,8 @@ def spread(mean: Floats, square: Floats) -> Floats:
 
 def forgetting_events(memory: Memory, visits: Ints, sign: Floats) -> Floats:
     """(P,) forgetting events over `visits`; NaN below two of them or without a `sign`."""
-    found = np.where(memory.learned, memory.forgotten, visits).astype(np.float64)
-    return np.where((visits < 2) | np.isnan(sign), np.nan, found)
+    events = np.where(memory.learned, memory.forgotten, visits).astype(np.float64)
+    return np.where((visits < 2) | np.isnan(sign), np.nan, events)
 
 
 def area_under_margin(digest: Digest, window: str) -> pa.Table:

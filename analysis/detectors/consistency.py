@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy import sparse  # type: ignore[import-untyped]
 
-from analysis.detectors.detector import Detector, Score
+from analysis.detectors.detector import Computed, Detector, Evidence, Score
 from analysis.trajectory import Floats, Ints, as_table, numbers
 from toolkit.schema import column
 
@@ -150,6 +150,10 @@ def contradictions(table: pa.Table) -> tuple[int, int]:
     return int((~np.isnan(share)).sum()), int((share > 0).sum())
 
 
+def _consistency(evidence: Evidence, window: str) -> Computed:  # noqa: ARG001
+    return consistency(evidence.facts).take(pa.array(evidence.digest.visited))
+
+
 _ONE_ORDER = (
     "people who compare the images of a prompt agree on one order of them; with honest minorities "
     "a contradiction is a difference of taste"
@@ -158,7 +162,7 @@ _ONE_ORDER = (
 DETECTORS = (
     Detector(
         finding="consistency",
-        compute=lambda evidence, _: consistency(evidence.facts).take(pa.array(evidence.digest.met)),
+        compute=_consistency,
         needs=("labels", "prompts"),
         scores=(
             Score(

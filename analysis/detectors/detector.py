@@ -62,8 +62,8 @@ class Evidence:
 
     @cached_property
     def pairs(self) -> pa.Table:
-        """`facts` of the pairs the run met; row k belongs to `digest.met[k]`."""
-        return self.facts.take(pa.array(self.digest.met))
+        """`facts` of the pairs the run met; row k belongs to `digest.visited[k]`."""
+        return self.facts.take(pa.array(self.digest.visited))
 
     @cached_property
     def annotators(self) -> list[str | None] | None:
@@ -118,12 +118,12 @@ def scored_table(digest: Digest, window: str, scores: Mapping[str, tuple[Floats,
     `scores`: column's name -> ((P,) score over all the store's pairs, what the column means). Pairs
     that the run never met are absent; one that it met outside the window has nulls.
     """
-    met = digest.met
+    visited = digest.visited
     fields = [
         column("pair_id", pa.string(), "the pair", nullable=False),
         column("visits", pa.int32(), "visits in the window; 0: the scores are null"),
         *(column(name, pa.float64(), meaning) for name, (_, meaning) in scores.items()),
     ]
-    values = [values[met].astype(np.float64) for values, _ in scores.values()]
-    visits = digest.counted(window)[met].astype(np.int32)
-    return as_table(pa.schema(fields), [digest.met_ids, visits, *values])
+    values = [values[visited].astype(np.float64) for values, _ in scores.values()]
+    visits = digest.counted(window)[visited].astype(np.int32)
+    return as_table(pa.schema(fields), [digest.visited_ids, visits, *values])

@@ -1,4 +1,4 @@
-"""What the pictures themselves give away: flat ones, the same twice, one under two prompts."""
+"""Defects of the images: flat ones, the same image twice, one under two prompts."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,26 +13,26 @@ from toolkit.image_files import Decoded
 from toolkit.schema import column
 
 FLAT = 4.0
-"""Spread of a picture's colours, 0 to 255, below which it shows nothing."""
+"""Spread of an image's colours, 0 to 255, below which it shows nothing."""
 NEAR = 4
-"""Bits of 64 by which the perceptual hashes of two near-identical pictures differ at most."""
+"""Bits of 64 by which the perceptual hashes of two near-identical images differ at most."""
 
-PICTURES = pa.schema(
+IMAGE_DEFECTS = pa.schema(
     [
         column("pair_id", pa.string(), "the pair", nullable=False),
-        column("flat", pa.int32(), "how many of the two pictures show nothing (0, 1, 2)"),
+        column("flat", pa.int32(), "how many of the two images show nothing (0, 1, 2)"),
         column("identical", pa.bool_(), "both are the same bytes"),
         column(
             "distance",
             pa.int32(),
             "bits of 64 by which the perceptual hashes differ; 4 or fewer: near-identical",
         ),
-        column("elsewhere", pa.int32(), "other prompts under which one of the two pictures stands"),
+        column("elsewhere", pa.int32(), "other prompts under which one of the two images occurs"),
         column(
             "picture_defect",
             pa.float64(),
-            "1: a flat picture, an identical or near-identical two, or one under another prompt "
-            "too; else 0; null where a picture could not be read",
+            "1: a flat image, two identical or near-identical ones, or one under another prompt "
+            "too; else 0; null where an image could not be read",
         ),
     ]
 )
@@ -40,7 +40,7 @@ PICTURES = pa.schema(
 
 @dataclass(frozen=True)
 class Look:
-    """What is kept of a picture."""
+    """What is kept of an image."""
 
     content: str
     """sha256 of its bytes."""
@@ -52,7 +52,7 @@ class Look:
 
 
 def look(decoded: Decoded) -> Look:
-    """Hash and spread of a decoded picture; the hash by `imagehash.phash`."""
+    """Hash and spread of a decoded image; the hash by `imagehash.phash`."""
     grey = decoded.image.convert("L")
     bits = imagehash.phash(grey).hash.ravel()
     packed = int.from_bytes(np.packbits(bits).tobytes(), "big")
@@ -63,7 +63,7 @@ def look(decoded: Decoded) -> Look:
 
 
 def defects(pairs: pa.Table, looks: Mapping[str, Look]) -> pa.Table:
-    """Defects of each pair's two pictures; schema PICTURES, by pair_id.
+    """Defects of each pair's two images; schema IMAGE_DEFECTS, by pair_id.
 
     `pairs`: pair_id, prompt, image_0, image_1. `looks`: image_id -> Look; one left out could not
     be read. Pictures are the same across prompts where their bytes are.
@@ -72,30 +72,32 @@ def defects(pairs: pa.Table, looks: Mapping[str, Look]) -> pa.Table:
                   key=lambda row: str(row["pair_id"]))  # fmt: skip
     prompts: dict[str, set[str]] = {}
     for row in rows:
-        for found in _looks(row, looks):
-            prompts.setdefault(found.content, set()).add(row["prompt"])
-    return pa.Table.from_pylist([_defects(row, looks, prompts) for row in rows], schema=PICTURES)
+        for seen in _looks(row, looks):
+            prompts.setdefault(seen.content, set()).add(row["prompt"])
+    return pa.Table.from_pylist(
+        [_defects(row, looks, prompts) for row in rows], schema=IMAGE_DEFECTS
+    )
 
 
 def _looks(row: Mapping[str, str], looks: Mapping[str, Look]) -> Iterator[Look]:
     for slot in (0, 1):
-        if (found := looks.get(row[f"image_{slot}"])) is not None:
-            yield found
+        if (seen := looks.get(row[f"image_{slot}"])) is not None:
+            yield seen
 
 
 def _defects(
     row: Mapping[str, str], looks: Mapping[str, Look], prompts: Mapping[str, set[str]]
 ) -> dict[str, object]:
-    found = list(_looks(row, looks))
-    if len(found) < 2:
+    sides = list(_looks(row, looks))
+    if len(sides) < 2:
         return {"pair_id": row["pair_id"]}
-    one, other = found
-    flat = int(one.spread < FLAT) + int(other.spread < FLAT)
-    distance = (one.phash ^ other.phash).bit_count()
-    elsewhere = len(set().union(*(prompts[look.content] for look in found)) - {row["prompt"]})
-    # A flat picture has no structure to hash: two of them are alike by chance of the encoder.
+    first, second = sides
+    flat = int(first.spread < FLAT) + int(second.spread < FLAT)
+    distance = (first.phash ^ second.phash).bit_count()
+    elsewhere = len(set().union(*(prompts[look.content] for look in sides)) - {row["prompt"]})
+    # A flat image has no structure to hash: two of them are alike by chance of the encoder.
     near = distance <= NEAR and not flat
-    identical = one.content == other.content
+    identical = first.content == second.content
     return {
         "pair_id": row["pair_id"],
         "flat": flat,
@@ -108,7 +110,7 @@ def _defects(
 
 def _image_defects(evidence: Evidence, window: str) -> Computed:  # noqa: ARG001
     assert evidence.looks is not None  # by the need `images`
-    return defects(evidence.facts, evidence.looks()).take(pa.array(evidence.digest.met))
+    return defects(evidence.facts, evidence.looks()).take(pa.array(evidence.digest.visited))
 
 
 DETECTORS = (

@@ -62,9 +62,9 @@ def loss_mixture(digest: Digest, window: str, *, seed: int = 0) -> pa.Table:
 
     Null where a pair has no loss, and everywhere if fewer than ten losses differ.
     """
-    met = digest.met
-    loss = digest.tallies["loss"].mean(window)[met]
-    return as_table(LOSS_MIXTURE, [digest.met_ids, loss, high_loss(loss, seed=seed)])
+    visited = digest.visited
+    loss = digest.tallies["loss"].mean(window)[visited]
+    return as_table(LOSS_MIXTURE, [digest.visited_ids, loss, high_loss(loss, seed=seed)])
 
 
 def high_loss(loss: Floats, *, seed: int = 0) -> Floats:
@@ -108,13 +108,13 @@ def flip_posterior(
     """EM of x ~ (1 - e) N(m, v) + e N(-m, v), x a pair's mean of ell over its timestep's RMS.
 
     Schema POSTERIOR, and the noise rate e < .5 with an interval; None below ten pairs. `prompts`
-    and `annotators` go with `digest.met`.
+    and `annotators` go with `digest.visited`.
     """
-    x = digest.ell.scaled(window)[0][digest.met]
+    x = digest.ell.scaled(window)[0][digest.visited]
     posterior, personal, rate = reversed_labels(
         x, prompts, annotators, resamples=resamples, seed=seed
     )
-    return as_table(POSTERIOR, [digest.met_ids, posterior, personal]), rate
+    return as_table(POSTERIOR, [digest.visited_ids, posterior, personal]), rate
 
 
 def reversed_labels(
@@ -157,16 +157,16 @@ def _fitted(
         _likeliest(np.stack([_histogram(x, row[which]) for row in draws]))[0]
         for draws in resample(groups, resamples, seed, _GRID)
     ]
-    found = interval(rate, np.concatenate([np.zeros(0), *drawn]))
-    return found, margin * size, float(np.sqrt(1 - margin**2)) * size
+    found_rate = interval(rate, np.concatenate([np.zeros(0), *drawn]))
+    return found_rate, margin * size, float(np.sqrt(1 - margin**2)) * size
 
 
 def _histogram(x: Floats, weight: Floats) -> Floats:
     """(_GRID,) weights of x over its own root mean square, between -_REACH and _REACH."""
     size = np.sqrt((weight * x * x).sum() / weight.sum())
     place = ((x / size + _REACH) * (_GRID / (2 * _REACH))).astype(np.int64)
-    found: Floats = np.bincount(np.clip(place, 0, _GRID - 1), weight, _GRID).astype(np.float64)
-    return found
+    counts: Floats = np.bincount(np.clip(place, 0, _GRID - 1), weight, _GRID).astype(np.float64)
+    return counts
 
 
 def _likeliest(count: Floats) -> tuple[Floats, Floats]:
@@ -208,8 +208,8 @@ def _per_annotator(
     rates = np.full(people, common)
     for _ in range(_ROUNDS):
         flipped = sigmoid(_logit(rates)[which] + slope)
-        found = np.bincount(which, flipped, people)
-        new = np.clip((found + _PRIOR * common) / (labels + _PRIOR), 1e-4, 0.9999)
+        reversed_labels = np.bincount(which, flipped, people)
+        new = np.clip((reversed_labels + _PRIOR * common) / (labels + _PRIOR), 1e-4, 0.9999)
         done = np.abs(new - rates).max() < 1e-6
         rates = new
         if done:

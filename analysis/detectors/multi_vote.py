@@ -91,26 +91,27 @@ def _judged(
     strength: "pd.Series[float]",
 ) -> pa.Table:
     wanted = ["pair_id", "comparison_id", "image_0", "image_1", "prompt", "label"]
-    held = pairs.select(wanted).to_pandas().sort_values("pair_id")
-    held = held[held["comparison_id"].isin(frame["task"])]
-    label = held["label"].to_numpy(float)
-    turned = held["image_0"].astype(str) > held["image_1"].astype(str)
+    judged = pairs.select(wanted).to_pandas().sort_values("pair_id")
+    judged = judged[judged["comparison_id"].isin(frame["task"])]
+    label = judged["label"].to_numpy(float)
+    turned = judged["image_0"].astype(str) > judged["image_1"].astype(str)
     side = np.where(turned, 1 - label, label)
     decided = (label == 0) | (label == 1)
     named = np.where(side == 1, "first", "second")
     columns = []
     for probability in (skene, glad):
         known = probability.reindex(columns=["first", "second", "tie"]).fillna(0.0)
-        mine = known.reindex(held["comparison_id"]).to_numpy()
+        mine = known.reindex(judged["comparison_id"]).to_numpy()
         given = mine[np.arange(len(mine)), np.where(named == "first", 0, 1)]
         columns.append(np.where(decided, 1 - given, np.nan))
-    keys = [held["prompt"].astype(str) + "\x1f" + held[f"image_{k}"].astype(str) for k in (0, 1)]
+    prompt = judged["prompt"].astype(str) + "\x1f"
+    keys = [prompt + judged[f"image_{slot}"].astype(str) for slot in (0, 1)]
     ends = [np.clip(strength.reindex(key).to_numpy(float), 1e-9, 1 - 1e-9) for key in keys]
     gap = np.log(ends[0] / (1 - ends[0])) - np.log(ends[1] / (1 - ends[1]))
     against = 1 / (1 + np.exp(np.where(label == 1, gap, -gap)))
     voters = frame.groupby("task")["worker"].nunique()
-    count = voters.reindex(held["comparison_id"]).to_numpy().astype(np.int32)
-    ids = held["pair_id"].to_numpy(str)
+    count = voters.reindex(judged["comparison_id"]).to_numpy().astype(np.int32)
+    ids = judged["pair_id"].to_numpy(str)
     return as_table(OVERLAP, [ids, count, *columns, np.where(decided, against, np.nan)])
 
 

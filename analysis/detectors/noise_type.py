@@ -1,7 +1,7 @@
-"""Erroneous against subjective: two axes, strong steady disagreement and instability.
+"""Erroneous or subjective: two axes, strong steady disagreement and instability.
 
-A slip is rejected steadily: the other labels taught the model the opposite and nothing pulls the
-other way. A matter of taste is fought over: some labels of its kind go this way, some that.
+An error is rejected steadily: the other labels taught the model the opposite. On a matter of taste
+the model is torn: some labels of its kind point one way, some the other.
 """
 
 import numpy as np
@@ -29,7 +29,7 @@ KINDS = pa.schema(
         column(
             "erroneous",
             pa.float64(),
-            "disagreement * (1 - instability), 0 to 1: strong and steady, more likely a slip",
+            "disagreement * (1 - instability), 0 to 1: strong and steady, more likely an error",
         ),
         column(
             "subjective",
@@ -44,20 +44,20 @@ def kinds(digest: Digest, window: str, split: Floats | None = None) -> pa.Table:
     """The two axes and two readings of every pair the run met; schema KINDS.
 
     Instability is sd / (sd + |mean p - .5|) of p over visits, null with one visit: how much the
-    probability moves beside how far it stands from an open question. `split`, (P,) with
-    `digest.met`, is the smaller share of other voices on the pair, 0 to .5 (NaN: none); twice
+    probability moves, compared with how far it is from undecided. `split`, (P,) with
+    `digest.visited`, is the smaller share of extra votes on the pair, 0 to .5 (NaN: none); twice
     that counts where it is larger.
     """
-    met = digest.met
-    p, square = (digest.tallies[name].mean(window)[met] for name in ("p", "square"))
-    several = digest.counted(window)[met] > 1
-    axes = noise_axes(-digest.ell.standardised(window)[0][met], p, spread(p, square), several)
+    visited = digest.visited
+    p, square = (digest.tallies[name].mean(window)[visited] for name in ("p", "square"))
+    several = digest.counted(window)[visited] > 1
+    axes = noise_axes(-digest.ell.standardised(window)[0][visited], p, spread(p, square), several)
     disagreement, instability = axes
     if split is not None:
         known = ~np.isnan(split)
         instability[known] = np.fmax(instability[known], 2 * split[known])
     readings = [disagreement * (1 - instability), disagreement * instability]
-    return as_table(KINDS, [digest.met_ids, disagreement, instability, *readings])
+    return as_table(KINDS, [digest.visited_ids, disagreement, instability, *readings])
 
 
 def noise_axes(rejected: Floats, p: Floats, sd: Floats, several: Mask) -> tuple[Floats, Floats]:
@@ -75,10 +75,10 @@ def _rank(values: Floats) -> Floats:
     from scipy.stats import rankdata  # type: ignore[import-untyped]
 
     known = ~np.isnan(values)
-    found = np.full(len(values), np.nan)
+    ranks = np.full(len(values), np.nan)
     if known.any():
-        found[known] = (rankdata(values[known]) - 0.5) / known.sum()
-    return found
+        ranks[known] = (rankdata(values[known]) - 0.5) / known.sum()
+    return ranks
 
 
 def _kinds(evidence: Evidence, window: str) -> Computed:

@@ -90,18 +90,18 @@ def _curve(name: str, scores: Floats, flipped: Flags) -> pa.Table:
     order = np.argsort(-scores[known], kind="stable")
     ranked = scores[known][order]
     ends = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
-    found = np.cumsum(hit[order])[ends]
+    hits = np.cumsum(hit[order])[ends]
     flagged = ends + 1
     if len(ends) > _POINTS:
         keep = np.unique(np.linspace(0, len(ends) - 1, _POINTS).astype(int))
-        found, flagged = found[keep], flagged[keep]
+        hits, flagged = hits[keep], flagged[keep]
     total = int(hit.sum())
     columns = [
-        np.full(len(found), name),
+        np.full(len(hits), name),
         flagged / len(hit),
-        (flagged - found) / (len(hit) - total),
-        found / total,
-        found / flagged,
+        (flagged - hits) / (len(hit) - total),
+        hits / total,
+        hits / flagged,
     ]
     return as_table(CURVES, columns)
 
@@ -185,18 +185,18 @@ def _lines(
     return figure
 
 
-def calibration_figure(found: Calibration) -> go.Figure:
-    """Probability of a planted flip by score: the isotonic curve; `found`: of `calibrate`."""
+def calibration_figure(calibration: Calibration) -> go.Figure:
+    """Probability of a planted flip by score: the isotonic curve; `calibration`: of `calibrate`."""
     figure = go.Figure(
         go.Scatter(
-            x=found.score,
-            y=found.probability,
+            x=calibration.score,
+            y=calibration.probability,
             mode="lines",
             line={"color": BLUE, "width": 2},
             hovertemplate="score %{x:.3g}: %{y:.1%}<extra></extra>",
         )
     )
-    figure.update_xaxes(title=f"score of {found.detector}")
+    figure.update_xaxes(title=f"score of {calibration.detector}")
     figure.update_yaxes(title="probability of a planted flip", tickformat=".0%", rangemode="tozero")
     return look(figure, height=320, showlegend=False)
 
@@ -231,8 +231,8 @@ def reliability_figure(bins: list[Bin]) -> go.Figure:
 SHARES = pa.schema(
     [
         column("rate", pa.float64(), "share of all labels that are flipped"),
-        column("minority", pa.float64(), "share of labels that then stand against the majority"),
-        column("majority", pa.float64(), "share that stand with it"),
+        column("minority", pa.float64(), "share of labels that are then against the majority"),
+        column("majority", pa.float64(), "share that are with it"),
         column("expected", pa.float64(), "m + r (1 - 2m): the minority share to be expected"),
     ]
 )
@@ -286,7 +286,7 @@ def flip_shares_table(
 ) -> pa.Table:
     """Minority share of `samples` labels by flip ratio, drawn; schema SHARES.
 
-    A share `minority` of the labels stands against the majority; a flip turns a label of either
+    A share `minority` of the labels is against the majority; a flip turns a label of either
     kind into the other, so m + r (1 - 2m) is expected. The same labels are flipped first at every
     rate: the curve is one dataset under more and more noise.
     """

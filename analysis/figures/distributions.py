@@ -120,7 +120,7 @@ def ell_by_timestep_figure(frame: Any) -> go.Figure:
 
 def noise_rate_figure(rates: dict[str, Interval]) -> go.Figure:
     """Noise rates with their 95 % intervals, first on top: estimated, planted, of a group."""
-    known = [(name, found) for name, found in rates.items() if found.value is not None][::-1]
+    known = [(name, rate) for name, rate in rates.items() if rate.value is not None][::-1]
     ends = [(f.value if f.low is None else f.low, f.value, f.high) for _, f in known]
     low, value, high = np.array(ends, float).reshape(-1, 3).T
     high = np.where(np.isnan(high), value, high)

@@ -32,7 +32,7 @@ def pair_errors_table(rows: pa.Table, label: float) -> pa.Table:
     says which image is the chosen one. By Eq. 10, ell = rejected - chosen. A visit that a resumed
     run wrote twice counts once; rows without a finite error are left out.
     """
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    visits: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows.sort_by("step").to_pylist():
         policy = [(row[f"err_{slot}"] or [None])[0] for slot in (0, 1)]
         given = [*policy, row["err_ref_0"], row["err_ref_1"]]
@@ -40,12 +40,12 @@ def pair_errors_table(rows: pa.Table, label: float) -> pa.Table:
             continue
         gaps = [policy[slot] - row[f"err_ref_{slot}"] for slot in (0, 1)]
         chosen, rejected = gaps if label == 1 else gaps[::-1]
-        told = {name: row[name] for name in ("step", "timestep", "kind")}
+        about = {name: row[name] for name in ("step", "timestep", "kind")}
         # Two probes may bear one number, at different steps.
         measured = row["step"] if row["kind"] == "probe" else None
         key = (row["visit"], row["draw"], row["kind"], measured)
-        found.setdefault(key, told | {"chosen": chosen, "rejected": rejected})
-    return pa.Table.from_pylist(list(found.values()), schema=PAIR_ERRORS)
+        visits.setdefault(key, about | {"chosen": chosen, "rejected": rejected})
+    return pa.Table.from_pylist(list(visits.values()), schema=PAIR_ERRORS)
 
 
 def pair_errors_figure(frame: Any) -> go.Figure:

@@ -1,10 +1,8 @@
-"""The one look of all figures: transparent ground, an ink that reads on white and on black.
+"""The shared look of all figures, and saving them as PNG and SVG.
 
-A figure needs no theme; a page that knows its theme may set `layout.font.color`. Colours are Okabe
-and Ito's, which differ for colour-blind readers too, and no figure tells things apart by colour
-alone.
-
-Figures as PNG and SVG files, drawn by a browser that shows no window.
+The ground is transparent and the ink is readable on white and on black; a page that knows its theme
+may set `layout.font.color`. Colours are Okabe and Ito's, which colour-blind readers can separate,
+and no figure separates things by colour alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,12 +27,12 @@ def faint(colour: str, share: float = 0.18) -> str:
 
 
 def flat(colour: str) -> dict[str, Any]:
-    """Bars so faint that marks and whiskers on them read."""
+    """Bars so faint that marks and whiskers on them are readable."""
     return {"color": faint(colour, 0.38), "line": {"width": 0}}
 
 
 def line(figure: go.Figure, y: float, text: str) -> None:
-    """A dashed level, named in the right margin where no mark can lie."""
+    """A dashed level, named in the right margin, where there are no marks."""
     figure.add_hline(y=y, line={"color": INK, "dash": "dash", "width": 1.5})
     figure.add_annotation(
         x=1.008,

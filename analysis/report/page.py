@@ -79,18 +79,18 @@ def render(analysis: Analysis, *, top: int = 24) -> str:
 
 
 def _planted(analysis: Analysis, names: Mapping[str, str]) -> dict[str, Any]:
-    by_name = {found.name: found for found in analysis.detections}
+    by_name = {detection.name: detection for detection in analysis.detections}
     own = by_name["minority"]
     first = ["minority", "minority.confidence", "minority.stability", "trajectory_ell"]
     presets_of = tuple(f"minority_{name}" for name in PRESETS)
     others = [
-        found
-        for found in analysis.detections
-        if found.name not in (*first, *analysis.extra)
-        and not found.name.startswith(presets_of)
-        and found.auroc.value is not None
+        detection
+        for detection in analysis.detections
+        if detection.name not in (*first, *analysis.extra)
+        and not detection.name.startswith(presets_of)
+        and detection.auroc.value is not None
     ]
-    others.sort(key=lambda found: -(found.auroc.value or 0.0))
+    others.sort(key=lambda detection: -(detection.auroc.value or 0.0))
     rows = [*(by_name[name] for name in [*first, *analysis.extra]), *others]
     presets = [name for name in PRESETS if PRESETS[name] != analysis.metric]
     matrix = ["minority", *(f"minority_{name}" for name in presets)]
@@ -99,7 +99,7 @@ def _planted(analysis: Analysis, names: Mapping[str, str]) -> dict[str, Any]:
         "ratio": _ratio_rows(analysis),
         "base_rate": "unknown" if base is None else f"{base:.1%}",
         "flips": f"{max(d.flipped for d in analysis.detections):,}",
-        "detectors": [_detector_row(found, names, found is own) for found in rows],
+        "detectors": [_detector_row(detection, names, detection is own) for detection in rows],
         "presets": [
             {
                 "name": names[finding].removeprefix("u, "),
@@ -114,24 +114,24 @@ def _planted(analysis: Analysis, names: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _detector_row(found: Detection, names: Mapping[str, str], own: bool) -> dict[str, Any]:
+def _detector_row(detection: Detection, names: Mapping[str, str], own: bool) -> dict[str, Any]:
     forms = {"auroc": ".3f", "auprc": ".3f"}
     return {
-        "name": names.get(found.name, found.name),
+        "name": names.get(detection.name, detection.name),
         "own": own,
-        "pairs": f"{found.pairs:,}",
-        "cells": [_cell(getattr(found, key), forms.get(key, ".1%")) for key in FIGURES],
+        "pairs": f"{detection.pairs:,}",
+        "cells": [_cell(getattr(detection, key), forms.get(key, ".1%")) for key in FIGURES],
     }
 
 
-def _cell(found: Interval, form: str) -> dict[str, str]:
-    if found.value is None:
+def _cell(interval: Interval, form: str) -> dict[str, str]:
+    if interval.value is None:
         return {"value": "–", "interval": "not defined"}
-    if found.low is None or found.high is None:
-        return {"value": f"{found.value:{form}}", "interval": "no interval"}
+    if interval.low is None or interval.high is None:
+        return {"value": f"{interval.value:{form}}", "interval": "no interval"}
     return {
-        "value": f"{found.value:{form}}",
-        "interval": f"{found.low:{form}} to {found.high:{form}}",
+        "value": f"{interval.value:{form}}",
+        "interval": f"{interval.low:{form}} to {interval.high:{form}}",
     }
 
 

@@ -40,7 +40,7 @@ def drawn(analysis: Analysis) -> Drawn:
     spread = minority_histogram_table(scores, analysis.weight)
     made["histogram"] = (
         figures.minority_histogram_figure(spread, ranked),
-        "Number of pairs at each score, and the mean weight training gave the pairs there.",
+        "Number of pairs at each score, and the mean weight that training gave them.",
     )
     ell = _ell_table(analysis)
     if ell.num_rows:
@@ -54,7 +54,7 @@ def drawn(analysis: Analysis) -> Drawn:
     made["map"] = (
         figures.cartography_figure(analysis.tables["cartography"], analysis.flipped),
         "Each dot a pair: how probable the model finds its label, and how much that moves from "
-        "visit to visit. Below the line it sides against the label.",
+        "visit to visit. Below the line it disagrees with the label.",
     )
     return made | _voices(analysis) | _suspect(analysis)
 
@@ -66,7 +66,7 @@ def _judged(analysis: Analysis, names: Mapping[str, str], ranked: str) -> Drawn:
     widths = flipped_ratio_table(
         scores, flipped, kind="width", groups=analysis.pairs["prompt"].to_pylist()
     )
-    by_name = {found.name: found for found in analysis.detections}
+    by_name = {detection.name: detection for detection in analysis.detections}
     listed = headline(analysis)
     best = [by_name[name] for name in listed if name in by_name]
     made: Drawn = {
@@ -90,11 +90,11 @@ def _judged(analysis: Analysis, names: Mapping[str, str], ranked: str) -> Drawn:
         base = float(flipped.mean())
         made["roc"] = (
             figures.roc_figure(curves, names),
-            "How many flips are found for how many false alarms; the diagonal is guessing.",
+            "Share of flips detected by share of false positives; the diagonal is guessing.",
         )
         made["precision_recall"] = (
             figures.precision_recall_figure(curves, base, names),
-            "How pure the flagged pairs are when so many of the flips are to be found.",
+            "Precision among the flagged pairs by the share of flips detected.",
         )
     if analysis.calibration is not None:
         made["calibration"] = (
@@ -107,7 +107,7 @@ def _judged(analysis: Analysis, names: Mapping[str, str], ranked: str) -> Drawn:
 
 def _curves(analysis: Analysis, listed: list[str]) -> pa.Table:
     assert analysis.flipped is not None
-    ids = analysis.digest.pair_ids[analysis.digest.met]
+    ids = analysis.digest.pair_ids[analysis.digest.visited]
     scores = suspicions(analysis.tables, ids)
     known = {name: scores[name] for name in listed if name in scores}
     return figures.curves_table(known, analysis.flipped)
@@ -117,7 +117,7 @@ def _ell_table(analysis: Analysis) -> pa.Table:
     if not analysis.digest.has_timesteps:
         return ELL_BY_TIMESTEP.empty_table()
     rows = analysis.sample()
-    ids = analysis.digest.pair_ids[analysis.digest.met]
+    ids = analysis.digest.pair_ids[analysis.digest.visited]
     flips = analysis.flipped
     mine = None if flips is None else flips[np.searchsorted(ids, rows.pair_ids)]
     return ell_by_timestep_table(rows, mine, window=analysis.window)
@@ -155,7 +155,7 @@ def _suspect(analysis: Analysis) -> Drawn:
     return {
         "suspect": (
             figures.pair_trajectory_figure(table),
-            f"Visit by visit, pair {pair}, the most suspicious one: steadily below 0 is a label "
-            "the model rejects, up and down one it cannot settle. Timesteps differ between visits.",
+            f"Visit by visit, pair {pair}, the most suspicious one: steadily below 0: the model "
+            "rejects the label; up and down: it is undecided. Timesteps differ between visits.",
         )
     }

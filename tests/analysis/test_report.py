@@ -343,7 +343,7 @@ def test_rows_left_out_are_said(make_store):
     assert found.digest.excluded == {"unknown_pair": 3, "not_finite": 4}
     words = " ".join(found.notes)
     assert "3 trajectory rows belong to pairs this store does not know" in words
-    assert "4 trajectory rows hold an error that is not finite" in words
+    assert "4 trajectory rows have an error that is not finite" in words
     assert "stranger" not in read_findings(store, "r", "minority")["pair_id"].to_pylist()
 
 
@@ -449,7 +449,7 @@ def test_the_command_without_planted_flips_says_how_to_plant_some(make_store, tm
     out = str(tmp_path / "out.html")
     result = invoke(str(store.root), "--run", "r", "--labels", "original", "--out", out)
     assert result.exit_code == 0, result.output
-    assert "planted no flips" in result.output
+    assert "No flips were planted" in result.output
 
 
 @pytest.mark.parametrize(
