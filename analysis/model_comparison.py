@@ -168,7 +168,7 @@ def grid(
         shown = cards.setdefault(key, {"prompt": row["prompt"], "seed": row["seed"], "cells": {}})
         mine = values.get((row["model"], key), {})
         listed = [(headings.get(f, f), mine[f]) for f in every if f in mine and not isnan(mine[f])]
-        shown["cells"][row["model"]] = {"picture": _source(row["png"]), "scores": listed}
+        shown["cells"][row["model"]] = {"image": _source(row["png"]), "scores": listed}
     return [
         {**shown, "cells": [shown["cells"].get(model) for model in models]}
         for shown in cards.values()

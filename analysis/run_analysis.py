@@ -254,6 +254,34 @@ def analyze_run(
         raise InputError(f"{window!r} is no part of a run; choose {', '.join(WINDOWS)}.")
     progress.update("analysis", 0, 4, "reading the trajectory")
     labels = labels or str(run_about(store, run).get("labels", "original"))
+    evidence, about = _read(store, run, labels, extra_votes, folds, open_images)
+    progress.update("analysis", 1, 4, "running the detectors")
+    findings = run_detectors(evidence, window)
+    progress.update("analysis", 2, 4, "evaluating the detectors")
+    analysis = _evaluated(
+        Analysis(
+            store=store, run=run, about=about, labels=labels, metric=metric_of(about),
+            window=window, digest=evidence.digest, pairs=evidence.pairs, findings=findings,
+            flipped=_flipped(store, labels, flips, evidence.pairs), sections=extra_sections,
+        ),
+        dict(extra_detectors or {}),
+        windows=windows,
+    )  # fmt: skip
+    progress.update("analysis", 3, 4, "writing the findings")
+    _record(analysis)
+    progress.update("analysis", 4, 4)
+    return analysis
+
+
+def _read(
+    store: Store,
+    run: str,
+    labels: str,
+    extra_votes: pa.Table | None,
+    folds: Sequence[str],
+    open_images: bool | None,
+) -> tuple[Evidence, dict[str, Any]]:
+    """What the detectors may look at, and run.json."""
     facts = pair_facts(store, labels)
     digest, about = digest_run(store, run, facts)
     if open_images is None:
@@ -266,22 +294,7 @@ def analyze_run(
         [digest_run(store, name, facts, metrics={})[0] for name in folds],
         looks=(lambda: look_at(store, evidence.pairs)) if open_images else None,
     )
-    progress.update("analysis", 1, 4, "running the detectors")
-    findings = run_detectors(evidence, window)
-    progress.update("analysis", 2, 4, "evaluating the detectors")
-    analysis = _evaluated(
-        Analysis(
-            store=store, run=run, about=about, labels=labels, metric=metric_of(about),
-            window=window, digest=digest, pairs=evidence.pairs, findings=findings,
-            flipped=_flipped(store, labels, flips, evidence.pairs), sections=extra_sections,
-        ),
-        dict(extra_detectors or {}),
-        windows=windows,
-    )  # fmt: skip
-    progress.update("analysis", 3, 4, "writing the findings")
-    _record(analysis)
-    progress.update("analysis", 4, 4)
-    return analysis
+    return evidence, about
 
 
 def _evaluated(analysis: Analysis, extra: ExtraDetectors, *, windows: bool) -> Analysis:

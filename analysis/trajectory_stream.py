@@ -131,8 +131,8 @@ class _Finder:
 def _by_step(parts: Sequence[Part], columns: Sequence[str], rows: int) -> Iterator[pl.DataFrame]:
     """Frames of whole steps in order of step, all lanes together.
 
-    Read is always from the lane that is furthest behind, and given out what lies below the last
-    step that any of them has shown: a lane's next part may go on with that very step.
+    The lane that is furthest behind is read next. Steps up to the last one that every lane has
+    shown are given out; that step itself may continue in a lane's next part.
     """
     waiting = {number: _pieces(lane, rows) for number, lane in enumerate(_lanes(parts))}
     shown = {number: pieces[0][0].first_step for number, pieces in waiting.items()}

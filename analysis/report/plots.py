@@ -56,7 +56,7 @@ def drawn(analysis: Analysis) -> Drawn:
         "Each dot a pair: how probable the model finds its label, and how much that moves from "
         "visit to visit. Below the line it disagrees with the label.",
     )
-    return made | _voices(analysis) | _suspect(analysis)
+    return made | _annotators(analysis) | _suspect(analysis)
 
 
 def _judged(analysis: Analysis, names: Mapping[str, str], ranked: str) -> Drawn:
@@ -123,7 +123,7 @@ def _ell_table(analysis: Analysis) -> pa.Table:
     return ell_by_timestep_table(rows, mine, window=analysis.window)
 
 
-def _voices(analysis: Analysis) -> Drawn:
+def _annotators(analysis: Analysis) -> Drawn:
     made: Drawn = {}
     if analysis.noise is not None and analysis.noise.rate.value is not None:
         rates = {"estimated from the margins": analysis.noise.rate}

@@ -76,7 +76,7 @@ def test_a_row_is_a_prompt_and_seed_with_every_models_image_and_scores() -> None
         [("IR", 0.0), ("PS", 21.0)],
         [("IR", 0.5), ("PS", 21.5)],
     ]
-    assert first["cells"][0]["picture"] != second["cells"][0]["picture"]
+    assert first["cells"][0]["image"] != second["cells"][0]["image"]
     (alone,) = grid(samples(), scores(("pickscore", 0)), ["a", "c"], HEADINGS, 1)
     assert alone["cells"][0]["scores"] == [("IR", -1.0)]
     assert alone["cells"][1] is None
