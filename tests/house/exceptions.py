@@ -1,26 +1,12 @@
-"""What does not follow the rules of the house yet. Each entry says why or goes; none is added."""
+"""What does not follow the rules of the house yet. Each entry goes with its cause."""
 
 MODULES = 225
-LINES = 36_000
+LINES = 35_600
 """Until the redesign is complete; then 200 and 30,000."""
 
-BASENAMES = {("toolkit", "prompts.py"), ("toolkit", "scorer.py")}
+BASENAMES = {("toolkit", "scorer.py")}
+"""`miniworld/scorer.py` wants a name of its own."""
 
-LONG_MODULES: set[str] = set()
-
-LONG_FUNCTIONS = {
-    "training/probe.py:probe_run",
-}
-
-PRINTING = {
-    "training/metrics_log.py",
-    "training/probe.py",
-    "training/precompute.py",
-    "training/trainer.py",
-}
+LONG_FUNCTIONS = {"training/probe.py:probe_run"}
 
 CIRCLES = [["training.ema", "training.fsdp", "training.recipe"]]
-
-VERBS_NOT_IN_README: set[str] = set()
-
-DOCSTRING_EXAMPLES: set[str] = set()

@@ -14,7 +14,7 @@ from app.desk.queries.connection import TABLES, Desk, Stamp, current, stamp
 from app.desk.views.getting_started import ingest_command, run_command
 from toolkit.colors import Ground
 from toolkit.store import Store
-from toolkit.store.queue import prompts
+from toolkit.store.queue import prompt_noise
 from toolkit.store.queue.views import View
 from toolkit.store.runs import findings, read_findings
 
@@ -61,7 +61,7 @@ def _show_noisy(desk: Desk) -> None:
                   run_command(desk.store))  # fmt: skip
         return
     least = st.number_input("Pairs with a u, at least", 1, 1000, 3, key="prompts-least", width=240)
-    rows = prompts.noisy_prompts(desk.cursor(), least=int(least))
+    rows = prompt_noise.noisy_prompts(desk.cursor(), least=int(least))
     if not rows:
         text.info("No prompt has so many pairs with a u; lower the number above.")
         return
@@ -124,7 +124,7 @@ def _conflicts(desk: Desk) -> Conflicts:
 @st.cache_data(show_spinner="Looking for contradictions ...", max_entries=4)
 def _read_conflicts(_desk: Desk, stamp: Stamp) -> Conflicts:  # noqa: ARG001
     cursor = _desk.cursor()
-    return Conflicts(*prompts.contradictions(cursor), *prompts.circles(cursor))
+    return Conflicts(*prompt_noise.contradictions(cursor), *prompt_noise.circles(cursor))
 
 
 def _show_conflicts(desk: Desk) -> None:
@@ -183,7 +183,7 @@ def _habits(desk: Desk) -> pa.Table:
     """Annotators' habits: the finding of the run, else what SQL computes."""
     if desk.run and _HABITS_FINDING in findings(desk.store, desk.run):
         return read_findings(desk.store, desk.run, _HABITS_FINDING)
-    return prompts.habits(desk.cursor())
+    return prompt_noise.habits(desk.cursor())
 
 
 def _show_annotators(desk: Desk, ground: Ground) -> None:

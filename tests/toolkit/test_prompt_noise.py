@@ -13,7 +13,7 @@ from toolkit.ids import make_comparison_id
 from toolkit.schema import PAIRS
 from toolkit.store import Store, connect, create_store
 from toolkit.store.pair_table import pair_facts
-from toolkit.store.queue.prompts import circles, contradictions, habits, noisy_prompts
+from toolkit.store.queue.prompt_noise import circles, contradictions, habits, noisy_prompts
 from toolkit.store.queue.tables import make_queue
 from toolkit.store.runs import read_findings
 from toolkit.store.trajectory import read_votes
