@@ -6,7 +6,7 @@ A pair keeps image_0 and image_1 in the order its source gave them, for ever; `c
 documentation, data cards and tests all read the same words.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -69,15 +69,6 @@ OURS = EXPORTED | {
     *("chosen_uid", "rejected_uid", "chosen_model", "rejected_model"),
 }
 """Columns of exported tables; a source's own column of such a name is kept as src_NAME there."""
-
-
-SAFE_COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "imagereward": ("rank_0", "rank_1", "prompt_id", "classification", "image_amount_in_total"),
-    "mos": ("score_column", "score_0", "score_1", "sd_0", "sd_1"),
-    "hpd": ("rank_0", "rank_1"),
-}
-"""Source (the pairs' column `source`) -> its own columns that are known to name nobody. All others
-stay behind at an export unless they are named there."""
 
 
 def source_names(names: Iterable[str]) -> dict[str, str]:

@@ -4,9 +4,9 @@ First Pick-a-Pic's nineteen columns with their types, then ours, then the source
 column NAME is exported as NAME, or as src_NAME where the set has a column NAME; ingesting the set
 again reads it as NAME.
 
-Only columns that are known to name nobody are exported: Pick-a-Pic's, ours, and those that
-SAFE_COLUMNS lists for the source. The others stay behind unless the policy names them, in `keep`
-or `pseudonymize`. Nested columns and bytes always stay behind.
+Only columns that are known to name nobody are exported: Pick-a-Pic's, ours, and those that the
+source declares (`Source.safe_columns`). The others stay behind unless the policy names them, in
+`keep` or `pseudonymize`. Nested columns and bytes always stay behind.
 """
 
 from collections import Counter
@@ -26,8 +26,9 @@ from toolkit.errors import InputError
 from toolkit.export.decisions import Plan
 from toolkit.export.policy import ANNOTATOR, Policy
 from toolkit.files.remote import readable
+from toolkit.ingest import SOURCES
 from toolkit.preference import Floats, differs, reverse, values_of
-from toolkit.schema import EXPORTED, SAFE_COLUMNS, SOURCE_PREFIX, column
+from toolkit.schema import EXPORTED, SOURCE_PREFIX, column
 from toolkit.store import Store
 from toolkit.store.connection import read_pairs
 from toolkit.store.images import ImageReader
@@ -189,7 +190,8 @@ def _check_names(policy: Policy, known: Sequence[str], nested: Sequence[str]) ->
 
 def _safe(store: Store, columns: Mapping[str, str]) -> set[str]:
     """Those of the columns that every source which fills them declares to name nobody."""
-    declared = {name for names in SAFE_COLUMNS.values() for name in names} & set(columns)
+    safe_of = {entry.stored_as: entry.safe_columns for entry in SOURCES.values()}
+    declared = {name for names in safe_of.values() for name in names} & set(columns)
     if not declared:
         return set()
     table = read_pairs(store, ["source", *(columns[name] for name in declared)])
@@ -197,7 +199,7 @@ def _safe(store: Store, columns: Mapping[str, str]) -> set[str]:
     for name in declared:
         filled = table.filter(table[columns[name]].is_valid())
         sources = filled["source"].unique().to_pylist()
-        if all(name in SAFE_COLUMNS.get(source, ()) for source in sources):
+        if all(name in safe_of.get(source, ()) for source in sources):
             safe.add(name)
     return safe
 

@@ -62,6 +62,7 @@ HPD = Source(
     ListOptions,
     open_hpd,
     stored_as="hpd",
+    safe_columns=("rank_0", "rank_1"),
     details="every annotator's ranking becomes votes",
     cards=("hpdv2", "hpdv3"),
 )

@@ -61,6 +61,7 @@ IMAGEREWARD = Source(
     ListOptions,
     open_imagereward,
     stored_as="imagereward",
+    safe_columns=("rank_0", "rank_1", "prompt_id", "classification", "image_amount_in_total"),
     cards=("imagereward",),
 )
 

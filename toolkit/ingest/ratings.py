@@ -88,6 +88,7 @@ RATINGS = Source(
     RatingsOptions,
     open_ratings,
     stored_as=SOURCE,
+    safe_columns=("score_column", "score_0", "score_1", "sd_0", "sd_1"),
     details="two images of a prompt whose scores differ become a pair",
     cards=("agiqa3k",),
 )

@@ -161,6 +161,8 @@ class Source(Generic[AnyOptions]):
     """Value of the pairs' column `source`; None where the source adds no pairs."""
     details: str = ""
     """More about what it reads, for its own `--help` and the README's table."""
+    safe_columns: tuple[str, ...] = ()
+    """Its own columns that are known to name nobody, which exports contain by default."""
     cards: tuple[str, ...] = ()
     """Data cards (data_cards/NAME.md) that describe its files and the command that reads them."""
 
