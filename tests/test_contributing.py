@@ -20,6 +20,7 @@ _SECTION = re.compile(r"^### (.+?)\n(.*?)(?=^### |\Z)", re.MULTILINE | re.DOTALL
 _BLOCK = re.compile(r"^```python\n# ([\w/.]+)(?:: add (.+) to (\w+))?\n(.*?)^```", re.M | re.DOTALL)
 SECTIONS = {match[1]: _BLOCK.findall(match[2]) for match in _SECTION.finditer(GUIDE)}
 KINDS = {
+    "A source",
     "A detector",
     "A scorer",
     "An objective",
@@ -94,6 +95,8 @@ def outvoted(*words):
     assert result.exit_code == 0, (words, result.output, result.exception)
     return result.output
 
+(folder / "mine.csv").write_text("a hat,better,worse\\n")
+said["A source"] = outvoted("ingest", "mine", folder / "mine.csv", "--store", folder / "ingested")
 said["A label maker"] = outvoted("labels", "mine", store, "--limit", "20")
 said["A scorer"] = outvoted("score", store, "--scorer", "mine", "--device", "cpu")
 said["An export format"] = outvoted("export", store, "--format", "mine", "--out", folder / "out")
@@ -155,6 +158,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 SAYS = {
+    "A source": r"kept 1 ",
     "A detector": r"'words': 3\.0",
     "A scorer": r"\b40\b",
     "An objective": r"^0\.5$",
