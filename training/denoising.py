@@ -13,7 +13,7 @@ TensorSet = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Condition:
-    """What the UNet is told besides image and timestep, one row an image (R rows)."""
+    """What the UNet gets besides image and timestep, one row an image (R rows)."""
 
     states: Tensor
     """(R, tokens, width) hidden states of the text encoder(s)."""
@@ -40,10 +40,10 @@ def image_errors(
 ) -> Tensor:
     """e(x) = mean over C, H, W of (target - prediction)^2, float32, (R,).
 
-    With `tensors` the network is read with those in place of its own trainable tensors, which
-    stay untouched (so footprints and reference share one frozen base without a copy of it).
-    Prediction and target become float32 before squaring: the difference of two errors is
-    multiplied by thousands.
+    With `tensors` the network uses those in place of its own trainable tensors, which do not
+    change; so footprints and reference share one frozen base without a copy of it. Prediction and
+    target become float32 before squaring, since the difference of two errors is multiplied by
+    thousands.
     """
     arguments = {**condition.arguments(), "return_dict": False}
     with contextlib.nullcontext() if tensors is None else instead(unet, tensors):
@@ -53,7 +53,7 @@ def image_errors(
 
 @contextlib.contextmanager
 def instead(module: torch.nn.Module, tensors: TensorSet) -> Iterator[None]:
-    """Have a module read other tensors in the places of its own, by name; no copy, no autograd.
+    """Let a module use other tensors in place of its own, by name; no copy, no autograd.
 
     What torch.func.functional_call does, without its walk over all modules at each call, which
     for a small network takes as long as the network.

@@ -1,4 +1,4 @@
-"""Trainable tensors aside from the policy: the reference (its start) and the EMA footprints.
+"""Trainable tensors besides the policy's: the reference (its start) and the EMA footprints.
 
 Float32 clones of the trainable tensors only (adapters, or the whole UNet when all of it trains).
 """
@@ -34,7 +34,7 @@ def snapshot(module: torch.nn.Module) -> dict[str, Tensor]:
 def tensors_hash(tensors: dict[str, Tensor]) -> str:
     """sha256 over names, shapes and values: names the reference that errors belong to.
 
-    Divided tensors are put together, so all processes must ask.
+    Divided tensors are put together, so all processes must call this.
     """
     digest = hashlib.sha256()
     for name in sorted(tensors):
@@ -85,5 +85,5 @@ class Footprint:
 
 
 def footprints_of(module: torch.nn.Module, wanted: Sequence[Averaging]) -> list[Footprint]:
-    """One footprint an entry, each beginning at the policy's present tensors."""
-    return [Footprint(one.decay, snapshot(module), one.ramp) for one in wanted]
+    """One footprint an entry, each starting from the policy's current tensors."""
+    return [Footprint(entry.decay, snapshot(module), entry.ramp) for entry in wanted]

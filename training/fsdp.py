@@ -2,8 +2,8 @@
 
 Each process keeps its part of every tensor: of the policy, its gradient, the optimiser's state,
 and of a second, frozen network, the reference. A block's tensors are whole on a device only while
-that block computes. Every forward pass is therefore a thing that all processes do together: one
-that makes a pass more, or fewer, than the others leaves them waiting for ever.
+that block computes. All processes must therefore make every forward pass together: one that makes
+a pass more, or fewer, than the others leaves them waiting for ever.
 
 Tensors are divided along their first axis: "whole" is as one process would hold it, "local" is
 this process's part of it.
@@ -28,7 +28,7 @@ class Gathered(NamedTuple):
 
 
 def divides(recipe: "Recipe", accelerator: Any) -> bool:
-    """Whether this run's network is divided: it is asked for, and there are processes to share."""
+    """Whether this run divides its network: by its recipe, over more than one process."""
     return recipe.network.shard and int(accelerator.num_processes) > 1
 
 
@@ -64,9 +64,9 @@ def frozen_twin(unet: Any, accelerator: Any, precision: str) -> torch.nn.Module:
     twin = _hollow(unet).requires_grad_(False).eval()
     divide(twin, accelerator, precision)
     twin.to_empty(device=accelerator.device)
-    held = dict(unet.named_parameters())
+    policy = dict(unet.named_parameters())
     for name, tensor in twin.named_parameters():
-        local(tensor).copy_(local(held[name]))
+        local(tensor).copy_(local(policy[name]))
     return twin
 
 
@@ -92,7 +92,7 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A divided tensor put together, which all processes must ask for; any other as it is."""
+    """A divided tensor put together, which needs all processes; any other as it is."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
@@ -122,19 +122,19 @@ def gather(unet: torch.nn.Module, optimiser: Any, *, keep: bool) -> Gathered | N
     All processes call it, and one keeps the result, in its host's memory.
     """
     policy = {name: _host(p.detach(), keep) for name, p in unet.named_parameters()}
-    held = optimiser.state_dict()
+    saved = optimiser.state_dict()
     state = {
         k: {name: _host(value, keep) for name, value in kept.items()}
-        for k, kept in held["state"].items()
+        for k, kept in saved["state"].items()
     }
-    return Gathered(policy, {**held, "state": state}) if keep else None
+    return Gathered(policy, {**saved, "state": state}) if keep else None
 
 
 def _host(value: Any, keep: bool) -> Any:
     if not isinstance(value, Tensor):
         return value
-    found = whole(value)
-    return found.cpu() if keep else None
+    tensor = whole(value)
+    return tensor.cpu() if keep else None
 
 
 def undivided(unet: Any, tensors: dict[str, Tensor]) -> Any:
@@ -145,6 +145,6 @@ def undivided(unet: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 def agreed(accelerator: Any, says: bool) -> bool:
-    """Whether every process says so; all of them must ask."""
+    """Whether `says` is true on every process; all of them must call this."""
     votes = torch.tensor(int(says), device=accelerator.device)
     return int(accelerator.reduce(votes, "sum")) == int(accelerator.num_processes)

@@ -1,7 +1,7 @@
 """The live metric: c, s and u of every pair in a micro-batch, under the recipe's preset.
 
-The maths is `toolkit.minority`'s; here is only the state that a run carries: the running scale of
-`running` and `history`, and the earlier visits that `history` reads as its footprints.
+The maths is in `toolkit.minority`; this is the state that a run keeps for it: the running scale of
+`running` and `history`, and the earlier visits that `history` uses as its footprints.
 """
 
 from typing import Any, NamedTuple
@@ -33,8 +33,8 @@ class LiveMetric:
         earlier = metric.window - 1 if metric.preset == "history" else 0
         self.earlier = torch.full((earlier, pairs + 1 if earlier else 0), torch.nan, device=device)
         """(window - 1, N + 1): scaled ell of a pair's earlier visits, newest first, as if image_0
-        were chosen, since a verdict may turn the label between two visits. The last column is
-        nobody's."""
+        were chosen, since a verdict may flip the label between two visits. The last column belongs
+        to no pair."""
         self._sums = (self.running.squares.clone(), self.running.counts.clone())
         self._seen: list[tuple[Tensor, Tensor]] = []
 
@@ -80,7 +80,7 @@ class LiveMetric:
             self.earlier[:, spot] = torch.cat([scaled[None], self.earlier[:-1, spot]])
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint must hold for the metric to go on unchanged."""
+        """What a checkpoint needs for a resumed run to have the same scores."""
         return {
             "squares": self.running.squares,
             "counts": self.running.counts,
@@ -88,7 +88,7 @@ class LiveMetric:
         }
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Take a checkpoint's state, on the device of this metric."""
+        """Load a checkpoint's state onto the device of this metric."""
         device = self.earlier.device
         self.running.squares = state["squares"].to(device)
         self.running.counts = state["counts"].to(device)

@@ -49,7 +49,7 @@ def add_lora(unet: Any, lora: sections.Lora) -> None:
 
 
 def _check_targets(unet: Any, targets: tuple[str, ...]) -> None:
-    """A target is a layer's name or the end of one; one that fits nothing would go unnoticed
+    """Each target must be a layer's name or the end of one: peft ignores one that fits no layer
     beside others that do."""
     layers = {n for n, part in unet.named_modules() if isinstance(part, nn.Linear | nn.Conv2d)}
     others = {n for n, _ in unet.named_modules()} - layers
@@ -62,9 +62,9 @@ def _check_targets(unet: Any, targets: tuple[str, ...]) -> None:
         return
     attention = sorted(name for name in layers if "attentions." in name) or sorted(layers)
     ends = dict.fromkeys(re.sub(r".*\.(?=[^.\d]+(\.\d+)?$)", "", name) for name in attention)
-    found = f"names {', '.join(map(repr, odd))}" if odd else "is empty"
+    problem = f"names {', '.join(map(repr, odd))}" if odd else "is empty"
     raise TrainingError(
-        f"lora.targets {found}; every target must be the name, or the end of the name, of linear "
+        f"lora.targets {problem}; every target must be the name, or the end of the name, of linear "
         f"or convolutional layers of this network, such as {', '.join(list(ends)[:6])}."
     )
 
@@ -82,11 +82,11 @@ def load_lora(unet: Any, path: str | Path, lora: sections.Lora) -> None:
     _check(file, state, alphas, lora)
     add_lora(unet, lora)
     wanted = {name for name, _ in unet.named_parameters() if ".lora_" in name}
-    found = {_as_named(key) for key in state}
-    if wanted != found:
-        example = next(iter(sorted(wanted ^ found)))
+    saved = {_as_named(key) for key in state}
+    if wanted != saved:
+        example = next(iter(sorted(wanted ^ saved)))
         raise TrainingError(
-            f"The adapter {file} covers {len(found) // 2} layers and lora.targets "
+            f"The adapter {file} covers {len(saved) // 2} layers and lora.targets "
             f"{len(wanted) // 2} (one that differs: {example.partition('.lora_')[0]}); set "
             "lora.targets to those it was trained with."
         )
@@ -137,15 +137,15 @@ def _read(file: Path) -> tuple[dict[str, Tensor], set[float]]:
 def _check(file: Path, state: dict[str, Tensor], alphas: set[float], lora: sections.Lora) -> None:
     ranks = sorted({value.shape[0] for key, value in state.items() if "lora_A" in key})
     if ranks != [lora.rank]:
-        found = " and ".join(map(str, ranks))
+        saved = " and ".join(map(str, ranks))
         raise TrainingError(
-            f"The adapter {file} has rank {found} and the recipe lora.rank {lora.rank}; "
-            + (f"set lora.rank to {found}." if len(ranks) == 1 else "name one of a single rank.")
+            f"The adapter {file} has rank {saved} and the recipe lora.rank {lora.rank}; "
+            + (f"set lora.rank to {saved}." if len(ranks) == 1 else "name one of a single rank.")
         )
     if alphas - {lora.alpha}:
-        found = " and ".join(f"{alpha:g}" for alpha in sorted(alphas))
+        saved = " and ".join(f"{alpha:g}" for alpha in sorted(alphas))
         raise TrainingError(
-            f"The adapter {file} was trained with alpha {found} and the recipe has lora.alpha "
+            f"The adapter {file} was trained with alpha {saved} and the recipe has lora.alpha "
             f"{lora.alpha:g}; set lora.alpha to the adapter's."
         )
 

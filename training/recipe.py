@@ -240,16 +240,16 @@ class Network(Section):
 
 
 def conflicts(recipe: "Recipe") -> list[str]:
-    """One line each, by the key to change: found, allowed, what to write instead."""
-    found = _of_optimiser(recipe.optimiser)
+    """One line each, by the key to change: what it is, what is allowed, what to write instead."""
+    problems = _of_optimiser(recipe.optimiser)
     if recipe.network.shard:
-        found += _of_sharding(recipe)
+        problems += _of_sharding(recipe)
     if recipe.held_out is not None and recipe.held_out.split == recipe.split:
-        found.append(
+        problems.append(
             f"held_out.split: {recipe.split!r} is the split that is trained on, and held-out pairs "
             "never are; name another one of the store's."
         )
-    return found
+    return problems
 
 
 def _of_optimiser(section: "Optimiser") -> list[str]:
@@ -266,32 +266,34 @@ def _of_optimiser(section: "Optimiser") -> list[str]:
 
 
 def _of_sharding(recipe: "Recipe") -> list[str]:
-    found = []
+    problems = []
     if recipe.backbone.train == "lora":
-        found.append(
-            "network.shard: divides a network that trains as a whole, and backbone.train is lora; "
-            "remove it, since adapters and a frozen network fit each device."
+        problems.append(
+            "network.shard: requires full fine-tuning, and backbone.train is lora; remove it, "
+            "since adapters and a frozen network fit each device."
         )
     if recipe.footprints:
-        found.append(
+        problems.append(
             "footprints: each would be one more network to divide, and network.shard keeps none; "
             "write `footprints: []` and metric.preset history."
         )
     if recipe.optimiser.name != "adamw":
         # torch's Adafactor takes norms in place, which its divided tensors refuse.
-        found.append(
+        problems.append(
             f"optimiser.name: {recipe.optimiser.name} cannot be divided by network.shard; write "
             "adamw."
         )
     if recipe.precision == "fp16":
-        found.append(
+        problems.append(
             "precision: fp16 scales its loss in ways that network.shard does not know; write bf16 "
             "or fp32."
         )
     for option in ("channels_last", "compile"):
         if getattr(recipe.network, option):
-            found.append(f"network.{option}: cannot be had with network.shard; remove one of them.")
-    return found
+            problems.append(
+                f"network.{option}: cannot be combined with network.shard; remove one of them."
+            )
+    return problems
 
 
 class Recipe(Section):
@@ -349,7 +351,7 @@ class Recipe(Section):
     @field_validator("footprints")
     @classmethod
     def _differ(cls, given: tuple[FootprintSection, ...]) -> tuple[FootprintSection, ...]:
-        names = [footprint_name(one.decay, one.ramp) for one in given]
+        names = [footprint_name(entry.decay, entry.ramp) for entry in given]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"{', '.join(twice)} is there more than once; leave the others out")
@@ -377,10 +379,10 @@ def load_recipe(path: str | Path, **overrides: Any) -> Recipe:
         raw = yaml.safe_load(text)
     except yaml.YAMLError as problem:
         detail = " ".join(str(problem).split())
-        raise RecipeError(f"{file} is not YAML ({detail}); mend that line.") from problem
+        raise RecipeError(f"{file} is not YAML ({detail}); fix that line.") from problem
     if not isinstance(raw, dict):
-        found = "nothing" if raw is None else f"a {type(raw).__name__}"
-        raise RecipeError(f"{file} holds {found}; a recipe is a mapping of keys to values.")
+        kind = "nothing" if raw is None else f"a {type(raw).__name__}"
+        raise RecipeError(f"{file} contains {kind}; a recipe is a mapping of keys to values.")
     raw.update({key: value for key, value in overrides.items() if value is not None})
     return parse_recipe(raw, str(file))
 
@@ -391,8 +393,8 @@ def parse_recipe(raw: dict[str, Any], name: str = "The recipe") -> Recipe:
         recipe = Recipe.model_validate(raw)
     except ValidationError as problem:
         raise _problems(name, [_line(error) for error in problem.errors()]) from problem
-    if found := conflicts(recipe):
-        raise _problems(name, found)
+    if problems := conflicts(recipe):
+        raise _problems(name, problems)
     return _by_preset(recipe)
 
 
@@ -400,8 +402,8 @@ def _by_preset(recipe: Recipe) -> Recipe:
     """What a preset decides beside the metric, where the recipe does not: the paper's margin has
     the mean of the batch's logits in it (c2 of Eq. 16)."""
     objective = recipe.objective
-    told = "c2" in objective.model_fields_set
-    if recipe.metric.preset != "paper" or objective.name != "adaptive_dpo" or told:
+    c2_is_set = "c2" in objective.model_fields_set
+    if recipe.metric.preset != "paper" or objective.name != "adaptive_dpo" or c2_is_set:
         return recipe
     return recipe.model_copy(
         update={"objective": objective.model_copy(update={"c2": "mean_logit"})}

@@ -48,7 +48,7 @@ def test_an_unknown_objective_is_named_with_those_there_are() -> None:
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("", "holds nothing"), ("- a\n- b", "holds a list"), ("a: [1", "is not YAML")],
+    [("", "contains nothing"), ("- a\n- b", "contains a list"), ("a: [1", "is not YAML")],
 )
 def test_a_file_that_is_no_recipe_gets_one_sentence(tmp_path: Path, text: str, says: str) -> None:
     file = tmp_path / "r.yaml"

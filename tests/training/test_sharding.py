@@ -227,8 +227,8 @@ def test_in_a_single_process_it_changes_nothing_and_says_so(
     [
         (
             {"backbone": {"train": "lora"}},
-            "network.shard: divides a network that trains as a whole, and backbone.train is lora; "
-            "remove it, since adapters and a frozen network fit each device.",
+            "network.shard: requires full fine-tuning, and backbone.train is lora; remove it, "
+            "since adapters and a frozen network fit each device.",
         ),
         (
             {"footprints": [0.5]},
@@ -250,11 +250,11 @@ def test_in_a_single_process_it_changes_nothing_and_says_so(
         ),
         (
             {"network": {"shard": True, "channels_last": True}},
-            "network.channels_last: cannot be had with network.shard; remove one of them.",
+            "network.channels_last: cannot be combined with network.shard; remove one of them.",
         ),
         (
             {"network": {"shard": True, "compile": True}},
-            "network.compile: cannot be had with network.shard; remove one of them.",
+            "network.compile: cannot be combined with network.shard; remove one of them.",
         ),
     ],
 )
