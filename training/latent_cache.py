@@ -252,13 +252,13 @@ class Encoded:
 
     def _pixels(self, image_id: str) -> tuple[torch.Tensor, list[int]]:
         try:
-            picture = decode(self._images.read(image_id)).image
+            image = decode(self._images.read(image_id)).image
         except InputError as problem:
             raise TrainingError(
                 f"Image {image_id} cannot be trained on: {problem}. Restore its source, or drop "
                 "its pairs."
             ) from problem
-        return to_pixels(picture, self._resolution)
+        return to_pixels(image, self._resolution)
 
 
 def _versions(store: Store, cache: DiskCache) -> dict[str, str | None]:

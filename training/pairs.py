@@ -191,16 +191,16 @@ def positions(seed: int, count: int, start: int = 0) -> Iterator[tuple[int, int]
         epoch, offset = epoch + 1, 0
 
 
-def to_pixels(picture: Image.Image, resolution: int) -> tuple[torch.Tensor, list[int]]:
+def to_pixels(image: Image.Image, resolution: int) -> tuple[torch.Tensor, list[int]]:
     """(3, R, R) in [-1, 1] and SDXL's time ids: shorter side resized, centre cropped."""
-    width, height = picture.size
+    width, height = image.size
     scale = resolution / min(width, height)
     resized = (max(resolution, round(width * scale)), max(resolution, round(height * scale)))
-    if resized != picture.size:
-        picture = picture.resize(resized, Image.Resampling.LANCZOS)
+    if resized != image.size:
+        image = image.resize(resized, Image.Resampling.LANCZOS)
     left, top = (resized[0] - resolution) // 2, (resized[1] - resolution) // 2
-    picture = picture.crop((left, top, left + resolution, top + resolution))
-    pixels = torch.from_numpy(np.array(picture, dtype=np.float32)).permute(2, 0, 1)
+    image = image.crop((left, top, left + resolution, top + resolution))
+    pixels = torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1)
     return pixels / 127.5 - 1, [height, width, top, left, resolution, resolution]
 
 

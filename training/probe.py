@@ -29,7 +29,7 @@ from training.batches import Source, probe_batch
 from training.checkpoint import check_unchanged, checkpoints, restore_models
 from training.latent_cache import network_ingredients
 from training.pairs import Pairs, on_disk
-from training.recipe import Draws, load_recipe
+from training.recipe import Draws, Recipe, load_recipe
 from training.setup import NETWORK, Setup, prepare
 from training.step import Learner, errors_of, frozen_errors
 from training.trajectory_writer import RunRecorder
@@ -133,17 +133,7 @@ def probe_run(
     """
     recipe = load_recipe(on_disk(store).run(run) / "recipe.yaml", store=str(store.root), run=run)
     step, folder = _checkpoint(store, run, step)
-    # Fresh draws, since a probe has its own; one network, since measuring takes a fraction of
-    # training's memory and checkpoints contain whole networks.
-    recipe = recipe.model_copy(
-        update={
-            "weights": None,
-            "held_out": None,
-            "draws": Draws(),
-            "network": recipe.network.model_copy(update={"shard": False}),
-        }
-    )
-    setup = prepare(recipe, verdicts={}, hashed=NETWORK)
+    setup = prepare(_for_probe(recipe), verdicts={}, hashed=NETWORK)
     learner, accelerator, pairs = setup.learner, setup.accelerator, setup.pairs
     _check(store, run, setup)
     restore_models(folder, learner)
@@ -176,6 +166,15 @@ def probe_run(
     finally:
         recorder.close()
     return total
+
+
+def _for_probe(recipe: Recipe) -> Recipe:
+    """A run's recipe without what a probe does not use. Its draws are its own; and since measuring
+    takes a fraction of training's memory and checkpoints contain whole networks, none is divided.
+    """
+    network = recipe.network.model_copy(update={"shard": False})
+    unused = {"weights": None, "held_out": None, "draws": Draws()}
+    return recipe.model_copy(update={**unused, "network": network})
 
 
 def _checkpoint(store: Store, run: str, step: int | None) -> tuple[int, Any]:

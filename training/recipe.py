@@ -147,7 +147,7 @@ class StoredWeights(Section):
 
 
 def by_path(given: Any) -> Any:
-    """findings/RUN/FINDING as the mapping it stands for; anything else as it is."""
+    """findings/RUN/FINDING as the mapping it is short for; anything else as it is."""
     if not isinstance(given, str):
         return given
     place = given.removesuffix(".parquet").split("/")

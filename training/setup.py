@@ -64,7 +64,7 @@ class Inputs:
     held_out: Source | None
     """The held-out pairs, where the recipe has any."""
     hashes: Mapping[str, str]
-    """sha256 of the backbone's folders, by name, as far as they were asked for."""
+    """sha256 of the backbone's folders, by name, as far as they were computed."""
 
     @property
     def pairs(self) -> Pairs:
@@ -303,7 +303,7 @@ def make_optimiser(
 ) -> torch.optim.Optimizer:
     """The optimiser of a recipe over these tensors.
 
-    TrainingError where `adamw_8bit` is asked for and bitsandbytes is not installed.
+    TrainingError where `adamw_8bit` is set and bitsandbytes is not installed.
     """
     return _OPTIMISERS[section.name](section, list(tensors), device)
 
