@@ -65,7 +65,7 @@ class Reading:
 
 
 def read(image: Image.Image | np.ndarray) -> Reading:
-    """Read a picture, or an array (H, W, 3) of bytes. Other sizes are brought to 64 x 64."""
+    """Read an image, or an array (H, W, 3) of bytes. Other sizes are resized to 64 x 64."""
     pixels = _as_pixels(image)
     ground, calm = _ground(pixels)
     mask = _differs(pixels, ground)
@@ -98,11 +98,11 @@ def read(image: Image.Image | np.ndarray) -> Reading:
 
 def _as_pixels(image: Image.Image | np.ndarray) -> np.ndarray:
     """(64, 64, 3) float from 0 to 1."""
-    picture = image if isinstance(image, Image.Image) else Image.fromarray(np.asarray(image))
-    picture = picture.convert("RGB")
-    if picture.size != (IMAGE_SIZE, IMAGE_SIZE):
-        picture = picture.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BOX)
-    return np.asarray(picture, dtype=np.float64) / 255.0
+    decoded = image if isinstance(image, Image.Image) else Image.fromarray(np.asarray(image))
+    decoded = decoded.convert("RGB")
+    if decoded.size != (IMAGE_SIZE, IMAGE_SIZE):
+        decoded = decoded.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BOX)
+    return np.asarray(decoded, dtype=np.float64) / 255.0
 
 
 def _ground(pixels: np.ndarray) -> tuple[np.ndarray, float]:
@@ -190,7 +190,7 @@ def _shape(mask: np.ndarray, y: float, x: float, spread: float) -> tuple[dict[st
     either = np.maximum(masks, seen).sum(axis=1)
     overlap = both / np.maximum(either, 1e-9)
     best = np.array([overlap[owners == index].max() for index in range(len(SHAPES))])
-    # What lies outside the standard square (specks elsewhere) counts against the shape too.
+    # What is outside the standard square (specks elsewhere) counts against the shape too.
     inside = seen.sum() * (2 * _REACH * spread / (_GRID - 1)) ** 2 / max(float(mask.sum()), 1e-9)
     shares = _shares(best / 0.03)
     closeness = float(best.max() * min(inside, 1.0))

@@ -128,7 +128,7 @@ def paint(what: Look) -> Image.Image:
     image = Image.new("RGB", (side, side), (grey, grey, grey))
     canvas = ImageDraw.Draw(image)
     colour = hsv_to_rgb(what.hue, what.saturation, what.value)
-    # Pixel centres of the small image lie at half steps of the large one.
+    # Pixel centres of the small image are at half steps of the large one.
     centre = ((what.x + 0.5) * _SUPERSAMPLING, (what.y + 0.5) * _SUPERSAMPLING)
     outline = _OUTLINES[what.shape]()
     canvas.polygon(_placed(outline, centre, what.radius, what.angle), fill=colour)

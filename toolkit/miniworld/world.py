@@ -66,12 +66,12 @@ STANDARD = World(
 """Version 1. A figure measured on it stays comparable: new numbers get a new version."""
 
 _TRIES = 20
-"""How often two images that answer the prompt in the same way are drawn anew, if not `close`."""
+"""How often two images that answer the prompt in the same way are drawn again, if not `close`."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What lies behind a pair: the prompt, the two scenes and who made them."""
+    """What a pair was made from: the prompt, the two scenes and who made them."""
 
     prompt: Prompt
     scenes: tuple[Scene, Scene]
@@ -142,7 +142,7 @@ def comparison(world: World, seed: int, index: int) -> Comparison:
     first, second = (world.makers[int(k)] for k in rng.integers(len(world.makers), size=2))
     scene = _attempt(prompt, first, rng)
     if rng.random() < world.close:
-        # Another try at the same picture: only what the prompt leaves open may differ.
+        # Another try at the same image: only what the prompt leaves open may differ.
         kept = {name: getattr(scene, name) for name in ("shape", *prompt.mentioned)}
         return Comparison(prompt, (scene, random_scene(rng, **kept)), (first.name, first.name))
     other = _attempt(prompt, second, rng)

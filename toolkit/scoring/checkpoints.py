@@ -1,6 +1,6 @@
-"""Weights: where the user said they lie, their hash, and whether they are of the model asked for.
+"""Model weights: the registered paths, their hashes, and whether they belong to the model.
 
-HOME/weights.json   scorer -> role -> path, as `outvoted scorers weights` was told
+HOME/weights.json   scorer -> role -> path, as registered with `outvoted scorers weights`
 HOME/hashes.json    path -> [size, time, sha256], so that gigabytes are hashed once
 
 HOME is $OUTVOTED_SCORERS, or ~/.cache/outvoted/scorers.
@@ -31,13 +31,13 @@ def home() -> Path:
 
 
 def known_weights(scorer: Scorer) -> dict[str, Path]:
-    """Role -> path as noted; what lies there is not looked at."""
+    """Role -> path as registered; the files are not read."""
     found = _notes("weights.json").get(scorer.name, {})
     return {need.role: Path(found[need.role]) for need in scorer.needs if need.role in found}
 
 
 def note_weights(scorer: Scorer, given: Iterable[str]) -> dict[str, Path]:
-    """Remember where a scorer's weights lie; all its roles that are known now.
+    """Register the paths of a scorer's weights; returns all its roles that are known.
 
     `given`: ROLE=PATH, a file or folder that carries a published name, or, for the one role that
     is still open, any path. InputError where a path fits no role or does not exist.
@@ -73,7 +73,7 @@ def matched(scorer: Scorer, given: Iterable[str]) -> dict[str, Path]:
 
 
 def _fitting(scorer: Scorer, path: Path) -> dict[str, Path]:
-    """The roles that a file fills by its name, or a folder by what lies in it."""
+    """The roles that a file fills by its name, or a folder by its contents."""
     found = {}
     for need in scorer.needs:
         for name in need.names:
@@ -87,8 +87,7 @@ def _fitting(scorer: Scorer, path: Path) -> dict[str, Path]:
 def _there(path: Path, scorer: Scorer) -> Path:
     if not path.exists():
         raise InputError(
-            f"There is nothing at {path}; name the file or folder that {scorer.name}'s weights "
-            "lie in."
+            f"There is nothing at {path}; name the file or folder of {scorer.name}'s weights."
         )
     return path
 

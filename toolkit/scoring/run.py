@@ -1,7 +1,7 @@
 """Fill a store's scores: every image and prompt that lacks one, batched, in parts as it goes.
 
 Pictures are decoded and prepared in threads while the model judges earlier ones. What is written
-stays, whatever happens next; the same command goes on where it ended.
+stays, whatever happens next; the same command resumes where it stopped.
 
 Several processes may fill one scorer's scores at once: what one has written the others leave
 out, and a row that two of them judged is written once.
@@ -52,7 +52,7 @@ class Writer:
     wrote: Callable[[list[dict[str, Any]]], None]
     """Hears the rows that were written."""
     seen: set[str]
-    """Parts whose rows are accounted for: those that lay there when `wanted` was found out."""
+    """Parts whose rows are accounted for: those present when `wanted` was computed."""
     rows: list[dict[str, Any]] = field(default_factory=list)
     since: float = field(default_factory=time.monotonic)
     elsewhere: set[Key] = field(default_factory=set)
@@ -150,7 +150,7 @@ def shard_of(image_id: str, count: int) -> int:
 def shuffled(keys: Sequence[Key], batch: int, seed: str) -> list[Key]:
     """The same keys, batches of them in an order drawn from `seed`.
 
-    Within a batch they stay in order, since neighbours' pictures lie in one piece of a file.
+    Within a batch they stay in order, since neighbours' images are in one row group of a file.
     """
     starts = list(range(0, len(keys), batch))
     random.Random(seed).shuffle(starts)

@@ -39,7 +39,7 @@ class Judge:
     prepare: Callable[[Image.Image], Any]
     """One RGB picture; called from several threads."""
     stream: Callable[[Iterable[Batch]], Iterator[Judged]]
-    """One Judged a Batch, in order. OutvotedError where it cannot go on."""
+    """One Judged a Batch, in order. OutvotedError where it cannot continue."""
     close: Callable[[], None] = lambda: None
 
 

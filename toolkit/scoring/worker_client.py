@@ -118,18 +118,18 @@ def start(environment: Environment, script: Path, setup: Mapping[str, Any]) -> W
     with contextlib.suppress(OSError):  # that nobody answers is seen in the next line
         sink.write(json.dumps({**setup, "parent": os.getpid()}).encode() + b"\n")
         sink.flush()
-    told = json.loads(source.readline() or "null")
-    if told is None:
+    answer = json.loads(source.readline() or "null")
+    if answer is None:
         how = worker.lost()
         worker.close()
         raise ScoringError(
             f"The worker of {environment.name} {how}; if it does so again, remove its environment "
             f"({environment.folder}) and type `outvoted scorers install {environment.name}`."
         )
-    if "fault" in told:
+    if "fault" in answer:
         worker.close()
-        raise ScoringError(told["fault"])
-    worker.about = told["ready"]
+        raise ScoringError(answer["fault"])
+    worker.about = answer["ready"]
     return worker
 
 
@@ -209,8 +209,8 @@ class _Line:
         self.worker.close()
         if self.restarted:
             raise ScoringError(
-                f"The worker of {self.environment.name} {problem}, after it had been started once "
-                "more already; the scores written so far stay, and the same command goes on."
+                f"The worker of {self.environment.name} {problem}; it crashed again after one "
+                "restart. Scores so far are saved; run the same command again to continue."
             ) from problem
         self.restarted = True
         self.worker = start(self.environment, self.script, self.setup)

@@ -37,7 +37,7 @@ def environments() -> list[str]:
 
 @dataclass(frozen=True)
 class Environment:
-    """One environment: where it lies and whether it can be used."""
+    """One environment: its folder and whether it can be used."""
 
     name: str
     folder: Path
@@ -66,7 +66,7 @@ class Environment:
         return None
 
     def packages(self) -> list[str]:
-        """The packages that lie in it, by the names they are imported by."""
+        """The installed packages, by the names they are imported by."""
         found = (
             file.parent.name
             for pattern in ("lib/python*/site-packages", "Lib/site-packages")
@@ -104,7 +104,7 @@ def pins_hash(name: str) -> str:
 
 
 def install(name: str) -> Environment:
-    """Make the environment (again, where one lies there that cannot be used).
+    """Make the environment (again, where the one there cannot be used).
 
     made.json is written last, so a killed install leaves nothing that looks finished. InputError
     where uv is missing or cannot fetch a package.
