@@ -486,9 +486,9 @@ def test_the_page_reads_the_dataset_and_shows_its_figures(analyzed):
     body = outside_scripts(render(analyzed, top=1))
     for words in (
         "What kind of dataset is this?",
-        "This run reads the dataset as",
+        "By this run the dataset is",
         "more like a matter of taste",
-        "Pictures: ",
+        "Images: ",
         'id="figure-map"',
         'id="figure-roc"',
         'id="figure-annotators"',

@@ -93,7 +93,7 @@ def test_mistakes_are_sentences(make_store, arguments, words):
     ("text", "option", "words"),
     [
         ("pair\nx\n", "--flips", "no column pair_id"),
-        ("pair_id\nx\n", "--flips", "none of which this run met"),
+        ("pair_id\nx\n", "--flips", "none of which is in this store"),
         ("pair_id,annotator,choice\nx,a,left\n", "--votes", "a choice that is no number"),
         ("pair_id,annotator,choice\nx,a,0.7\n", "--votes", "not 0.7"),
     ],
