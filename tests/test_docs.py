@@ -451,3 +451,22 @@ def test_every_detector_says_what_it_is() -> None:
         if not (score.formula and score.assumption and score.source)
     ]
     assert silent == []
+
+
+def test_the_map_of_the_code_is_the_tree_that_is_there() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = text.split("## Map of the code")[1].split("```")[1]
+    folders: list[Path] = []
+    named = set()
+    for line in block.strip().splitlines():
+        names = re.match(r"( *)((?:[\w/]+(?:\.py|/) ?)+)", line)
+        if names is None:
+            continue  # a description that continues
+        depth = len(names[1]) // 2
+        for name in names[2].split():
+            path = Path(*folders[:depth], name)
+            assert (ROOT / path).exists(), f"the map names {path}, which is not there"
+            named.add(path.parts[0])
+            if name.endswith("/"):
+                folders = [*folders[:depth], Path(name)]
+    assert named >= {"outvoted.py", "toolkit", "training", "analysis", "app", "data_cards", "tests"}
