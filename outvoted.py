@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from analysis.detectors import arrays as detectors
     from analysis.frames import detect
     from analysis.run_analysis import Analysis
-    from toolkit.export.dataset_writer import Outcome
-    from toolkit.ingest import Summary
+    from toolkit.export import Outcome
     from toolkit.labels import Made
     from toolkit.store.integrity import Report
     from toolkit.store.record import RunRecorder
@@ -132,13 +131,11 @@ class Store:
 
         return read_trajectory(self.folder, run, columns or TRAJECTORY.names, label_set=labels)
 
-    def ingest(
-        self, kind: str, *paths: Any, progress: Progress = SILENT, **options: Any
-    ) -> Summary:
+    def ingest(self, kind: str, *paths: Any, progress: Progress = SILENT, **options: Any) -> Any:
         """Read pairs or votes from a source of `kind` (`toolkit.ingest.SOURCES`).
 
         Options are those of `outvoted ingest KIND`, with underscores. Ingesting the same source
-        again changes nothing.
+        again changes nothing. Returns a `toolkit.ingest.Summary`, or what else the source reports.
         """
         from toolkit.ingest import ingest
 
