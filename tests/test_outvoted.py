@@ -19,7 +19,7 @@ def s(make_store: StoreFactory) -> ov.Store:
 
 
 def analyzed(s: ov.Store) -> ov.Store:
-    s.analyze("r", look_at_pictures=False)
+    s.analyze("r", open_images=False)
     return s
 
 
@@ -104,7 +104,7 @@ def test_a_recorded_run_is_analyzed_like_any_other(s: ov.Store) -> None:
                 err_ref_rejected=noise[3],
             )
     assert "mine" in s.runs
-    analysis = s.analyze("mine", look_at_pictures=False)
+    analysis = s.analyze("mine", open_images=False)
     assert analysis.labels == "original"
     scores = s.pairs(run="mine", columns=["trajectory_ell.trajectory_ell", "confidence"])
     assert scores["trajectory_ell.trajectory_ell"].null_count == 0
