@@ -27,7 +27,7 @@ from PIL import Image
 from toolkit import scoring
 from toolkit.errors import InputError
 from toolkit.files.atomic import parts, write_part, write_text_whole
-from toolkit.miniworld import scorer as miniworld
+from toolkit.miniworld import exact_scores as miniworld
 from toolkit.miniworld.prompts import parse
 from toolkit.progress import SILENT, Progress
 from toolkit.schema import column

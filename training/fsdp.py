@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 if TYPE_CHECKING:
-    from training.recipe import Recipe
+    pass
 
 
 class Gathered(NamedTuple):
@@ -27,9 +27,9 @@ class Gathered(NamedTuple):
     """As the optimiser's state_dict of a network that is not divided."""
 
 
-def divides(recipe: "Recipe", accelerator: Any) -> bool:
-    """Whether this run divides its network: by its recipe, over more than one process."""
-    return recipe.network.shard and int(accelerator.num_processes) > 1
+def divides(shard: bool, accelerator: Any) -> bool:
+    """Whether a run divides its network: its recipe asks for it, and it has several processes."""
+    return shard and int(accelerator.num_processes) > 1
 
 
 def divide(unet: Any, accelerator: Any, precision: str) -> None:

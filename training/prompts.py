@@ -42,8 +42,8 @@ def read_prompts(source: str, column: str = "") -> list[str]:
 
 
 def _miniworld(source: str) -> list[str]:
+    from toolkit.miniworld.exact_scores import sample_prompts
     from toolkit.miniworld.prompts import to_words
-    from toolkit.miniworld.scorer import sample_prompts
 
     count = source.removeprefix("miniworld:")
     if not count.isdigit() or not int(count):

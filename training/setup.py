@@ -251,7 +251,7 @@ def build_learner(recipe: Recipe, models: Models, pairs: Pairs, accelerator: Any
 def _place(recipe: Recipe, models: Models, accelerator: Any) -> torch.nn.Module | None:
     """Move the UNet to the device. Where it is divided over all processes' devices instead, return
     its divided copy: the reference, which cannot be read through the policy then."""
-    if divides(recipe, accelerator):
+    if divides(recipe.network.shard, accelerator):
         prepare_network(models.unet, recipe.network)
         divide(models.unet, accelerator, recipe.precision)
         return frozen_twin(models.unet, accelerator, recipe.precision)

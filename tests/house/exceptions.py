@@ -4,9 +4,8 @@ MODULES = 225
 LINES = 35_600
 """Until the redesign is complete; then 200 and 30,000."""
 
-BASENAMES = {("toolkit", "scorer.py")}
-"""`miniworld/scorer.py` wants a name of its own."""
+BASENAMES: set[tuple[str, str]] = set()
 
 LONG_FUNCTIONS: set[str] = set()
 
-CIRCLES = [["training.ema", "training.fsdp", "training.recipe"]]
+CIRCLES: list[list[str]] = []

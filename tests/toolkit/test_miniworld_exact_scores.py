@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from toolkit.miniworld.exact_scores import mentions_met, sample_prompts, scores
 from toolkit.miniworld.prompts import Prompt
 from toolkit.miniworld.scenes import Scene, draw
-from toolkit.miniworld.scorer import mentions_met, sample_prompts, scores
 
 
 def shown(prompt: Prompt) -> Image.Image:
