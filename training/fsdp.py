@@ -9,14 +9,11 @@ Tensors are divided along their first axis: "whole" is as one process would hold
 this process's part of it.
 """
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.distributed.tensor import DTensor, distribute_tensor
-
-if TYPE_CHECKING:
-    pass
 
 
 class Gathered(NamedTuple):
