@@ -124,7 +124,7 @@ class Store:
     ) -> pa.Table:
         """A run's rows, one a pair, visit and draw, with each pair's label in a set beside them.
 
-        Columns as of `toolkit.recorder.TRAJECTORY`, all by default; `set_label` is added.
+        Columns: see `toolkit.recorder.TRAJECTORY`, all by default; `set_label` is added.
         """
         from toolkit.recorder import TRAJECTORY
         from toolkit.store.trajectory import read_trajectory
@@ -144,7 +144,7 @@ class Store:
     def record(
         self, run: str, *, models: Sequence[str] = ("policy",), **options: Any
     ) -> AbstractContextManager[RunRecorder]:
-        """Record a run of your own training loop; arguments as of `toolkit.store.record.record`.
+        """Record a run of your own training loop; arguments: see `toolkit.store.record.record`.
 
         with s.record("mine", models=["policy"]) as recorder:
             recorder.append(pair_id=ids, step=step, timestep=t, err_chosen=..., err_rejected=...,
@@ -157,7 +157,7 @@ class Store:
     def analyze(self, run: str, *, report: str | Path | None = None, **options: Any) -> Analysis:
         """Run every diagnostic, store the findings, and write the report where one is named.
 
-        Options as of `analysis.run_analysis.analyze_run`.
+        Options: see `analysis.run_analysis.analyze_run`.
         """
         from analysis.run_analysis import analyze_run
 
@@ -188,7 +188,7 @@ class Store:
         return export_set(self.folder, out, form=format, progress=progress, **options)
 
     def check(self, **options: Any) -> Report:
-        """Verify every part, hash and key; options as of `toolkit.store.integrity.check_store`."""
+        """Verify every part, hash and key; options: see `toolkit.store.integrity.check_store`."""
         from toolkit.store.integrity import check_store
 
         return check_store(self.folder, **options)
@@ -232,7 +232,7 @@ class LabelSets:
     def flip(self, rate: float = 0.2, *, seed: int = 0, **options: Any) -> Made:
         """Plant flips: reverse this share of the labels, in a new set; the originals stay.
 
-        `name` and `base` as of every maker; further options as of `outvoted flip`.
+        `name` and `base` are options of every maker; see also `outvoted flip`.
         """
         return self._make("flip", rate=rate, seed=seed, **options)
 

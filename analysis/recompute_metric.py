@@ -52,7 +52,7 @@ class Scorer:
     """
 
     def __init__(self, metric: Metric, models: int, pairs: int) -> None:
-        self.visitedric = metric
+        self.metric = metric
         self._models = 1 if metric.preset == "history" else models
         self._state = np.zeros((2, self._models, metric.timestep_bins))
         back = metric.window - 1 if metric.preset == "history" else 0
@@ -66,18 +66,18 @@ class Scorer:
         under `history`, whose footprints are visits.
         """
         ell = chunk.ell[: self._models]
-        if self.visitedric.preset == "history":
+        if self.metric.preset == "history":
             own = (ell * self.factor(chunk))[0]
-            return score(self._visits_as_models(chunk, own), self.visitedric)
-        return score(ell * self.factor(chunk), self.visitedric)
+            return score(self._visits_as_models(chunk, own), self.metric)
+        return score(ell * self.factor(chunk), self.metric)
 
     def factor(self, chunk: Trajectory) -> Floats:
         """The factor on ell of every row, (M, N) float32; NaN where too little was seen."""
         difference = chunk.difference[: self._models]
-        if self.visitedric.preset == "released":
-            return _by_micro_batch(chunk, difference, self.visitedric)
-        if self.visitedric.preset == "paper":
-            return batch_scale(difference, self.visitedric)
+        if self.metric.preset == "released":
+            return _by_micro_batch(chunk, difference, self.metric)
+        if self.metric.preset == "paper":
+            return batch_scale(difference, self.metric)
         return self._remembered(chunk, difference)
 
     def _remembered(self, chunk: Trajectory, difference: Floats) -> Floats:
@@ -86,7 +86,7 @@ class Scorer:
         Equals RunningScale.update step by step: state = state * decay + the step's sums is a
         first-order recursion, which lfilter walks in one call.
         """
-        bins, decay = self.visitedric.timestep_bins, self.visitedric.rms_decay
+        bins, decay = self.metric.timestep_bins, self.metric.rms_decay
         which = chunk.bins(bins)
         steps = _distinct(chunk.step[chunk.train])
         place = np.searchsorted(steps, chunk.step)
@@ -98,7 +98,7 @@ class Scorer:
         before = np.concatenate([self._state[:, :, None, :], after], axis=2)
         self._state = before[:, :, -1].copy()
         squares, counts = before.reshape(2, self._models, -1)
-        scale = RunningScale(squares, counts).scale(place * bins + which, self.visitedric)
+        scale = RunningScale(squares, counts).scale(place * bins + which, self.metric)
         return scale.astype(np.float32)
 
     def _visits_as_models(self, chunk: Trajectory, scaled: Floats) -> Floats:
@@ -106,7 +106,7 @@ class Scorer:
 
         Earlier means in an earlier step: what a step finds out is remembered when it ends.
         """
-        x = np.full((self.visitedric.window, len(scaled)), np.nan, np.float32)
+        x = np.full((self.metric.window, len(scaled)), np.nan, np.float32)
         x[0] = np.where(chunk.train, scaled, np.nan)
         order = chunk.groups.order
         order = order[chunk.train[order]]
@@ -120,7 +120,7 @@ class Scorer:
         new_step[1:] |= step[1:] != step[:-1]
         first = np.maximum.accumulate(np.where(new_pair, place, 0))
         before = np.maximum.accumulate(np.where(new_step, place, 0)) - first
-        for back in range(1, self.visitedric.window):
+        for back in range(1, self.metric.window):
             x[back, order] = self._value(own, pair, first, before - back)
         last = np.append(new_pair[1:], True)
         remembered = [

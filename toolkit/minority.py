@@ -38,13 +38,13 @@ class Metric:
     rho: float
     """Sharpness: multiplies the (scaled) ell inside the sigmoid of Eq. 11."""
     ell_scale: float = 1.0
-    """`paper` only: ell is a mean over latent elements; their number gives Eq. 6's summed norm."""
+    """`paper` only: ell is a mean over latent elements; times their number it is Eq. 6's summed norm."""
     warmup_steps: int = 0
     """Optimiser steps during which every weight is 1."""
     timestep_bins: int = 10
     """`running` and `history`: the scale is kept per bin of the noise schedule."""
     rms_decay: float = 0.99
-    """`running` and `history`: what is left of an observation's share after one step."""
+    """`running` and `history`: fraction of the past sums that is kept at each step."""
     rms_min_count: float = 32.0
     """Observations a bin needs before its scale counts."""
     window: int = 4

@@ -1,7 +1,7 @@
 """A label as a preference between two images: which side it leans to, and when it is a tie.
 
 A label is 1 (image_0 is preferred), 0 (image_1), 0.5 (a tie) or missing (null in Arrow, NaN in
-numpy). Only this module compares a label with these numbers.
+numpy). Label sets and exports ask this module.
 """
 
 from typing import Any

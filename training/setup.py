@@ -83,7 +83,7 @@ class Setup(Inputs):
 
     learner: Learner
     reference_hash: str
-    """sha256 of the reference's tensors; empty where nothing was to be hashed."""
+    """sha256 of the reference's tensors; empty if `hashed` was empty."""
 
 
 def prepare_inputs(

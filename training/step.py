@@ -37,7 +37,7 @@ class Batch(NamedTuple):
     label: Tensor
     """(B,) 1 where image_0 is the chosen one."""
     factor: Tensor
-    """(B,) on the pair's loss: a stored weight, and 0 where a verdict removed the pair."""
+    """(B,) multiplies the pair's loss: the stored weight, or 0 if a verdict removed the pair."""
     force_weight_one: Tensor
     """(B,) bool: the live weight W is set to 1."""
     reference: Tensor | None
@@ -49,7 +49,7 @@ class Batch(NamedTuple):
     target: Tensor
     """(R, C, H, W) what the network should predict."""
     condition: Condition | None
-    """R rows; None once the batch has been trained on and waits to be recorded."""
+    """R rows; None after training, while the batch waits to be recorded."""
 
 
 class Record(NamedTuple):
@@ -80,7 +80,7 @@ class Learner:
     metric: LiveMetric
     optimiser: torch.optim.Optimizer
     schedule: Any
-    """Of the learning rate."""
+    """Learning-rate schedule."""
     gradient_seen: Tensor
     """() bool: whether any gradient was not 0; steps write to it."""
 
@@ -186,7 +186,8 @@ def score(
 
 @contextlib.contextmanager
 def _without_dropout(unet: torch.nn.Module) -> Iterator[None]:
-    """Only the policy has dropout. The network is in training mode only where there is any."""
+    """Without dropout, which only the policy's own pass has. A network that has none is in
+    evaluation mode already."""
     if not unet.training:
         yield
         return
@@ -198,6 +199,6 @@ def _without_dropout(unet: torch.nn.Module) -> Iterator[None]:
 
 
 def _synchronised(accelerator: Any, unet: torch.nn.Module, last: bool) -> Any:
-    """Processes exchange gradients once a step, with its last micro-batch; those of a divided
-    network with each, or every process would need memory for all of them."""
+    """Exchange gradients with a step's last micro-batch only. A divided network exchanges them with
+    each: whole gradients would not fit into one process."""
     return contextlib.nullcontext() if last else accelerator.no_sync(unet)

@@ -69,11 +69,11 @@ def train(recipe: Recipe, *, progress: Progress = SILENT) -> str:
 def resume(store: Store, run: str, *, steps: int | None = None, progress: Progress = SILENT) -> str:
     """Continue a run from its newest checkpoint, or from its start; the run's name.
 
-    On CPU its rows and weights are bit-identical to those of a run that was never stopped, given
-    the log of its verdicts.
+    On CPU its rows and weights are bit-identical to those of a run that was never stopped, provided
+    its verdicts.jsonl is intact.
 
     Raises:
-        TrainingError: The run is finished, or what it is made of has changed.
+        TrainingError: The run is finished, or its pairs, labels, weights or backbone have changed.
     """
     recipe = recipe_of(store, run, steps)
     Trainer(recipe, store, run, resumed=True, progress=progress).run()
@@ -88,7 +88,7 @@ class Trainer:
     ) -> None:
         """Prepare the run, restore its checkpoint where it is resumed, and write its run.json.
 
-        Nothing of a run that is refused is written.
+        A refused run writes nothing.
         """
         self.recipe = recipe
         self.store = store
@@ -326,7 +326,7 @@ def introduce(setup: Setup, progress: Progress) -> None:
 
 def check_gradients_arrive(learner: Learner, steps: int) -> None:
     """TrainingError where no process sees a change: without gradients the policy would equal its
-    reference for ever. Weight decay moves tensors without any gradient, so both are checked."""
+    reference indefinitely. Weight decay moves tensors without any gradient, so both are checked."""
     policy = trainable(learner.policy)
     same = (
         torch.equal(local(policy[name]).float(), local(start))

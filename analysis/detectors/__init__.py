@@ -1,4 +1,4 @@
-"""The detectors: one file per family, each of which the analysis of a run executes.
+"""The detectors, one family per file; every analysis of a run executes them.
 
 To add one, write its function and its `Detector` in a file here and add the file to `DETECTORS`.
 """
@@ -63,7 +63,7 @@ class Findings:
     by_window: dict[str, dict[str, pa.Table]]
     """Window -> finding -> table. Only detectors that have windows are there in other windows."""
     details: dict[str, Any] = field(default_factory=dict)
-    """Finding -> what the detector says of the dataset as a whole, of those that say something."""
+    """Finding -> the dataset-level result, for detectors that have one."""
 
     @property
     def tables(self) -> dict[str, pa.Table]:

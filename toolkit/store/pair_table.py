@@ -1,15 +1,17 @@
-"""One row a pair: its columns with its label under a set, votes, verdict, findings and scores.
+"""One row per pair: its columns with label, votes, verdict, findings and scores.
 
 The one place where a pair is joined with what is known about it. The desk, conditions, export,
-training and analysis all read from here.
+training and analysis all read from here. Columns that can be named:
 
-What can be named: the pairs' own columns (a source's also without src_), label (under the label
-set), original_label, is_flipped (the two differ), votes (how many), annotator and vote_time (of a
-pair's only vote), verdict, curators and differ (the curators disagree), with a run the columns of
-its finding (`minority`; `minority_early` in another window than the finding's own) and, as
-FINDING.COLUMN, those of every finding, and, as SCORER.gap, by how much a scorer puts image_0 above
-image_1. A score counts as null where the pair's label is another than the one that the score was
-computed under.
+- the pairs' own; a source's with or without src_
+- label (under the label set), original_label, is_flipped (the two differ)
+- votes (how many), annotator and vote_time (of a pair's only vote)
+- verdict, curators, differ (the curators disagree)
+- with a run, the columns of its finding: `minority`, or `minority_early` for another window
+- with a run, FINDING.COLUMN of each of its findings
+- SCORER.gap: by how much a scorer puts image_0 above image_1
+
+A score is null if the pair's label differs from the one it was computed under.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,7 +46,7 @@ PAIR_COLUMNS = (
     *("pair_id", "prompt", "image_0", "image_1", "split", "source", "label", "original_label"),
     *("is_flipped", "votes", "annotator", "verdict"),
 )
-"""What a pair table holds unless its columns are named; with a run, its finding's follow."""
+"""Default columns of a pair table; the columns of a run's finding are appended."""
 
 _VOTES = pa.schema(
     [
@@ -263,7 +265,8 @@ def pair_table(
         labels: The label set that `label` means.
         run: Whose findings can be named.
         finding: The finding of the run whose columns need no prefix.
-        columns: Names of the module's docstring; `PAIR_COLUMNS` and the finding's without.
+        columns: Names listed in the module's docstring; by default `PAIR_COLUMNS`, and the
+            finding's columns if a run is given.
         where: A condition of `toolkit.conditions`; pairs that do not pass are left out.
         option: What an error calls the condition.
         pair_ids: These pairs only, in the store's order all the same.

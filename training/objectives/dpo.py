@@ -131,10 +131,11 @@ class Cdpo(Logistic):
 
 class RobustDpo(Logistic):
     """Robust DPO (Chowdhury et al. 2024), unbiased under labels flipped with probability a:
-    loss = (-(1 - a) log p + a log(1 - p)) / (1 - 2a). It equals -log p - z a / (1 - 2a).
+    loss = (-(1 - a) log p + a log(1 - p)) / (1 - 2a).
 
-    The second term has no lower bound: agreeing more with a pair always pays. It is constant from
-    z = `bound` on, beyond which the loss is -log p less a constant.
+    It equals -log p - z a / (1 - 2a). As published, the second term has no lower bound, so agreeing
+    more with a pair always pays. Here it is constant beyond z = `bound`, where the loss is -log p
+    minus a constant.
     """
 
     name: Literal["robust_dpo"] = "robust_dpo"
