@@ -38,7 +38,7 @@ class Metric:
     rho: float
     """Sharpness: multiplies the (scaled) ell inside the sigmoid of Eq. 11."""
     ell_scale: float = 1.0
-    """`paper` only: ell is a mean over latent elements; times their number it is Eq. 6's summed norm."""
+    """`paper` only: multiplies ell, a mean over latent elements; their number gives Eq. 6's sum."""
     warmup_steps: int = 0
     """Optimiser steps during which every weight is 1."""
     timestep_bins: int = 10
