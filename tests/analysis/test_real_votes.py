@@ -13,7 +13,7 @@ import pytest
 from analysis.detectors.agreement import agreement
 from analysis.detectors.annotators import annotators
 from analysis.detectors.consistency import consistency
-from analysis.detectors.image_defects import FLAT, look, pictures
+from analysis.detectors.image_defects import FLAT, defects, look
 from analysis.detectors.multi_vote import overlap
 from analysis.trajectory import numbers
 from toolkit.ids import make_comparison_id
@@ -128,7 +128,7 @@ def test_flat_pictures_and_one_picture_under_two_prompts_are_found_untold():
         data = (AGIQA / "images" / row["name"]).read_bytes()
         looks[row["name"]] = look(decode(data))
     names = ("pair_id", "prompt", "image_0", "image_1")
-    table = pictures(pa.table(dict(zip(names, zip(*pairs, strict=True), strict=True))), looks)
+    table = defects(pa.table(dict(zip(names, zip(*pairs, strict=True), strict=True))), looks)
     flat = {name for name, seen in looks.items() if seen.spread < FLAT}
     assert 5 <= len(flat) <= 30
     for name in flat:  # told by an independent look at the pixels

@@ -177,7 +177,7 @@ def test_a_store_whose_folder_takes_no_files_is_a_sentence_and_loses_nothing(tmp
     path = write_source(tmp_path / "train.parquet", [source_row(0)])
     store = create_store(tmp_path / "s")
     store.folder(lock).mkdir()
-    with pytest.raises(StoreError, match=r"cannot be written \(Is a directory\); mend"):
+    with pytest.raises(StoreError, match=r"cannot be written \(Is a directory\); fix"):
         ingest(store, "pickapic", [path])
     store.folder(lock).rmdir()
     assert ingest(store, "pickapic", [path]).kept == 1

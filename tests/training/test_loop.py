@@ -479,7 +479,7 @@ def test_stored_weights_stand_instead_of_the_live_ones_or_multiply_them(
     for spot, factor in ((1, 0.5), (2, 2.0)):
         row = last["times"][ids[spot]]
         assert row["weight"] == pytest.approx(factor / (1 + 10 * row["minority"]), rel=1e-5)
-    with pytest.raises(RecipeError, match="has no column 'gone'; it has pair_id, weight"):
+    with pytest.raises(RecipeError, match="has no column 'gone'; it has weight"):
         train(recipe_for(store, weights={**weights, "column": "gone"}))
 
 

@@ -24,23 +24,23 @@ def scores(prompts: Sequence[Prompt], images: Sequence[Image.Image]) -> Figures:
     """Every image's figures under its prompt, (N,) each; larger is better throughout.
 
     `reward` in the majority's taste, `alignment` as a share of the best possible, `presence` of a
-    clear shape, `accuracy`: the share of the prompt's mentions that were met.
+    clear shape, `accuracy`: the share of the prompt's mentions that the image shows.
     """
-    met = mentions_met(prompts, images)
+    shown = mentions_met(prompts, images)
     readings = [read(image) for image in images]
     pairs = list(zip(prompts, readings, strict=True))
     return {
         "reward": [reward(p, r, STANDARD.majority) for p, r in pairs],
         "alignment": [alignment(p, r) / max(best_alignment(p), 1e-9) for p, r in pairs],
         "presence": [r.presence for r in readings],
-        "accuracy": [sum(hits.values()) / len(hits) if hits else math.nan for hits in met],
+        "accuracy": [sum(hits.values()) / len(hits) if hits else math.nan for hits in shown],
     }
 
 
 def mentions_met(prompts: Sequence[Prompt], images: Sequence[Image.Image]) -> list[dict[str, bool]]:
     """For every image, which of its prompt's mentioned attributes it shows."""
-    found = []
+    matches = []
     for prompt, image in zip(prompts, images, strict=True):
         seen, asked = read(image), prompt.mentioned
-        found.append({n: seen.best(n) == asked[n] for n in ATTRIBUTES if n in asked})
-    return found
+        matches.append({n: seen.best(n) == asked[n] for n in ATTRIBUTES if n in asked})
+    return matches

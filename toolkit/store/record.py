@@ -95,7 +95,9 @@ class RunRecorder:
         """The four error columns by image, taken out of `columns`: (M, B), (M, B), (B,), (B,)."""
         given = [name for name in (*_ROLES, *_SLOTS) if name in columns]
         errors = {name: columns.pop(name).astype(np.float32) for name in given}
-        for name in set(given) & {"err_chosen", "err_rejected", "err_0", "err_1"}:
+        for name in given:
+            if name.startswith("err_ref"):
+                continue
             errors[name] = np.atleast_2d(errors[name])
             if errors[name].shape != (len(self._models), len(ids)):
                 raise InputError(
