@@ -46,7 +46,7 @@ def test_the_demo_walks_the_road_and_an_interrupted_one_goes_on(tmp_path: Path) 
     about.write_text(json.dumps({**json.loads(about.read_text()), "finished": False}))
     third = demo(tmp_path)
     assert third.returncode == 0, third.stderr
-    assert "Run adaptive goes on from step 20" in third.stdout
+    assert "Resuming run adaptive from step 20" in third.stdout
     assert run_about(store, "adaptive")["started"] == started
     assert run_about(store, "adaptive")["finished"]
 
