@@ -153,7 +153,8 @@ def test_a_killed_worker_is_started_once_more_and_then_a_sentence(
                 pids.append(worker_pid(judge))
                 os.kill(pids[-1], signal.SIGKILL)
 
-    with pytest.raises(ScoringError, match=r"ended by signal 9 .*again after one restart. Scores so far are saved"):
+    sentence = r"ended by signal 9 .*again after one restart\. Scores so far are saved"
+    with pytest.raises(ScoringError, match=sentence):
         fill(store, scorer, judge, batch=4, progress=Kill())
     judge.close()
     assert len(set(pids)) == 2
