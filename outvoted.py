@@ -64,21 +64,21 @@ def create(path: str | Path) -> Store:
 class Store:
     """A store of preference pairs. Made by `open` and `create`; keeps no connection open."""
 
-    def __init__(self, folder: StoreFolder) -> None:
-        self.folder = folder
+    def __init__(self, store: StoreFolder) -> None:
+        self.store = store
 
     def __repr__(self) -> str:
-        return f"outvoted.open({str(self.folder.root)!r})"
+        return f"outvoted.open({str(self.store.root)!r})"
 
     @property
     def runs(self) -> list[str]:
         """Names of the runs, sorted."""
-        return self.folder.runs()
+        return self.store.runs()
 
     @property
     def labels(self) -> LabelSets:
         """The label sets: list them, or make one."""
-        return LabelSets(self.folder)
+        return LabelSets(self.store)
 
     def pairs(
         self,
@@ -99,25 +99,25 @@ class Store:
         """
         from toolkit.store.pair_table import pair_table
 
-        return pair_table(self.folder, labels=labels, run=run, columns=columns, where=where)
+        return pair_table(self.store, labels=labels, run=run, columns=columns, where=where)
 
     def column_kinds(self, *, labels: str = ORIGINAL, run: str | None = None) -> dict[str, str]:
         """What `pairs` can return and conditions can name: name -> number, text, flag or time."""
         from toolkit.store.pair_table import column_kinds
 
-        return dict(column_kinds(self.folder, labels=labels, run=run))
+        return dict(column_kinds(self.store, labels=labels, run=run))
 
     def votes(self) -> pa.Table:
         """pair_id, annotator and choice (1 image_0, 0 image_1, .5 tie) of every vote."""
         from toolkit.store.trajectory import read_votes
 
-        return read_votes(self.folder)
+        return read_votes(self.store)
 
     def findings(self, run: str) -> list[str]:
         """Names of a run's findings."""
         from toolkit.store.runs import findings
 
-        return findings(self.folder, run)
+        return findings(self.store, run)
 
     def trajectory(
         self, run: str, columns: Sequence[str] | None = None, *, labels: str = ORIGINAL
@@ -129,7 +129,7 @@ class Store:
         from toolkit.recorder import TRAJECTORY
         from toolkit.store.trajectory import read_trajectory
 
-        return read_trajectory(self.folder, run, columns or TRAJECTORY.names, label_set=labels)
+        return read_trajectory(self.store, run, columns or TRAJECTORY.names, label_set=labels)
 
     def ingest(self, kind: str, *paths: Any, progress: Progress = SILENT, **options: Any) -> Any:
         """Read pairs or votes from a source of `kind` (`toolkit.ingest.SOURCES`).
@@ -139,7 +139,7 @@ class Store:
         """
         from toolkit.ingest import ingest
 
-        return ingest(self.folder, kind, *paths, progress=progress, **options)
+        return ingest(self.store, kind, *paths, progress=progress, **options)
 
     def record(
         self, run: str, *, models: Sequence[str] = ("policy",), **options: Any
@@ -152,7 +152,7 @@ class Store:
         """
         from toolkit.store.record import record
 
-        return record(self.folder, run, models=models, **options)
+        return record(self.store, run, models=models, **options)
 
     def analyze(self, run: str, *, report: str | Path | None = None, **options: Any) -> Analysis:
         """Run every diagnostic, store the findings, and write the report where one is named.
@@ -161,7 +161,7 @@ class Store:
         """
         from analysis.run_analysis import analyze_run
 
-        analysis = analyze_run(self.folder, run, **options)
+        analysis = analyze_run(self.store, run, **options)
         if report is not None:
             from analysis.report.page import write_report
 
@@ -185,13 +185,13 @@ class Store:
         """
         from toolkit.export import export_set
 
-        return export_set(self.folder, out, form=format, progress=progress, **options)
+        return export_set(self.store, out, form=format, progress=progress, **options)
 
     def check(self, **options: Any) -> Report:
         """Verify every part, hash and key; options: see `toolkit.store.integrity.check_store`."""
         from toolkit.store.integrity import check_store
 
-        return check_store(self.folder, **options)
+        return check_store(self.store, **options)
 
 
 class LabelSets:

@@ -353,13 +353,18 @@ def _ordered(chunk: Trajectory) -> Trajectory:
 
 def nothing_left(total: int, excluded: dict[str, int]) -> str:
     """The sentence for a run none of whose rows can be used."""
-    words = {
-        "unknown_pair": "of pairs the store does not know",
-        "wrong_models": "with another number of errors than run.json names models",
-        "not_finite": "with an error that is not finite",
+    reasons = {
+        "unknown_pair": ("of pairs the store does not know", "name the store it was trained on"),
+        "wrong_models": (
+            "with another number of errors than run.json names models",
+            'correct "models" in run.json: the names in the order of each row\'s errors',
+        ),
+        "not_finite": (
+            "with an error that is not finite",
+            "train it again at a lower learning rate or in float32",
+        ),
     }
-    why = ", ".join(f"{excluded[key]} {text}" for key, text in words.items() if excluded.get(key))
-    return (
-        f"None of the run's {total} trajectory rows can be used ({why}); check that the run "
-        "belongs to this store, or train it again at a lower learning rate or in float32."
-    )
+    known = [(excluded[key], *reasons[key]) for key in reasons if excluded.get(key)]
+    why = ", ".join(f"{count} {words}" for count, words, _ in known)
+    advice = "; ".join(remedy for _, _, remedy in sorted(known, reverse=True))
+    return f"None of the run's {total} trajectory rows can be used ({why}): {advice}."
