@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 import outvoted as ov
+from tests.app.desk_pages import open_page, shown
 from tests.factories import StoreFactory
 
 
@@ -88,7 +89,8 @@ def test_figures_take_pandas_polars_and_arrow(s: ov.Store) -> None:
         ov.plot.pie(df)
 
 
-def test_a_recorded_run_is_analyzed_like_any_other(s: ov.Store) -> None:
+def recorded(s: ov.Store) -> ov.Store:
+    """The store with a run "mine", recorded by a loop that is not ours, and its findings."""
     table = s.pairs(columns=["label"])
     ids, rng = table["pair_id"].to_pylist(), np.random.default_rng(0)
     with s.record("mine", models=["policy"]) as recorder:
@@ -103,13 +105,24 @@ def test_a_recorded_run_is_analyzed_like_any_other(s: ov.Store) -> None:
                 err_ref_chosen=noise[2],
                 err_ref_rejected=noise[3],
             )
-    assert "mine" in s.runs
-    analysis = s.analyze("mine", open_images=False)
-    assert analysis.labels == "original"
+    s.analyze("mine", open_images=False)
+    return s
+
+
+def test_a_recorded_run_is_analyzed_like_any_other(s: ov.Store) -> None:
+    assert {"mine", "r"} == set(recorded(s).runs)
     scores = s.pairs(run="mine", columns=["trajectory_ell.trajectory_ell", "confidence"])
     assert scores["trajectory_ell.trajectory_ell"].null_count == 0
     assert np.mean(scores["confidence"].to_numpy()) < 0.5  # the policy agrees with the labels
-    assert s.trajectory("mine", ["pair_id", "visit"]).num_rows == 30 * len(ids)
+    assert s.trajectory("mine", ["pair_id", "visit"]).num_rows == 30 * 40
+
+
+def test_the_desk_opens_a_recorded_run(s: ov.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = recorded(s).store
+    for page, words in (("queue", "a square number"), ("runs", "mine")):
+        app = open_page(monkeypatch, store, page, run="mine")
+        assert not app.exception
+        assert words in shown(app)
 
 
 def test_label_sets_are_listed_and_made(s: ov.Store) -> None:
