@@ -109,6 +109,19 @@ def test_a_mistake_is_one_sentence(
     assert "Traceback" not in ended.stderr
 
 
+def test_a_port_out_of_range_is_refused_with_its_range(make_store: StoreFactory) -> None:
+    outvoted = Path(sys.executable).with_name("outvoted")
+    ended = subprocess.run(
+        [str(outvoted), "app", str(make_store().root), "--port", "99999", "--no-browser"],
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 2
+    assert "'--port'" in ended.stderr
+    assert "less than or equal to 65535" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def test_the_command_needs_no_streamlit() -> None:
     program = "import sys, app.cli.desk; sys.exit('streamlit' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
