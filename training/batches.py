@@ -6,12 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from training.latent_cache import Encoded
+from training.caches import Encoded, ReferenceErrors
+from training.denoising import add_noise, generator, image_noise, pair_draw, target_of
 from training.models import Models, condition_of, sample_latents
-from training.noising import add_noise, generator, image_noise, pair_draw, target_of
 from training.pairs import Pairs, positions
 from training.recipe import Recipe
-from training.reference_errors import ReferenceErrors
 from training.step import Batch
 
 

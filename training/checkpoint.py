@@ -29,8 +29,8 @@ from toolkit.errors import TrainingError
 from toolkit.files.atomic import parts, sync_folder, write_whole
 from toolkit.store import Store
 from toolkit.store.runs import run_about
+from training.devices import Gathered, divided_like, divided_state, undivided
 from training.ema import trainable
-from training.fsdp import Gathered, divided_like, divided_state, undivided
 from training.metrics_log import forget_after
 from training.models import Models
 from training.pairs import on_disk

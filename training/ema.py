@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from training.fsdp import whole
+from training.devices import whole
 
 USUAL_RAMP = 10.0
 """The decay of update n is min(cap, (1 + n) / (10 + n)), as in the authors' release."""

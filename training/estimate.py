@@ -17,9 +17,9 @@ import torch
 from toolkit.errors import TrainingError
 from toolkit.recorder import rows
 from training.batches import micro_batches
+from training.caches import image_bytes, prompt_bytes
 from training.devices import accelerator_of
 from training.ema import trainable
-from training.latent_cache import image_bytes, prompt_bytes
 from training.pairs import Pairs, probe_members
 from training.precompute import to_encode
 from training.recipe import Draws, HeldOut, Probe, Recipe

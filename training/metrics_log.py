@@ -17,7 +17,7 @@ from toolkit.errors import BrokenLoss, TrainingError
 from toolkit.files.atomic import write_text_whole
 from toolkit.ids import short_hash
 from toolkit.progress import SILENT, Progress
-from training.fsdp import agreed, local
+from training.devices import agreed, local
 from training.recipe import Recipe
 from training.trajectory_writer import Seen
 

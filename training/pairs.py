@@ -19,7 +19,7 @@ from toolkit.store import Store, open_store
 from toolkit.store.pair_table import pair_table
 from toolkit.store.runs import finding_columns, read_findings
 from toolkit.store.verdicts import PREFERENCE, resolve
-from training.noising import epoch_order
+from training.denoising import epoch_order
 from training.recipe import Recipe, StoredWeights
 
 

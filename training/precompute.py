@@ -7,8 +7,8 @@ import torch
 
 from toolkit.progress import SILENT, Progress
 from toolkit.sharding import Shard
+from training.caches import BLOCK, image_bytes, prompt_bytes
 from training.devices import accelerator_of
-from training.latent_cache import BLOCK, image_bytes, prompt_bytes
 from training.models import Models
 from training.pairs import probe_members
 from training.recipe import Caches, Recipe

@@ -26,8 +26,8 @@ from toolkit.recorder import Recorder
 from toolkit.store import Store
 from toolkit.store.runs import run_about
 from training.batches import Source, probe_batch
+from training.caches import network_ingredients
 from training.checkpoint import check_unchanged, checkpoints, restore_models
-from training.latent_cache import network_ingredients
 from training.pairs import Pairs, on_disk
 from training.recipe import Draws, Recipe, load_recipe
 from training.setup import NETWORK, Setup, prepare

@@ -21,15 +21,15 @@ from toolkit.store import Store
 from toolkit.store.images import image_versions
 from training import recipe as sections
 from training.batches import Source
-from training.devices import accelerator_of
-from training.ema import footprints_of, snapshot, tensors_hash, trainable
-from training.fsdp import divide, divides, frozen_twin
-from training.latent_cache import (
+from training.caches import (
     Encoded,
+    ReferenceErrors,
     image_ingredients,
     network_ingredients,
     text_ingredients,
 )
+from training.devices import accelerator_of, divide, divides, frozen_twin
+from training.ema import footprints_of, snapshot, tensors_hash, trainable
 from training.live_metric import LiveMetric
 from training.models import Models, hash_parts, load_models, prepare_trainable
 from training.pairs import (
@@ -42,7 +42,6 @@ from training.pairs import (
     store_of,
 )
 from training.recipe import Recipe
-from training.reference_errors import ReferenceErrors
 from training.step import Learner
 
 ENCODERS = ("vae", "text")

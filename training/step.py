@@ -16,11 +16,10 @@ import torch
 from torch import Tensor
 
 from toolkit import minority
-from training.denoising import Condition, TensorSet, image_errors
+from training.denoising import Condition, TensorSet, image_errors, policy_seed
+from training.devices import agreed, local, whole
 from training.ema import Footprint, trainable
-from training.fsdp import agreed, local, whole
 from training.live_metric import LiveMetric, Measured
-from training.noising import policy_seed
 from training.objectives.dpo import PairErrors, PairLoss, mean_over
 from training.recipe import Recipe
 
@@ -75,7 +74,7 @@ class Learner:
     reference: TensorSet
     """The policy's trainable tensors as they were at the start."""
     divided_reference: torch.nn.Module | None = None
-    """The reference as a network of its own, where both are divided (`training.fsdp`)."""
+    """The reference as a network of its own, where both are divided (`training.devices`)."""
     footprints: Sequence[Footprint]
     metric: LiveMetric
     optimiser: torch.optim.Optimizer

@@ -17,6 +17,7 @@ from toolkit.store import Store
 from toolkit.store.runs import run_about, start_run, update_run
 from training.batches import Source, micro_batches
 from training.beta_conventions import describe_betas
+from training.caches import image_ingredients, network_ingredients, text_ingredients
 from training.checkpoint import (
     check_unchanged,
     recipe_of,
@@ -25,10 +26,8 @@ from training.checkpoint import (
     set_aside,
     starting_point,
 )
-from training.devices import accelerator_of
+from training.devices import accelerator_of, agreed, gather, local
 from training.ema import trainable
-from training.fsdp import agreed, gather, local
-from training.latent_cache import image_ingredients, network_ingredients, text_ingredients
 from training.metrics_log import Log, boards, check_finite, log_entry, status
 from training.pairs import probe_members, store_of
 from training.precompute import describe_encoding

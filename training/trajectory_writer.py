@@ -8,8 +8,8 @@ import torch
 
 from toolkit import minority
 from toolkit.recorder import Recorder
+from training.caches import ReferenceErrors
 from training.pairs import Pairs
-from training.reference_errors import ReferenceErrors
 from training.step import Batch, Record
 
 _SCALARS = ("confidence", "stability", "minority", "weight", "margin", "c2", "loss")

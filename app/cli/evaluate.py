@@ -45,11 +45,10 @@ def evaluate(
     so an interrupted evaluation can be resumed, and a model added later.
     """
     from app.cli.console import ConsoleProgress, check_choice, needs
-    from training.prompts import read_prompts
 
     with needs("train"):
         from training.devices import device_of, dtype_of
-        from training.evaluate import Evaluation
+        from training.evaluate import Evaluation, read_prompts
         from training.evaluate import evaluate as draw_and_score
         from training.sampling import SAMPLERS, Sampling, policies_of
 

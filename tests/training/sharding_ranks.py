@@ -20,9 +20,8 @@ from tests.training.killing_ranks import kill_one, two
 from toolkit.errors import TrainingError
 from toolkit.store import open_store
 from training.batches import micro_batches
-from training.devices import accelerator_of
+from training.devices import accelerator_of, local, whole
 from training.ema import trainable
-from training.fsdp import local, whole
 from training.metrics_log import check_finite
 from training.recipe import Recipe, load_recipe
 from training.setup import prepare

@@ -16,9 +16,10 @@ from tests.training.test_resume import table_of
 from toolkit.files.atomic import parts
 from toolkit.sharding import Shard
 from toolkit.store.images import image_versions, write_images
-from training.latent_cache import (
+from training.caches import (
     DiskCache,
     Encoded,
+    ReferenceErrors,
     cache_folder,
     image_bytes,
     image_ingredients,
@@ -30,7 +31,6 @@ from training.models import hash_parts, load_models
 from training.pairs import load_pairs
 from training.precompute import encoding_size, precompute
 from training.recipe import Recipe
-from training.reference_errors import ReferenceErrors
 from training.trainer import train
 
 MakeRecipe = Callable[..., Recipe]
@@ -119,8 +119,8 @@ def test_filling_goes_on_where_it_was_stopped_and_a_run_reads_it(
     def never(*_: object) -> None:
         raise AssertionError("encoded again")
 
-    monkeypatch.setattr("training.latent_cache.encode_images", never)
-    monkeypatch.setattr("training.latent_cache.encode_prompts", never)
+    monkeypatch.setattr("training.caches.encode_images", never)
+    monkeypatch.setattr("training.caches.encode_prompts", never)
     train(recipe)
 
 
@@ -135,8 +135,8 @@ def test_filling_and_the_announced_size_count_held_out_pairs(
     announced = "72 images and 10 prompts to encode: 0.00 GB on the store's disk"
     assert any(announced in line for line in lines.lines)
     assert precompute(recipe)[0] == 72 - 2 * (10 + 10)  # the first run's step and measuring
-    monkeypatch.setattr("training.latent_cache.encode_images", None)
-    monkeypatch.setattr("training.latent_cache.encode_prompts", None)
+    monkeypatch.setattr("training.caches.encode_images", None)
+    monkeypatch.setattr("training.caches.encode_prompts", None)
     train(recipe)
 
 
@@ -174,7 +174,7 @@ def test_reference_errors_are_computed_anew_for_other_images(
     ask = {"steps": 1, "draws": {"kind": "fixed", "count": 1}, "caches": {"disk": True}}
     train(recipe_for(store, run="a", **ask))
     changed = dict.fromkeys(image_versions(store), "other")
-    for module in ("training.setup", "training.latent_cache"):
+    for module in ("training.setup", "training.caches"):
         monkeypatch.setattr(f"{module}.image_versions", lambda _: changed)
     train(recipe_for(store, run="b", **ask))
     assert len(list(store.folder("caches", "reference").iterdir())) == 2
@@ -188,7 +188,7 @@ def test_a_part_that_does_not_fit_on_the_disk_leaves_nothing_behind(
 
     cache = DiskCache(tmp_path)
     cache.put("a", (np.zeros(3),))
-    monkeypatch.setattr("training.latent_cache.os.fsync", full)
+    monkeypatch.setattr("training.caches.os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         cache.flush()
     assert list(tmp_path.iterdir()) == []

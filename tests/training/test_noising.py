@@ -1,6 +1,6 @@
 import numpy as np
 
-from training.noising import epoch_order, image_noise, pair_draw
+from training.denoising import epoch_order, image_noise, pair_draw
 
 SHAPE = (4, 8, 8)
 

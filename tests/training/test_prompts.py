@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from toolkit.errors import InputError
-from training.prompts import read_prompts
+from training.evaluate import read_prompts
 
 WANTED = ["a cat, asleep", 'a sign that says "Deep"', '"Bond" in neon']
 

@@ -1,4 +1,4 @@
-"""Encoded images and prompts, so that no visit encodes them again.
+"""Encoded images and prompts, and under fixed draws the reference's errors: nothing twice.
 
 An image or prompt is encoded when it is first needed. The result is kept in host memory up to a
 limit, or on the store's disk without one; what does not fit is encoded again at its next visit.
@@ -9,6 +9,8 @@ On disk arrays are kept by name in uncompressed Arrow files, mapped into memory 
 A folder has one kind of array under one set of ingredients (backbone, resolution ...) and is named
 by their hash: a changed ingredient is another folder, so an entry is right or absent. Each process
 writes parts of its own; a part is complete or absent.
+
+The reference's errors are kept by image slot, so a flipped label needs no new ones.
 """
 
 import hashlib
@@ -22,15 +24,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
 from toolkit.errors import InputError, TrainingError
-from toolkit.files.atomic import sync_folder, write_text_whole
+from toolkit.files.atomic import parts, sync_folder, write_part, write_text_whole
 from toolkit.image_files import decode
+from toolkit.schema import column
 from toolkit.store import Store
 from toolkit.store.images import ImageReader, image_versions
 from training.models import TEXT_PARTS, Models, encode_images, encode_prompts
-from training.pairs import to_pixels
+from training.pairs import Pairs, to_pixels
 
 Arrays = tuple[np.ndarray, ...]
 
@@ -101,12 +105,12 @@ class DiskCache:
         about = {"arrays": json.dumps([[str(c.dtype), list(c.shape[1:])] for c in columns])}
         fields = [pa.field("name", pa.string())]
         data: list[pa.Array] = [pa.array(list(new))]
-        for index, column in enumerate(columns):
-            width = column.nbytes // len(column)
+        for index, array in enumerate(columns):
+            width = array.nbytes // len(array)
             kind = pa.binary(width)
             fields.append(pa.field(f"array_{index}", kind))
-            buffer = pa.py_buffer(np.ascontiguousarray(column))
-            data.append(pa.FixedSizeBinaryArray.from_buffers(kind, len(column), [None, buffer]))
+            buffer = pa.py_buffer(np.ascontiguousarray(array))
+            data.append(pa.FixedSizeBinaryArray.from_buffers(kind, len(array), [None, buffer]))
         table = pa.Table.from_arrays(data, schema=pa.schema(fields, metadata=about))
         self._open(_write(self.folder, table))
 
@@ -333,3 +337,85 @@ def prompt_bytes(models: Models) -> int:
     tokens = models.tokenizers[0].model_max_length
     pooled = models.text_encoders[-1].config.projection_dim if models.family == "sdxl" else 0
     return int(2 * (tokens * sum(widths) + pooled))
+
+
+REFERENCE = pa.schema(
+    [
+        column("pair_id", pa.string(), "the pair", nullable=False),
+        column("draw", pa.int32(), "which fixed draw", nullable=False),
+        column("err_ref_0", pa.float32(), "reference's mean squared error on image_0"),
+        column("err_ref_1", pa.float32(), "the same on image_1"),
+    ]
+)
+
+
+class ReferenceErrors:
+    """(N, K, 2) errors of N pairs under K fixed draws; NaN where not computed yet."""
+
+    def __init__(
+        self, pairs: Pairs, draws: int, store: Store | None, ingredients: dict[str, Any]
+    ) -> None:
+        """Kept in memory, and with `store` also on its disk, under `ingredients`."""
+        self._pairs = pairs
+        self._spot = {name: k for k, name in enumerate(pairs.pair_id.tolist())}
+        self._errors = np.full((len(pairs), draws, 2), np.nan, np.float32)
+        self._fresh: list[tuple[np.ndarray, np.ndarray]] = []
+        self._folder = None
+        if store is not None:
+            self._folder = cache_folder(store.folder("caches"), "reference", ingredients)
+            self._read()
+
+    def known(self, pair: list[int], draw: list[int], label: np.ndarray) -> np.ndarray | None:
+        """(2, B) errors on chosen and rejected, or None unless every one is known."""
+        slots = self._errors[pair, draw]
+        if np.isnan(slots).any():
+            return None
+        sides = np.where(label[:, None] == 1, slots, slots[:, ::-1])
+        return np.ascontiguousarray(sides.T)
+
+    def put(self, pair: np.ndarray, draw: np.ndarray, errors: np.ndarray) -> None:
+        """Add errors by slot, (2, B); of each pair and draw the first value is kept."""
+        fresh = np.isnan(self._errors[pair, draw, 0])
+        fresh &= _first(pair * self._errors.shape[1] + draw)
+        pair, draw, errors = pair[fresh], draw[fresh], errors[:, fresh]
+        self._errors[pair, draw] = errors.T
+        if len(pair):
+            self._fresh.append((pair, draw))
+
+    def flush(self) -> None:
+        """Write the errors that are new since the last call, if a store was given."""
+        fresh, self._fresh = self._fresh, []
+        if self._folder is None or not fresh:
+            return
+        pair = np.concatenate([p for p, _ in fresh])
+        draw = np.concatenate([d for _, d in fresh])
+        errors = self._errors[pair, draw]
+        columns = [self._pairs.pair_id[pair], draw.astype(np.int32), errors[:, 0], errors[:, 1]]
+        arrays = [pa.array(c, f.type) for c, f in zip(columns, REFERENCE, strict=True)]
+        write_part(self._folder, pa.Table.from_arrays(arrays, schema=REFERENCE))
+
+    def recall(self, rank: Path) -> None:
+        """Read what a rank computed before it was stopped from its trajectory, so that a resumed
+        run has the same bits whatever batches come next."""
+        names = [*REFERENCE.names, "kind"]
+        for path in parts(rank):
+            self._take(pq.read_table(path, columns=names, filters=[("kind", "=", "train")]))
+
+    def _read(self) -> None:
+        assert self._folder is not None
+        for path in parts(self._folder):
+            self._take(pq.read_table(path))
+
+    def _take(self, table: pa.Table) -> None:
+        where = np.array([self._spot.get(name, -1) for name in table["pair_id"].to_pylist()], int)
+        draw = table["draw"].to_numpy()
+        here = (where >= 0) & (draw < self._errors.shape[1])
+        both = np.stack([table["err_ref_0"].to_numpy(), table["err_ref_1"].to_numpy()], axis=1)
+        self._errors[where[here], draw[here]] = both[here]
+
+
+def _first(names: np.ndarray) -> np.ndarray:
+    """True where a name occurs for the first time."""
+    first = np.zeros(len(names), bool)
+    first[np.unique(names, return_index=True)[1]] = True
+    return first
