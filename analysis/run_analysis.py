@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from analysis.cartography_files import write_dynamics, write_metrics
 from analysis.detectors import Findings, run_detectors
-from analysis.detectors.dataset_profile import Profile, profile
+from analysis.detectors.cartography import write_dynamics, write_metrics
 from analysis.detectors.detector import Evidence
 from analysis.detectors.image_defects import Look, look
 from analysis.detectors.mixture import NoiseRate
@@ -30,7 +29,7 @@ from analysis.evaluate_detectors import (
 from analysis.pair_stats import Digest
 from analysis.ranking_metrics import Detection
 from analysis.recompute_metric import metric_of
-from analysis.run_checks import Fact, health, notes_on
+from analysis.run_checks import Fact, Profile, health, notes_on, profile
 from analysis.trajectory import (
     COLUMNS,
     DEFAULT_WINDOW,

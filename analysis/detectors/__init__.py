@@ -18,7 +18,6 @@ from analysis.detectors import (
     image_defects,
     minority,
     mixture,
-    multi_vote,
     noise_type,
     trajectory_ell,
 )
@@ -38,7 +37,6 @@ DETECTORS: dict[str, Detector] = {
         noise_type.DETECTORS,
         image_defects.DETECTORS,
         annotators.DETECTORS,
-        multi_vote.DETECTORS,
     )
 }
 """Finding -> the detector that computes it, in the order in which they run: a detector may read

@@ -11,17 +11,17 @@ from toolkit.schema import column
 AGREEMENT = pa.schema(
     [
         column("pair_id", pa.string(), "the pair", nullable=False),
-        column("voices", pa.int32(), "voices (scorers or votes) that chose an image, ties not"),
-        column("against", pa.int32(), "of these, voices that chose the other image than the label"),
+        column("votes", pa.int32(), "extra votes for an image, by people or scorers; no ties"),
+        column("against", pa.int32(), "of these, votes for the other image than the label"),
         column(
             "against_share",
             pa.float64(),
-            "against / voices, 0 to 1, high = suspicious; null without a label or a voice",
+            "against / votes, 0 to 1, high = suspicious; null without a label or a vote",
         ),
         column(
             "pattern",
             pa.string(),
-            "all with, all against, or mixed: voices that contradict each other; null as above",
+            "all with, all against, or mixed: votes that contradict each other; null as above",
         ),
     ]
 )

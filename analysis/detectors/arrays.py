@@ -20,12 +20,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from analysis.detectors.agreement import against_label
-from analysis.detectors.annotators import shrunken_mean
+from analysis.detectors.annotators import overlap, shrunken_mean
 from analysis.detectors.cartography import forgetting_events, spread
 from analysis.detectors.consistency import conflicts
 from analysis.detectors.image_defects import Look, defects, look
 from analysis.detectors.mixture import NoiseRate, high_loss, reversed_labels
-from analysis.detectors.multi_vote import overlap
 from analysis.detectors.noise_type import noise_axes
 from analysis.pair_stats import BinSums, Memory, Tallies
 from analysis.trajectory import Floats, Ints, Trajectory

@@ -29,7 +29,7 @@ IMAGE_DEFECTS = pa.schema(
         ),
         column("elsewhere", pa.int32(), "other prompts under which one of the two images occurs"),
         column(
-            "picture_defect",
+            "image_defect",
             pa.float64(),
             "1: a flat image, two identical or near-identical ones, or one under another prompt "
             "too; else 0; null where an image could not be read",
@@ -66,7 +66,7 @@ def defects(pairs: pa.Table, looks: Mapping[str, Look]) -> pa.Table:
     """Defects of each pair's two images; schema IMAGE_DEFECTS, by pair_id.
 
     `pairs`: pair_id, prompt, image_0, image_1. `looks`: image_id -> Look; one left out could not
-    be read. Pictures are the same across prompts where their bytes are.
+    be read. Images are the same across prompts where their bytes are.
     """
     rows = sorted(pairs.select(["pair_id", "prompt", "image_0", "image_1"]).to_pylist(),
                   key=lambda row: str(row["pair_id"]))  # fmt: skip
@@ -104,7 +104,7 @@ def _defects(
         "identical": identical,
         "distance": distance,
         "elsewhere": elsewhere,
-        "picture_defect": float(flat > 0 or identical or near or elsewhere > 0),
+        "image_defect": float(flat > 0 or identical or near or elsewhere > 0),
     }
 
 
@@ -115,13 +115,13 @@ def _image_defects(evidence: Evidence, window: str) -> Computed:  # noqa: ARG001
 
 DETECTORS = (
     Detector(
-        finding="pictures",
+        finding="image_defects",
         compute=_image_defects,
         needs=("images", "prompts"),
         scores=(
             Score(
-                name="picture_defect",
-                column="picture_defect",
+                name="image_defect",
+                column="image_defect",
                 direction="high",
                 formula="1 where an image is flat, twice in the pair (bytes or perceptual hash), "
                 "or under another prompt too",

@@ -3,6 +3,10 @@
 Used by the report, the desk and the data cards alike; `save_figures` writes any as PNG and SVG.
 """
 
+from analysis.figures.curves import (
+    pair_trajectory_figure,
+    pair_trajectory_table,
+)
 from analysis.figures.detection import (
     calibration_figure,
     curves_table,
@@ -16,16 +20,12 @@ from analysis.figures.detection import (
 )
 from analysis.figures.distributions import (
     annotators_figure,
+    cartography_figure,
     ell_by_timestep_figure,
     ell_by_timestep_table,
     minority_histogram_figure,
     minority_histogram_table,
     noise_rate_figure,
-)
-from analysis.figures.pair_errors import (
-    cartography_figure,
-    pair_trajectory_figure,
-    pair_trajectory_table,
 )
 from analysis.figures.theme import INK, save_figures
 from analysis.ranking_metrics import flipped_ratio_table

@@ -1,4 +1,4 @@
-"""How scores are distributed: u with its weights, ell by timestep, noise rates, annotators."""
+"""How scores are distributed: u with its weights, ell by timestep, the map, noise, annotators."""
 
 from typing import Any, Literal
 
@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from analysis.figures.theme import INK, WHISKER, faint, flat, line, look
 from analysis.frames import as_arrow
-from analysis.ranking_metrics import Interval
+from analysis.ranking_metrics import Flags, Interval
 from analysis.trajectory import DEFAULT_WINDOW, Floats, Trajectory, as_table, numbers
 from toolkit.colors import BLUE, ORANGE, VERMILION
 from toolkit.intervals import wilson
@@ -201,6 +201,59 @@ def annotators_figure(frame: Any, habit: Habit = "mean_u", *, most: int = 25) ->
     figure.update_xaxes(title=WORDS[habit])
     figure.update_yaxes(showgrid=False, automargin=True, ticklabelstandoff=8)
     return look(figure, height=110 + 22 * max(1, len(rows)))
+
+
+DRAWN = 4_000
+"""Dots on a map at most."""
+
+
+def cartography_figure(
+    frame: Any, flipped: Flags | str | None = None, *, seed: int = 0
+) -> go.Figure:
+    """The dataset as a map: mean probability of the label against its spread over visits.
+
+    `frame`: the finding `cartography`, or any frame with columns variability,
+    cartography_confidence and pair_id; `flipped`: (P,) known flips or the name of their column,
+    drawn as crosses. At most DRAWN pairs, at random.
+    """
+    named = [flipped] if isinstance(flipped, str) else []
+    table = as_arrow(frame, "pair_id", "variability", "cartography_confidence", *named)
+    hit = np.zeros(table.num_rows, bool)
+    if isinstance(flipped, str):
+        hit = numbers(table[flipped].cast(pa.int8())) == 1
+    elif flipped is not None:
+        hit = flipped
+    across, up = numbers(table["variability"]), numbers(table["cartography_confidence"])
+    known = np.flatnonzero(~np.isnan(across) & ~np.isnan(up))
+    shown = np.sort(np.random.default_rng(seed).permutation(known)[:DRAWN])
+    names = {"label flipped": True, "label as it was": False} if hit.any() else {"pairs": False}
+    ids = np.asarray(table["pair_id"].to_pylist(), np.str_)
+    figure = go.Figure()
+    for name, which in sorted(names.items(), key=lambda entry: entry[1]):
+        mine = shown[hit[shown] == which]
+        figure.add_scatter(
+            x=across[mine].tolist(),
+            y=up[mine].tolist(),
+            mode="markers",
+            name=name,
+            customdata=ids[mine].tolist(),
+            marker={
+                "color": VERMILION if which else BLUE,
+                "symbol": "x" if which else "circle",
+                "size": 6 if which else 5,
+                "opacity": 0.75 if which else 0.35,
+            },
+            hovertemplate="%{customdata}: p %{y:.2f} ± %{x:.2f}<extra>" + name + "</extra>",
+        )
+    for place, text in ((0.97, "easy to learn"), (0.03, "hard to learn: look here first")):
+        figure.add_annotation(
+            x=0, xanchor="left", y=place, yref="y", text=text, showarrow=False,
+            font={"color": INK, "size": 12},
+        )  # fmt: skip
+    line(figure, y=0.5, text="undecided")
+    figure.update_xaxes(title="variability (standard deviation of p)", rangemode="tozero")
+    figure.update_yaxes(title="cartography_confidence (mean p)", range=[-0.02, 1.02])
+    return look(figure, height=440)
 
 
 HISTOGRAM = pa.schema(

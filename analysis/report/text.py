@@ -120,7 +120,7 @@ def _agreement(analysis: Analysis) -> dict[str, Any] | None:
 
 
 def _images(analysis: Analysis) -> dict[str, int] | None:
-    table = analysis.tables.get("pictures")
+    table = analysis.tables.get("image_defects")
     if table is None:
         return None
     rows = table.to_pylist()

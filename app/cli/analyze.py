@@ -288,7 +288,7 @@ def cartography(
     from app.cli.console import needs
 
     with needs("analyze"):
-        from analysis.cartography_files import dynamics_metrics, read_dynamics, write_metrics
+        from analysis.detectors.cartography import dynamics_metrics, read_dynamics, write_metrics
     from toolkit.errors import InputError
 
     read = read_dynamics(folder)

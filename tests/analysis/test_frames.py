@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from analysis import figures
-from analysis.figures.pair_errors import PAIR, PAIR_ERRORS, pair_errors_figure
+from analysis.figures.curves import PAIR, PAIR_ERRORS, pair_errors_figure
 from analysis.frames import as_arrow, detect
 from analysis.ranking_metrics import flipped_ratio_table, measure
 from toolkit.errors import InputError

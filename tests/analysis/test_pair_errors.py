@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analysis.figures.pair_errors import (
+from analysis.figures.curves import (
     pair_errors_figure,
     pair_errors_table,
     pair_trajectory_table,

@@ -11,10 +11,9 @@ import pyarrow as pa
 import pytest
 
 from analysis.detectors.agreement import agreement
-from analysis.detectors.annotators import annotators
+from analysis.detectors.annotators import annotators, overlap
 from analysis.detectors.consistency import consistency
 from analysis.detectors.image_defects import FLAT, defects, look
-from analysis.detectors.multi_vote import overlap
 from analysis.trajectory import numbers
 from toolkit.ids import make_comparison_id
 from toolkit.image_files import decode
@@ -143,7 +142,7 @@ def test_flat_pictures_and_one_picture_under_two_prompts_are_found_untold():
     assert max(len(prompts) for prompts in twice) == 3
     found = sum((value or 0) > 0 for value in table["elsewhere"].to_pylist())
     assert found >= 2 * len(twice)
-    assert sum(table["picture_defect"].to_pylist()) < 0.1 * table.num_rows
+    assert sum(table["image_defect"].to_pylist()) < 0.1 * table.num_rows
 
 
 @needs_agiqa

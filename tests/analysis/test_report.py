@@ -47,6 +47,7 @@ FINDINGS = [
     "cartography",
     "consistency",
     "flip_posterior",
+    "image_defects",
     "kinds",
     "loss_mixture",
     "minority",
@@ -54,7 +55,6 @@ FINDINGS = [
     "minority_paper",
     "minority_released",
     "minority_running",
-    "pictures",
     "trajectory_ell",
 ]
 

@@ -152,8 +152,8 @@ def show_chips(
     curator -> verdict; `curve`: as `ell_curve` returns it.
     """
     chips = _score_chips(pair)
-    if agreement.get("agreement.voices"):
-        scorers = int(agreement["agreement.voices"])
+    if agreement.get("agreement.votes"):
+        scorers = int(agreement["agreement.votes"])
         agreeing = scorers - int(agreement["agreement.against"])
         chips.append(_chip("", f"{agreeing} of {scorers}", "scorers agree"))
     chips += _vote_chips(pair)

@@ -102,7 +102,7 @@ def trajectory_tables(
     store: Store, run: str, labels: str, label: float, pair_id: str
 ) -> TrajectoryTables:
     """The tables of a pair's figures under label set `labels`, which gives it `label` (1 or 0)."""
-    from analysis.figures import pair_errors
+    from analysis.figures import curves
     from analysis.trajectory import COLUMNS, load
 
     rows = read_trajectory(store, run, COLUMNS, label_set=labels, pairs=[pair_id])
@@ -110,13 +110,13 @@ def trajectory_tables(
     try:
         timesteps = int(about.get("train_timesteps", 1000))
         trajectory = load(rows, about.get("models") or ["policy"], train_timesteps=timesteps)
-        ell = pair_errors.pair_trajectory_table(trajectory, pair_id)
+        ell = curves.pair_trajectory_table(trajectory, pair_id)
     except StoreError:  # none of the rows can be used
-        empty = pair_errors.PAIR.empty_table(), pair_errors.PAIR_ERRORS.empty_table()
+        empty = curves.PAIR.empty_table(), curves.PAIR_ERRORS.empty_table()
         return TrajectoryTables(*empty, 0, 0)
     kinds = ell["kind"].to_pylist()
     probes = kinds.count("probe")
-    errors = pair_errors.pair_errors_table(rows, label)
+    errors = curves.pair_errors_table(rows, label)
     return TrajectoryTables(ell, errors, len(kinds) - probes, probes)
 
 

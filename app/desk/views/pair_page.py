@@ -197,7 +197,7 @@ def _show_trajectory(store: Store, run: str, facts: Facts, ground: Ground) -> No
     if not tables.ell.num_rows:
         text.quiet(f"Run {text.escape(run)} has no visit of this pair.")
         return
-    from analysis.figures.pair_errors import pair_errors_figure, pair_trajectory_figure
+    from analysis.figures.curves import pair_errors_figure, pair_trajectory_figure
 
     text.quiet(
         f"run {text.escape(run)}: {tables.visits} visits, {tables.probes} probes under fixed draws "

@@ -15,7 +15,7 @@ from toolkit.store.queue import ell_series, tables, views
 from toolkit.store.queue.views import View
 from toolkit.store.verdicts import verdict_of
 
-_AGREEMENT = ("agreement.voices", "agreement.against")
+_AGREEMENT = ("agreement.votes", "agreement.against")
 
 
 @st.fragment

@@ -162,7 +162,7 @@ def _show_curves(watched: Sequence[Watched], ground: Ground) -> None:
         text.quiet("No log entry yet: the first comes after `log_every` steps. A run that another "
                    "trainer recorded has none.")  # fmt: skip
         return
-    from analysis.figures import training_curves as curves  # needs the extra `analyze`
+    from analysis.figures import curves  # needs the extra `analyze`
 
     figures = {
         "loss": curves.scalar_figure(watched, "loss", "loss"),
@@ -208,7 +208,7 @@ def _show_ell(store: Store, watched: Sequence[Watched], ground: Ground) -> None:
 
         figure = ell_by_timestep_figure(tables[0][1])
     else:
-        from analysis.figures.training_curves import ell_medians_figure
+        from analysis.figures.curves import ell_medians_figure
 
         figure = ell_medians_figure(tables)
     show_figure(figure, ground, height=320, key="curve-ell", alt="ell by timestep")

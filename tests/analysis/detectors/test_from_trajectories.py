@@ -6,20 +6,21 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from analysis.cartography_files import (
+from analysis.detectors import DETECTORS, scores
+from analysis.detectors.cartography import (
+    area_under_margin,
+    cartography,
     dynamics_metrics,
     read_dynamics,
     write_dynamics,
     write_metrics,
 )
-from analysis.detectors import DETECTORS, scores
-from analysis.detectors.cartography import area_under_margin, cartography
-from analysis.detectors.dataset_profile import profile
 from analysis.detectors.detector import windows_of
 from analysis.detectors.minority import minority
 from analysis.detectors.mixture import flip_posterior, loss_mixture
 from analysis.detectors.noise_type import kinds
 from analysis.detectors.trajectory_ell import out_of_fold, trajectory_ell
+from analysis.run_checks import profile
 from analysis.trajectory import WINDOWS, numbers
 from tests.analysis.detectors.runs import digest_of, planted, trajectory_of
 from toolkit.errors import InputError

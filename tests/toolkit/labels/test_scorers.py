@@ -176,7 +176,7 @@ def test_scores_speak_in_a_runs_findings_and_in_conditions(make_store: StoreFact
     assert not first & second
     analyze_run(made, "r", open_images=False)
     table = read_findings(made, "r", "agreement").to_pylist()
-    assert {row["voices"] for row in table} == {2}
+    assert {row["votes"] for row in table} == {2}
     assert {row["against"] for row in table} == {1}
     mixed = [("--where", "agreement.against = 1")]
     assert len(passing(made, mixed, run="r", labels="flip20")[0]) == 20

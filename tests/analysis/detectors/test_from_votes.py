@@ -1,4 +1,4 @@
-"""Detectors of labels, votes, scores and pictures: hand-made cases, then planted ones."""
+"""Detectors of labels, votes, scores and images: hand-made cases, then planted ones."""
 
 import io
 
@@ -9,10 +9,9 @@ from PIL import Image, ImageDraw
 from sklearn.metrics import roc_auc_score
 
 from analysis.detectors.agreement import agreement
-from analysis.detectors.annotators import annotator_minority, annotators
+from analysis.detectors.annotators import annotator_minority, annotators, overlap
 from analysis.detectors.consistency import consistency
 from analysis.detectors.image_defects import FLAT, Look, defects, look
-from analysis.detectors.multi_vote import overlap
 from analysis.trajectory import numbers
 from toolkit.ids import make_comparison_id
 from toolkit.image_files import decode
@@ -43,14 +42,14 @@ def votes_of(*rows):
 LABELS = pa.table({"pair_id": ["a", "b", "c", "d"], "label": [1.0, 0.0, 0.5, None]})
 
 
-def test_voices_against_a_label_are_counted_and_all_against_stands_apart_from_mixed():
+def test_votes_against_a_label_are_counted_and_all_against_stands_apart_from_mixed():
     votes = votes_of(
         ("a", "x", 0.0), ("a", "y", 0.0), ("a", "z", 0.5),
         ("b", "x", 0.0), ("b", "y", 1.0), ("b", "z", 0.0),
         ("c", "x", 1.0), ("stranger", "x", 1.0),
     )  # fmt: skip
     rows = agreement(LABELS, votes).to_pylist()
-    assert [row["voices"] for row in rows] == [2, 3, 1, 0]
+    assert [row["votes"] for row in rows] == [2, 3, 1, 0]
     assert [row["against"] for row in rows] == [2, 1, 0, 0]
     assert rows[0]["against_share"] == 1.0
     assert rows[1]["against_share"] == pytest.approx(1 / 3)
@@ -166,9 +165,9 @@ def test_defects_of_pictures_are_found_and_sound_ones_left_alone():
     assert [row["identical"] for row in rows] == [False, False, False, True, None]
     assert rows[2]["distance"] <= 4 < rows[0]["distance"]
     assert [row["elsewhere"] for row in rows] == [2, 0, 1, 0, None]
-    assert [row["picture_defect"] for row in rows] == [1.0, 1.0, 1.0, 1.0, None]
+    assert [row["image_defect"] for row in rows] == [1.0, 1.0, 1.0, 1.0, None]
     sound = defects(pairs.slice(0, 1), looks).to_pylist()[0]
-    assert sound["picture_defect"] == 0.0
+    assert sound["image_defect"] == 0.0
 
 
 def test_a_shape_as_bright_as_its_ground_is_not_flat():
