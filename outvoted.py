@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from analysis.run_analysis import Analysis
     from toolkit.export import Outcome
     from toolkit.labels import Made
-    from toolkit.store.integrity import Report
+    from toolkit.store.integrity import CheckReport
     from toolkit.store.record import RunRecorder
 
 __all__ = [
@@ -187,7 +187,7 @@ class Store:
 
         return export_set(self.store, out, form=format, progress=progress, **options)
 
-    def check(self, **options: Any) -> Report:
+    def check(self, **options: Any) -> CheckReport:
         """Verify every part, hash and key; options: see `toolkit.store.integrity.check_store`."""
         from toolkit.store.integrity import check_store
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from analysis.recompute_metric import Scorer
+from analysis.recompute_metric import MetricReplay
 from analysis.trajectory import PARTS, WINDOWS, Floats, Groups, Ints, Mask, Trajectory
 from toolkit.minority import PRESETS, Metric, Scores, sigmoid
 
@@ -311,9 +311,10 @@ def digest(
             sums = _empty(chunk, metrics, beta, bins)
             size = len(chunk.pair_ids)
             scorers = {
-                name: Scorer(metric, len(chunk.models), size) for name, metric in metrics.items()
+                name: MetricReplay(metric, len(chunk.models), size)
+                for name, metric in metrics.items()
             }
-            running = None if beta else Scorer(PRESETS["running"], 1, size)
+            running = None if beta else MetricReplay(PRESETS["running"], 1, size)
         recomputed = {name: scorer.scores(chunk) for name, scorer in scorers.items()}
         if own is not None:
             sums.differs = max(sums.differs, _difference(chunk, recomputed[own]))
@@ -402,7 +403,7 @@ def _difference(chunk: Trajectory, scores: Scores) -> float:
     return worst
 
 
-def _logits(chunk: Trajectory, beta: float | None, running: Scorer | None) -> Floats:
+def _logits(chunk: Trajectory, beta: float | None, running: MetricReplay | None) -> Floats:
     """(N,) float32 z = beta * ell of the policy; on the running scale where no beta is known."""
     ell = chunk.ell[0]
     if running is None:

@@ -41,11 +41,11 @@ def metrics_of(own: Metric) -> dict[str, Metric]:
 
 
 def scores(trajectory: Trajectory, metric: Metric) -> Scores:
-    """c, s and u of every row of a whole run, (N,) each; see `Scorer`."""
-    return Scorer(metric, len(trajectory.models), len(trajectory.pair_ids)).scores(trajectory)
+    """c, s and u of every row of a whole run, (N,) each; see `MetricReplay`."""
+    return MetricReplay(metric, len(trajectory.models), len(trajectory.pair_ids)).scores(trajectory)
 
 
-class Scorer:
+class MetricReplay:
     """Recomputes a run chunk by chunk, in order of step, with what the metric remembers between.
 
     A chunk holds whole steps: a scale is frozen during a step and updated after it.

@@ -19,7 +19,7 @@ from toolkit.ids import make_comparison_id, make_pair_id
 from toolkit.image_files import decode
 from toolkit.labels.flips import plant_flips
 from toolkit.minority import PRESETS, score
-from toolkit.recorder import Recorder
+from toolkit.recorder import TrajectoryWriter
 from toolkit.schema import PAIRS, VOTES
 from toolkit.store import Store, create_store
 from toolkit.store.images import image_row, write_images
@@ -114,7 +114,7 @@ class StoreFactory:
         metric = PRESETS["released"]
         about = {"models": models, "labels": "flip20", "metric": {"preset": "released"}}
         start_run(store, run, about, "objective: {name: adaptive_dpo}\n")
-        recorder = Recorder(store.run(run), models)
+        recorder = TrajectoryWriter(store.run(run), models)
         ids = np.array([row["pair_id"] for row in rows])
         true = np.array([row["label"] for row in rows])
         flips = np.array([pair in flipped for pair in ids])

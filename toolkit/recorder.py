@@ -1,4 +1,4 @@
-"""The trajectory: what a run leaves for every pair it visits, and the Recorder that writes it.
+"""The trajectory: what a run leaves for every pair it visits, and what writes it.
 
 One row per (run, pair, visit, draw), by image slot rather than by role, so that a flip is a sign
 and any label set can be joined later. `toolkit.store.record` makes a run from a training loop of
@@ -91,7 +91,7 @@ def _array(field: pa.Field, value: Any, count: int) -> pa.Array:
     return pa.array(value, field.type)
 
 
-class Recorder:
+class TrajectoryWriter:
     """Writes trajectory rows in Parquet parts from a background thread.
 
     `append` costs the caller a queue entry. What the thread cannot write (a full disk) comes back

@@ -15,7 +15,7 @@ from training.step import Batch
 
 
 @dataclass(frozen=True)
-class Source:
+class BatchSource:
     """Everything a batch is made from."""
 
     recipe: Recipe
@@ -26,7 +26,7 @@ class Source:
     """Under fixed draws: the reference's errors that are known so far."""
 
 
-def micro_batches(source: Source, *, rank: int, world: int, start: int = 0) -> Iterator[Batch]:
+def micro_batches(source: BatchSource, *, rank: int, world: int, start: int = 0) -> Iterator[Batch]:
     """This rank's micro-batches without end, from the `start`-th on.
 
     Each round of world * batch_size positions is divided into blocks, one a rank, so that the pairs
@@ -39,7 +39,7 @@ def micro_batches(source: Source, *, rank: int, world: int, start: int = 0) -> I
         yield make_batch(source, members[rank * size : (rank + 1) * size])
 
 
-def make_batch(source: Source, members: list[tuple[int, int]]) -> Batch:
+def make_batch(source: BatchSource, members: list[tuple[int, int]]) -> Batch:
     """The batch of (pair index, visit) members, on the UNet's device."""
     recipe = source.recipe
     fixed = recipe.draws.kind == "fixed"
@@ -49,7 +49,9 @@ def make_batch(source: Source, members: list[tuple[int, int]]) -> Batch:
     return _batch(source, members, draws, captions, seed=recipe.seed, strata=strata)
 
 
-def probe_batch(source: Source, indices: list[int], draw: int, *, seed: int, strata: int) -> Batch:
+def probe_batch(
+    source: BatchSource, indices: list[int], draw: int, *, seed: int, strata: int
+) -> Batch:
     """A batch of pairs under one of `strata` fixed draws, the same in every run and at any step.
 
     Prompts are never emptied here, and the seed is the probe's own, so that runs can be compared.
@@ -61,7 +63,7 @@ def probe_batch(source: Source, indices: list[int], draw: int, *, seed: int, str
 
 
 def _batch(
-    source: Source,
+    source: BatchSource,
     members: list[tuple[int, int]],
     draws: list[int],
     captions: list[str],

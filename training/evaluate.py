@@ -33,15 +33,15 @@ from PIL import Image
 from toolkit import scoring
 from toolkit.errors import InputError
 from toolkit.files.atomic import parts, write_part, write_text_whole
-from toolkit.miniworld import exact_scores as miniworld
-from toolkit.miniworld.prompts import parse
+from toolkit.miniworld.scenes import parse
 from toolkit.progress import SILENT, Progress
 from toolkit.schema import column
+from toolkit.scoring import miniworld_scorers
 from toolkit.scoring.run import judged_rows
 from training.devices import name_of
 from training.sampling import Policy, Sample, Sampling, draw, identity, load_pipeline
 
-Scorer = Callable[[Sequence[str], Sequence[Image.Image]], Mapping[str, Sequence[float]]]
+ImageScorer = Callable[[Sequence[str], Sequence[Image.Image]], Mapping[str, Sequence[float]]]
 
 SAMPLES = pa.schema(
     [
@@ -64,11 +64,11 @@ SCORES = pa.schema(
 )
 
 
-def _miniworld(prompts: Sequence[str], images: Sequence[Image.Image]) -> miniworld.Figures:
-    return miniworld.scores([parse(prompt) for prompt in prompts], images)
+def _miniworld(prompts: Sequence[str], images: Sequence[Image.Image]) -> dict[str, list[float]]:
+    return miniworld_scorers.scores([parse(prompt) for prompt in prompts], images)
 
 
-SCORERS: dict[str, Scorer] = {"miniworld": _miniworld}
+SCORERS: dict[str, ImageScorer] = {"miniworld": _miniworld}
 """Name -> (prompts, images) -> figures (N,) each, larger is better. The first is the headline."""
 
 
@@ -239,7 +239,7 @@ def _unscored(samples: pa.Table, folder: Path, batch: int) -> Iterator[pa.Table]
         yield samples.take(rows[start : start + batch])
 
 
-def _scored(samples: pa.Table, scorer: Scorer) -> pa.Table:
+def _scored(samples: pa.Table, scorer: ImageScorer) -> pa.Table:
     images = [Image.open(io.BytesIO(png)) for png in samples["png"].to_pylist()]
     figures = scorer(samples["prompt"].to_pylist(), images)
     keys = samples.select(["model", "prompt_index", "seed"]).to_pylist()
@@ -279,8 +279,7 @@ def read_prompts(source: str, column: str = "") -> list[str]:
 
 
 def _miniworld_prompts(source: str) -> list[str]:
-    from toolkit.miniworld.exact_scores import sample_prompts
-    from toolkit.miniworld.prompts import to_words
+    from toolkit.miniworld.scenes import sample_prompts, to_words
 
     count = source.removeprefix("miniworld:")
     if not count.isdigit() or not int(count):

@@ -22,24 +22,24 @@ from toolkit.errors import TrainingError
 from toolkit.files.atomic import parts, write_text_whole
 from toolkit.intervals import wilson
 from toolkit.progress import SILENT, Progress
-from toolkit.recorder import Recorder
+from toolkit.recorder import TrajectoryWriter
 from toolkit.store import Store
 from toolkit.store.runs import run_about
-from training.batches import Source, probe_batch
+from training.batches import BatchSource, probe_batch
 from training.caches import network_ingredients
 from training.checkpoint import check_unchanged, checkpoints, restore_models
 from training.pairs import Pairs, on_disk
 from training.recipe import Draws, Recipe, load_recipe
 from training.setup import NETWORK, Setup, prepare
 from training.step import Learner, errors_of, frozen_errors
-from training.trajectory_writer import RunRecorder
+from training.trajectory_writer import StepRecorder
 
 
 @torch.no_grad()
 def probe(
     learner: Learner,
-    source: Source,
-    recorder: RunRecorder,
+    source: BatchSource,
+    recorder: StepRecorder,
     members: Sequence[int],
     *,
     draws: int,
@@ -141,8 +141,8 @@ def probe_run(
     missing = _missing(store, run, pairs, pair_ids, (step, number), draws)
     total, done = sum(map(len, missing.values())), 0
     accelerator.wait_for_everyone()  # all divide the same list, before anyone writes
-    writer = Recorder(store.run(run), learner.model_names, rank=accelerator.process_index)
-    recorder = RunRecorder(writer, pairs)
+    writer = TrajectoryWriter(store.run(run), learner.model_names, rank=accelerator.process_index)
+    recorder = StepRecorder(writer, pairs)
     progress = progress if accelerator.is_main_process else SILENT
     progress.update("probing", 0, total)
     try:

@@ -20,7 +20,7 @@ from toolkit.errors import RecipeError, TrainingError
 from toolkit.store import Store
 from toolkit.store.images import image_versions
 from training import recipe as sections
-from training.batches import Source
+from training.batches import BatchSource
 from training.caches import (
     Encoded,
     ReferenceErrors,
@@ -58,9 +58,9 @@ class Inputs:
     recipe: Recipe
     store: Store
     accelerator: Any
-    source: Source
+    source: BatchSource
     """The pairs to train on, with backbone and cache."""
-    held_out: Source | None
+    held_out: BatchSource | None
     """The held-out pairs, where the recipe has any."""
     hashes: Mapping[str, str]
     """sha256 of the backbone's folders, by name, as far as they were computed."""
@@ -132,8 +132,8 @@ def prepare_inputs(
         recipe=recipe,
         store=store,
         accelerator=accelerator,
-        source=Source(recipe, pairs, models, encoded, None),
-        held_out=None if others is None else Source(recipe, others, models, encoded, None),
+        source=BatchSource(recipe, pairs, models, encoded, None),
+        held_out=None if others is None else BatchSource(recipe, others, models, encoded, None),
         hashes=hashes,
     )
 
@@ -160,7 +160,7 @@ def prepare(
     source = inputs.source
     if fixed:
         errors = _reference_errors(inputs, reference_hash)
-        source = Source(recipe, source.pairs, source.models, source.encoded, errors)
+        source = BatchSource(recipe, source.pairs, source.models, source.encoded, errors)
     return Setup(
         recipe=recipe,
         store=inputs.store,

@@ -12,10 +12,10 @@ import torch
 
 from toolkit.errors import RecipeError, TrainingError
 from toolkit.progress import SILENT, Progress
-from toolkit.recorder import Recorder
+from toolkit.recorder import TrajectoryWriter
 from toolkit.store import Store
 from toolkit.store.runs import run_about, start_run, update_run
-from training.batches import Source, micro_batches
+from training.batches import BatchSource, micro_batches
 from training.beta_conventions import describe_betas
 from training.caches import image_ingredients, network_ingredients, text_ingredients
 from training.checkpoint import (
@@ -36,7 +36,7 @@ from training.recipe import HeldOut, Probe, Recipe
 from training.sampling import draw_samples
 from training.setup import ENCODERS, NETWORK, Setup, prepare
 from training.step import Learner, train_step
-from training.trajectory_writer import RunRecorder
+from training.trajectory_writer import StepRecorder
 from training.verdict_updates import VerdictLog, VerdictUpdates
 
 GRADIENT_CHECK = 10
@@ -124,8 +124,8 @@ class Trainer:
             self.source.reference.recall(self.folder / "trajectory" / f"rank-{rank}")
         self.held_out_reference: dict[tuple[int, int], torch.Tensor] = {}
         """The reference's errors on held-out pairs, by batch and draw."""
-        self.recorder = RunRecorder(
-            Recorder(self.folder, self.learner.model_names, rank=rank),
+        self.recorder = StepRecorder(
+            TrajectoryWriter(self.folder, self.learner.model_names, rank=rank),
             self.setup.pairs,
             self.source.reference,
             micro=self.done * recipe.accumulation,
@@ -228,7 +228,7 @@ class Trainer:
     def _probe(
         self,
         section: Probe | HeldOut,
-        source: Source,
+        source: BatchSource,
         reference: dict[tuple[int, int], torch.Tensor] | None = None,
     ) -> Any:
         return probe(

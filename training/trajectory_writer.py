@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from toolkit import minority
-from toolkit.recorder import Recorder
+from toolkit.recorder import TrajectoryWriter
 from training.caches import ReferenceErrors
 from training.pairs import Pairs
 from training.step import Batch, Record
@@ -29,12 +29,12 @@ class Seen(NamedTuple):
     timestep: np.ndarray
 
 
-class RunRecorder:
+class StepRecorder:
     """Collects records on the device; `drain` passes them to the trajectory's writer thread."""
 
     def __init__(
         self,
-        recorder: Recorder,
+        recorder: TrajectoryWriter,
         pairs: Pairs,
         reference: ReferenceErrors | None = None,
         micro: int = 0,

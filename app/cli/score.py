@@ -88,7 +88,7 @@ def _own(device: str, part: tuple[int, int]) -> str:
     local = os.environ.get("LOCAL_RANK")
     if local is None or device not in ("auto", "cuda") or part[1] == 1:
         return device
-    from toolkit.scoring.devices import device_of
+    from toolkit.scoring.scorer import device_of
 
     return f"cuda:{local}" if device_of(device) == "cuda" else "cpu"
 

@@ -26,7 +26,7 @@ from app.cli.main import registered
 from toolkit.errors import InputError, OutvotedError, StoreError
 from toolkit.files.atomic import parts, write_whole
 from toolkit.labels.flips import plant_flips
-from toolkit.recorder import Recorder
+from toolkit.recorder import TrajectoryWriter
 from toolkit.schema import meaning_of
 from toolkit.store.label_sets import planted_flips
 from toolkit.store.runs import (
@@ -413,7 +413,7 @@ def test_a_users_own_trainer_with_five_lines_can_be_analyzed(make_store):
     store = make_store()
     ids = read_all_ids(store)
     start_run(store, "mine", {"models": ["policy"], "labels": "original"}, "")
-    recorder = Recorder(store.run("mine"), ["policy"])
+    recorder = TrajectoryWriter(store.run("mine"), ["policy"])
     rng = np.random.default_rng(0)
     for step in range(6):
         errors = rng.uniform(0.1, 0.2, (4, 40))

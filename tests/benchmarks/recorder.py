@@ -24,11 +24,11 @@ import torch
 from analysis.ranking_metrics import mean_interval
 from tests.benchmarks.training import RIVALS, Setting, _hardware, recipe_of, recorder_off
 from toolkit.miniworld.dataset import ingest_world
-from toolkit.recorder import Recorder
+from toolkit.recorder import TrajectoryWriter
 from toolkit.store import Store, create_store
 from training.precompute import precompute
 from training.trainer import Trainer, train
-from training.trajectory_writer import RunRecorder
+from training.trajectory_writer import StepRecorder
 
 NAMES = ("plain DPO", "Adaptive, running, M = 3")
 CALLS = ("add", "seen", "drain", "flush", "close")
@@ -46,8 +46,8 @@ class Used:
 @contextlib.contextmanager
 def watched(used: Used) -> Iterator[None]:
     """Count what runs use from their first step to their last checkpoint."""
-    steps, work = Trainer._train, Recorder._work
-    calls = {n: getattr(RunRecorder, n) for n in CALLS}
+    steps, work = Trainer._train, TrajectoryWriter._work
+    calls = {n: getattr(StepRecorder, n) for n in CALLS}
     inside = threading.local()
 
     def timed_steps(*given: Any) -> None:
@@ -68,20 +68,20 @@ def watched(used: Used) -> Iterator[None]:
 
         return counted
 
-    def timed_work(self: Recorder) -> None:
+    def timed_work(self: TrajectoryWriter) -> None:
         work(self)
         used.thread += time.thread_time()
 
     Trainer._train = timed_steps  # type: ignore[method-assign, assignment]
-    Recorder._work = timed_work  # type: ignore[method-assign]
+    TrajectoryWriter._work = timed_work  # type: ignore[method-assign]
     for name, call in calls.items():
-        setattr(RunRecorder, name, timed(call))
+        setattr(StepRecorder, name, timed(call))
     try:
         yield
     finally:
-        Trainer._train, Recorder._work = steps, work  # type: ignore[method-assign]
+        Trainer._train, TrajectoryWriter._work = steps, work  # type: ignore[method-assign]
         for name, call in calls.items():
-            setattr(RunRecorder, name, call)
+            setattr(StepRecorder, name, call)
 
 
 def measure(setting: Setting, pairs: int, rounds: int) -> dict[str, list[tuple[Used, Used]]]:

@@ -288,7 +288,7 @@ def _trajectory(root: Path) -> None:
     """A run over the store's pairs: rows in visit order, as a trainer leaves them."""
     import pyarrow as pa
 
-    from toolkit.recorder import Recorder
+    from toolkit.recorder import TrajectoryWriter
     from toolkit.store import open_store
     from toolkit.store.connection import read_pairs
     from toolkit.store.runs import start_run, write_findings
@@ -299,7 +299,7 @@ def _trajectory(root: Path) -> None:
     names = np.array(read_pairs(store, ["pair_id"])[0].to_pylist())
     rng = np.random.default_rng(0)
     start_run(store, "r", {"models": ["policy"], "labels": "original"}, "")
-    recorder = Recorder(store.run("r"), ["policy"])
+    recorder = TrajectoryWriter(store.run("r"), ["policy"])
     step, batch = 0, 2000
     for visit in range(TRAJECTORY // len(names)):
         order = rng.permutation(len(names))

@@ -36,7 +36,7 @@ from training.models import encode_images, encode_prompts, load_models, prepare_
 from training.pairs import load_pairs, to_pixels
 from training.recipe import Recipe, parse_recipe
 from training.trainer import train
-from training.trajectory_writer import RunRecorder, Seen
+from training.trajectory_writer import Seen, StepRecorder
 
 
 @dataclass(frozen=True)
@@ -222,14 +222,14 @@ def condition_of(models: Any, prompts: list[str], side: int) -> dict[str, Any]:
 @contextlib.contextmanager
 def recorder_off() -> Iterator[None]:
     """Runs that hold no rows and write none: what recording costs is the difference."""
-    kept = RunRecorder.add, RunRecorder.seen
+    kept = StepRecorder.add, StepRecorder.seen
     still = Seen(*(np.ones(1, np.float32) for _ in Seen._fields))
-    RunRecorder.add = lambda *_: None  # type: ignore[method-assign, assignment]
-    RunRecorder.seen = lambda *_: still  # type: ignore[method-assign, assignment]
+    StepRecorder.add = lambda *_: None  # type: ignore[method-assign, assignment]
+    StepRecorder.seen = lambda *_: still  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
-        RunRecorder.add, RunRecorder.seen = kept  # type: ignore[method-assign]
+        StepRecorder.add, StepRecorder.seen = kept  # type: ignore[method-assign]
 
 
 def measure(setting: Setting, pairs: int, rounds: int) -> dict[str, list[Speed]]:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from toolkit.miniworld.pixel_scorer import read
-from toolkit.miniworld.prompts import Prompt, random_prompt
 from toolkit.miniworld.reward import (
     alignment,
     best_alignment,
@@ -16,7 +15,15 @@ from toolkit.miniworld.reward import (
     vividness,
     warmth,
 )
-from toolkit.miniworld.scenes import HUES, VOCABULARY, Scene, all_scenes, draw
+from toolkit.miniworld.scenes import (
+    HUES,
+    VOCABULARY,
+    Prompt,
+    Scene,
+    all_scenes,
+    draw,
+    random_prompt,
+)
 from toolkit.miniworld.world import STANDARD
 
 PROMPT = Prompt("cross", "red", "large", "left", "dark")

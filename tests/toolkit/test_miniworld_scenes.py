@@ -3,16 +3,21 @@
 import numpy as np
 import pytest
 
-from toolkit.miniworld.prompts import MENTION, WORDS, Prompt, parse, random_prompt, to_words
 from toolkit.miniworld.scenes import (
     ATTRIBUTES,
     HUES,
+    MENTION,
     VOCABULARY,
+    WORDS,
+    Prompt,
     Scene,
     all_scenes,
     draw,
     look,
+    parse,
+    random_prompt,
     random_scene,
+    to_words,
 )
 
 SCENE = Scene("cross", "red", "large", "left", "dark", jitter=4)

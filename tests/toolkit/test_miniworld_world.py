@@ -7,12 +7,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from toolkit.miniworld.annotators import KINDS, careless_error, prefers_first, roster
 from toolkit.miniworld.pixel_scorer import read
-from toolkit.miniworld.prompts import parse
 from toolkit.miniworld.reward import warmth
-from toolkit.miniworld.scenes import ATTRIBUTES
-from toolkit.miniworld.world import STANDARD, BuiltWorld, annotators_of, build, comparison, oracle
+from toolkit.miniworld.scenes import ATTRIBUTES, parse
+from toolkit.miniworld.world import (
+    KINDS,
+    STANDARD,
+    BuiltWorld,
+    annotators_of,
+    build,
+    careless_error,
+    comparison,
+    oracle,
+    prefers_first,
+    roster,
+)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 
 from toolkit.errors import StoreError, TrainingError
 from toolkit.files.atomic import parts, unfinished
-from toolkit.recorder import TRAJECTORY, Recorder, rows
+from toolkit.recorder import TRAJECTORY, TrajectoryWriter, rows
 from toolkit.schema import meaning_of
 from toolkit.store import create_store
 
@@ -52,7 +52,7 @@ def test_every_column_says_what_it_means() -> None:
 
 def test_a_strangers_loop_records_in_five_lines(tmp_path: Path) -> None:
     store = create_store(tmp_path / "s")
-    recorder = Recorder(store.run("mine"), models=["policy"], part_rows=5)
+    recorder = TrajectoryWriter(store.run("mine"), models=["policy"], part_rows=5)
     for step in range(4):
         recorder.append(**{**ROW, "step": step, "err_0": np.zeros((1, 3))})
     recorder.close()
@@ -65,8 +65,8 @@ def test_a_strangers_loop_records_in_five_lines(tmp_path: Path) -> None:
 
 def test_two_recorders_at_one_folder_lose_no_row_of_each_other(tmp_path: Path) -> None:
     """A run in training, and a probe of it that begins and ends in between."""
-    training = Recorder(tmp_path, models=["policy"])
-    probing = Recorder(tmp_path, models=["policy"])
+    training = TrajectoryWriter(tmp_path, models=["policy"])
+    probing = TrajectoryWriter(tmp_path, models=["policy"])
     for step, recorder in enumerate((training, probing, training, probing)):
         recorder.append(**{**ROW, "step": step})
         recorder.flush()
@@ -79,7 +79,7 @@ def test_two_recorders_at_one_folder_lose_no_row_of_each_other(tmp_path: Path) -
 
 def test_what_cannot_be_written_stops_the_caller_with_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "trajectory").write_text("a file where the folder should be")
-    recorder = Recorder(tmp_path, models=["policy"])
+    recorder = TrajectoryWriter(tmp_path, models=["policy"])
     recorder.append(**ROW)
     with pytest.raises(TrainingError, match="could not be written"):
         recorder.flush()
@@ -88,7 +88,7 @@ def test_what_cannot_be_written_stops_the_caller_with_a_sentence(tmp_path: Path)
 def test_a_full_disk_keeps_the_parts_before_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recorder = Recorder(tmp_path, models=["policy"])
+    recorder = TrajectoryWriter(tmp_path, models=["policy"])
     recorder.append(**ROW)
     recorder.flush()
 

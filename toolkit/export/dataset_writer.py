@@ -87,7 +87,7 @@ def split_name(name: str | None) -> str:
     return re.sub(r"\W", "_", name) if name else "train"
 
 
-class Shard(Protocol):
+class ShardFile(Protocol):
     """A file that is being written."""
 
     def add(self, table: pa.Table) -> None:
@@ -151,7 +151,7 @@ def write_shards(
     tables: Iterator[tuple[str, pa.Table]],
     suffix: str,
     limit: int,
-    open_shard: Callable[[Path], Shard],
+    open_shard: Callable[[Path], ShardFile],
 ) -> dict[str, Any]:
     """Fill data/ with files of at most `limit` rows, one split each; their rows and hashes.
 
@@ -166,7 +166,7 @@ def write_shards(
         ]
         for split, size in Counter(split for split, keep in kept if keep).items()
     }
-    open_: dict[str, tuple[Shard, int]] = {}
+    open_: dict[str, tuple[ShardFile, int]] = {}
     facts: dict[str, dict[str, Any]] = {split: {} for split in files}
 
     def close(split: str) -> None:

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from toolkit.miniworld.pixel_scorer import Reading
-from toolkit.miniworld.prompts import Prompt
-from toolkit.miniworld.scenes import ATTRIBUTES, HUES, Scene, look
+from toolkit.miniworld.scenes import ATTRIBUTES, HUES, Prompt, Scene, look
 
 Shown = Scene | Reading
 

@@ -4,14 +4,14 @@ To add one (a reward of your own, a judge that is a language model): write a fil
 
     def load(setup: Setup) -> Judge:
         model = ...                                  # from setup.weights["model"], setup.device
-        def judge(batch: Batch) -> Judged:           # batch.prompts, batch.pictures, (N,) each
+        def judge(batch: Batch) -> Judged:           # batch.prompts, batch.images, (N,) each
             return Judged(scores, truncated)         # larger is better; whose prompt was cut
         return Judge(Identity(version, sha256_of(setup.weights), "how pixels were prepared",
                               dtype_name(setup)), prepare, one_by_one(judge))
 
     MINE = Scorer("mine", "what it is", "Mine", load, needs=(WeightFile("model", "its weights"),))
 
-and name MINE in the tuple below. `prepare` gets one RGB picture and runs in threads. Torch is
+and name MINE in the tuple below. `prepare` gets one RGB image and runs in threads. Torch is
 imported inside functions, so that listing scorers costs nothing.
 
 A package that cannot be installed here runs in an environment of its own: write its packages into
@@ -26,7 +26,7 @@ them), which makes `outvoted scorers install NAME` known, and a worker into work
 
     serve(load)
 
-with judge(prompts, pictures) -> (scores, whose prompt was cut). Its entry, which goes into the same
+with judge(prompts, images) -> (scores, whose prompt was cut). Its entry, which goes into the same
 tuple, is
 
     MINE = Scorer("mine", "what it is", "Mine",
@@ -39,10 +39,10 @@ from collections.abc import Iterable
 from toolkit.errors import InputError
 from toolkit.scoring.checkpoints import needed
 from toolkit.scoring.clip import AESTHETIC, CLIP
-from toolkit.scoring.isolated import HPS, HPS_V20, IMAGE_REWARD
 from toolkit.scoring.miniworld_scorers import PROGRAMMATIC
 from toolkit.scoring.pickscore import PICKSCORE
 from toolkit.scoring.scorer import Batch, Judge, Judged, Scorer, Setup, WeightFile
+from toolkit.scoring.worker_client import HPS, HPS_V20, IMAGE_REWARD
 from toolkit.store.scores import Identity
 
 __all__ = [
@@ -81,7 +81,7 @@ def load(
     """
     files = needed(scorer, weights)
     if scorer.needs:
-        from toolkit.scoring.devices import DTYPES, device_of
+        from toolkit.scoring.scorer import DTYPES, device_of
 
         if dtype not in DTYPES:
             raise InputError(f"There is no number format {dtype!r}; choose {', '.join(DTYPES)}.")

@@ -32,8 +32,8 @@ def home() -> Path:
 
 def known_weights(scorer: Scorer) -> dict[str, Path]:
     """Role -> path as registered; the files are not read."""
-    found = _notes("weights.json").get(scorer.name, {})
-    return {need.role: Path(found[need.role]) for need in scorer.needs if need.role in found}
+    known = _notes("weights.json").get(scorer.name, {})
+    return {need.role: Path(known[need.role]) for need in scorer.needs if need.role in known}
 
 
 def note_weights(scorer: Scorer, given: Iterable[str]) -> dict[str, Path]:
@@ -42,24 +42,24 @@ def note_weights(scorer: Scorer, given: Iterable[str]) -> dict[str, Path]:
     `given`: ROLE=PATH, a file or folder that carries a published name, or, for the one role that
     is still open, any path. InputError where a path fits no role or does not exist.
     """
-    found = known_weights(scorer) | matched(scorer, given)
+    known = known_weights(scorer) | matched(scorer, given)
     notes = _notes("weights.json")
-    notes[scorer.name] = {role: str(path.resolve()) for role, path in found.items()}
+    notes[scorer.name] = {role: str(path.resolve()) for role, path in known.items()}
     write_text_whole(home() / "weights.json", json.dumps(notes, indent=2, sort_keys=True) + "\n")
-    return found
+    return known
 
 
 def matched(scorer: Scorer, given: Iterable[str]) -> dict[str, Path]:
     """Role -> path of what was given on a command line. InputError says what fits none."""
-    found: dict[str, Path] = {}
+    known: dict[str, Path] = {}
     for text in given:
         role, sign, rest = text.partition("=")
         if sign and role in {need.role for need in scorer.needs}:
-            found[role] = _there(Path(rest).expanduser(), scorer)
+            known[role] = _there(Path(rest).expanduser(), scorer)
             continue
         path = _there(Path(text).expanduser(), scorer)
         fitting = _fitting(scorer, path)
-        open_roles = [need for need in scorer.needs if need.role not in found]
+        open_roles = [need for need in scorer.needs if need.role not in known]
         if not fitting and len(open_roles) == 1 and open_roles[0].folder == path.is_dir():
             fitting = {open_roles[0].role: path}
         if not fitting:
@@ -68,20 +68,20 @@ def matched(scorer: Scorer, given: Iterable[str]) -> dict[str, Path]:
                 f"({'; '.join(_said(need) for need in scorer.needs) or 'it needs none'}); "
                 "name them as ROLE=PATH."
             )
-        found |= fitting
-    return found
+        known |= fitting
+    return known
 
 
 def _fitting(scorer: Scorer, path: Path) -> dict[str, Path]:
     """The roles that a file fills by its name, or a folder by its contents."""
-    found = {}
+    known = {}
     for need in scorer.needs:
         for name in need.names:
             if path.name == name and path.is_dir() == need.folder:
-                found[need.role] = path
+                known[need.role] = path
             elif path.is_dir() and (path / name).exists():
-                found.setdefault(need.role, path / name)
-    return found
+                known.setdefault(need.role, path / name)
+    return known
 
 
 def _there(path: Path, scorer: Scorer) -> Path:
@@ -95,9 +95,9 @@ def _there(path: Path, scorer: Scorer) -> Path:
 def needed(scorer: Scorer, given: Iterable[str] = ()) -> dict[str, Path]:
     """Role -> path of everything the scorer needs. InputError names what is missing and how to
     bring it."""
-    found = known_weights(scorer) | matched(scorer, given)
+    known = known_weights(scorer) | matched(scorer, given)
     for need in scorer.needs:
-        path = found.get(need.role)
+        path = known.get(need.role)
         if path is None:
             raise InputError(
                 f"{scorer.name} has no {need.role} yet ({need.about}); {remedy(scorer, need)}."
@@ -107,18 +107,18 @@ def needed(scorer: Scorer, given: Iterable[str] = ()) -> dict[str, Path]:
                 f"The {need.role} of {scorer.name} is not at {path} any more; "
                 f"{remedy(scorer, need)}."
             )
-    return found
+    return known
 
 
 def remedy(scorer: Scorer, need: WeightFile) -> str:
     """What to type so that a missing file is known."""
-    said = f"type `outvoted scorers weights {scorer.name} {need.role}=PATH`"
+    command = f"type `outvoted scorers weights {scorer.name} {need.role}=PATH`"
     if need.repository:
         return (
-            f"{said}, or, to fetch it from the hub ({need.repository}), `outvoted scorers weights "
-            f"{scorer.name} --download`"
+            f"{command}, or, to fetch it from the hub ({need.repository}), `outvoted "
+            f"scorers weights {scorer.name} --download`"
         )
-    return f"{said} (published at {need.published})" if need.published else said
+    return f"{command} (published at {need.published})" if need.published else command
 
 
 def _said(need: WeightFile) -> str:
@@ -197,10 +197,10 @@ def _fetched(scorer: Scorer, need: WeightFile) -> Path:
     try:
         there = list_repo_files(need.repository)
         wanted = _TOKENIZER if need.folder else need.names
-        found = [name for name in wanted if name in there]
+        published = [name for name in wanted if name in there]
         if not need.folder:
-            found = found[:1]
-        paths = [hf_hub_download(need.repository, name, local_dir=folder) for name in found]
+            published = published[:1]
+        paths = [hf_hub_download(need.repository, name, local_dir=folder) for name in published]
     except Exception as problem:  # the hub's client raises many kinds, and the network's own
         raise InputError(
             f"The {need.role} of {scorer.name} could not be fetched from {need.repository} "

@@ -14,8 +14,18 @@ from typing import Any
 from PIL import Image
 
 from toolkit.scoring.checkpoints import load_into, read_state, sha256_of
-from toolkit.scoring.devices import autocast, dtype_name, forward
-from toolkit.scoring.scorer import Batch, Judge, Judged, Scorer, Setup, WeightFile, one_by_one
+from toolkit.scoring.scorer import (
+    Batch,
+    Judge,
+    Judged,
+    Scorer,
+    Setup,
+    WeightFile,
+    autocast,
+    dtype_name,
+    forward,
+    one_by_one,
+)
 from toolkit.scoring.workers.tensors import unfilled
 from toolkit.store.scores import Identity
 
@@ -83,7 +93,7 @@ def load_clip(setup: Setup, architecture: str = ARCHITECTURE) -> Judge:
         import torch
 
         with forward(), autocast(setup):
-            images = model.encode_image(torch.stack(batch.pictures).to(setup.device))
+            images = model.encode_image(torch.stack(batch.images).to(setup.device))
             texts = model.encode_text(tokenizer(list(batch.prompts)).to(setup.device))
             cosine = torch.cosine_similarity(images.float(), texts.float())
         scores = (100.0 * cosine.clamp(min=0.0)).double().cpu().tolist()
@@ -116,8 +126,8 @@ def load_aesthetic(setup: Setup, architecture: str = ARCHITECTURE) -> Judge:
 
         with forward():
             with autocast(setup):
-                found = model.encode_image(torch.stack(batch.pictures).to(setup.device))
-            scores = predictor["layers"](torch.nn.functional.normalize(found.float(), dim=-1))
+                features = model.encode_image(torch.stack(batch.images).to(setup.device))
+            scores = predictor["layers"](torch.nn.functional.normalize(features.float(), dim=-1))
         values = scores[:, 0].double().cpu().tolist()
         return Judged(tuple(values), (False,) * len(values))
 

@@ -13,8 +13,18 @@ from PIL import Image
 from toolkit.errors import InputError
 from toolkit.scoring.checkpoints import load_into, read_state, sha256_of
 from toolkit.scoring.clip import cut
-from toolkit.scoring.devices import autocast, dtype_name, forward
-from toolkit.scoring.scorer import Batch, Judge, Judged, Scorer, Setup, WeightFile, one_by_one
+from toolkit.scoring.scorer import (
+    Batch,
+    Judge,
+    Judged,
+    Scorer,
+    Setup,
+    WeightFile,
+    autocast,
+    dtype_name,
+    forward,
+    one_by_one,
+)
 from toolkit.store.scores import Identity
 
 VIT_H_14: dict[str, Any] = {
@@ -41,12 +51,12 @@ VIT_H_14: dict[str, Any] = {
 """CLIP ViT-H/14 as transformers describes it."""
 
 
-def embedding(found: Any, width: int) -> Any:
+def embedding(output: Any, width: int) -> Any:
     """The projected features, (N, width), of get_image_features or get_text_features.
 
     transformers 5 wraps them in an object whose pooled output they are; older ones give them bare.
     """
-    features = getattr(found, "pooler_output", found)
+    features = getattr(output, "pooler_output", output)
     if features.ndim != 2 or features.shape[1] != width:
         raise InputError(
             f"This version of transformers gives features of shape {tuple(features.shape)} where "
@@ -77,11 +87,11 @@ def load_pickscore(setup: Setup, architecture: dict[str, Any] | None = None) -> 
     size = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
     processor = CLIPImageProcessorPil(**size)
 
-    def prepare(picture: Image.Image) -> np.ndarray:
-        return np.asarray(processor(picture)["pixel_values"][0], np.float32)
+    def prepare(image: Image.Image) -> np.ndarray:
+        return np.asarray(processor(image)["pixel_values"][0], np.float32)
 
     def judge(batch: Batch) -> Judged:
-        pixels = torch.from_numpy(np.stack(batch.pictures)).to(setup.device)
+        pixels = torch.from_numpy(np.stack(batch.images)).to(setup.device)
         tokens = tokenizer(list(batch.prompts), context_length=77).to(setup.device)
         with forward(), autocast(setup):
             images = embedding(model.get_image_features(pixel_values=pixels), width)

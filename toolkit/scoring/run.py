@@ -1,6 +1,6 @@
 """Fill a store's scores: every image and prompt that lacks one, batched, in parts as it goes.
 
-Pictures are decoded and prepared in threads while the model judges earlier ones. What is written
+Images are decoded and prepared in threads while the model judges earlier ones. What is written
 stays, whatever happens next; the same command resumes where it stopped.
 
 Several processes may fill one scorer's scores at once: what one has written the others leave
@@ -81,9 +81,9 @@ class Writer:
     def _look(self) -> None:
         new = [file for file in score_parts(self.store, self.scorer) if file.name not in self.seen]
         self.seen |= {file.name for file in new}
-        found = keys_in(new) & self.wanted
-        self.elsewhere |= found
-        self.settled |= found
+        known = keys_in(new) & self.wanted
+        self.elsewhere |= known
+        self.settled |= known
 
 
 @dataclass
@@ -170,57 +170,44 @@ def judged_rows(
 
     `leave_out` may grow meanwhile: keys that are among it when their turn comes are passed over.
     """
-    sent: deque[tuple[list[Key], list[Key], list[str]]] = deque()
+    sent: deque[list[tuple[Key, str | None]]] = deque()  # each key, and why it was not sent
 
     def batches() -> Iterator[Batch]:
-        for some, prepared in _prepared(keys, judge, read, batch, leave_out):
-            good = [(key, found) for key, found in zip(some, prepared, strict=True) if found[0]]
-            bad = [
-                (key, found[1]) for key, found in zip(some, prepared, strict=True) if not found[0]
+        for prepared in _prepared(keys, judge, read, batch, leave_out):
+            good = [(key, image) for key, image in prepared if not isinstance(image, InputError)]
+            reasons = [
+                str(image) if isinstance(image, InputError) else None for _, image in prepared
             ]
-            sent.append(
-                ([key for key, _ in good], [key for key, _ in bad], [why for _, why in bad])
-            )
+            sent.append([(key, why) for (key, _), why in zip(prepared, reasons, strict=True)])
             if good:
-                prompts = tuple(key[1] or "" for key, _ in good)
-                yield Batch(prompts, tuple(found[1] for _, found in good))
+                prompts = tuple(prompt or "" for (_, prompt), _ in good)
+                yield Batch(prompts, tuple(image for _, image in good))
 
-    answers = judge.stream(batches())
-    for judged in answers:
-        yield from _failures(sent, scorer, judge.identity)
-        good, bad, reasons = sent.popleft()
-        rows = [
-            _row(key, scorer, judge.identity, score=score, truncated=cut)
-            for key, score, cut in zip(good, judged.scores, judged.truncated, strict=True)
-        ]
-        yield rows + _reasons(bad, reasons, scorer, judge.identity)
-    yield from _failures(sent, scorer, judge.identity)
+    def rows(answers: Iterator[tuple[float, bool]]) -> list[dict[str, Any]]:
+        made = []
+        for key, reason in sent.popleft():
+            score, cut = (None, None) if reason else next(answers)
+            made.append(_row(key, scorer, judge.identity, score, cut, reason))
+        return made
 
+    def unsent() -> bool:
+        return bool(sent) and all(reason for _, reason in sent[0])
 
-def _failures(
-    sent: deque[Any], scorer: Scorer, identity: Identity
-) -> Iterator[list[dict[str, Any]]]:
-    """Rows of batches of which no picture could be read, so that nothing was sent."""
-    while sent and not sent[0][0]:
-        _, bad, reasons = sent.popleft()
-        yield _reasons(bad, reasons, scorer, identity)
-
-
-def _reasons(
-    keys: list[Key], reasons: list[str], scorer: Scorer, identity: Identity
-) -> list[dict[str, Any]]:
-    pairs = zip(keys, reasons, strict=True)
-    return [_row(key, scorer, identity, reason=reason) for key, reason in pairs]
+    for judged in judge.stream(batches()):
+        while unsent():
+            yield rows(iter(()))
+        yield rows(zip(judged.scores, judged.truncated, strict=True))
+    while unsent():
+        yield rows(iter(()))
 
 
 def _row(
     key: Key,
     scorer: Scorer,
     identity: Identity,
-    *,
-    score: float | None = None,
-    truncated: bool | None = None,
-    reason: str | None = None,
+    score: float | None,
+    truncated: bool | None,
+    reason: str | None,
 ) -> dict[str, Any]:
     image_id, prompt = key
     if score is not None and score != score:
@@ -243,17 +230,15 @@ def _prepared(
     read: Callable[[str], bytes],
     batch: int,
     leave_out: Set[Key],
-) -> Iterator[tuple[Sequence[Key], list[tuple[bool, Any]]]]:
-    """Batches of keys with (True, picture) or (False, reason) each, two batches ahead."""
+) -> Iterator[list[tuple[Key, Any]]]:
+    """Batches of keys, each with its image or the InputError that says why not; two ahead."""
     workers = max(2, os.cpu_count() or 2)
 
-    def one(data: bytes | InputError) -> tuple[bool, Any]:
+    def prepare(data: bytes | InputError) -> Any:
         try:
-            if isinstance(data, InputError):
-                raise data
-            return True, judge.prepare(decode(data).image)
+            return data if isinstance(data, InputError) else judge.prepare(decode(data).image)
         except InputError as problem:
-            return False, str(problem)
+            return problem
 
     def data_of(image_id: str) -> bytes | InputError:
         try:
@@ -261,17 +246,15 @@ def _prepared(
         except InputError as problem:
             return problem
 
-    waiting: deque[tuple[Sequence[Key], list[Future[tuple[bool, Any]]]]] = deque()
+    waiting: deque[list[tuple[Key, Future[Any]]]] = deque()
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, len(keys), batch):
-            some = [key for key in keys[start : start + batch] if key not in leave_out]
-            waiting.append((some, [pool.submit(one, data_of(key[0])) for key in some]))
+            wanted = [key for key in keys[start : start + batch] if key not in leave_out]
+            waiting.append([(key, pool.submit(prepare, data_of(key[0]))) for key in wanted])
             if len(waiting) > 2:
-                first, futures = waiting.popleft()
-                yield first, [future.result() for future in futures]
+                yield [(key, future.result()) for key, future in waiting.popleft()]
         while waiting:
-            first, futures = waiting.popleft()
-            yield first, [future.result() for future in futures]
+            yield [(key, future.result()) for key, future in waiting.popleft()]
 
 
 def _count(filled: Filled, rows: list[dict[str, Any]]) -> None:

@@ -1,26 +1,28 @@
 """What a scorer is: a name, facts about it, and a function that makes it ready to judge.
 
-Everything that scores goes through two steps. `prepare` turns one decoded picture into what the
+Everything that scores goes through two steps. `prepare` turns one decoded image into what the
 model wants and runs in threads beside the model; `stream` takes batches of prompts and prepared
-pictures and gives their scores in the same order.
+images and gives their scores in the same order.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from toolkit.errors import InputError
 from toolkit.store.scores import Identity
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Prompts and prepared pictures, (N,) each; prompts are "" for a scorer that sees none."""
+    """Prompts and prepared images, (N,) each; prompts are "" for a scorer that sees none."""
 
     prompts: tuple[str, ...]
-    pictures: tuple[Any, ...]
+    images: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Judge:
 
     identity: Identity
     prepare: Callable[[Image.Image], Any]
-    """One RGB picture; called from several threads."""
+    """One RGB image; called from several threads."""
     stream: Callable[[Iterable[Batch]], Iterator[Judged]]
     """One Judged a Batch, in order. OutvotedError where it cannot continue."""
     close: Callable[[], None] = lambda: None
@@ -98,3 +100,41 @@ def one_by_one(
             yield judge(batch)
 
     return stream
+
+
+DTYPES = ("auto", "fp32", "fp16", "bf16")
+
+
+def device_of(name: str) -> str:
+    """cpu, or cuda where there is one; `auto` takes the best. InputError for what is not here."""
+    import torch
+
+    has = torch.cuda.is_available()
+    if name == "auto":
+        return "cuda" if has else "cpu"
+    if name.partition(":")[0] not in ("cpu", "cuda") or (name.startswith("cuda") and not has):
+        here = "cpu or cuda" if has else "cpu"
+        raise InputError(f"There is no device {name!r} on this machine; choose {here}, or auto.")
+    return name
+
+
+def autocast(setup: Setup) -> AbstractContextManager[object]:
+    """The number format of a model: float32, unless a half format was asked for."""
+    import torch
+
+    if setup.dtype in ("auto", "fp32"):
+        return nullcontext()
+    half = {"fp16": torch.float16, "bf16": torch.bfloat16}[setup.dtype]
+    return torch.autocast(setup.device.partition(":")[0], dtype=half)
+
+
+def forward() -> AbstractContextManager[object]:
+    """No gradients."""
+    import torch
+
+    return torch.inference_mode()
+
+
+def dtype_name(setup: Setup) -> str:
+    """As a scores table says it."""
+    return {"fp16": "autocast float16", "bf16": "autocast bfloat16"}.get(setup.dtype, "float32")

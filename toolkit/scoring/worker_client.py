@@ -12,6 +12,7 @@ import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -21,8 +22,8 @@ from PIL import Image
 from toolkit.errors import ScoringError
 from toolkit.scoring.checkpoints import sha256_of
 from toolkit.scoring.environments import Environment, ready
-from toolkit.scoring.scorer import Batch, Judge, Judged, Setup
-from toolkit.scoring.workers.serving import PICTURES
+from toolkit.scoring.scorer import Batch, Judge, Judged, Scorer, Setup, WeightFile
+from toolkit.scoring.workers.serving import IMAGES
 from toolkit.store.scores import Identity
 
 _IN_FLIGHT = 2
@@ -46,16 +47,16 @@ class Worker:
 
     def send(self, batch: Batch) -> None:
         """Put a batch into the pipe. WorkerLost where nobody reads it."""
-        sides = [picture.size for picture in batch.pictures]
+        sides = [image.size for image in batch.images]
         columns = [
             list(batch.prompts),
             [width for width, _ in sides],
             [height for _, height in sides],
-            [picture.tobytes() for picture in batch.pictures],
+            [image.tobytes() for image in batch.images],
         ]
-        arrays = [pa.array(c, f.type) for c, f in zip(columns, PICTURES, strict=True)]
+        arrays = [pa.array(c, f.type) for c, f in zip(columns, IMAGES, strict=True)]
         try:
-            self.requests.write_batch(pa.RecordBatch.from_arrays(arrays, schema=PICTURES))
+            self.requests.write_batch(pa.RecordBatch.from_arrays(arrays, schema=IMAGES))
             cast(IO[bytes], self.process.stdin).flush()
         except (OSError, pa.ArrowException) as problem:
             raise self.lost() from problem
@@ -114,7 +115,7 @@ def start(environment: Environment, script: Path, setup: Mapping[str, Any]) -> W
         env=_surroundings(),
     )
     source, sink = cast(IO[bytes], process.stdout), cast(IO[bytes], process.stdin)
-    worker = Worker(process, pa.ipc.new_stream(sink, PICTURES), log)
+    worker = Worker(process, pa.ipc.new_stream(sink, IMAGES), log)
     with contextlib.suppress(OSError):  # that nobody answers is seen in the next line
         sink.write(json.dumps({**setup, "parent": os.getpid()}).encode() + b"\n")
         sink.flush()
@@ -163,9 +164,9 @@ def load_remote(
     return Judge(identity, _as_it_is, line.stream, line.close)
 
 
-def _as_it_is(picture: Image.Image) -> Image.Image:
+def _as_it_is(image: Image.Image) -> Image.Image:
     """The package's own preprocessing runs in the worker."""
-    return picture
+    return image
 
 
 @dataclass
@@ -223,3 +224,39 @@ class _Line:
     def close(self) -> None:
         """End the worker."""
         self.worker.close()
+
+
+def _hps(name: str, short: str, version: str, file: str) -> Scorer:
+    return Scorer(
+        name,
+        f"HPS {version}, ViT-H/14, through hpsv2",
+        short,
+        partial(load_remote, environment="hps", worker="hps", version=version),
+        needs=(WeightFile("model", f"HPS {version}'s checkpoint", (file,), "xswu/HPSv2"),),
+        environment="hps",
+        trained_on=("hpd",),
+    )
+
+
+HPS = _hps("hps", "HPS", "v2.1", "HPS_v2.1_compressed.pt")
+HPS_V20 = _hps("hps_v2.0", "HPS 2.0", "v2.0", "HPS_v2_compressed.pt")
+IMAGE_REWARD = Scorer(
+    "image_reward",
+    "ImageReward v1.0, BLIP-L, through image-reward",
+    "IR",
+    partial(load_remote, environment="image_reward", worker="image_reward"),
+    needs=(
+        WeightFile(
+            "model", "ImageReward v1.0's checkpoint", ("ImageReward.pt",), "THUDM/ImageReward"
+        ),
+        WeightFile(
+            "tokenizer",
+            "a folder with bert-base-uncased's vocab.txt",
+            ("bert-base-uncased",),
+            "google-bert/bert-base-uncased",
+            folder=True,
+        ),
+    ),
+    environment="image_reward",
+    trained_on=("imagereward",),
+)

@@ -96,7 +96,7 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Report:
+class CheckReport:
     """What a check counted and what it found wrong."""
 
     counts: dict[str, int]
@@ -106,7 +106,9 @@ class Report:
     """What is no fault, but good to know."""
 
 
-def check_store(store: Store, *, bytes_too: bool = True, progress: Progress = SILENT) -> Report:
+def check_store(
+    store: Store, *, bytes_too: bool = True, progress: Progress = SILENT
+) -> CheckReport:
     """Check everything in a store; `bytes_too` also hashes every image in it."""
     faults: list[Fault] = []
     files = list(_files(store))
@@ -120,10 +122,10 @@ def check_store(store: Store, *, bytes_too: bool = True, progress: Progress = SI
         with connect(store) as con:
             faults += [*_wrong_keys(con), *_unknown_pairs(con, store), *_lost_references(con)]
     faults += _damaged_journal(store)
-    return Report(_counts(store), tuple(faults), tuple(_notes(store)))
+    return CheckReport(_counts(store), tuple(faults), tuple(_notes(store)))
 
 
-def repair(store: Store, report: Report) -> list[Path]:
+def repair(store: Store, report: CheckReport) -> list[Path]:
     """Move aside the files that the report's faults name; their new paths."""
     moved = []
     folder = store.folder(ASIDE, time.strftime("%Y%m%d-%H%M%S"))

@@ -23,7 +23,7 @@ import numpy as np
 
 from toolkit.errors import InputError, StoreError
 from toolkit.minority import PRESETS
-from toolkit.recorder import Recorder
+from toolkit.recorder import TrajectoryWriter
 from toolkit.store.connection import effective_labels
 from toolkit.store.label_sets import ORIGINAL
 from toolkit.store.layout import Store
@@ -38,7 +38,7 @@ class RunRecorder:
 
     def __init__(self, store: Store, run: str, models: Sequence[str], labels: str, rank: int):
         self._models = list(models)
-        self._writer = Recorder(store.run(run), models, rank=rank)
+        self._writer = TrajectoryWriter(store.run(run), models, rank=rank)
         known = effective_labels(store, labels)
         self._labels = dict(
             zip(known["pair_id"].to_pylist(), known["label"].to_pylist(), strict=True)

@@ -10,8 +10,17 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-from toolkit.miniworld.prompts import MENTION, WORDS, Prompt, random_prompt, to_words
-from toolkit.miniworld.scenes import IMAGE_SIZE, VOCABULARY, draw, random_scene
+from toolkit.miniworld.scenes import (
+    IMAGE_SIZE,
+    MENTION,
+    VOCABULARY,
+    WORDS,
+    Prompt,
+    draw,
+    random_prompt,
+    random_scene,
+    to_words,
+)
 
 _NAME_COLUMNS = ("name", "file", "image", "path")
 _CAPTION_COLUMNS = ("prompt", "caption", "text")

@@ -13,9 +13,8 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 
-from toolkit.miniworld.exact_scores import mentions_met, sample_prompts, scores
-from toolkit.miniworld.prompts import Prompt, to_words
-from toolkit.miniworld.scenes import ATTRIBUTES
+from toolkit.miniworld.scenes import ATTRIBUTES, Prompt, sample_prompts, to_words
+from toolkit.scoring.miniworld_scorers import mentions_met, scores
 from training.sampling import Sample, Sampling, draw
 
 
@@ -36,7 +35,7 @@ def draw_samples(
 def score(prompts: Sequence[Prompt], images: Sequence[Image.Image]) -> dict[str, float]:
     """Mean figures of images under their prompts, all read from the pixels.
 
-    Those of `toolkit.miniworld.exact_scores`, `accuracy` over all mentions rather than by image,
+    Those of `miniworld_scorers.scores`, `accuracy` over all mentions rather than by image,
     and for each attribute the share of its mentions that the image shows.
     """
     figures = {name: float(np.mean(values)) for name, values in scores(prompts, images).items()}

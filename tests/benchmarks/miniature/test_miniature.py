@@ -23,8 +23,7 @@ from tests.benchmarks.miniature.pipeline import assemble, condition, token_ids
 from tests.benchmarks.miniature.prompt_fidelity import draw_samples, score
 from tests.benchmarks.miniature.train_loop import batches
 from tests.benchmarks.miniature.vae import encode_all, open_up, to_pixels, train_autoencoder
-from toolkit.miniworld.exact_scores import sample_prompts
-from toolkit.miniworld.prompts import WORDS, parse
+from toolkit.miniworld.scenes import WORDS, parse, sample_prompts
 
 TINY = parts.Size(
     vae_channels=(4, 4, 4, 8),

@@ -18,8 +18,7 @@ from tests.benchmarks.paper_tables.curves import best_step, held_out_curve, spee
 from tests.benchmarks.paper_tables.tables import CLEAN, HELD_OUT, TUNING_SEED, Cell, Method, flips
 from toolkit.errors import BrokenLoss, TrainingError
 from toolkit.files.atomic import write_text_whole
-from toolkit.miniworld.exact_scores import sample_prompts
-from toolkit.miniworld.prompts import to_words
+from toolkit.miniworld.scenes import sample_prompts, to_words
 from toolkit.store import Store
 from toolkit.store.runs import run_about
 from training.checkpoint import checkpoint_folder

@@ -12,7 +12,7 @@ from tests.benchmarks.paper_tables.tables import CLEAN, HELD_OUT, TUNING_SEED, C
 from tests.factories import StoreFactory
 from toolkit.errors import TrainingError
 from toolkit.files.atomic import parts, write_part
-from toolkit.recorder import Recorder
+from toolkit.recorder import TrajectoryWriter
 from toolkit.store.label_sets import write_label_set
 from toolkit.store.runs import start_run
 
@@ -52,7 +52,7 @@ def test_held_out_accuracy_averages_draws_and_keeps_the_halves_apart(
         write_label_set(store, name, overlay, {"kind": "test"})
     cell = Cell(PLAIN, 0.2, 0)
     start_run(store, cell.name, {"models": ["policy"], "labels": "original"}, "")
-    recorder = Recorder(store.run(cell.name), ["policy"])
+    recorder = TrajectoryWriter(store.run(cell.name), ["policy"])
     for draw, ell in enumerate(([3.0, 1.0, -3.0, -1.0, 9.0], [-1.0, 1.0, 1.0, 2.0, 9.0])):
         recorder.append(
             kind="probe",

@@ -14,9 +14,8 @@ from transformers import CLIPConfig, CLIPModel
 
 from toolkit.scoring import Scorer
 from toolkit.scoring.clip import AESTHETIC, CLIP, head, load_aesthetic, load_clip
-from toolkit.scoring.isolated import HPS
 from toolkit.scoring.pickscore import PICKSCORE, load_pickscore
-from toolkit.scoring.worker_client import load_remote
+from toolkit.scoring.worker_client import HPS, load_remote
 
 SIDE = 32
 TINY = "outvoted-tiny"

@@ -27,8 +27,8 @@ from serving import Model, serve
 
 def load(setup):
     level = int(Path(setup["weights"]["level"]).read_text())
-    def judge(prompts, pictures):
-        return [level + red for red in pictures], [len(p) > 19 for p in prompts]
+    def judge(prompts, images):
+        return [level + red for red in images], [len(p) > 19 for p in prompts]
     return Model("mine 1", "first pixel", "float64", lambda p: float(p.getpixel((0, 0))[0]), judge)
 
 serve(load)
@@ -92,7 +92,7 @@ def test_a_scorer_of_this_environment_is_one_file_and_one_entry(
 
     def load(setup: scoring.Setup) -> scoring.Judge:
         def judge(batch: scoring.Batch) -> scoring.Judged:
-            pairs = zip(batch.prompts, batch.pictures, strict=True)
+            pairs = zip(batch.prompts, batch.images, strict=True)
             scores = tuple(float(len(prompt) + side) for prompt, side in pairs)
             return scoring.Judged(scores, (False,) * len(scores))
 

@@ -30,7 +30,7 @@ def redness(sees_prompt: bool = True, version: str = "1") -> tuple[Scorer, Judge
     """The mean of the red channel plus the length of the prompt: known by hand."""
 
     def judge(batch: Batch) -> Judged:
-        pairs = zip(batch.prompts, batch.pictures, strict=True)
+        pairs = zip(batch.prompts, batch.images, strict=True)
         scores = tuple(red + len(prompt) for prompt, red in pairs)
         return Judged(scores, tuple(len(prompt) > 19 for prompt in batch.prompts))
 
@@ -155,7 +155,7 @@ def judged_in_order(store: Store, name: str) -> list[tuple[tuple[str, ...], tupl
 
     def watched(batches: Iterable[Batch]) -> Iterator[Judged]:
         for batch in batches:
-            asked.append((batch.prompts, batch.pictures))
+            asked.append((batch.prompts, batch.images))
             yield from judge.stream([batch])
 
     fill(store, replace(scorer, name=name), replace(judge, stream=watched), batch=1)

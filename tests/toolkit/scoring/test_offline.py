@@ -90,7 +90,7 @@ def load(setup):
 """
 JUDGES = """
 def load(setup):
-    return Model("1", "none", "float32", lambda p: p, lambda prompts, pictures: ask())
+    return Model("1", "none", "float32", lambda p: p, lambda prompts, images: ask())
 """
 
 
@@ -113,7 +113,7 @@ def prepare(picture):
     if len(prepared) > 2:
         later.set()
     return picture
-def judge(prompts, pictures):
+def judge(prompts, images):
     print("a package that prints")
     ahead = later.wait(30) and not any(prepared)
     return [float(ahead)] * len(prompts), [False] * len(prompts)
@@ -134,7 +134,7 @@ def test_pictures_are_prepared_beside_the_model_in_a_worker(
 
 
 FAILS = """
-def judge(prompts, pictures):
+def judge(prompts, images):
     raise RuntimeError("the matrix is too large" + chr(10) + "and more")
 def load(setup):
     return Model("1", "none", "float32", lambda p: p, judge)

@@ -37,7 +37,7 @@ def judge(batch):  # nobody's begins before all the others' do, so that they ove
         assert time.monotonic() < deadline, "another process never began"
         time.sleep(0.005)
     time.sleep(0.05)
-    return Judged(tuple(map(float, batch.pictures)), (False,) * len(batch.prompts))
+    return Judged(tuple(map(float, batch.images)), (False,) * len(batch.prompts))
 
 made = Judge(Identity("1", None, "mean", "float64"), lambda p: p.getpixel((0, 0))[0],
              one_by_one(judge))

@@ -67,12 +67,12 @@ class Environment:
 
     def packages(self) -> list[str]:
         """The installed packages, by the names they are imported by."""
-        found = (
+        named = (
             file.parent.name
             for pattern in ("lib/python*/site-packages", "Lib/site-packages")
             for file in self.folder.glob(f"{pattern}/*/__init__.py")
         )
-        return sorted(found)
+        return sorted(named)
 
 
 def environment(name: str) -> Environment:
@@ -84,13 +84,13 @@ def environment(name: str) -> Environment:
 
 def ready(name: str) -> Environment:
     """The environment, usable. InputError saying how to make it where it is not."""
-    found = environment(name)
-    if fault := found.fault():
+    place = environment(name)
+    if fault := place.fault():
         raise InputError(
-            f"The environment of {name} at {found.folder} {fault}; type "
+            f"The environment of {name} at {place.folder} {fault}; type "
             f"`outvoted scorers install {name}`."
         )
-    return found
+    return place
 
 
 def pins(name: str) -> str:
@@ -153,12 +153,12 @@ def _complete_hpsv2(wanted: Environment) -> None:
 
 def _uv() -> str:
     beside = Path(sys.executable).with_name("uv")
-    found = str(beside) if beside.exists() else shutil.which("uv")
-    if found is None:
+    path = str(beside) if beside.exists() else shutil.which("uv")
+    if path is None:
         raise InputError(
             "Environments are made with uv, which is not here; type `pip install uv` and try again."
         )
-    return found
+    return path
 
 
 def _run(command: list[str], wanted: Environment) -> None:
@@ -166,10 +166,10 @@ def _run(command: list[str], wanted: Environment) -> None:
     done = subprocess.run(command, capture_output=True, text=True, env=environ, check=False)
     if done.returncode:
         lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-        told = next((line for line in lines if line.startswith(("error", "×"))), "")
-        rest = " ".join(line.lstrip("├─▶╰ ") for line in lines if line != told)[-300:]
+        summary = next((line for line in lines if line.startswith(("error", "×"))), "")
+        rest = " ".join(line.lstrip("├─▶╰ ") for line in lines if line != summary)[-300:]
         raise InputError(
-            f"The environment of {wanted.name} could not be made (uv: {told} {rest}); it needs "
+            f"The environment of {wanted.name} could not be made (uv: {summary} {rest}); it needs "
             "the package index once, and about 6 GB; type the same command when both are there."
         )
 

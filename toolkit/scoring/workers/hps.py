@@ -1,6 +1,6 @@
 """HPS v2.0 and v2.1 (Wu et al. 2023, arXiv 2306.09341) through hpsv2 1.2.0, in its environment.
 
-The package reloads its checkpoint on every call and judges one picture at a time. Here its own
+The package reloads its checkpoint on every call and judges one image at a time. Here its own
 model, preprocessing and tokenizer are made once, as `hpsv2.img_score.score` makes them, and fed
 batches; the score is its diagonal of image_features @ text_features.T (no logit scale).
 """
@@ -40,13 +40,13 @@ def load(setup: dict[str, Any]) -> Model:
     side = side[0] if isinstance(side, tuple) else side
     half = setup["dtype"] == "auto" and device.startswith("cuda")
 
-    def judge(prompts: Sequence[str], pictures: Sequence[Any]) -> tuple[list[float], list[bool]]:
+    def judge(prompts: Sequence[str], images: Sequence[Any]) -> tuple[list[float], list[bool]]:
         tokens = words.tokenize(list(prompts)).to(device)
         cut = [len(words._tokenizer.encode(prompt)) + 2 > 77 for prompt in prompts]
         context = torch.autocast("cuda", dtype=torch.float16) if half else nullcontext()
         with torch.no_grad(), context:
-            found = model(torch.stack(list(pictures)).to(device), tokens)
-            every = found["image_features"] @ found["text_features"].T
+            features = model(torch.stack(list(images)).to(device), tokens)
+            every = features["image_features"] @ features["text_features"].T
         return torch.diagonal(every).double().cpu().tolist(), cut
 
     return Model(
@@ -54,24 +54,24 @@ def load(setup: dict[str, Any]) -> Model:
         preprocessing=f"longer side to {side}, bicubic on tensors, black to a square, CLIP's mean "
         "and deviation",
         dtype="autocast float16" if half else "float32",
-        prepare=lambda picture: squared(transform, picture, side),
+        prepare=lambda image: squared(transform, image, side),
         judge=judge,
     )
 
 
-def squared(transform: Any, picture: Any, side: int) -> Any:
+def squared(transform: Any, image: Any, side: int) -> Any:
     """The package's preprocessing, (3, side, side).
 
-    A picture whose longer side is `side` already leaves it as it came, not square, and the
+    An image whose longer side is `side` already leaves it as it came, not square, and the
     package's own call fails on it; such a one is made square before, with the black of the others.
     """
-    if max(picture.size) == side and min(picture.size) != side:
+    if max(image.size) == side and min(image.size) != side:
         from PIL import Image
 
         square = Image.new("RGB", (side, side))
-        square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
-        picture = square
-    return transform(picture)
+        square.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+        image = square
+    return transform(image)
 
 
 if __name__ == "__main__":

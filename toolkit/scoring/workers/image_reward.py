@@ -1,7 +1,7 @@
 """ImageReward v1.0 (Xu et al. 2023, arXiv 2304.05977) through image-reward 1.5, in its environment.
 
-The package judges one picture at a time. Here its own model (BLIP-L and its head) is fed batches:
-prompts to 35 tokens, the first text feature under cross attention to the picture, the head, and
+The package judges one image at a time. Here its own model (BLIP-L and its head) is fed batches:
+prompts to 35 tokens, the first text feature under cross attention to the image, the head, and
 the published mean and deviation.
 """
 
@@ -30,7 +30,7 @@ def load(setup: dict[str, Any]) -> Model:
     model.to(device).eval()
     tokenizer = model.blip.tokenizer
 
-    def judge(prompts: Sequence[str], pictures: Sequence[Any]) -> tuple[list[float], list[bool]]:
+    def judge(prompts: Sequence[str], images: Sequence[Any]) -> tuple[list[float], list[bool]]:
         cut = [len(ids) > LIMIT for ids in tokenizer(list(prompts)).input_ids]
         text = tokenizer(
             list(prompts),
@@ -40,7 +40,7 @@ def load(setup: dict[str, Any]) -> Model:
             return_tensors="pt",
         ).to(device)
         with torch.no_grad():
-            pixels = torch.stack(list(pictures)).to(device)
+            pixels = torch.stack(list(images)).to(device)
             rewards = model.score_gard(text.input_ids, text.attention_mask, pixels)
         return rewards[:, 0].double().cpu().tolist(), cut
 

@@ -1,8 +1,8 @@
 """The worker's half of a scorer that lives in an environment of its own.
 
 Both ways a line of JSON, then an Arrow stream. In, on standard input: what to load, then batches of
-PICTURES. Out, on what was standard output: {"ready": about the model} or {"fault": a sentence},
-then a batch of VERDICTS for each, in order.
+IMAGES. Out, on what was standard output: {"ready": about the model} or {"fault": a sentence},
+then a batch of ANSWERS for each, in order.
 What packages print goes to standard error. Imports nothing of this project.
 
 The worker ends when its input ends, and also when its parent is no more, whatever it is doing.
@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 
 import pyarrow as pa
 
-PICTURES = pa.schema(
+IMAGES = pa.schema(
     [
         pa.field("prompt", pa.string()),
         pa.field("width", pa.int32()),
@@ -29,7 +29,7 @@ PICTURES = pa.schema(
         pa.field("rgb", pa.large_binary()),
     ]
 )
-VERDICTS = pa.schema(
+ANSWERS = pa.schema(
     [
         pa.field("score", pa.float64()),
         pa.field("truncated", pa.bool_()),
@@ -66,19 +66,19 @@ def serve(load: Callable[[dict[str, Any]], Model]) -> None:
         return
     about = {name: getattr(model, name) for name in ("version", "preprocessing", "dtype")}
     _say(out, {"ready": about})
-    with pa.ipc.new_stream(out, VERDICTS) as replies:
-        for prompts, pictures in _read_ahead(model):
-            replies.write_batch(_answer(model, prompts, pictures))
+    with pa.ipc.new_stream(out, ANSWERS) as replies:
+        for prompts, images in _read_ahead(model):
+            replies.write_batch(_answer(model, prompts, images))
             out.flush()
 
 
-def _say(out: Any, told: dict[str, Any]) -> None:
-    out.write(json.dumps(told).encode() + b"\n")
+def _say(out: Any, message: dict[str, Any]) -> None:
+    out.write(json.dumps(message).encode() + b"\n")
     out.flush()
 
 
 def _read_ahead(model: Model) -> Any:
-    """Batches with their pictures prepared, in threads, while the model works on earlier ones."""
+    """Batches with their images prepared, in threads, while the model works on earlier ones."""
     ready: Queue[Any] = Queue(_AHEAD)
 
     def read() -> None:
@@ -96,31 +96,31 @@ def _read_ahead(model: Model) -> Any:
 
 
 def _prepared(batch: Any, model: Model, pool: ThreadPoolExecutor) -> Any:
-    """The batch's pictures as the model wants them, or the error that one of them raised."""
-    sides = zip(*(batch[name].to_pylist() for name in PICTURES.names[1:]), strict=True)
+    """The batch's images as the model wants them, or the error that one of them raised."""
+    sides = zip(*(batch[name].to_pylist() for name in IMAGES.names[1:]), strict=True)
     try:
-        return list(pool.map(lambda side: model.prepare(_picture(*side)), sides))
+        return list(pool.map(lambda side: model.prepare(_image(*side)), sides))
     except Exception as problem:
         return problem
 
 
-def _picture(width: int, height: int, rgb: bytes) -> Any:
+def _image(width: int, height: int, rgb: bytes) -> Any:
     from PIL import Image
 
     return Image.frombytes("RGB", (width, height), rgb)
 
 
-def _answer(model: Model, prompts: list[str], pictures: Any) -> pa.RecordBatch:
+def _answer(model: Model, prompts: list[str], images: Any) -> pa.RecordBatch:
     try:
-        if isinstance(pictures, Exception):
-            raise pictures
-        scores, truncated = model.judge(prompts, pictures)
+        if isinstance(images, Exception):
+            raise images
+        scores, truncated = model.judge(prompts, images)
         rows = [scores, truncated, [None] * len(scores)]
     except Exception as problem:
         rows = [[None], [None], [_sentence(problem)]]
     return pa.RecordBatch.from_arrays(
-        [pa.array(values, field.type) for values, field in zip(rows, VERDICTS, strict=True)],
-        schema=VERDICTS,
+        [pa.array(values, field.type) for values, field in zip(rows, ANSWERS, strict=True)],
+        schema=ANSWERS,
     )
 
 

@@ -81,40 +81,40 @@ def load_into(
     ValueError naming the keys where they are another model's.
     """
     wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    found = {
+    stored = {
         key: tuple(value.shape)
         for key, value in state.items()
         if key in wanted or not (further or key.rpartition(".")[2] in _NO_WEIGHTS)
     }
-    absent = {key for key in wanted if key not in found and key.endswith("position_ids")}
+    absent = {key for key in wanted if key not in stored and key.endswith("position_ids")}
     wanted = {key: shape for key, shape in wanted.items() if key not in absent}
-    if said := differences(wanted, found):
+    if problems := differences(wanted, stored):
         raise ValueError(
-            f"{path} does not hold the weights of {what}: {said}. Name the file that `outvoted "
+            f"{path} does not hold the weights of {what}: {problems}. Name the file that `outvoted "
             "scorers` asks for."
         )
     model.load_state_dict({key: state[key] for key in wanted}, strict=not absent)
 
 
 def differences(
-    wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
+    wanted: Mapping[str, tuple[int, ...]], stored: Mapping[str, tuple[int, ...]]
 ) -> str | None:
     """The keys that one side lacks and those whose shapes differ, in words; None where alike."""
     shapes = [
-        f"{key} is {found[key]} and not {wanted[key]}"
-        for key in sorted(wanted.keys() & found.keys())
-        if wanted[key] != found[key]
+        f"{key} is {stored[key]} and not {wanted[key]}"
+        for key in sorted(wanted.keys() & stored.keys())
+        if wanted[key] != stored[key]
     ]
-    said = [
+    problems = [
         f"{len(keys)} {word} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
         for keys, word in (
-            (sorted(wanted.keys() - found.keys()), "keys are missing"),
-            (sorted(found.keys() - wanted.keys()), "are none of its keys"),
+            (sorted(wanted.keys() - stored.keys()), "keys are missing"),
+            (sorted(stored.keys() - wanted.keys()), "are none of its keys"),
             (shapes, "have another shape"),
         )
         if keys
     ]
-    return "; ".join(said) or None
+    return "; ".join(problems) or None
 
 
 def one_line(problem: BaseException) -> str:

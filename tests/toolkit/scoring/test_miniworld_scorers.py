@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from toolkit.miniworld.exact_scores import mentions_met, sample_prompts, scores
-from toolkit.miniworld.prompts import Prompt
-from toolkit.miniworld.scenes import Scene, draw
+from toolkit.miniworld.scenes import Prompt, Scene, draw, sample_prompts
+from toolkit.scoring.miniworld_scorers import mentions_met, scores
 
 
 def shown(prompt: Prompt) -> Image.Image:
