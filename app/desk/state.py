@@ -2,11 +2,13 @@
 
 The view is one value, in the session and in the address of the page: `view()` reads it, `show()`
 changes it, and only a widget's callback does that (callbacks run before the page is drawn again).
-`read_address` and `write_address` keep the address in step; `link` makes one.
+`read_address` and `write_address` keep the address in step; `link` makes one. Saved views have
+names, and are in a file beside the verdict journal.
 """
 
 import json
 import os
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,8 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
-from toolkit.errors import InputError
+from toolkit.errors import InputError, StoreError
+from toolkit.files.atomic import write_text_whole
 from toolkit.files.remote import place
 from toolkit.store.queue.views import View, view_from_query, view_to_query
 
@@ -170,3 +173,56 @@ def _is_late(address: tuple[str, dict[str, str]], now: float) -> bool:
     """
     before, since = st.session_state["previous_address"]
     return address == before and now - since < _ADDRESS_SECONDS
+
+
+_LONGEST_NAME = 60
+_lock = threading.Lock()
+
+
+def _views_file(journal: Path) -> Path:
+    """The file of the views saved beside a journal."""
+    return journal.with_name(journal.stem + "_views.json")
+
+
+def saved_views(journal: Path) -> dict[str, View]:
+    """Saved views by name, in the order of saving. StoreError if the file is broken."""
+    path = _views_file(journal)
+    if not path.exists():
+        return {}
+    try:
+        queries = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): view_from_query(query) for name, query in queries.items()}
+    except (ValueError, AttributeError, TypeError, InputError, OSError) as problem:
+        raise StoreError(
+            f"The saved views in {path} cannot be read ({problem}); fix the file, or move it away "
+            "to start without saved views."
+        ) from problem
+
+
+def save_view(journal: Path, name: str, view: View) -> None:
+    """Save a view under a name, replacing one of that name. InputError for an empty name."""
+    name = " ".join(name.split())
+    if not 0 < len(name) <= _LONGEST_NAME:
+        raise InputError(f"The name of a view needs 1 to {_LONGEST_NAME} characters; type one.")
+    with _lock:
+        _write_views(journal, saved_views(journal) | {name: view})
+
+
+def delete_view(journal: Path, name: str) -> None:
+    """Delete a saved view; nothing happens if there is none of that name."""
+    with _lock:
+        kept = saved_views(journal)
+        if kept.pop(name, None) is not None:
+            _write_views(journal, kept)
+
+
+def _write_views(journal: Path, views: dict[str, View]) -> None:
+    queries = {name: view_to_query(view) for name, view in views.items()}
+    text = json.dumps(queries, indent=2, ensure_ascii=False) + "\n"
+    try:
+        write_text_whole(_views_file(journal), text)
+    except OSError as problem:
+        raise StoreError(
+            f"The view was NOT saved: {_views_file(journal)} cannot be written ({problem}); free "
+            "space or fix the folder."
+        ) from problem

@@ -5,7 +5,7 @@ import uuid
 import pyarrow as pa
 
 from app.desk.queries.connection import open_desk
-from app.desk.queries.store_summary import summarize
+from app.desk.views.getting_started import summarize
 from tests.factories import StoreFactory
 from toolkit.files.remote import place
 from toolkit.store.connection import read_pairs

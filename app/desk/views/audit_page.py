@@ -9,7 +9,6 @@ from analysis.audits import Answers, Rate
 from app.desk import page, state
 from app.desk.components import pair_card, text
 from app.desk.components.charts import show_figure
-from app.desk.components.status_bar import show_status
 from app.desk.image_cache import image
 from app.desk.queries import queue
 from app.desk.queries.connection import Desk, current, run_of
@@ -107,7 +106,7 @@ def _judge(desk: Desk, audit: Audit, settings: state.Settings) -> None:
         count, done = len(audit.order), len(own)
         place = f"{done + 1:,} of {count:,}" if left else f"all {count:,} answered"
         note = f"audit {text.escape(audit.name)}, blind: which image fits the prompt better?"
-        show_status(place, note, desk.verdicts.saved(settings.curator), done / count)
+        text.show_status(place, note, desk.verdicts.saved(settings.curator), done / count)
         for problem in (st.session_state["problem"], desk.verdicts.trouble):
             if problem:
                 text.error(problem)

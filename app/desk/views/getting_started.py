@@ -1,13 +1,45 @@
-"""What a store still needs before its pairs can be judged, and what to type next."""
+"""What a store contains, what it lacks before its pairs can be judged, and what to type next."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import streamlit as st
 
 from app.desk.components import text
-from app.desk.queries.store_summary import Summary
-from toolkit.store import Store
+from toolkit.store import Store, connect
+from toolkit.store.label_sets import label_sets
 from toolkit.store.pair_table import MINORITY
+from toolkit.store.queue import tables
+from toolkit.store.runs import findings
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the store contains."""
+
+    totals: dict[str, int]
+    """Pairs, images, votes, quarantine."""
+    reasons: list[tuple[str, int]]
+    """Why pairs were quarantined, and how many."""
+    label_sets: list[str]
+    runs: list[str]
+    findings: dict[str, list[str]]
+    unfinished: list[Path]
+
+
+def summarize(store: Store) -> Summary:
+    """Counts of everything in the store, as it is now."""
+    with connect(store) as con:
+        totals, reasons = tables.totals(con), tables.quarantine_reasons(con)
+    runs = store.runs()
+    return Summary(
+        totals=totals,
+        reasons=reasons,
+        label_sets=label_sets(store),
+        runs=runs,
+        findings={run: names for run in runs if (names := findings(store, run))},
+        unfinished=store.unfinished(),
+    )
 
 
 @dataclass(frozen=True)

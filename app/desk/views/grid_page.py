@@ -6,7 +6,6 @@ import streamlit as st
 
 from app.desk import bulk_verdicts, page, state
 from app.desk.components import pair_card, text
-from app.desk.components.status_bar import describe_view, saved_line
 from app.desk.image_cache import ShownImage, thumbnails
 from app.desk.queries import queue
 from app.desk.queries.connection import Desk, current
@@ -61,11 +60,11 @@ def _body(desk: Desk, settings: state.Settings, view: View) -> None:
 def _head(desk: Desk, settings: state.Settings, view: View, pairs: queue.Pairs) -> None:
     """Place and pages, the verdicts for the selection, and those for the whole view."""
     last = pairs.first + len(pairs.pair_ids) - 1
-    saved = saved_line(desk.verdicts.saved(settings.curator))
+    saved = text.saved_line(desk.verdicts.saved(settings.curator))
     with st.container(horizontal=True, vertical_alignment="center", key="grid-head"):
         st.html(
             f'<span class="desk-place">{pairs.first:,} to {last:,} of {pairs.count:,}</span> '
-            f'<span class="desk-quiet">{text.escape(describe_view(view))}</span>'
+            f'<span class="desk-quiet">{text.escape(text.describe_view(view))}</span>'
             f'<br><span class="desk-quiet" id="desk-saved">{saved}</span>'
         )
         page.page_link("queue", "Judge in the Queue", icon=":material/view_carousel:")
@@ -133,7 +132,7 @@ def _whole_view(desk: Desk, settings: state.Settings, view: View, count: int) ->
     """One verdict for every pair of the view, after a count and a confirmation."""
     verdict = st.radio("Verdict for every pair of this view", list(KEYS), key="grid-whole",
                        horizontal=True)  # fmt: skip
-    text.quiet(text.escape(describe_view(view)))
+    text.quiet(text.escape(text.describe_view(view)))
     key = f"grid-sure-{verdict}-{count}-{view.table}-{view.state}"
     sure = st.checkbox(f"Yes, {verdict} for all {count:,} pairs", key=key)
 

@@ -7,7 +7,6 @@ import streamlit as st
 from app.desk import page, state
 from app.desk.components import charts, text
 from app.desk.components.charts import Bounds
-from app.desk.components.status_bar import describe_view
 from app.desk.queries import queue
 from app.desk.queries.connection import Desk, current, run_of
 from app.desk.views.getting_started import run_command
@@ -88,7 +87,7 @@ def _show_summary(desk: Desk, view: View, points: Map, axes: tuple[str, str]) ->
     with st.container(horizontal=True, vertical_alignment="center", key="map-head"):
         st.html(
             f'<span class="desk-place" id="map-count" data-pairs="{count}">{count:,} pairs</span> '
-            f'<span class="desk-quiet">{text.escape(describe_view(view))}</span>'
+            f'<span class="desk-quiet">{text.escape(text.describe_view(view))}</span>'
         )
         page.page_link("queue", "Judge them in the Queue", icon=":material/view_carousel:")
         page.page_link("grid", "Show them in the Grid", icon=":material/apps:")

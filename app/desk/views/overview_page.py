@@ -1,33 +1,101 @@
 """The page Overview: what the store contains, which verdicts it has, and what to do next."""
 
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
 import streamlit as st
 
 from app.desk import page, state
 from app.desk.components import charts, text
-from app.desk.queries import queue, store_summary
-from app.desk.queries.connection import Desk, open_desk, runs_with_queue
-from app.desk.queries.store_summary import Noise, Summary
-from app.desk.views.getting_started import needs
+from app.desk.queries import queue
+from app.desk.queries.connection import (
+    Desk,
+    cached_read,
+    open_desk,
+    runs_with_queue,
+    stamp,
+    verdicts,
+)
+from app.desk.views.getting_started import Summary, needs, summarize
 from toolkit.colors import VERDICT_COLOURS, Ground
-from toolkit.store import Store
-from toolkit.store.label_sets import ORIGINAL
+from toolkit.store import Store, connect
+from toolkit.store.connection import add_labels, labels_in
+from toolkit.store.label_sets import ORIGINAL, planted_flips
 from toolkit.store.pair_table import MINORITY
 from toolkit.store.queue.views import View
-from toolkit.store.runs import finding_labels
-from toolkit.store.verdicts import Verdict
+from toolkit.store.runs import finding_labels, findings, findings_about, read_findings
+from toolkit.store.verdicts import Verdict, verdict_of
+
+
+def verdict_counts(store: Store, journal: Path, label_set: str) -> dict[Verdict, int]:
+    """Pairs by resolved verdict, compared with the labels of a set."""
+    known = verdicts(store.root, journal)
+    known.refresh()
+    choices = {pair_id: row["choice"] for pair_id, row in known.resolved().items()}
+    with connect(store) as con:
+        add_labels(con, store, label_set)
+        labels = labels_in(con, list(choices))
+    counts: dict[Verdict, int] = dict.fromkeys(("keep", "flip", "tie", "drop", "unsure"), 0)
+    for pair_id, choice in choices.items():
+        counts[verdict_of(choice, labels.get(pair_id))] += 1
+    return counts
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The estimated share of wrong labels with its 95 % interval; None if not estimable."""
+
+    rate: float | None
+    low: float | None
+    high: float | None
+    margin: float
+    """Mean margin of a correct label, in units of its usual size."""
+    spread: float
+    """Standard deviation of that margin."""
+
+
+def noise(store: Store, run: str) -> Noise | None:
+    """The noise rate of the run's analysis; None if it has none."""
+    about = findings_about(store, run, "dataset").get("noise") if run else None
+    if not about:
+        return None
+    rate = about.get("rate") or {}
+    return Noise(
+        rate.get("value"), rate.get("low"), rate.get("high"), about["margin"], about["spread"]
+    )
+
+
+@cached_read(lambda store, run: stamp(store, files=[(store.findings(run), f"{MINORITY}.parquet")]))
+def flipped_ratio_figure(store: Store, run: str) -> Any:
+    """The figure of planted flips by u, or None if there are none."""
+    import numpy as np
+
+    from analysis import figures
+
+    flips = planted_flips(store, finding_labels(store, run, MINORITY))
+    if not flips or MINORITY not in findings(store, run):
+        return None
+    finding = read_findings(store, run, MINORITY)
+    u = np.array(finding["minority"].to_numpy(zero_copy_only=False), float)
+    flipped = np.isin(np.array(finding["pair_id"].to_pylist()), np.array(flips))
+    known = ~np.isnan(u)
+    if not known.any():
+        return None
+    return figures.flipped_ratio_figure(figures.flipped_ratio_table(u[known], flipped[known]))
 
 
 def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
     """The whole page."""
     page.load_style()
-    summary = store_summary.summarize(store)
+    summary = summarize(store)
     ready = runs_with_queue(store)
     run = settings.run or next(iter(ready), "")
     labels = finding_labels(store, run, MINORITY) if run else ORIGINAL
-    verdicts = store_summary.verdict_counts(store, settings.journal, labels)
+    counts = verdict_counts(store, settings.journal, labels)
     st.title(store.root.name)
     st.html(f'<p class="desk-quiet desk-tight">{text.escape(str(store.root))}</p>')
-    _show_counts(summary, sum(verdicts.values()), store_summary.noise(store, run))
+    _show_counts(summary, sum(counts.values()), noise(store, run))
     if summary.unfinished:
         _show_unfinished(summary)
     left, right = st.columns([3, 2], gap="large")
@@ -37,8 +105,8 @@ def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
         _show_planted_flips(store, run, ground)
         _show_runs(summary)
     with right:
-        _show_next_step(store, summary, verdicts)
-        _show_progress(verdicts, labels, summary.totals["pairs"])
+        _show_next_step(store, summary, counts)
+        _show_progress(counts, labels, summary.totals["pairs"])
         if summary.reasons:
             st.subheader("Quarantined")
             rows = [[reason, f"{pairs:,}"] for reason, pairs in summary.reasons]
@@ -112,7 +180,7 @@ def _show_unfinished(summary: Summary) -> None:
 
 
 def _show_planted_flips(store: Store, run: str, ground: Ground) -> None:
-    figure = store_summary.flipped_ratio_figure(store, run) if run else None
+    figure = flipped_ratio_figure(store, run) if run else None
     if figure is not None:
         st.subheader("Planted flips by u")
         charts.show_figure(figure, ground, alt="Share of planted flips by bin of u")

@@ -8,7 +8,6 @@ import streamlit as st
 from app.desk import page, state
 from app.desk.components import pair_card, text
 from app.desk.components.charts import show_figure
-from app.desk.components.status_bar import clock
 from app.desk.image_cache import image
 from app.desk.queries import pair as reads
 from app.desk.queries import queue
@@ -147,7 +146,7 @@ def _history_row(row: dict[str, Any], undone: set[str]) -> list[str]:
     blind = "blind" if seen.get("blind") else "with label"
     where = f"{seen['page']}, {blind}" if seen.get("page") else blind
     return [
-        clock(row["time"], date=True), row["curator"], choice, ", ".join(row["reasons"] or []),
+        text.clock(row["time"], date=True), row["curator"], choice, ", ".join(row["reasons"] or []),
         row["note"] or "", "" if row["choice"] == "undo" else where,
     ]  # fmt: skip
 

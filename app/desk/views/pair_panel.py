@@ -4,7 +4,6 @@ import streamlit as st
 
 from app.desk import image_cache, page, state
 from app.desk.components import pair_card, text
-from app.desk.components.status_bar import limits, show_status
 from app.desk.queries import queue
 from app.desk.queries.connection import Desk
 from app.desk.views import verdict_buttons
@@ -64,8 +63,8 @@ def _show_status(
     done, of = views.count_judged(cursor, view), views.count_all(cursor, view)
     note = f"{done:,} of {of:,} with a verdict"
     saved = desk.verdicts.saved(settings.curator)
-    show_status(place, note, saved, done / of if of else 0.0, keys=True)
-    if phrases := limits(view):
+    text.show_status(place, note, saved, done / of if of else 0.0, keys=True)
+    if phrases := text.limits(view):
         st.button(
             text.escape_markdown(" · ".join(phrases)),
             icon=":material/close:",

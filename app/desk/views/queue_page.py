@@ -6,8 +6,7 @@ from app.desk import state
 from app.desk.components import text
 from app.desk.page import Page
 from app.desk.queries.connection import current, runs_with_queue
-from app.desk.queries.store_summary import summarize
-from app.desk.views.getting_started import ingest_command, needs, show_needs
+from app.desk.views.getting_started import ingest_command, needs, show_needs, summarize
 from app.desk.views.pair_panel import show_pair
 from app.desk.views.sidebar import show_sidebar
 from toolkit.colors import Ground

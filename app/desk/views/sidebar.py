@@ -10,9 +10,8 @@ from typing import Any
 
 import streamlit as st
 
-from app.desk import page, saved_views, state
+from app.desk import page, state
 from app.desk.components import charts, text
-from app.desk.components.status_bar import STATES as STATE_WORDS
 from app.desk.queries import queue
 from app.desk.queries.connection import Desk, runs_with_queue
 from toolkit.colors import Ground
@@ -34,7 +33,7 @@ def show_sidebar(desk: Desk, settings: state.Settings, ground: Ground) -> None:
             for column in ("confidence", "stability", SCORERS_AGAINST):
                 if column in desk.columns:
                     _column_filter(desk, view, column, ground)
-        _choice("Show", "state", list(STATES), view, lambda kind: STATE_WORDS.get(kind, kind))
+        _choice("Show", "state", list(STATES), view, lambda kind: text.STATES.get(kind, kind))
         _order(desk, view)
         with st.expander("More filters", expanded=_more_is_used(view)):
             _more(desk, view)
@@ -95,7 +94,7 @@ def _store(desk: Desk, settings: state.Settings, view: View) -> None:
 
 
 def _saved_views(settings: state.Settings, view: View) -> None:
-    views = saved_views.saved_views(settings.journal)
+    views = state.saved_views(settings.journal)
     with st.container(key="saved-views", gap=None):
         for name, kept in views.items():
             page.page_link(state.HOME, name, kept, icon=":material/bookmark:")
@@ -104,7 +103,7 @@ def _saved_views(settings: state.Settings, view: View) -> None:
         st.button(
             "Save this view",
             key="save-view",
-            on_click=page.callback(lambda: saved_views.save_view(settings.journal, name, view)),
+            on_click=page.callback(lambda: state.save_view(settings.journal, name, view)),
         )
         if views:
             old = st.selectbox("Delete a view", list(views), index=None, key="delete-name")
@@ -112,7 +111,7 @@ def _saved_views(settings: state.Settings, view: View) -> None:
                 "Delete",
                 key="delete-view",
                 disabled=old is None,
-                on_click=page.callback(lambda: saved_views.delete_view(settings.journal, str(old))),
+                on_click=page.callback(lambda: state.delete_view(settings.journal, str(old))),
             )
 
 
