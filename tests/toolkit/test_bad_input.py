@@ -80,7 +80,7 @@ BAD = {
     "60 megapixels": (png_of_claimed_size(10_000, 6_000), "the image has 10000 x 6000 pixels"),
     "60 gigapixels": (png_of_claimed_size(250_000, 240_000), "(60000000000 pixels) exceeds limit"),
     "zero bytes": (b"", "the image has no bytes"),
-    "a text": (b"<html>not found</html>", "cannot be decoded (not a known image format)"),
+    "a text": (b"<html>not found</html>", "the image is a web page, not the file itself"),
     "a picture cut short": (png((1, 2, 3), 200)[:120], "cannot be decoded"),
     "a bomb in a text chunk": (png_with_a_bomb(), "cannot be decoded"),
 }

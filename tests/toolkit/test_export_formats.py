@@ -313,7 +313,7 @@ def test_every_images_suffix_follows_from_its_bytes(tmp_path):
     from toolkit.image_files import suffix_of
 
     kinds = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp"}
-    kinds["TIFF"] = ".tif"
+    kinds |= {"TIFF": ".tif", "AVIF": ".avif"}
     for kind, suffix in kinds.items():
         out = io.BytesIO()
         Image.new("RGB", (4, 4)).save(out, kind)

@@ -92,13 +92,61 @@ def test_a_truncated_image_is_refused(kind):
         decode(data[: len(data) // 2])
 
 
-def test_what_is_no_image_is_refused_in_the_same_words_each_time():
-    said = set()
-    for _ in range(3):
-        with pytest.raises(InputError, match="not a known image format") as caught:
-            decode(b"<html>404</html>" * 10)
-        said.add(str(caught.value))
-    assert len(said) == 1
+UPRIGHT = np.arange(24, dtype=np.uint8).reshape(4, 2, 3) * 10
+"""Four rows, two columns."""
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+def test_an_image_is_decoded_upright_whatever_its_exif_orientation(kind, orientation):
+    """Each stored form is undone by hand: rotations and mirrors of the EXIF standard, tag 274."""
+    undo = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.transpose(1, 0, 2),
+        6: lambda a: np.rot90(a, 1),  # stored a quarter turn to the left
+        7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+        8: lambda a: np.rot90(a, -1),
+    }
+    stored = Image.fromarray(np.ascontiguousarray(undo[orientation](UPRIGHT)))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"lossless": True} if kind == "WEBP" else {}
+    decoded = decode(encoded(stored, kind, exif=exif, **options))
+    np.testing.assert_array_equal(np.asarray(decoded.image), UPRIGHT)
+
+
+def test_a_broken_exif_block_leaves_the_image_as_it_is():
+    data = encoded(Image.new("RGB", (4, 2), "red"), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff")
+    assert decode(data).image.size == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("mode", "value"), [("F", 0.7), ("F", -1.0), ("F", float("nan")), ("I", 70_000)]
+)
+def test_pixels_without_a_known_range_are_refused_instead_of_turning_black(mode, value):
+    with pytest.raises(InputError, match="pixels of 32 bits outside the range 0 to 255"):
+        decode(encoded(Image.new(mode, (4, 4), value), "TIFF"))
+
+
+MISTAKEN = {
+    b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n": "is a Git-LFS pointer",
+    b"<!DOCTYPE html><title>404</title>": "is a web page",
+    b"\n<html>not found</html>" * 10: "is a web page",
+    b"iVBORw0KGgoAAAANSUhEUgAAAAUA": "is base64 text",
+    b"\0\0\0\x18ftypheic\0\0\0\0mif1heic": "is in the format HEIC, which",
+    b"nothing of the kind": "cannot be decoded (not a known image format)",
+}
+
+
+@pytest.mark.parametrize("data", MISTAKEN)
+def test_what_is_no_image_is_named_in_the_same_words_each_time(data):
+    for _ in range(2):
+        with pytest.raises(InputError) as caught:
+            decode(data)
+        assert str(caught.value).startswith(f"the image {MISTAKEN[data]}")
 
 
 def test_a_decompression_bomb_is_refused_before_it_unpacks():

@@ -438,12 +438,15 @@ def _with_extra(pairs: pa.Table, extra: pa.Table) -> pa.Table:
 
 def _decode(image: tuple[str, ImageData]) -> _Decoded | str:
     image_id, data = image
+    file = data.file if isinstance(data, Reference) else ""
     try:
         if isinstance(data, Reference):
-            data = place(data.file).read_bytes()
+            data = place(file).read_bytes()
         decoded = decode(data)
     except InputError as problem:
-        return str(problem)
+        return f"{problem} (file {file})" if file else str(problem)
     except OSError as problem:
-        return f"the image file cannot be read ({why(problem)})"
+        if "\\" in file:
+            return f"the path of the image has backslashes; write it with / (file {file})"
+        return f"the image file cannot be read ({why(problem)}: {file})"
     return _Decoded(image_row(image_id, data or b"", decoded), thumbnail_row(image_id, decoded))
