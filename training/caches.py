@@ -222,6 +222,14 @@ class Encoded:
         self._posteriors.flush()
         self._prompts.flush()
 
+    def in_stored_order(self, image_ids: Sequence[str]) -> list[str]:
+        """As `ImageReader.in_stored_order`."""
+        return self._images.in_stored_order(image_ids)
+
+    def reads_page_by_page(self, image_ids: Sequence[str]) -> Path | None:
+        """As `ImageReader.reads_page_by_page`."""
+        return self._images.reads_page_by_page(image_ids)
+
     def missing_images(self, image_ids: Sequence[str]) -> list[str]:
         """Those that are not cached yet, each once."""
         cache = self._posteriors

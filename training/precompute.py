@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from toolkit.errors import InputError
 from toolkit.progress import SILENT, Progress
 from toolkit.sharding import Shard
 from training.caches import BLOCK, image_bytes, prompt_bytes
@@ -20,9 +21,10 @@ def precompute(
 ) -> tuple[int, int]:
     """Encode what a recipe's pairs need and the store's caches lack.
 
-    A shard takes every n-th of all images and prompts, whatever is cached already; under
-    `accelerate launch` its processes divide them. The size is announced first. After a kill at most
-    the part that was being collected is lost.
+    Images are read in stored order, so that every row group is read once. A shard is a stretch of
+    that order, of all images and prompts, whatever is cached already; under `accelerate launch` its
+    processes divide them. The size is announced first. After a kill at most the part that was being
+    collected is lost.
 
     Returns:
         How many images and prompts this process encoded.
@@ -32,23 +34,41 @@ def precompute(
     inputs = prepare_inputs(recipe, accelerator=accelerator_of("fp32"))
     state, encoded = inputs.accelerator, inputs.source.encoded
     image_ids, texts = to_encode(inputs)
+    image_ids = encoded.in_stored_order(list(dict.fromkeys(image_ids)))
     images = encoded.missing_images(_share(image_ids, shard))
     prompts = encoded.missing_prompts(_share([*texts, ""], shard))
     state.wait_for_everyone()  # all divide the same list, before anyone shortens it
     progress = progress if state.is_main_process else SILENT
     size = recipe.backbone.resolution
     progress.line(encoding_size(inputs.models, size, len(images), len(prompts)))
-    mine = slice(state.process_index, None, state.num_processes)
-    _encode(progress, "images", images[mine], encoded.posteriors)
-    _encode(progress, "prompts", prompts[mine], encoded.prompts)
+    process = Shard(state.process_index, state.num_processes)
+    images, prompts = _share(images, process), _share(prompts, process)
+    _encode(progress, "images", images, encoded.posteriors)
+    _encode(progress, "prompts", prompts, encoded.prompts)
     encoded.flush()
-    return len(images[mine]), len(prompts[mine])
+    return len(images), len(prompts)
 
 
 def _share(names: Sequence[str], shard: Shard | None) -> list[str]:
-    """The shard's names, each once; divided by their order among all, which is always the same."""
-    unique = dict.fromkeys(names)
-    return [name for k, name in enumerate(unique) if shard is None or shard.has(k)]
+    """The shard's stretch of the names, each once; their order is the same in every process."""
+    unique = list(dict.fromkeys(names))
+    if shard is None:
+        return unique
+    ends = [len(unique) * k // shard.count for k in (shard.index, shard.index + 1)]
+    return unique[slice(*ends)]
+
+
+def refuse_random_reading(inputs: Inputs) -> None:
+    """InputError where a run would read images at random from row groups too large for that."""
+    encoded = inputs.source.encoded
+    images = encoded.missing_images(to_encode(inputs)[0])
+    if (file := encoded.reads_page_by_page(images)) is not None:
+        raise InputError(
+            f"{len(images)} images are not cached, and some are in {file}, whose row groups are so "
+            "large that reading it in a random order takes seconds an image. Type `outvoted cache "
+            "RECIPE` first, with caches: {disk: true} in the recipe: it reads the file once, in "
+            "order. Or ingest with --images copy."
+        )
 
 
 def to_encode(inputs: Inputs) -> tuple[list[str], list[str]]:

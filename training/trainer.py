@@ -30,7 +30,7 @@ from training.devices import accelerator_of, agreed, gather, local
 from training.ema import trainable
 from training.metrics_log import Log, boards, check_finite, log_entry, status
 from training.pairs import probe_members, store_of
-from training.precompute import describe_encoding
+from training.precompute import describe_encoding, refuse_random_reading
 from training.probe import accuracy, probe
 from training.recipe import HeldOut, Probe, Recipe
 from training.sampling import draw_samples
@@ -106,6 +106,7 @@ class Trainer:
             verdicts=self.verdicts.start() if self.verdicts else {},
             hashed=(*ENCODERS, *NETWORK),
         )
+        refuse_random_reading(self.setup)
         self.learner = self.setup.learner
         self.source = self.setup.source
         self.done, checkpoint = starting_point(store, run) if resumed else (0, None)

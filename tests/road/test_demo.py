@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
+from app.cli.main import registered
 from toolkit.store import open_store
 from toolkit.store.runs import findings, run_about
 from training.models import MINIATURES
@@ -52,10 +54,10 @@ def test_the_demo_walks_the_road_and_an_interrupted_one_goes_on(tmp_path: Path) 
 
 
 def test_a_folder_that_is_no_store_is_refused_in_a_sentence(tmp_path: Path) -> None:
-    (tmp_path / "demo" / "store").mkdir(parents=True)
-    (tmp_path / "demo" / "store" / "notes.txt").write_text("mine")
-    refused = demo(tmp_path)
-    assert refused.returncode == 1
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "notes.txt").write_text("mine")
+    refused = CliRunner().invoke(registered(), ["demo", "--no-app", "--folder", str(tmp_path)])
+    assert refused.exit_code == 1
     assert "exists and is not a store" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert (tmp_path / "demo" / "store" / "notes.txt").read_text() == "mine"

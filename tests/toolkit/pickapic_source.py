@@ -67,10 +67,15 @@ def picture(uid: str) -> bytes:
 
 
 def write_source(
-    path: Path, rows: list[dict[str, Any]], *, schema: pa.Schema = SCHEMA, drop: tuple = ()
+    path: Path,
+    rows: list[dict[str, Any]],
+    *,
+    schema: pa.Schema = SCHEMA,
+    drop: tuple = (),
+    row_group: int = 10,
 ) -> Path:
     """One Parquet file of these rows, without the dropped columns."""
     path.parent.mkdir(parents=True, exist_ok=True)
     table = pa.Table.from_pylist(rows, schema=schema).drop_columns(list(drop))
-    pq.write_table(table, path, row_group_size=10)
+    pq.write_table(table, path, row_group_size=row_group)
     return path

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -13,6 +14,7 @@ import torch
 from tests.factories import StoreFactory, png
 from tests.training.conftest import Lines
 from tests.training.test_resume import table_of
+from toolkit.errors import InputError
 from toolkit.files.atomic import parts
 from toolkit.sharding import Shard
 from toolkit.store.images import image_versions, write_images
@@ -229,9 +231,33 @@ def test_shards_fill_each_a_share_and_together_the_whole(
 ) -> None:
     recipe = recipe_for(make_store(), steps=2, caches={"disk": True})
     done = [precompute(recipe, shard=Shard(index, 3)) for index in (1, 0, 2)]
-    assert done == [(27, 4), (27, 4), (26, 3)]  # 80 images and 11 prompts, dealt out one by one
+    assert done == [(27, 4), (26, 3), (27, 4)]  # stretches of 80 images and 11 prompts
     assert precompute(recipe, shard=Shard(1, 3)) == (0, 0)
     assert precompute(recipe) == (0, 0)
+
+
+def test_a_run_reads_large_row_groups_from_the_cache_or_not_at_all(
+    make_store: StoreFactory,
+    recipe_for: MakeRecipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = make_store(pairs=4)
+    pairs = load_pairs(store, labels="original", split="train")
+    images = [png((60 * k, 10, 30)) for k in range(4)]
+    file = tmp_path / "large.parquet"
+    pq.write_table(pa.table({"jpg": images}), file)
+    shutil.rmtree(store.folder("images"))
+    refer = {"ref_file": str(file), "ref_column": "jpg"}
+    names = [*pairs.image_0, *pairs.image_1]
+    write_images(store, [{"image_id": n, "ref_row": k % 4, **refer} for k, n in enumerate(names)])
+    monkeypatch.setattr("toolkit.store.images.STREAMED_BYTES", 100)
+    recipe = recipe_for(store, steps=1, caches={"disk": True})
+    with pytest.raises(InputError, match=r"large\.parquet.*outvoted cache"):
+        train(recipe)
+    assert store.runs() == []
+    precompute(recipe)
+    assert train(recipe) == recipe.run
 
 
 CONTENT = {

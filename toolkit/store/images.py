@@ -6,12 +6,14 @@ Row groups of at most 100 rows keep a single read near 3 ms (3,000 rows: 162 ms)
 import hashlib
 import io
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
@@ -27,8 +29,13 @@ ROW_GROUP = 100
 REFERENCE_GROUP = 2000
 """References are small: a thousand of them are found as fast as one image's bytes."""
 _OPEN_FILES = 64
-_KEPT_GROUPS = 3
+_KEPT_BYTES = 256_000_000
 """Row groups in memory: a referenced pair takes turns in two columns of its source and our row."""
+STREAMED_BYTES = 128_000_000
+"""A row group with more bytes than this in the columns that are read is read page by page."""
+_BATCH_BYTES = 16_000_000
+_STREAMS = 2
+"""One for each image column of a source."""
 
 
 def image_row(image_id: str, data: bytes, decoded: Decoded) -> dict[str, Any]:
@@ -116,6 +123,7 @@ def _file_version(named: str) -> str | None:
 
 
 _WEB = ("http:", "https:", "ftp:", "ftps:")
+_REFERENCE = ("ref_file", "ref_column", "ref_row")
 
 
 class ImageReader:
@@ -130,6 +138,7 @@ class ImageReader:
         self._order = np.argsort(ids, kind="stable")
         self._ids = ids[self._order]
         self._starts = np.cumsum([0, *lengths])
+        self._of_source: pa.Table | None = None
 
     def __contains__(self, image_id: str) -> bool:
         return self._find(image_id) is not None
@@ -144,14 +153,53 @@ class ImageReader:
             return bytes(row["bytes"])
         return self._referenced(image_id, row)
 
+    def in_stored_order(self, image_ids: Sequence[str]) -> list[str]:
+        """The same ids in an order that reads every row group once; absent ones come last.
+
+        Images of ours in the order of the parts; references by file, column and row.
+        """
+        position = self._positions(image_ids)
+        there = np.flatnonzero(position >= 0)
+        table = self._references().take(pa.array(position[there]))
+        table = table.append_column("position", pa.array(position[there]))
+        keys = [(name, "ascending") for name in (*_REFERENCE, "position")]
+        order = there[pc.sort_indices(table, sort_keys=keys).to_numpy()]
+        return [image_ids[k] for k in (*order.tolist(), *np.flatnonzero(position < 0).tolist())]
+
+    def reads_page_by_page(self, image_ids: Sequence[str]) -> Path | None:
+        """A source of these images with row groups so large that they are read page by page.
+
+        There, reading in stored order is fast; in any other order an image costs all pages before
+        it. None where every image is found at once.
+        """
+        position = self._positions(image_ids)
+        named = self._references().take(pa.array(position[position >= 0])).select(_REFERENCE[:2])
+        named = named.group_by(list(_REFERENCE[:2])).aggregate([]).drop_null()
+        for file, column in zip(*(c.to_pylist() for c in named.columns), strict=True):
+            if self._cells.largest_group(place(file), [column]) > STREAMED_BYTES:
+                return place(file)
+        return None
+
+    def _references(self) -> pa.Table:
+        """`_REFERENCE` of every image, in the order of the parts; nulls for images of ours."""
+        if self._of_source is None:
+            read = [pq.read_table(readable(file), columns=list(_REFERENCE)) for file in self._files]
+            self._of_source = (
+                pa.concat_tables(read) if read else IMAGES.empty_table().select(_REFERENCE)
+            )
+        return self._of_source
+
+    def _positions(self, image_ids: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Row of each image over all parts; -1 where it is absent."""
+        keys = np.array([name.encode() for name in image_ids] or [b""], dtype="S")
+        spots = np.minimum(np.searchsorted(self._ids, keys), len(self._ids) - 1)
+        found = (self._ids[spots] == keys) & (len(self._files) > 0)
+        return np.where(found, self._order[spots], -1)[: len(image_ids)]
+
     def _find(self, image_id: str) -> tuple[Path, int] | None:
-        if not self._files:
+        position = int(self._positions([image_id])[0])
+        if position < 0:
             return None
-        key = image_id.encode()
-        spot = int(np.searchsorted(self._ids, np.bytes_(key)))
-        if spot == len(self._ids) or bytes(self._ids[spot]) != key:
-            return None
-        position = int(self._order[spot])
         file = int(np.searchsorted(self._starts, position, side="right")) - 1
         return self._files[file], position - int(self._starts[file])
 
@@ -175,11 +223,16 @@ class ImageReader:
 
 
 class CellReader:
-    """Single cells and rows of Parquet files and Arrow streams, a few files open at a time."""
+    """Single cells and rows of Parquet files and Arrow streams, a few files open at a time.
+
+    Row groups that were read are kept while they take less than `_KEPT_BYTES`. A larger one is read
+    page by page, from its start or from the row that was read last.
+    """
 
     def __init__(self) -> None:
         self._opened: OrderedDict[Path, pq.ParquetFile | pa.Table] = OrderedDict()
-        self._groups: OrderedDict[tuple[Path, int, tuple[str, ...]], pa.Table] = OrderedDict()
+        self._groups: OrderedDict[_Group, pa.Table] = OrderedDict()
+        self._streams: OrderedDict[_Group, _Stream] = OrderedDict()
 
     def read(self, path: Path, row: int, column: str) -> bytes | None:
         """The encoded image in a cell: bytes, or the {bytes, path} of `datasets`' image feature.
@@ -204,12 +257,40 @@ class CellReader:
             row -= size
             group += 1
         wanted = (path, group, tuple(columns or ()))
+        if _bytes_of(file, group, columns) > STREAMED_BYTES:
+            return self._stream(wanted, row).row(row)
         if wanted not in self._groups:
-            while len(self._groups) >= _KEPT_GROUPS:
-                self._groups.popitem(last=False)
             self._groups[wanted] = file.read_row_group(group, columns=columns)
+            while len(self._groups) > 1 and self._kept() > _KEPT_BYTES:
+                self._groups.popitem(last=False)
         self._groups.move_to_end(wanted)
         return dict(self._groups[wanted].slice(row, 1).to_pylist()[0])
+
+    def _kept(self) -> int:
+        return sum(table.nbytes for table in self._groups.values())
+
+    def largest_group(self, path: Path, columns: list[str]) -> int:
+        """Bytes of the file's largest row group in these columns, uncompressed.
+
+        0 where the file cannot be read, or needs no row groups.
+        """
+        try:
+            file = self._open(path)
+        except (OSError, pa.ArrowInvalid):
+            return 0
+        if isinstance(file, pa.Table):
+            return 0
+        groups = range(file.metadata.num_row_groups)
+        return max((_bytes_of(file, group, columns) for group in groups), default=0)
+
+    def _stream(self, wanted: "_Group", row: int) -> "_Stream":
+        if wanted not in self._streams or row < self._streams[wanted].start:
+            self._streams.pop(wanted, None)
+            while len(self._streams) >= _STREAMS:
+                self._streams.popitem(last=False)
+            self._streams[wanted] = _Stream(*wanted)
+        self._streams.move_to_end(wanted)
+        return self._streams[wanted]
 
     def _open(self, path: Path) -> pq.ParquetFile | pa.Table:
         if path in self._opened:
@@ -226,3 +307,45 @@ class CellReader:
         else:
             self._opened[path] = pq.ParquetFile(readable(path))
         return self._opened[path]
+
+
+_Group: TypeAlias = tuple[Path, int, tuple[str, ...]]
+"""A row group of a file, and the columns that are read of it (none: all)."""
+
+
+class _Stream:
+    """A row group read forward, one batch of rows in memory."""
+
+    def __init__(self, path: Path, group: int, columns: tuple[str, ...]) -> None:
+        file = pq.ParquetFile(readable(path), pre_buffer=False, buffer_size=1 << 20)
+        rows = file.metadata.row_group(group).num_rows
+        size = _bytes_of(file, group, list(columns) or None)
+        self._batches = file.iter_batches(
+            batch_size=max(1, rows * _BATCH_BYTES // size),
+            row_groups=[group],
+            columns=list(columns) or None,
+            use_threads=False,
+        )
+        self.start = 0
+        """First row of the batch in memory."""
+        self._batch = next(self._batches)
+
+    def row(self, row: int) -> dict[str, Any]:
+        """The values of a row from `start` on. IndexError where the group is shorter."""
+        while row >= self.start + self._batch.num_rows:
+            self.start += self._batch.num_rows
+            self._batch = next(self._batches, None)
+            if self._batch is None:
+                raise IndexError(row)
+        return dict(self._batch.slice(row - self.start, 1).to_pylist()[0])
+
+
+def _bytes_of(file: pq.ParquetFile, group: int, columns: list[str] | None) -> int:
+    """Uncompressed bytes of these columns (None: all) in a row group."""
+    about = file.metadata.row_group(group)
+    cells = [about.column(k) for k in range(about.num_columns)]
+    return sum(
+        cell.total_uncompressed_size
+        for cell in cells
+        if columns is None or cell.path_in_schema.split(".")[0] in columns
+    )

@@ -29,6 +29,8 @@ from toolkit.store.label_sets import label_set_recipe, planted_flips
 from toolkit.store.runs import run_about
 from training.trainer import Trainer
 
+pytestmark = pytest.mark.long
+
 CHOICES = tuple(
     Method(
         f"poly-{alpha}",
