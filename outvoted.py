@@ -264,7 +264,7 @@ class LabelSets:
         name = name or maker.default_name
         if name is None:
             raise InputError(f"{kind} needs a name for its label set; pass name=.")
-        return maker.make(self._folder, name, *arguments, base=base, **options)
+        return maker(self._folder, name, *arguments, base=base, **options)
 
 
 class _Plot:

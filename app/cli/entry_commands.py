@@ -1,51 +1,62 @@
 """Commands generated from the entries of a registry, built when they are first used.
 
-A function's or dataclass's parameters become the command line's: each is annotated
-`Annotated[type, "help"]`, or `Annotated[type, "help", (lowest, highest)]` for a number. A
-keyword-only parameter becomes an option, any other an argument.
+Their options are those that the entry's function or dataclass declares (`toolkit.options`).
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import StrEnum
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Union, get_args, get_origin
 
 import typer
 import typer.main
 from typer.core import TyperCommand, TyperGroup
 
-
-def parameters_of(function: Callable[..., Any], leave_out: Iterable[str]) -> list[Any]:
-    """The command line's parameters for those of a function or dataclass."""
-    hints = get_type_hints(function, include_extras=True)
-    return [
-        _parameter(parameter, hints[parameter.name])
-        for parameter in inspect.signature(function).parameters.values()
-        if parameter.name not in set(leave_out)
-    ]
+if TYPE_CHECKING:
+    from toolkit.options import Option
 
 
-def _parameter(parameter: inspect.Parameter, hint: Any) -> inspect.Parameter:
-    kind, text, *limits = get_args(hint)
-    lowest, highest = limits[0] if limits else (None, None)
-    kind = list[str] if get_origin(kind) is tuple else kind
-    default = parameter.default
-    flag = [f"--{parameter.name.replace('_', '-')}"] if default is False else []
-    make: Any = typer.Option if parameter.kind is parameter.KEYWORD_ONLY else typer.Argument
-    info = make(*flag, help=text, min=lowest, max=highest)
+def parameters_of(declared: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Name -> the command line's parameter for each option of a function or dataclass."""
+    from toolkit.options import options_of
+
+    return {name: _parameter(option) for name, option in options_of(declared).items()}
+
+
+def _parameter(option: "Option") -> inspect.Parameter:
+    kind, default = _kind(option), option.default
+    if option.choices and isinstance(default, str):
+        default = kind(default)
+    flag = [] if option.argument or default is True else [option.flag]
+    make: Any = typer.Argument if option.argument else typer.Option
+    info = make(*flag, help=option.help, min=option.lowest, max=option.highest)
+    default = list(default) if isinstance(default, tuple) else default
+    return parameter(option.name, info, default, kind)
+
+
+def _kind(option: "Option") -> Any:
+    """The type that the command line reads: choices, texts for paths, lists for sequences."""
+    if option.choices:
+        return StrEnum("Choice", {value: value for value in option.choices})
+    parts = get_args(option.kind) if get_origin(option.kind) in (Union, UnionType) else ()
+    kinds = [part for part in parts or (option.kind,) if part is not type(None)]
+    plain = str if str in kinds else kinds[0]
+    if get_origin(plain) in (list, tuple, Sequence):
+        plain = list[str]
+    return plain | None if type(None) in parts else plain
+
+
+def parameter(
+    name: str, info: Any, default: Any = inspect.Parameter.empty, kind: Any = None
+) -> inspect.Parameter:
+    """A parameter of the command line; by default a text, or a flag."""
+    if kind is None:
+        kind = bool if isinstance(default, bool) else str
+        kind = kind | None if default is None else kind
     return inspect.Parameter(
-        parameter.name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=list(default) if isinstance(default, tuple) else default,
-        annotation=Annotated[kind, info],
-    )
-
-
-def parameter(name: str, info: Any, default: Any = inspect.Parameter.empty) -> Any:
-    """A parameter that a verb adds to those of its registry: a text, or a flag."""
-    kind: Any = bool if isinstance(default, bool) else str
-    annotation: Any = Annotated[kind | None if default is None else kind, info]
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]
     )
 
 
@@ -60,7 +71,20 @@ def command(name: str, summary: str, parameters: Iterable[Any], run: Callable[..
     call.__annotations__ = {p.name: p.annotation for p in ordered}
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command(name, help=summary)(call)
-    return typer.main.get_command(app)
+    return finite(typer.main.get_command(app))
+
+
+def finite(verb: Any) -> Any:
+    """The same command, which refuses NaN and infinity for each of its numbers."""
+
+    def check(context: Any, option: Any, value: Any) -> Any:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise typer.BadParameter(f"{value} is not a finite number.", context, option)
+        return value
+
+    for option in verb.params:
+        option.callback = option.callback or check
+    return verb
 
 
 class LazyCommand(TyperCommand):

@@ -26,7 +26,7 @@ def _command() -> Any:
     from toolkit.export import FORMATS, Policy
 
     formats = "; ".join(f"{form.name}: {form.summary}" for form in FORMATS.values())
-    options = {p.name: p for f in FORMATS.values() for p in parameters_of(f.write, ["job"])}
+    options = {k: p for form in FORMATS.values() for k, p in parameters_of(form.write).items()}
     return command(
         "export",
         f"{ExportCommand.__doc__}\n\nFiltered, relabelled or reweighted, with its provenance and a "
@@ -35,7 +35,7 @@ def _command() -> Any:
             parameter("store", typer.Argument(help="The store's folder.")),
             parameter("out", typer.Option(help="New folder for the set."), None),
             parameter("format", typer.Option(help=f"{formats}."), "pickapic"),
-            *parameters_of(Policy, []),
+            *parameters_of(Policy).values(),
             *options.values(),
             parameter(
                 "preview",

@@ -1,19 +1,13 @@
 """`outvoted ingest`: a command for every entry of `toolkit.ingest.SOURCES`, from its options."""
 
-import inspect
-from dataclasses import MISSING, fields
-from enum import StrEnum
 from functools import partial
-from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from app.cli.entry_commands import EntryGroup, command
+from app.cli.entry_commands import EntryGroup, command, parameter, parameters_of
 
 if TYPE_CHECKING:
-    from dataclasses import Field
-
     from toolkit.ingest import Source
 
 
@@ -42,61 +36,24 @@ def _ingest() -> None:
     """Read pairs into a store."""
 
 
-def _parameters(source: "Source[Any]") -> list[inspect.Parameter]:
+def _parameters(source: "Source[Any]") -> list[Any]:
     """The source's arguments, --store, its own options, those of every source, and --new."""
-    known = fields(source.options)
-    words = [entry for entry in known if entry.metadata["argument"]]
-    own = [e for e in known if e not in words and e.name in source.options.__annotations__]
-    shared = [entry for entry in known if entry not in (*words, *own)]
+    from toolkit.options import options_of
+
     where = "The store's folder; made if absent." if source.makes_store else "The store."
-    store = Annotated[str, typer.Option("--store", help=where)]
-    parameters = [
-        *map(_parameter, words),
-        inspect.Parameter("store", inspect.Parameter.KEYWORD_ONLY, annotation=store),
-        *map(_parameter, [*own, *shared]),
+    made = parameters_of(source.options)
+    words = [
+        made.pop(name) for name, option in options_of(source.options).items() if option.argument
     ]
-    if source.makes_store:
-        new = Annotated[bool, typer.Option("--new", help="Fail if there is a store already.")]
-        parameters.append(
-            inspect.Parameter("new", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=new)
-        )
-    return parameters
-
-
-def _parameter(entry: "Field[Any]") -> inspect.Parameter:
-    """The parameter of an options field."""
-    kind, default = _kind(entry.type), entry.default
-    if get_origin(entry.type) is Literal:
-        default = kind(default)
-    words: dict[str, Any] = {"help": entry.metadata["help"]}
-    if kind not in (str, str | None):
-        words["min"] = entry.metadata["least"]
-    info = (
-        typer.Argument(**words)
-        if entry.metadata["argument"]
-        else typer.Option("--" + entry.name.replace("_", "-"), **words)  # a flag has no --no-
-    )
-    return inspect.Parameter(
-        entry.name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=inspect.Parameter.empty if default is MISSING else default or None,
-        annotation=Annotated[kind, info],
-    )
-
-
-def _choice(values: dict[str, str]) -> Any:
-    return StrEnum("Choice", values)
-
-
-def _kind(kind: Any) -> Any:
-    """The type that the command line reads for a field's type; paths are text there."""
-    parts = get_args(kind)
-    if get_origin(kind) is Literal:
-        return _choice({value: value for value in parts})
-    if get_origin(kind) in (Union, UnionType):
-        plain = str if str in parts else next(part for part in parts if part is not type(None))
-        return plain | None if type(None) in parts else plain
-    return list[str] if parts else kind
+    own = [made.pop(name) for name in list(made) if name in source.options.__annotations__]
+    new = parameter("new", typer.Option("--new", help="Fail if there is a store already."), False)
+    return [
+        *words,
+        parameter("store", typer.Option("--store", help=where)),
+        *own,
+        *made.values(),
+        *([new] if source.makes_store else []),
+    ]
 
 
 def _add(source: "Source[Any]", *, store: str, new: bool = False, **given: Any) -> None:

@@ -65,7 +65,7 @@ def _command(maker: "LabelMaker") -> Any:
     named = [] if maker.default_name is None else [maker.default_name]
     parameters = [
         parameter("store", typer.Argument(help="The store's folder.")),
-        *parameters_of(maker.make, ("store", "name", "base")),
+        *parameters_of(maker.make).values(),
         parameter("name", typer.Option(help="Name of the new set."), *named),
         parameter("base", typer.Option(help="The label set that it changes."), "original"),
     ]
@@ -82,6 +82,6 @@ def _command(maker: "LabelMaker") -> Any:
             for line in maker.report(opened, **shown):
                 typer.echo(line)
         if not look:
-            typer.echo(maker.make(opened, **options).line())
+            typer.echo(maker(opened, **options).line())
 
     return command(maker.name, maker.summary, parameters, run)

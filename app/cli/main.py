@@ -13,6 +13,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from app.cli.entry_commands import finite
 from toolkit.errors import OutvotedError, is_damage
 
 VERBS: dict[str, dict[str, str]] = {
@@ -53,6 +54,11 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, err
 
 class _Workflow(TyperGroup):
     """A group whose help lists its verbs under the steps of the workflow."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The verb of that name, or None."""
+        verb = super().get_command(ctx, cmd_name)
+        return verb if verb is None else finite(verb)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write one section a step, with all summaries in one column."""

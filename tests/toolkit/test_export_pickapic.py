@@ -446,8 +446,8 @@ def test_a_store_of_another_source_comes_out_in_the_same_columns(tmp_path):
     [
         (Policy(drop_top=0.1), "need the scores of a run; name it with --run"),
         (Policy(reweight=True), "need the scores of a run; name it with --run"),
-        (Policy(run="r", drop_top=1.5), "--drop-top is 1.5; it is a share, from 0 to 1"),
-        (Policy(run="r", flip_top=float("nan")), "it is a share, from 0 to 1"),
+        (Policy(run="r", drop_top=1.5), "--drop-top is 1.5; it must be from 0 to 1"),
+        (Policy(run="r", flip_top=float("nan")), "--flip-top is nan; it must be from 0 to 1"),
         (Policy(run="r", drop=("minority",)), "is no comparison; write COLUMN > NUMBER"),
         (Policy(run="r", drop=("beauty > 1",)), "has no column 'beauty' (columns: visits, conf"),
         (Policy(run="r", drop_top=0.1, flip_top=0.1), "choose one"),
@@ -455,7 +455,9 @@ def test_a_store_of_another_source_comes_out_in_the_same_columns(tmp_path):
         (Policy(run="r", finding="loss", drop_top=0.1), "has no finding 'loss'"),
         (Policy(labels="curated"), "has no label set 'curated'"),
         (Policy(run="r", drop=("minority >= 0",)), "Nothing is left of the store's 24 pairs"),
-        (Policy(run="r", k1=-1), "it must be 0 or more"),
+        (Policy(run="r", k1=-1), "--k1 is -1; it must be 0 or more"),
+        (Policy(run="r", reweight=True, k1=float("nan")), "--k1 is nan; it must be 0 or more"),
+        (Policy(run="r", reweight=True, k1=float("inf")), "--k1 is inf; it must be 0 or more"),
     ],
 )
 def test_a_policy_that_cannot_be_followed_is_one_sentence(tmp_path, judged, policy, sentence):

@@ -19,21 +19,22 @@ README = Path(__file__).parents[2] / "README.md"
 
 MINE = """
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from toolkit.ingest.source import (
-    Opened, PairOptions, Source, SourceImage, SourceRow, as_batches, option
+    Opened, PairOptions, Source, SourceImage, SourceRow, as_batches
 )
 from toolkit.ingest.tabular import count_rows, find_tables, need_columns, records
 from toolkit.ingest.writer import open_pairs
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class MineOptions(PairOptions):
-    paths: Sequence[str | Path] = option(help="Files, or folders of them.", argument=True)
-    winner: Literal["left", "right"] = option("left", help="Which side won.")
+    paths: Annotated[Sequence[str | Path], "Files, or folders of them."]
+    _: KW_ONLY
+    winner: Annotated[Literal["left", "right"], "Which side won."] = "left"
 
 
 def open_mine(options: MineOptions) -> Opened:
@@ -100,7 +101,7 @@ def test_the_same_source_is_called_from_python(tmp_path, listed):
     [
         (("a", "b"), {}, "mine takes paths by position, and no more"),
         ((), {}, "mine needs paths: Files, or folders of them"),
-        (("a",), {"sides": 2}, "mine has no option 'sides'; it has images, limit,"),
+        (("a",), {"sides": 2}, "mine has no option 'sides'; it has paths, images,"),
         (("a",), {"winner": "up"}, "--winner is 'up'; it must be left or right"),
         (("a",), {"images": "link"}, "--images is 'link'; it must be copy or reference"),
         (("a",), {"limit": 0}, "--limit is 0; it must be 1 or more"),

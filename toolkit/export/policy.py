@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Annotated
 
 from toolkit.errors import InputError
+from toolkit.options import check_options
 
 _WEIGHT = re.compile(r"\s*(1\s*-\s*)?([A-Za-z_][\w.]*)\s*")
 
@@ -106,12 +107,10 @@ def weight_column(policy: Policy) -> tuple[str, bool] | None:
 
 
 def check(policy: Policy) -> None:
-    """InputError where the policy contradicts itself."""
+    """InputError where the policy contradicts itself, or a number is outside its range."""
+    check_options(Policy, policy.__dict__)
     if weight_column(policy) and policy.reweight:
         raise InputError("--weight cannot be combined with --reweight; choose one.")
-    for option, share in (("--drop-top", policy.drop_top), ("--flip-top", policy.flip_top)):
-        if not 0 <= share <= 1:
-            raise InputError(f"{option} is {share}; it is a share, from 0 to 1.")
     if policy.flip_top and (policy.drop or policy.drop_top):
         raise InputError(
             "--flip-top cannot be combined with --drop or --drop-top, since both are about the "
@@ -123,5 +122,3 @@ def check(policy: Policy) -> None:
         raise InputError(
             "--drop-top, --flip-top and --reweight need the scores of a run; name it with --run."
         )
-    if policy.k1 < 0:
-        raise InputError(f"--k1 is {policy.k1}; it must be 0 or more.")

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
 
 from toolkit.errors import InputError
-from toolkit.ingest.source import ListOptions, Opened, Source, SourceRow, as_batches, option, utc
+from toolkit.ingest.source import ListOptions, Opened, Source, SourceRow, as_batches, utc
 from toolkit.ingest.tabular import (
     Table,
     cell_image,
@@ -39,16 +39,16 @@ class ChosenRejectedOptions(ListOptions):
     """Options of `outvoted ingest chosen-rejected`; the label column and those behind it may be
     absent."""
 
-    prompt_column: str = option("prompt", help="Column of the prompt.")
-    chosen_column: str = option("chosen", help="Column of the chosen image.")
-    rejected_column: str = option("rejected", help="Column of the rejected image.")
-    label_column: str = option(
-        "label_0", help="Column that is 0 where the chosen image came second, .5 for a tie."
-    )
-    annotator_column: str = option("user_id", help="Column of the annotator.")
-    time_column: str = option("created_at", help="Column of the vote's time.")
-    chosen_uid_column: str = option("chosen_uid", help="Column that names the chosen image.")
-    rejected_uid_column: str = option("rejected_uid", help="Column that names the rejected image.")
+    prompt_column: Annotated[str, "Column of the prompt."] = "prompt"
+    chosen_column: Annotated[str, "Column of the chosen image."] = "chosen"
+    rejected_column: Annotated[str, "Column of the rejected image."] = "rejected"
+    label_column: Annotated[
+        str, "Column that is 0 where the chosen image came second, .5 for a tie."
+    ] = "label_0"
+    annotator_column: Annotated[str, "Column of the annotator."] = "user_id"
+    time_column: Annotated[str, "Column of the vote's time."] = "created_at"
+    chosen_uid_column: Annotated[str, "Column that names the chosen image."] = "chosen_uid"
+    rejected_uid_column: Annotated[str, "Column that names the rejected image."] = "rejected_uid"
 
     @property
     def needed(self) -> tuple[str, str, str]:

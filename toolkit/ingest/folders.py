@@ -5,12 +5,13 @@ either image: what `outvoted export --format kohya` writes and scripts of that f
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Annotated
 
 from toolkit.errors import InputError
-from toolkit.ingest.source import Opened, PairOptions, Source, SourceRow, as_batches, option
+from toolkit.ingest.source import Opened, PairOptions, Source, SourceRow, as_batches
 from toolkit.ingest.tabular import file_image
 from toolkit.ingest.writer import open_pairs
 
@@ -18,17 +19,14 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 CAPTIONS = (".txt", ".caption")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class FoldersOptions(PairOptions):
     """Options of `outvoted ingest folders`."""
 
-    chosen: str | Path = option(help="Folder of the preferred images.", argument=True)
-    rejected: str | Path = option(
-        help="Folder of the other images, under the same names.", argument=True
-    )
-    captions: str | Path | None = option(
-        None, help="Folder of NAME.txt; default: beside the images."
-    )
+    chosen: Annotated[str | Path, "Folder of the preferred images."]
+    rejected: Annotated[str | Path, "Folder of the other images, under the same names."]
+    _: KW_ONLY
+    captions: Annotated[str | Path | None, "Folder of NAME.txt; default: beside the images."] = None
 
 
 def open_folders(options: FoldersOptions) -> Opened:

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from toolkit.errors import InputError
-from toolkit.ingest.source import ROWS, Batch, Cells, Opened, PairOptions, Source, option, utc
+from toolkit.ingest.source import ROWS, Batch, Cells, Opened, PairOptions, Source, utc
 from toolkit.ingest.tabular import (
     BATCH,
     Table,
@@ -40,13 +40,11 @@ WITHOUT_IMAGES = 50_000
 """Rows that are read together where no image is."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class PickapicOptions(PairOptions):
     """Options of `outvoted ingest pickapic`."""
 
-    paths: Sequence[str | Path] = option(
-        help="Parquet files, folders of them, or saved `datasets`.", argument=True
-    )
+    paths: Annotated[Sequence[str | Path], "Parquet files, folders of them, or saved `datasets`."]
 
 
 def open_pickapic(options: PickapicOptions) -> Opened:

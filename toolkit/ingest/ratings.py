@@ -8,10 +8,10 @@ every score column of the same table.
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from itertools import combinations, islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.csv as csv
@@ -27,7 +27,6 @@ from toolkit.ingest.source import (
     SourceImage,
     SourceRow,
     as_batches,
-    option,
 )
 from toolkit.ingest.writer import open_pairs
 from toolkit.schema import missing_columns
@@ -36,24 +35,25 @@ ByPrompt: TypeAlias = dict[str, list[dict[str, Any]]]
 """The usable rows of each prompt, in the table's order."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class RatingsOptions(PairOptions):
     """Options of `outvoted ingest ratings`."""
 
-    table: str | Path = option(help="CSV or Parquet table, one image a row.", argument=True)
-    images_dir: str | Path = option(help="Folder of the image files.")
-    image_column: str = option("name", help="Column of the image's file name.")
-    prompt_column: str = option("prompt", help="Column of the prompt.")
-    score_column: str = option("mos_align", help="Column of the score.")
-    sd_column: str | None = option(None, help="Column of the score's standard deviation.")
-    min_gap: float = option(
-        0.5, help="Smallest difference of the scores in a pair, in the scores' unit.", least=0
-    )
-    model_pattern: str | None = option(
-        None, help="Regular expression; its group 1 is the model in an image's name."
-    )
-    split: str | None = option("train", help="train, validation or test.")
-    limit: int | None = option(None, help="Only the first N pairs.", least=1)
+    table: Annotated[str | Path, "CSV or Parquet table, one image a row."]
+    _: KW_ONLY
+    images_dir: Annotated[str | Path, "Folder of the image files."]
+    image_column: Annotated[str, "Column of the image's file name."] = "name"
+    prompt_column: Annotated[str, "Column of the prompt."] = "prompt"
+    score_column: Annotated[str, "Column of the score."] = "mos_align"
+    sd_column: Annotated[str | None, "Column of the score's standard deviation."] = None
+    min_gap: Annotated[
+        float, "Smallest difference of the scores in a pair, in the scores' unit.", (0, None)
+    ] = 0.5
+    model_pattern: Annotated[
+        str | None, "Regular expression; its group 1 is the model in an image's name."
+    ] = None
+    split: Annotated[str | None, "train, validation or test."] = "train"
+    limit: Annotated[int | None, "Only the first N pairs.", (1, None)] = None
 
 
 def open_ratings(options: RatingsOptions) -> Opened:

@@ -9,9 +9,9 @@ nothing says which pair a value belongs to: the values are kept beside the run, 
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from toolkit.errors import InputError
 from toolkit.files.atomic import write_whole
-from toolkit.ingest.source import Opened, Options, Source, option
+from toolkit.ingest.source import Opened, Options, Source
 from toolkit.schema import SOURCE_PREFIX
 from toolkit.store import Store
 from toolkit.store.connection import connect, fetch, read_pairs
@@ -31,20 +31,21 @@ Column = Literal["minority", "confidence", "stability", "ell", "loss"]
 SOURCE_ROW = SOURCE_PREFIX + "__index_level_0__"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ReleasedOptions(Options):
     """Options of `outvoted ingest released-npy`."""
 
-    paths: Sequence[str | Path] = option(help=".npy files, or folders of them.", argument=True)
-    run: str = option(help="Name of the run to make.")
-    column: Column = option(
-        "minority", help="What the values are: minority, confidence, stability, ell or loss."
-    )
-    index: Sequence[str | Path] = option((), help=".npy files with the pair of each value.")
-    by: By = option(
-        "row", help="What the index contains: rows of the store, the source's rows, or pair_ids."
-    )
-    labels: str = option(ORIGINAL, help="Label set that the other trainer used.")
+    paths: Annotated[Sequence[str | Path], ".npy files, or folders of them."]
+    _: KW_ONLY
+    run: Annotated[str, "Name of the run to make."]
+    column: Annotated[
+        Column, "What the values are: minority, confidence, stability, ell or loss."
+    ] = "minority"
+    index: Annotated[Sequence[str | Path], ".npy files with the pair of each value."] = ()
+    by: Annotated[
+        By, "What the index contains: rows of the store, the source's rows, or pair_ids."
+    ] = "row"
+    labels: Annotated[str, "Label set that the other trainer used."] = ORIGINAL
 
 
 @dataclass(frozen=True)

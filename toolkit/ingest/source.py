@@ -2,10 +2,11 @@
 
 To add a source, write a file here with an options class, a function that opens it and an entry,
 
-    @dataclass(frozen=True, kw_only=True)
-    class MineOptions(PairOptions):
-        paths: Sequence[str | Path] = option(help="Files, or folders of them.", argument=True)
-        prompt_column: str = option("text", help="Column of the prompt.")
+    @dataclass(frozen=True)
+    class MineOptions(PairOptions):                  # `toolkit.options` says how they are declared
+        paths: Annotated[Sequence[str | Path], "Files, or folders of them."]
+        _: KW_ONLY
+        prompt_column: Annotated[str, "Column of the prompt."] = "text"
 
     def open_mine(options: MineOptions) -> Opened:
         tables = find_tables(options.paths)          # InputError (one sentence) on a bad file
@@ -19,11 +20,12 @@ and name MINE in the tuple in `toolkit.ingest`. `outvoted ingest mine`, its opti
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import (
+    Annotated,
     Any,
     Generic,
     Literal,
@@ -31,13 +33,12 @@ from typing import (
     Protocol,
     TypeAlias,
     TypeVar,
-    get_args,
-    get_origin,
 )
 
 import pyarrow as pa
 
 from toolkit.errors import InputError, OutvotedError
+from toolkit.options import MISSING, check_options, either, options_of
 from toolkit.progress import Progress
 from toolkit.schema import as_column, column
 from toolkit.sharding import Shard, read_shard
@@ -51,54 +52,32 @@ LABELS = (None, 0.0, 0.5, 1.0)
 ImageMode = Literal["copy", "reference"]
 
 
-def option(
-    default: Any = MISSING, *, help: str, argument: bool = False, least: float | None = None
-) -> Any:
-    """A field of an options class: its default, its help text, and its smallest value.
-
-    Without a default it is required. `argument`: given by position, on the command line too.
-    """
-    metadata = {"help": help, "argument": argument, "least": least}
-    return field(default=default, metadata=metadata)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Base of every source's options. InputError on a value that is not allowed."""
 
     def __post_init__(self) -> None:
-        for known in fields(self):
-            value, least = getattr(self, known.name), known.metadata.get("least")
-            if (allowed := choices(known)) and value not in allowed:
-                self._refuse(known.name, _either(allowed))
-            if least is not None and value is not None and not value >= least:
-                self._refuse(known.name, f"{least:g} or more")
-
-    def _refuse(self, name: str, allowed: str) -> None:
-        value = getattr(self, name)
-        raise InputError(f"--{name.replace('_', '-')} is {value!r}; it must be {allowed}.")
+        check_options(type(self), self.__dict__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairOptions(Options):
     """Options of every source that gives pairs."""
 
-    images: ImageMode = option(
-        "copy", help="copy: into the store, decoded and checked; reference: leave them in place."
-    )
-    limit: int | None = option(None, help="Read only the first N rows.", least=1)
-    split: str | None = option(
-        None, help="train, validation or test; default: what the source says."
-    )
-    pseudonyms: bool = option(False, help="Store keyed pseudonyms instead of annotators' names.")
-    shard: str | None = option(
-        None, help="i/n: read shard i of n (0-based); run the n shards at once or in turn."
-    )
+    images: Annotated[
+        ImageMode, "copy: into the store, decoded and checked; reference: leave them in place."
+    ] = "copy"
+    limit: Annotated[int | None, "Read only the first N rows.", (1, None)] = None
+    split: Annotated[str | None, "train, validation or test; default: what the source says."] = None
+    pseudonyms: Annotated[bool, "Store keyed pseudonyms instead of annotators' names."] = False
+    shard: Annotated[
+        str | None, "i/n: read shard i of n (0-based); run the n shards at once or in turn."
+    ] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.split is not None and self.split not in SPLITS:
-            self._refuse("split", _either(SPLITS))
+            raise InputError(f"--split is {self.split!r}; it must be {either(SPLITS)}.")
         read_shard(self.shard)
 
     @property
@@ -107,23 +86,16 @@ class PairOptions(Options):
         return read_shard(self.shard)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ListOptions(PairOptions):
     """Options of sources whose files name images by paths."""
 
-    paths: Sequence[str | Path] = option(help="Files, or folders of them.", argument=True)
-    images_dir: str | Path | None = option(
-        None, help="Folder where the paths in the files begin; default: each file's own folder."
-    )
-
-
-def choices(known: "Field[Any]") -> tuple[str, ...]:
-    """The values that an option may have; none where it is open."""
-    return get_args(known.type) if get_origin(known.type) is Literal else ()
-
-
-def _either(words: Sequence[str]) -> str:
-    return f"{', '.join(words[:-1])} or {words[-1]}"
+    paths: Annotated[Sequence[str | Path], "Files, or folders of them."]
+    _: KW_ONLY
+    images_dir: Annotated[
+        str | Path | None,
+        "Folder where the paths in the files begin; default: each file's own folder.",
+    ] = None
 
 
 class Report(Protocol):
@@ -178,17 +150,17 @@ class Source(Generic[AnyOptions]):
 
     def read_options(self, *arguments: Any, **given: Any) -> AnyOptions:
         """The options, from a call. InputError on unknown, missing or wrong ones."""
-        known = {entry.name: entry for entry in fields(self.options)}
-        positions = [name for name, entry in known.items() if entry.metadata["argument"]]
+        known = options_of(self.options)
+        positions = [name for name, option in known.items() if option.argument]
         if len(arguments) > len(positions):
             raise InputError(f"{self.name} takes {', '.join(positions)} by position, and no more.")
         given = dict(zip(positions, arguments, strict=False)) | given
         for name in given:
             if name not in known:
                 raise InputError(f"{self.name} has no option {name!r}; it has {', '.join(known)}.")
-        for name, entry in known.items():
-            if name not in given and entry.default is MISSING:
-                raise InputError(f"{self.name} needs {name}: {entry.metadata['help']}")
+        for name, option in known.items():
+            if name not in given and option.default is MISSING:
+                raise InputError(f"{self.name} needs {name}: {option.help}")
         if isinstance(given.get("shard"), Shard):
             given["shard"] = str(given["shard"])
         if "paths" in given and not isinstance(given["paths"], list | tuple):

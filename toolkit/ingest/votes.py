@@ -5,12 +5,12 @@ or the word image_0, image_1 or tie.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from toolkit.ingest.source import Opened, Options, Source, Summary, option, utc
+from toolkit.ingest.source import Opened, Options, Source, Summary, utc
 from toolkit.ingest.tabular import Table, count_rows, find_tables, need_columns, records
 from toolkit.progress import Progress
 from toolkit.schema import QUARANTINE, VOTES, from_tuples
@@ -35,17 +35,18 @@ CHUNK = 20_000
 """Votes that are written together."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class VotesOptions(Options):
     """Options of `outvoted ingest votes`; the column of the time may be absent."""
 
-    paths: Sequence[str | Path] = option(help="Files, or folders of them.", argument=True)
-    pair_column: str = option("pair_id", help="Column of the pair_id.")
-    annotator_column: str = option("annotator", help="Column of the annotator.")
-    choice_column: str = option("choice", help="Column of 1, 0, .5, or image_0, image_1, tie.")
-    time_column: str = option("time", help="Column of the time, if any.")
-    limit: int | None = option(None, help="Read only the first N rows.", least=1)
-    pseudonyms: bool = option(False, help="Store keyed pseudonyms instead of annotators' names.")
+    paths: Annotated[Sequence[str | Path], "Files, or folders of them."]
+    _: KW_ONLY
+    pair_column: Annotated[str, "Column of the pair_id."] = "pair_id"
+    annotator_column: Annotated[str, "Column of the annotator."] = "annotator"
+    choice_column: Annotated[str, "Column of 1, 0, .5, or image_0, image_1, tie."] = "choice"
+    time_column: Annotated[str, "Column of the time, if any."] = "time"
+    limit: Annotated[int | None, "Read only the first N rows.", (1, None)] = None
+    pseudonyms: Annotated[bool, "Store keyed pseudonyms instead of annotators' names."] = False
 
 
 def open_votes(options: VotesOptions) -> Opened:

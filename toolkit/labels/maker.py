@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from toolkit.options import check_options
 from toolkit.preference import differs, values_of
 from toolkit.store import Store
 from toolkit.store.connection import effective_labels
@@ -41,9 +42,8 @@ class Made:
 class LabelMaker:
     """An entry of LABEL_MAKERS.
 
-    `make(store, name, [arguments], base, *, options)` writes the set. The command line and its help
-    are generated from its signature: further parameters are annotated `Annotated[type, "help"]`,
-    or `Annotated[type, "help", (lowest, highest)]` for a number.
+    `make(store, name, [arguments], base, *, options)` writes the set. Its further parameters are
+    annotated as `toolkit.options` says; the command line and its help are generated from them.
     """
 
     name: str
@@ -54,6 +54,11 @@ class LabelMaker:
     """Name of the set where none is given; None: it must be given."""
     report: Callable[..., list[str]] | None = None
     """`report(store, base, **options)` -> sentences to print before the set is made."""
+
+    def __call__(self, store: Store, name: str, *arguments: Any, **options: Any) -> Made:
+        """Make the set. InputError for an option that is not allowed."""
+        check_options(self.make, options)
+        return self.make(store, name, *arguments, **options)
 
 
 def write_changes(
