@@ -30,3 +30,12 @@ def make_pair_id(source: str, prompt: str, image_0: str, image_1: str, *distingu
 def make_comparison_id(prompt: str, image_0: str, image_1: str) -> str:
     """Id of an unordered comparison: two images under one prompt, whoever voted on them."""
     return short_hash("comparison", prompt, *sorted((image_0, image_1)))
+
+
+def make_repeat_id(pair_id: str, label: str, nth: int) -> str:
+    """Id of the nth row that would have this pair_id and says this label.
+
+    The first row has the pair_id itself; one that says otherwise, and one that repeats a vote of
+    nobody in particular, is a pair too. Made from content only: the same file gives the same ids.
+    """
+    return short_hash("repeat", pair_id, label, str(nth))

@@ -1,7 +1,8 @@
 """A label as a preference between two images: which side it leans to, and when it is a tie.
 
-A label is 1 (image_0 is preferred), 0 (image_1), 0.5 (a tie) or missing (null in Arrow, NaN in
-numpy). Label sets and exports ask this module.
+A label is a number from 0 to 1: 1 (image_0 is preferred), 0 (image_1), 0.5 (a tie), anything
+between a graded preference (.7: seven of ten people prefer image_0), or missing (null in Arrow, NaN
+in numpy). Whoever needs its side asks this module, in numpy or in SQL.
 """
 
 from typing import Any
@@ -14,7 +15,7 @@ Floats = npt.NDArray[np.floating[Any]]
 Mask = npt.NDArray[np.bool_]
 
 TIE = 0.5
-ALLOWED = "1 (image_0), 0 (image_1), 0.5 (tie)"
+ALLOWED = "a number from 0 to 1: 1 (image_0), 0 (image_1), 0.5 (tie)"
 """The values of a label, as error messages list them."""
 
 
@@ -28,6 +29,11 @@ def lean(label: npt.ArrayLike) -> Floats:
     return np.sign(np.asarray(label, np.float64) - TIE)
 
 
+def lean_sql(label: str) -> str:
+    """The SQL of `lean`: 1, -1, 0 or null for a label in SQL."""
+    return f"sign({label} - {TIE})"
+
+
 def is_decided(label: npt.ArrayLike) -> Mask:
     """Whether each label prefers one of the images: neither a tie nor missing."""
     return np.abs(lean(label)) == 1
@@ -36,6 +42,12 @@ def is_decided(label: npt.ArrayLike) -> Mask:
 def is_tie(label: npt.ArrayLike) -> Mask:
     """Whether each label is a tie; a missing label is none."""
     return lean(label) == 0
+
+
+def is_graded(label: npt.ArrayLike) -> Mask:
+    """Whether each label prefers one of the images, but not fully: .7, say."""
+    values = np.asarray(label, np.float64)
+    return is_decided(values) & (values > 0) & (values < 1)
 
 
 def label_of(lean: npt.ArrayLike) -> Floats:
@@ -48,13 +60,25 @@ def reverse(label: npt.ArrayLike) -> Floats:
     return 1 - np.asarray(label, np.float64)
 
 
+def settle(label: npt.ArrayLike, tie_within: float = 0.0) -> Floats:
+    """The labels, with a tie (.5) for each that is at most `tie_within` away from .5."""
+    values = np.asarray(label, np.float64)
+    return np.where(np.abs(values - TIE) <= tie_within, TIE, values)
+
+
 def differs(label: npt.ArrayLike, other: npt.ArrayLike) -> Mask:
     """Whether two labels are different; two missing labels are not."""
     first, second = np.asarray(label, np.float64), np.asarray(other, np.float64)
     return ~((first == second) | (np.isnan(first) & np.isnan(second)))
 
 
-def is_allowed(label: npt.ArrayLike) -> Mask:
-    """Whether each value is a label: 1, 0, 0.5, or NaN for none."""
+def is_label(label: npt.ArrayLike) -> Mask:
+    """Whether each value is a label: from 0 to 1, or NaN for none."""
     values = np.asarray(label, np.float64)
-    return np.isnan(values) | np.isin(values, (0, TIE, 1))
+    return np.isnan(values) | ((values >= 0) & (values <= 1))
+
+
+def is_weight(weight: npt.ArrayLike) -> Mask:
+    """Whether each value can be a label's weight: a finite number of 0 or more."""
+    values = np.asarray(weight, np.float64)
+    return np.isfinite(values) & (values >= 0)

@@ -1,9 +1,10 @@
 """The records of a store (pairs, images, votes) as Arrow schemas that document themselves.
 
 A pair keeps image_0 and image_1 in the order its source gave them, for ever; `chosen` and
-`rejected` follow from a label. A label is 1 (image_0 preferred), 0 (image_1), .5 (tie) or null
-(no label). A column's meaning and unit are in its field's metadata and nowhere else, so that
-documentation, data cards and tests all read the same words.
+`rejected` follow from a label. A label is a preference for image_0 from 0 to 1: 1 (image_0), 0
+(image_1), .5 (tie), .7 (say, seven of ten people), or null (no label). A column's meaning and unit
+are in its field's metadata and nowhere else, so that documentation, data cards and tests all read
+the same words.
 """
 
 from collections.abc import Iterable, Sequence
@@ -86,6 +87,9 @@ def source_names(names: Iterable[str]) -> dict[str, str]:
     }
 
 
+LABEL = "preference for image_0: 1: image_0, 0: image_1, .5: tie, .7: seven of ten; null: none"
+WEIGHT = "how many votes, or how much trust, the label rests on; null: not known"
+
 PAIRS = pa.schema(
     [
         column("pair_id", pa.string(), "stable name of the pair, 12 characters", nullable=False),
@@ -98,11 +102,22 @@ PAIRS = pa.schema(
         column("prompt", pa.string(), "the text both images were made from", nullable=False),
         column("image_0", pa.string(), "image_id of the first image, as the source ordered them"),
         column("image_1", pa.string(), "image_id of the second image"),
-        column("label", pa.float32(), "1: image_0 preferred, 0: image_1, .5: tie, null: none"),
+        column("label", pa.float64(), LABEL),
         column("split", pa.string(), "train, validation or test, as the source says"),
         column("source", pa.string(), "what the label comes from: a data set's name, or mos"),
+        column("label_weight", pa.float64(), WEIGHT),
     ]
 )
+
+AXES = pa.schema(
+    [
+        column("pair_id", pa.string(), "the pair that was judged", nullable=False),
+        column("axis", pa.string(), "what was judged: alignment, coherence ...", nullable=False),
+        column("label", pa.float64(), LABEL),
+        column("label_weight", pa.float64(), WEIGHT),
+    ]
+)
+"""Labels of pairs on single axes; each axis is a label set under its own name."""
 
 IMAGES = pa.schema(
     [
@@ -130,9 +145,13 @@ THUMBNAILS = pa.schema(
 VOTES = pa.schema(
     [
         column("pair_id", pa.string(), "the pair that was voted on", nullable=False),
-        column("annotator", pa.string(), "who voted, as the source names them"),
-        column("choice", pa.float32(), "1: image_0, 0: image_1, .5: tie"),
+        column("annotator", pa.string(), "who voted, as the source names them; null: not known"),
+        column("choice", pa.float64(), "1: image_0, 0: image_1, .5: tie; between: a graded choice"),
         column("time", pa.timestamp("us", tz="UTC"), "when, if the source says"),
+        column("axis", pa.string(), "what was judged; null: which image is preferred overall"),
+        column("weight", pa.float64(), "trust in the vote; null: not known"),
+        column("grade", pa.string(), "the answer in the source's own words or number"),
+        column("both", pa.string(), "good or bad: what a tie says of both images; null: nothing"),
     ]
 )
 

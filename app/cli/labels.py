@@ -37,20 +37,21 @@ app = typer.Typer(cls=_Makers, help="List label sets, or make one.", no_args_is_
 @app.command("list")
 def list_sets(store: Annotated[str, typer.Argument(help="The store's folder.")]) -> None:
     """List the label sets and how each was made."""
-    import pyarrow.parquet as pq
-
-    from toolkit.files.remote import readable
     from toolkit.store import open_store
-    from toolkit.store.label_sets import ORIGINAL, label_set_path, label_set_recipe, label_sets
+    from toolkit.store.connection import connect, first_value, overlay_sql
+    from toolkit.store.label_sets import ORIGINAL, label_set_recipe, label_sets
 
     opened = open_store(store)
-    for name in label_sets(opened):
-        if name == ORIGINAL:
-            typer.echo(f"{name}: the source's labels")
-            continue
-        changed = pq.read_metadata(readable(label_set_path(opened, name))).num_rows
-        kind = label_set_recipe(opened, name).get("kind", "?")
-        typer.echo(f"{name}: {kind}, {changed:,} labels differ from the source's")
+    with connect(opened) as con:
+        for name in label_sets(opened):
+            if name == ORIGINAL:
+                typer.echo(f"{name}: the source's labels")
+                continue
+            overlay, whole = overlay_sql(opened, name)
+            rows = first_value(con, f"SELECT count(*) FROM {overlay}")
+            kind = label_set_recipe(opened, name).get("kind", "?")
+            what = "pairs have a label" if whole else "labels differ from the source's"
+            typer.echo(f"{name}: {kind}, {rows:,} {what}")
 
 
 @cache

@@ -5,8 +5,8 @@ import pyarrow as pa
 
 from toolkit.preference import (
     differs,
-    is_allowed,
     is_decided,
+    is_label,
     is_tie,
     label_of,
     lean,
@@ -38,4 +38,4 @@ def test_two_missing_labels_are_the_same_label() -> None:
 def test_a_column_is_read_with_nan_for_null() -> None:
     column = pa.chunked_array([pa.array([1, None], pa.float32()), pa.array([0.5], pa.float32())])
     np.testing.assert_array_equal(values_of(column), [1, np.nan, 0.5])
-    assert is_allowed([*LABELS, 0.7]).tolist() == [True] * 4 + [False]
+    assert is_label([*LABELS, 0.7]).tolist() == [True] * 4 + [False]

@@ -23,7 +23,7 @@ from toolkit.ingest.source import Opened, Options, Source
 from toolkit.schema import SOURCE_PREFIX
 from toolkit.store import Store
 from toolkit.store.connection import connect, fetch, read_pairs
-from toolkit.store.label_sets import ORIGINAL, label_set_path
+from toolkit.store.label_sets import ORIGINAL, label_set_recipe
 from toolkit.store.runs import start_run, update_run, write_findings
 
 By = Literal["row", "source-row", "pair_id"]
@@ -107,7 +107,7 @@ RELEASED_NPY = Source(
 def _add(store: Store, arrays: ReleasedArrays, options: ReleasedOptions) -> Joined:
     """Make the run. InputError where an entry of the index names no pair, or several."""
     if options.labels != ORIGINAL:
-        label_set_path(store, options.labels)
+        label_set_recipe(store, options.labels)
     run, column = options.run, options.column
     joined = None if arrays.index is None else _by_pair(store, arrays, column, options.by)
     about = {

@@ -35,19 +35,18 @@ from typing import (
     TypeVar,
 )
 
+import numpy as np
 import pyarrow as pa
 
 from toolkit.errors import InputError, OutvotedError
 from toolkit.options import MISSING, check_options, either, options_of
+from toolkit.preference import is_graded, is_label, is_tie, is_weight, values_of
 from toolkit.progress import Progress
-from toolkit.schema import as_column, column
+from toolkit.schema import LABEL, VOTES, WEIGHT, as_column, column
 from toolkit.sharding import Shard, read_shard
 from toolkit.store import Store
 
 SPLITS = ("train", "validation", "test")
-
-LABELS = (None, 0.0, 0.5, 1.0)
-"""What a row's label may be; None: unlabelled."""
 
 ImageMode = Literal["copy", "reference"]
 
@@ -193,11 +192,30 @@ class SourceImage:
 
 @dataclass(frozen=True)
 class Vote:
-    """One person's choice: 1 for image_0, 0 for image_1, .5 for a tie."""
+    """One person's choice on a pair."""
 
     choice: float
+    """1: image_0, 0: image_1, .5: a tie; between: a graded choice."""
     annotator: str | None = None
+    """None: nobody in particular."""
     time: datetime | None = None
+    axis: str | None = None
+    """What was judged, such as alignment; None: which image is preferred overall."""
+    weight: float | None = None
+    """Trust in the vote, 0 or more."""
+    grade: str | None = None
+    """The answer in the source's own words or number."""
+    both: Literal["good", "bad"] | None = None
+    """What a tie says of both images, where it says so."""
+
+
+class AxisLabel(NamedTuple):
+    """A pair's label on one axis, and what it rests on."""
+
+    label: float | None
+    """As `SourceRow.label`."""
+    weight: float | None = None
+    """As `SourceRow.label_weight`."""
 
 
 @dataclass(frozen=True)
@@ -208,13 +226,18 @@ class SourceRow:
     image_0: SourceImage
     image_1: SourceImage
     label: float | None
-    """1: image_0 preferred, 0: image_1, .5: tie, None: unlabelled; anything else is a fault."""
+    """The preference for image_0, from 0 to 1: 1 image_0, 0 image_1, .5 a tie, .7 seven of ten.
+    None: unlabelled; anything else is a fault."""
     split: str | None = None
     annotator: str | None = None
     time: datetime | None = None
     """When the vote was given; without a time zone it is read as UTC."""
     votes: tuple[Vote, ...] = ()
     """Further votes on the pair, where the source has more than the one of `annotator`."""
+    label_weight: float | None = None
+    """How many votes, or how much trust, the label rests on: 0 or more."""
+    axes: Mapping[str, AxisLabel] = field(default_factory=dict)
+    """Labels on further axes by name; each axis becomes a label set of that name."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """The source's own columns, without the prefix src_ that they get in the store."""
     distinguishing: tuple[str, ...] = ()
@@ -230,7 +253,8 @@ ROWS = pa.schema(
         column("prompt", pa.string(), "the text both images were made from"),
         column("image_0", pa.string(), "uid of the first image; null: the sha256 of its bytes"),
         column("image_1", pa.string(), "uid of the second image; null: the sha256 of its bytes"),
-        column("label", pa.float64(), "1: image_0 preferred, 0: image_1, .5: tie, null: none"),
+        column("label", pa.float64(), LABEL),
+        column("label_weight", pa.float64(), WEIGHT),
         column("split", pa.string(), "train, validation or test, as the source says"),
         column("annotator", pa.string(), "who gave the label; null: nobody known"),
         column("time", pa.timestamp("us", tz="UTC"), "when the label was given"),
@@ -240,6 +264,9 @@ ROWS = pa.schema(
     ]
 )
 """The columns of a batch."""
+
+BATCH_VOTES = pa.schema([pa.field("row", pa.int64(), nullable=False), *list(VOTES)[1:]])
+"""Further votes of a batch: the row that each is on, then the columns of `VOTES`."""
 
 
 @dataclass(frozen=True)
@@ -254,8 +281,10 @@ class Batch:
     """N rows of the source's own columns."""
     images: tuple[Sequence[ImageData], Sequence[ImageData]] | None = None
     """N of image_0 and N of image_1; None where the source has names only."""
-    votes: Sequence[tuple[Vote, ...]] = ()
-    """N further votes a row, as in `SourceRow`; empty where no row has any."""
+    votes: pa.Table | None = None
+    """Further votes on the rows, with the columns of `BATCH_VOTES`."""
+    axes: Mapping[str, pa.Table] = field(default_factory=dict)
+    """Axis -> N rows of label and label_weight; a row without a label on the axis has null."""
 
 
 class Cells(Sequence[ImageData]):
@@ -309,7 +338,29 @@ def _batch(rows: list[SourceRow], types: Mapping[str, pa.DataType]) -> Batch:
         distinguishing=[row.distinguishing for row in rows],
         extra=pa.table(extra) if extra else no_columns(len(rows)),
         images=([image.data for image in sides[0]], [image.data for image in sides[1]]),
-        votes=[row.votes for row in rows] if any(row.votes for row in rows) else (),
+        votes=_votes(rows) if any(row.votes for row in rows) else None,
+        axes={
+            name: _axis(rows, name) for name in dict.fromkeys(n for row in rows for n in row.axes)
+        },
+    )
+
+
+def _votes(rows: list[SourceRow]) -> pa.Table:
+    names = BATCH_VOTES.names[1:]
+    given = [(place, vote) for place, row in enumerate(rows) for vote in row.votes]
+    columns = {name: [getattr(vote, name) for _, vote in given] for name in names}
+    columns["time"] = [utc(time) for time in columns["time"]]
+    return pa.table({"row": [place for place, _ in given], **columns}, schema=BATCH_VOTES)
+
+
+def _axis(rows: list[SourceRow], name: str) -> pa.Table:
+    labels = [row.axes.get(name, AxisLabel(None)) for row in rows]
+    columns = list(zip(*labels, strict=True))
+    return pa.table(
+        {
+            k: pa.array(v, pa.float64())
+            for k, v in zip(("label", "label_weight"), columns, strict=True)
+        }
     )
 
 
@@ -318,14 +369,22 @@ def no_columns(count: int) -> pa.Table:
     return pa.table({"": pa.nulls(count)}).select([])
 
 
-def fault(prompt: str | None, image_0: str, image_1: str, label: float | None) -> str | None:
+def fault(
+    prompt: str | None,
+    image_0: str,
+    image_1: str,
+    label: float | None,
+    label_weight: float | None = None,
+) -> str | None:
     """What is wrong with a row apart from its images, or None. The rules for every source."""
     if prompt is None or not prompt.strip():
         return "the prompt is empty"
     if not image_0 or not image_1:
         return f"the uid of image_{int(bool(image_0))} is empty"
-    if label not in LABELS:
-        return f"the label is none of 1, 0, 0.5 (it is {label})"
+    if label is not None and not is_label(label):
+        return f"the label is no number from 0 to 1 (it is {label})"
+    if label_weight is not None and not is_weight(label_weight):
+        return f"the label's weight is no number of 0 or more (it is {label_weight})"
     return None
 
 
@@ -349,12 +408,18 @@ class Summary:
     kept: int = 0
     tied: int = 0
     """Of the kept: label .5."""
+    graded: int = 0
+    """Of the kept: a label between 0 and 1 that is no tie."""
     unlabelled: int = 0
     """Of the kept: no label."""
     duplicate: int = 0
     quarantined: int = 0
+    completed: set[str] = field(default_factory=set)
+    """pair_ids of pairs in the store that got a split or a label on an axis."""
     images: int = 0
     """Images that were new to the store."""
+    axes: Counter[str] = field(default_factory=Counter)
+    """New labels on single axes."""
     reasons: Counter[str] = field(default_factory=Counter)
     """Why rows were quarantined, without the details in brackets."""
     notes: list[str] = field(default_factory=list)
@@ -365,19 +430,34 @@ class Summary:
         self.quarantined += 1
         self.reasons[reason.split(" (")[0]] += 1
 
-    def count_as_duplicates(self, labels: Sequence[float | None]) -> None:
+    def count_kept(self, labels: pa.ChunkedArray | pa.Array, sign: int = 1) -> None:
+        """Count kept pairs with these labels; with `sign` -1 they are kept no longer."""
+        label = values_of(labels)
+        self.kept += sign * len(label)
+        self.tied += sign * int(is_tie(label).sum())
+        self.graded += sign * int(is_graded(label).sum())
+        self.unlabelled += sign * int(np.isnan(label).sum())
+
+    def count_as_duplicates(self, labels: pa.ChunkedArray | pa.Array) -> None:
         """Kept pairs with these labels are duplicates after all: another ingest was faster."""
-        self.kept -= len(labels)
+        self.count_kept(labels, -1)
         self.duplicate += len(labels)
-        self.tied -= sum(label == 0.5 for label in labels)
-        self.unlabelled -= sum(label is None for label in labels)
 
     def lines(self) -> list[str]:
         """The summary as a person reads it, one fact a line."""
+        graded = f"graded {self.graded:,}, " if self.graded else ""
         counts = (
-            f"read {self.read:,}, kept {self.kept:,} (tied {self.tied:,}, unlabelled "
+            f"read {self.read:,}, kept {self.kept:,} (tied {self.tied:,}, {graded}unlabelled "
             f"{self.unlabelled:,}), duplicate {self.duplicate:,}, quarantined "
             f"{self.quarantined:,}; new images {self.images:,}"
         )
+        more = []
+        if self.axes:
+            axes = ", ".join(f"{axis} {count:,}" for axis, count in self.axes.items())
+            more.append(f"labels on axes, each a label set: {axes}")
+        if self.completed:
+            more.append(
+                f"{len(self.completed):,} pairs in the store got a split or an axis they lacked"
+            )
         reasons = [f"quarantined {n:,}: {why}" for why, n in self.reasons.most_common()]
-        return [counts, *reasons, *self.notes]
+        return [counts, *more, *reasons, *self.notes]

@@ -123,7 +123,7 @@ class _Intake:
                 continue
             name = str(vote["annotator"])
             name = name if self.rename is None else str(self.rename(name))
-            row = (pair_id, name, choice, utc(vote["time"]))
+            row = (pair_id, name, choice, utc(vote["time"]), None, None, None, None)
             if row in self.votes:
                 self.summary.duplicate += 1
                 continue

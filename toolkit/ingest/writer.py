@@ -4,17 +4,18 @@ Images are written before the pairs that show them, and pairs last: after a kill
 pair in the store is whole, and running it again adds the rest.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from toolkit.errors import InputError
 from toolkit.files.atomic import write_part
 from toolkit.files.remote import place, why
-from toolkit.ids import make_comparison_id, make_pair_id
+from toolkit.ids import make_comparison_id, make_pair_id, make_repeat_id
 from toolkit.image_files import content_hash, decode
 from toolkit.ingest.source import (
     Batch,
@@ -26,13 +27,13 @@ from toolkit.ingest.source import (
     Reference,
     SourceRow,
     Summary,
-    Vote,
     as_batches,
     fault,
-    utc,
 )
+from toolkit.preference import is_label, is_tie, is_weight, values_of
 from toolkit.progress import SILENT, Progress
 from toolkit.schema import (
+    AXES,
     IMAGES,
     PAIRS,
     QUARANTINE,
@@ -44,8 +45,17 @@ from toolkit.schema import (
     stacked,
 )
 from toolkit.store import Store
-from toolkit.store.existing import Holdings, holdings, unwritable, without, writing
+from toolkit.store.existing import (
+    Holdings,
+    Statement,
+    fill_splits,
+    holdings,
+    unwritable,
+    without,
+    writing,
+)
 from toolkit.store.images import REFERENCE_GROUP, ROW_GROUP, CellReader, image_row, thumbnail_row
+from toolkit.store.label_sets import name_axes
 from toolkit.store.locks import adding
 from toolkit.store.pseudonyms import renamed, renamer
 
@@ -54,9 +64,9 @@ PART_BYTES = 128 << 20
 PART_ROWS = 200_000
 """Rows of all tables that are written together."""
 
-WRITE_ORDER = ("thumbnails", "images", "votes", "quarantine", "pairs")
+WRITE_ORDER = ("thumbnails", "images", "votes", "axes", "quarantine", "pairs")
 ROW_BY_ROW = {"thumbnails": THUMBNAILS, "images": IMAGES, "quarantine": QUARANTINE}
-"""Tables that are queued row by row; votes and pairs are queued batch by batch."""
+"""Tables that are queued row by row; votes, axes and pairs are queued batch by batch."""
 
 Sides: TypeAlias = "tuple[Sequence[ImageData], Sequence[ImageData]] | None"
 Ids: TypeAlias = tuple[list[str], list[str]]
@@ -79,10 +89,12 @@ def open_pairs(
     rows: int | None = None,
     personal: tuple[str, ...] = (),
     notes: Sequence[str] = (),
+    labels_are_votes: bool = False,
 ) -> Opened:
     """An opened source of pairs. `batches` begins to read; `rows` is how many rows it will give.
 
     `personal` are source columns that name a person; `notes` are added to the summary.
+    `labels_are_votes`: as of `ingest_batches`.
     """
     if rows is not None and options.limit is not None:
         rows = min(rows, options.limit)
@@ -95,6 +107,7 @@ def open_pairs(
             images=options.images,
             pseudonyms=renamer(store) if options.pseudonyms else None,
             personal=personal,
+            labels_are_votes=labels_are_votes,
             progress=progress,
             total=rows,
         )
@@ -110,12 +123,20 @@ def ingest_rows(
     rows: Iterable[SourceRow],
     *,
     images: ImageMode = "copy",
+    labels_are_votes: bool = False,
     progress: Progress = SILENT,
     total: int | None = None,
 ) -> Summary:
     """Add rows of your own, one by one; see `ingest_batches`."""
-    batches = as_batches(rows, PairOptions(images=images))
-    return ingest_batches(store, source, batches, images=images, progress=progress, total=total)
+    return ingest_batches(
+        store,
+        source,
+        as_batches(rows, PairOptions(images=images)),
+        images=images,
+        labels_are_votes=labels_are_votes,
+        progress=progress,
+        total=total,
+    )
 
 
 def ingest_batches(
@@ -126,11 +147,17 @@ def ingest_batches(
     images: ImageMode = "copy",
     pseudonyms: Callable[[str], int] | None = None,
     personal: tuple[str, ...] = (),
+    labels_are_votes: bool = False,
     progress: Progress = SILENT,
     total: int | None = None,
 ) -> Summary:
     """Add a source's batches to the store; a row that is there already changes nothing.
 
+    A row that says otherwise than the pair of its id is a pair of its own; where it adds a split or
+    an axis that the pair lacks, these are added to the pair.
+    `labels_are_votes`: each row's label is one vote, also where nobody is named, unless the row
+    brings votes or a label_weight. Then rows without a time that say the same are votes as well,
+    and are duplicates only of as many in the store.
     `images="copy"` reads the files and cells that rows refer to and decodes every new image once;
     `"reference"` stores references as they are. Bytes that a row brings are stored either way.
     Several ingests may add to one store at once: each leaves out what another wrote first (if two
@@ -140,7 +167,7 @@ def ingest_batches(
     raises; every row before it is in the store. `total` is how many rows will come, for the bar.
     """
     with adding(store, together=True), ThreadPoolExecutor() as pool:
-        writer = _Writer(store, source, images, pseudonyms, personal, pool)
+        writer = _Writer(store, source, images, pseudonyms, personal, labels_are_votes, pool)
         try:
             for batch in batches:
                 writer.take(batch)
@@ -162,6 +189,7 @@ class _Writer:
         mode: ImageMode,
         rename: Callable[[str], int] | None,
         personal: tuple[str, ...],
+        labels_are_votes: bool,
         pool: ThreadPoolExecutor,
     ) -> None:
         self.summary = Summary()
@@ -169,7 +197,12 @@ class _Writer:
         """Bytes of encoded images that wait to be written."""
         self._store, self._source, self._mode = store, source, mode
         self._rename, self._personal, self._pool = rename, personal, pool
+        self._labels_are_votes = labels_are_votes
         self._have = holdings(store)
+        self._seen: dict[str, int] = {}
+        """How many rows of this ingest had an id."""
+        self._splits: dict[str, str] = {}
+        """Splits of pairs in the store that have none."""
         self._cells = CellReader()
         self._rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in ROW_BY_ROW}
         self._tables: dict[str, list[pa.Table]] = {name: [] for name in WRITE_ORDER}
@@ -183,38 +216,62 @@ class _Writer:
     def take(self, batch: Batch) -> None:
         """Count every row of the batch and queue what is new."""
         rows = batch.rows
-        prompts, labels, problems = (rows[n].to_pylist() for n in ("prompt", "label", "problem"))
+        prompts, labels, weights, times, splits, problems = (
+            rows[n].to_pylist()
+            for n in ("prompt", "label", "label_weight", "time", "split", "problem")
+        )
         ids, sides = self._identified(batch)
+        voted, bad_votes = _further_votes(batch)
         faults = [
-            problem or fault(prompt, first, second, label)
-            for problem, prompt, first, second, label in zip(
-                problems, prompts, *ids, labels, strict=True
+            problem or fault(prompt, first, second, label, weight) or bad_votes.get(row)
+            for row, (problem, prompt, first, second, label, weight) in enumerate(
+                zip(problems, prompts, *ids, labels, weights, strict=True)
             )
         ]
         decoded = self._decoded(ids, sides, faults)
+        statements = _statements(labels, batch)
         kept: list[int] = []
         pair_ids: list[str] = []
         comparisons: list[str] = []
         have = self._have.pairs
+        completed: list[tuple[str, int]] = []
         every = zip(prompts, *ids, faults, batch.distinguishing, strict=True)
         for row, (prompt, first, second, problem, distinguishing) in enumerate(every):
             pair_id = make_pair_id(self._source, prompt or "", first, second, *distinguishing)
+            if problem is None:
+                single = weights[row] is None and row not in voted and times[row] is None
+                repeats = self._labels_are_votes and single
+                pair_id = self._own_id(pair_id, statements[row], repeats)
             known = problem is None and pair_id in have
             if problem is None and sides is not None:
                 problem = self._take_images(
                     (first, second), (sides[0][row], sides[1][row]), decoded
                 )
-            if known:  # it may have brought images that were absent; nothing else changes
+            if known:  # it may have brought images that were absent, a split or an axis
                 self.summary.duplicate += 1
+                if splits[row] is not None and pair_id in self._have.without_split:
+                    self._splits.setdefault(pair_id, splits[row])
+                if statements[row].axes:
+                    completed.append((pair_id, row))
             elif problem:
                 self._set_aside(pair_id, rows, row, problem)
             else:
-                have.add(pair_id)
+                have[pair_id] = statements[row]
                 kept.append(row)
                 pair_ids.append(pair_id)
                 comparisons.append(make_comparison_id(prompt, first, second))
         self.summary.read += len(prompts)
         self._keep(batch, ids, kept, pair_ids, comparisons)
+        self._keep_axes(batch, [*zip(pair_ids, kept, strict=True)], completed)
+
+    def _own_id(self, pair_id: str, says: Statement, repeats: bool) -> str:
+        """The id of a row: `pair_id`, unless a pair has it that says otherwise, or the row repeats
+        a vote of nobody in particular."""
+        stored = self._have.pairs.get(pair_id)
+        denied = stored is not None and says.denies(stored)
+        first = make_repeat_id(pair_id, str(says), 1) if denied else pair_id
+        nth = self._seen[first] = self._seen.get(first, 0) + 1
+        return make_repeat_id(pair_id, str(says), nth) if repeats and nth > 1 else first
 
     def _identified(self, batch: Batch) -> tuple[Ids, Sides]:
         """The images' ids, and their data: under `copy` the bytes of cells that are new."""
@@ -345,12 +402,11 @@ class _Writer:
             "label": rows["label"],
             "split": rows["split"],
             "source": pa.repeat(self._source, len(kept)),
+            "label_weight": rows["label_weight"],
         }
         pairs = conform(pa.table(own), PAIRS)
-        self.summary.kept += len(kept)
-        self.summary.tied += pc.sum(pc.equal(pairs["label"], 0.5)).as_py() or 0
-        self.summary.unlabelled += pairs["label"].null_count
-        votes = self._votes(pairs, rows, [batch.votes[row] for row in kept] if batch.votes else [])
+        self.summary.count_kept(pairs["label"])
+        votes = self._votes(pairs, rows, batch.votes, kept)
         pairs = _with_extra(pairs, batch.extra if whole else batch.extra.take(places))
         tables = {"votes": votes, "pairs": pairs}
         if self._rename:
@@ -360,23 +416,68 @@ class _Writer:
             self._table_rows += table.num_rows
 
     def _votes(
-        self, pairs: pa.Table, rows: pa.Table, further: Sequence[tuple[Vote, ...]]
+        self, pairs: pa.Table, rows: pa.Table, further: pa.Table | None, kept: list[int]
     ) -> pa.Table:
-        """The vote behind each label whose annotator is known, and the further ones."""
-        alone = self._have.votes_alone
-        columns = (pairs["pair_id"], rows["annotator"], pairs["label"], rows["time"])
-        votes = pa.table(dict(zip(VOTES.names, columns, strict=True)))
-        votes = votes.filter(pc.and_(pc.is_valid(votes["annotator"]), pc.is_valid(votes["choice"])))
-        if alone:  # a writer that was killed wrote them already
-            votes = votes.filter(pc.invert(pc.is_in(votes["pair_id"], pa.array(list(alone)))))
-        more = [
-            (pair_id, vote.annotator, vote.choice, utc(vote.time))
-            for pair_id, given in zip(pairs["pair_id"].to_pylist(), further, strict=False)
-            if pair_id not in alone
-            for vote in given
-        ]
-        votes = conform(votes, VOTES)
-        return pa.concat_tables([votes, from_tuples(VOTES, more)]) if more else votes
+        """The votes that are labels (of known annotators, else where labels are votes), and the
+        further ones of the rows `kept`."""
+        own = pa.table(
+            {
+                "pair_id": pairs["pair_id"],
+                "annotator": rows["annotator"],
+                "choice": pairs["label"],
+                "time": rows["time"],
+            }
+        )
+        is_vote = pc.is_valid(own["annotator"])
+        place = np.full(max(kept) + 1, -1)
+        place[kept] = np.arange(len(kept))
+        if further is not None:
+            row = further["row"].to_numpy()
+            place_of = np.where(row < len(place), place[np.minimum(row, len(place) - 1)], -1)
+            further = further.filter(pa.array(place_of >= 0))
+            place_of = place_of[place_of >= 0]
+        if self._labels_are_votes:
+            single = pc.is_null(rows["label_weight"])
+            if further is not None:
+                single = pc.and_(single, pa.array(np.bincount(place_of, minlength=len(kept)) == 0))
+            is_vote = pc.or_(is_vote, single)
+        votes = conform(own.filter(pc.and_(is_vote, pc.is_valid(own["choice"]))), VOTES)
+        if further is not None:
+            more = further.append_column("pair_id", pairs["pair_id"].take(pa.array(place_of)))
+            votes = pa.concat_tables([votes, conform(more, VOTES)])
+        alone = self._have.votes_alone  # a writer that was killed wrote them already
+        return votes.filter(
+            pc.invert(pc.is_in(votes["pair_id"], pa.array(list(alone), pa.string())))
+        )
+
+    def _keep_axes(
+        self, batch: Batch, new: list[tuple[str, int]], completed: list[tuple[str, int]]
+    ) -> None:
+        """Queue the labels of new pairs on single axes, and those that pairs in the store lack."""
+        if not batch.axes:
+            return
+        have = self._have
+        labels = {name: table.to_pylist() for name, table in batch.axes.items()}
+        rows = []
+        for fresh, places in ((True, new), (False, completed)):
+            for pair_id, row in places:
+                known = () if fresh else dict(have.pairs[pair_id].axes)
+                added = [
+                    (axis, labels[axis][row])
+                    for axis in labels
+                    if labels[axis][row]["label"] is not None
+                    and axis not in known
+                    and (pair_id, axis) not in have.axes_alone
+                ]
+                rows += [(pair_id, axis, *said.values()) for axis, said in added]
+                if added and not fresh:
+                    said = have.pairs[pair_id]
+                    more = tuple((axis, label["label"]) for axis, label in added)
+                    have.pairs[pair_id] = said._replace(axes=(*said.axes, *more))
+                    self.summary.completed.add(pair_id)
+        self.summary.axes.update(axis for _, axis, *_ in rows)
+        self._tables["axes"].append(from_tuples(AXES, rows))
+        self._table_rows += len(rows)
 
     def flush(self) -> None:
         """Write what waits and no other ingest brought meanwhile, pairs last.
@@ -388,8 +489,10 @@ class _Writer:
             self._tables[name].append(from_tuples(schema, self._rows[name]))
             self._rows[name].clear()
         tables = {name: stacked(waiting) for name, waiting in self._tables.items() if waiting}
-        if not any(table.num_rows for table in tables.values()):
+        if not self._splits and not any(table.num_rows for table in tables.values()):
             return
+        if "axes" in tables:
+            name_axes(self._store, tables["axes"]["axis"].unique().to_pylist())
         try:
             with writing(self._store, self._have) as news:
                 tables = self._without(tables, news)
@@ -398,6 +501,11 @@ class _Writer:
                         groups = _group_size(name, table)
                         write_part(self._store.folder(name), table, row_group_size=groups)
                     self._tables[name].clear()
+                if self._splits:
+                    fill_splits(self._store, self._splits)
+                    self.summary.completed |= self._splits.keys()
+                    self._have.without_split -= self._splits.keys()
+                    self._splits = {}
         except OSError as problem:
             raise unwritable(self._store, problem) from problem
         self.size = self._table_rows = 0
@@ -406,12 +514,69 @@ class _Writer:
         """The tables without what another ingest wrote first; the summary counts accordingly."""
         if not (news.pairs or news.images or news.votes_alone or news.quarantine):
             return tables
+        tables = self._with_own_ids(tables, news)
         ours = without(tables, news)
         self.summary.images -= tables["images"].num_rows - ours["images"].num_rows
         if "pairs" in tables:
             theirs = pc.invert(pc.is_in(tables["pairs"]["pair_id"], ours["pairs"]["pair_id"]))
-            self.summary.count_as_duplicates(tables["pairs"].filter(theirs)["label"].to_pylist())
+            self.summary.count_as_duplicates(tables["pairs"].filter(theirs)["label"])
         return ours
+
+    def _with_own_ids(self, tables: dict[str, pa.Table], news: Holdings) -> dict[str, pa.Table]:
+        """The tables with a new id for each pair whose id another ingest gave to a row that says
+        otherwise."""
+        have = self._have.pairs
+        ids = tables["pairs"]["pair_id"].to_pylist() if "pairs" in tables else []
+        new = {
+            pair_id: make_repeat_id(pair_id, str(have[pair_id]), 1)
+            for pair_id in ids
+            if pair_id in news.pairs and have[pair_id].denies(news.pairs[pair_id])
+        }
+        if not new:
+            return tables
+        return tables | {
+            name: _renamed_pairs(tables[name], new)
+            for name in ("votes", "axes", "pairs")
+            if name in tables
+        }
+
+
+def _renamed_pairs(table: pa.Table, new: Mapping[str, str]) -> pa.Table:
+    ids = pa.array([new.get(pair_id, pair_id) for pair_id in table["pair_id"].to_pylist()])
+    return table.set_column(table.schema.get_field_index("pair_id"), PAIRS.field("pair_id"), ids)
+
+
+def _statements(labels: Sequence[float | None], batch: Batch) -> list[Statement]:
+    """What each row says."""
+    if not batch.axes:
+        return [Statement(label) for label in labels]
+    names = sorted(batch.axes)
+    columns = [batch.axes[name]["label"].to_pylist() for name in names]
+    return [
+        Statement(label, tuple((n, v) for n, v in zip(names, row, strict=True) if v is not None))
+        for label, row in zip(labels, zip(*columns, strict=True), strict=True)
+    ]
+
+
+def _further_votes(batch: Batch) -> tuple[set[int], dict[int, str]]:
+    """The rows that bring votes, and what is wrong with the votes of a row."""
+    if batch.votes is None:
+        return set(), {}
+    rows = batch.votes["row"].to_numpy()
+    choice, weight = (values_of(batch.votes[name]) for name in ("choice", "weight"))
+    both = batch.votes["both"].is_valid().to_numpy()
+    wrong: dict[int, str] = {}
+    for bad, values, what in (
+        (both & ~is_tie(choice), choice, "a vote is good or bad for both images and no tie"),
+        (
+            ~(np.isnan(weight) | is_weight(weight)),
+            weight,
+            "a vote's weight is no number of 0 or more",
+        ),
+        (~is_label(choice) | np.isnan(choice), choice, "a vote is no number from 0 to 1"),
+    ):
+        wrong |= {int(rows[at]): f"{what} (it is {values[at]:g})" for at in np.flatnonzero(bad)}
+    return set(rows.tolist()), wrong
 
 
 def _group_size(name: str, table: pa.Table) -> int:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from toolkit.errors import InputError
 from toolkit.labels.maker import LabelMaker, Made, changes_of, write_changes
-from toolkit.preference import ALLOWED, Floats, is_allowed, is_decided, label_of, lean, values_of
+from toolkit.preference import ALLOWED, Floats, is_decided, is_label, label_of, lean, values_of
 from toolkit.store import Store
 from toolkit.store.connection import effective_labels
 from toolkit.store.label_sets import ORIGINAL
@@ -81,7 +81,7 @@ def align_votes(votes: pa.Table, pair_ids: list[str]) -> tuple[npt.NDArray[np.in
             f"{', '.join(votes.column_names)}); it needs {', '.join(VOTES)}."
         )
     choice = values_of(votes["choice"])
-    wrong = choice[~is_allowed(choice)]
+    wrong = choice[~is_label(choice)]
     if len(wrong):
         raise InputError(
             f"A vote's choice is {ALLOWED} or empty, not {wrong[0]:g}; a score is no choice: give "

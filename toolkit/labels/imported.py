@@ -8,7 +8,7 @@ import numpy as np
 
 from toolkit.errors import InputError
 from toolkit.labels.maker import LabelMaker, Made, changes_of, write_changes
-from toolkit.preference import ALLOWED, is_allowed
+from toolkit.preference import ALLOWED, is_label
 from toolkit.store import Store
 from toolkit.store.connection import read_pairs
 from toolkit.store.label_sets import ORIGINAL
@@ -38,7 +38,7 @@ def labels_of_array(
             f"{path} contains {labels.dtype} of shape {labels.shape}, and the store has "
             f"{len(ids):,} pairs; give one number a pair, in the store's order."
         )
-    wrong = np.flatnonzero(~is_allowed(labels))
+    wrong = np.flatnonzero(~is_label(labels))
     if len(wrong):
         raise InputError(
             f"{path} contains {labels[wrong[0]]:g} in row {wrong[0]:,}; a label is {ALLOWED}, or "

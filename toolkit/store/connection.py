@@ -11,13 +11,15 @@ from typing import Any, TypeAlias, cast
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from toolkit import schema as records
 from toolkit.errors import Unreachable
 from toolkit.files.atomic import parts
-from toolkit.files.remote import filesystem_of, is_local
+from toolkit.files.remote import filesystem_of, is_local, readable
+from toolkit.preference import lean_sql
 from toolkit.recorder import TRAJECTORY
-from toolkit.store.label_sets import ORIGINAL, label_set_path
+from toolkit.store.label_sets import ORIGINAL, axis_of, label_set_path
 from toolkit.store.layout import Store
 from toolkit.store.runs import finding_file, findings, run_about
 from toolkit.store.verdicts import resolve
@@ -29,6 +31,7 @@ _TABLES: dict[str, pa.Schema] = {
     "images": records.IMAGES,
     "thumbnails": records.THUMBNAILS,
     "votes": records.VOTES,
+    "axes": records.AXES,
     "quarantine": records.QUARANTINE,
 }
 
@@ -52,8 +55,9 @@ def connect(store: Store) -> Connection:
     for name, schema in _TABLES.items():
         files = parts(store.folder(name))
         add_view(con, name, files, schema)
-        if name == "pairs" and files and (known := _without_nan(con)):
-            con.execute(f"CREATE OR REPLACE VIEW pairs AS SELECT *{known} FROM {parquet(files)}")
+        if files and (changes := _as_today(con, name, schema)):
+            sql = f"CREATE OR REPLACE VIEW {name} AS SELECT *{changes} FROM {parquet(files)}"
+            con.execute(sql)
     return con
 
 
@@ -94,18 +98,27 @@ class _Far:
         self._wrapped.close()
 
 
-def _without_nan(con: Connection) -> str:
-    """The REPLACE that makes a NaN in a source's own number a null: no value, not the largest.
-
-    Ingest writes none; parts of earlier versions may hold some.
+def _as_today(con: Connection, table: str, schema: pa.Schema) -> str:
+    """What SELECT * needs over parts of earlier versions: columns that they lack, as null; labels
+    and choices in double precision; and null for a NaN in a source's own number (no value, not the
+    largest).
     """
-    numbers = con.execute(
-        "SELECT column_name FROM duckdb_columns() WHERE table_name = 'pairs'"
-        " AND data_type IN ('FLOAT', 'DOUBLE') AND starts_with(column_name, ?)",
-        [records.SOURCE_PREFIX],
-    ).fetchall()
-    known = ", ".join(f"{no_nan(quoted(name))} AS {quoted(name)}" for (name,) in numbers)
-    return f" REPLACE ({known})" if known else ""
+    sql = "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = ?"
+    kinds = dict(con.execute(sql, [table]).fetchall())
+    numbers = [name for name, kind in kinds.items() if kind in ("FLOAT", "DOUBLE")]
+    replaced = [
+        f"{no_nan(quoted(name))} AS {quoted(name)}"
+        for name in numbers
+        if name.startswith(records.SOURCE_PREFIX)
+    ]
+    absent = []
+    for field in schema:
+        if field.name in numbers and kinds[field.name] == "FLOAT":
+            replaced.append(f"CAST({field.name} AS DOUBLE) AS {field.name}")
+        elif field.name not in kinds:
+            kind = "DOUBLE" if pa.types.is_floating(field.type) else "VARCHAR"
+            absent.append(f", CAST(NULL AS {kind}) AS {field.name}")
+    return (f" REPLACE ({', '.join(replaced)})" if replaced else "") + "".join(absent)
 
 
 def add_view(con: Connection, name: str, files: list[Path], schema: pa.Schema) -> None:
@@ -129,25 +142,46 @@ def add_labels(
 ) -> None:
     """Make view `labelled`: every pair with its columns, and its label under the set.
 
-    Columns of the pairs, of which `label` is the set's, original_label, is_flipped (the label is
-    another than the source's), and part and part_row, the store's order. `pair_files`: the parts
-    of the pairs where they were listed before; what was added since is left out.
+    Columns of the pairs, of which `label` and `label_weight` are the set's, original_label,
+    is_flipped (the label prefers another side than the source's), and part and part_row, the
+    store's order. `pair_files`: the parts of the pairs where they were listed before; what was
+    added since is left out.
     """
     files = parts(store.folder("pairs")) if pair_files is None else pair_files
     pairs = "(SELECT *, '' AS part, 0 AS part_row FROM pairs)"
     if files:
         placed = parquet(files).removesuffix(")") + ", filename = 'part', file_row_number = true)"
-        pairs = f"(SELECT *{_without_nan(con)} RENAME (file_row_number AS part_row) FROM {placed})"
-    if label_set == ORIGINAL:
-        label, overlay = "p.label", ""
-    else:
-        label = "CASE WHEN o.pair_id IS NULL THEN p.label ELSE o.label END"
-        overlay = f" LEFT JOIN {parquet([label_set_path(store, label_set)])} o USING (pair_id)"
+        changes = _as_today(con, "pairs", records.PAIRS)
+        rows = f"SELECT * RENAME (file_row_number AS part_row) FROM {placed}"
+        pairs = f"(SELECT *{changes} FROM ({rows}))"
+    label, weight, overlay = "p.label", "p.label_weight", ""
+    if label_set != ORIGINAL:
+        overlay, whole = overlay_sql(store, label_set)
+        label, weight = "o.label", "o.label_weight"
+        if not whole:
+            label, weight = (
+                f"CASE WHEN o.pair_id IS NULL THEN p.{name} ELSE o.{name} END"
+                for name in ("label", "label_weight")
+            )
+        overlay = f" LEFT JOIN {overlay} o USING (pair_id)"
     con.execute(
-        f"CREATE OR REPLACE VIEW labelled AS SELECT p.* REPLACE ({label} AS label),"
-        f" p.label AS original_label, ({label}) IS DISTINCT FROM p.label AS is_flipped"
+        f"CREATE OR REPLACE VIEW labelled AS SELECT p.*"
+        f" REPLACE ({label} AS label, {weight} AS label_weight), p.label AS original_label,"
+        f" {lean_sql(f'({label})')} IS DISTINCT FROM {lean_sql('p.label')} AS is_flipped"
         f" FROM {pairs} p{overlay}"
     )
+
+
+def overlay_sql(store: Store, label_set: str) -> tuple[str, bool]:
+    """A table of pair_id, label and label_weight of a set other than the original, and whether
+    pairs that are not in it have no label (an axis) or the source's."""
+    axis = axis_of(store, label_set)
+    if axis is not None:
+        return f"(SELECT pair_id, label, label_weight FROM axes WHERE axis = {literal(axis)})", True
+    path = label_set_path(store, label_set)
+    weight = "label_weight" if "label_weight" in pq.read_schema(readable(path)).names else "NULL"
+    table = f"(SELECT pair_id, CAST(label AS DOUBLE) AS label, CAST({weight} AS DOUBLE)"
+    return f"{table} AS label_weight FROM {parquet([path])})", False
 
 
 def labels_in(con: Connection, pair_ids: list[str]) -> dict[str, float | None]:
@@ -193,10 +227,12 @@ def first_value(con: Connection, sql: str, *parameters: object) -> Any:
 
 
 def effective_labels(store: Store, label_set: str = ORIGINAL) -> pa.Table:
-    """pair_id, label under the set, original_label; every pair, sorted by pair_id."""
+    """pair_id, label and label_weight under the set, original_label; every pair, sorted by
+    pair_id."""
     with connect(store) as con:
         add_labels(con, store, label_set)
-        return fetch(con, "SELECT pair_id, label, original_label FROM labelled ORDER BY pair_id")
+        columns = "pair_id, label, label_weight, original_label"
+        return fetch(con, f"SELECT {columns} FROM labelled ORDER BY pair_id")
 
 
 def read_pairs(store: Store, columns: list[str]) -> pa.Table:

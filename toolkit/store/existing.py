@@ -3,14 +3,16 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from toolkit.errors import StoreError
-from toolkit.files.atomic import parts, write_part
+from toolkit.files.atomic import parts, write_part, write_whole
 from toolkit.files.remote import readable, why
+from toolkit.schema import VOTES
 from toolkit.store.connection import connect, fetch
 from toolkit.store.images import REFERENCE_GROUP
 from toolkit.store.layout import Store
@@ -18,27 +20,50 @@ from toolkit.store.locks import turn
 
 _GROUPS = {"images": REFERENCE_GROUP}
 _KEYS = {
-    "pairs": ("pair_id",),
+    "pairs": ("pair_id", "label"),
     "votes": ("pair_id",),
+    "axes": ("pair_id", "axis"),
     "images": ("image_id", "content_hash"),
     "thumbnails": ("image_id",),
     "quarantine": ("pair_id", "source_row", "reason"),
 }
 
 
+class Statement(NamedTuple):
+    """What a row says of its pair."""
+
+    label: float | None
+    axes: tuple[tuple[str, float], ...] = ()
+    """Labels on single axes, by name."""
+
+    def denies(self, other: "Statement") -> bool:
+        """Whether it says otherwise than `other` where both say something, or says it alone."""
+        if self.label is not None and self.label != other.label:
+            return True
+        theirs = dict(other.axes)
+        return any(theirs.get(axis, label) != label for axis, label in self.axes)
+
+    def __str__(self) -> str:
+        return ";".join([str(self.label), *(f"{axis}={label}" for axis, label in self.axes)])
+
+
 @dataclass
 class Holdings:
     """Ids in a store, by table."""
 
-    pairs: set[str]
+    pairs: dict[str, Statement]
     images: dict[str, str | None]
     """image_id to content_hash (None where the bytes were never read)."""
     votes_alone: set[str]
     """pair_ids with votes but no pair: what a writer killed between two parts leaves."""
+    axes_alone: set[tuple[str, str]]
+    """(pair_id, axis) of labels without a pair, for the same reason."""
     thumbnails_alone: set[str]
     """image_ids with a thumbnail but no image, for the same reason."""
     quarantine: set[tuple[str, int | None, str]]
     """(pair_id, source_row, reason)."""
+    without_split: set[str] = field(default_factory=set)
+    """pair_ids of pairs without a split."""
     parts: dict[str, set[str]] = field(default_factory=dict)
     """Names of the parts that were read, by table."""
 
@@ -49,6 +74,8 @@ class Holdings:
         if table in ("images", "thumbnails"):
             have = self.images if table == "images" else self.thumbnails_alone
             return row["image_id"] not in have
+        if table == "axes":
+            return (row["pair_id"], row["axis"]) not in self.axes_alone
         return row["pair_id"] not in self.pairs and (
             table == "pairs" or row["pair_id"] not in self.votes_alone
         )
@@ -61,15 +88,27 @@ def holdings(store: Store) -> Holdings:
         images = fetch(con, "SELECT image_id, content_hash FROM images")
         votes = fetch(con, "SELECT DISTINCT pair_id FROM votes ANTI JOIN pairs USING (pair_id)")
         thumbnails = fetch(con, "SELECT image_id FROM thumbnails ANTI JOIN images USING (image_id)")
-        pairs = fetch(con, "SELECT pair_id FROM pairs")
-    return Holdings(
-        pairs=set(pairs[0].to_pylist()),
+        pairs = fetch(con, "SELECT pair_id, label, split IS NULL AS open FROM pairs")
+        axes = fetch(con, "SELECT pair_id, axis, label FROM axes ORDER BY pair_id, axis")
+    ids = pairs["pair_id"].to_pylist()
+    statements = {label: Statement(label) for label in pairs["label"].unique().to_pylist()}
+    have = Holdings(
+        pairs={k: statements[v] for k, v in zip(ids, pairs["label"].to_pylist(), strict=True)},
         images=dict(zip(images[0].to_pylist(), images[1].to_pylist(), strict=True)),
         votes_alone=set(votes[0].to_pylist()),
+        axes_alone=set(),
         thumbnails_alone=set(thumbnails[0].to_pylist()),
         quarantine=held_quarantine(store),
+        without_split=set(pairs.filter(pairs["open"])["pair_id"].to_pylist()),
         parts=listed,
     )
+    for pair_id, axis, label in zip(*(c.to_pylist() for c in axes.columns), strict=True):
+        if pair_id in have.pairs:
+            said = have.pairs[pair_id]
+            have.pairs[pair_id] = said._replace(axes=(*said.axes, (axis, label)))
+        else:
+            have.axes_alone.add((pair_id, axis))
+    return have
 
 
 @contextmanager
@@ -83,6 +122,7 @@ def writing(store: Store, have: Holdings) -> Iterator[Holdings]:
         have.pairs |= news.pairs
         have.images |= news.images
         have.votes_alone |= news.votes_alone
+        have.axes_alone |= news.axes_alone
         have.thumbnails_alone |= news.thumbnails_alone
         have.quarantine |= news.quarantine
         yield news
@@ -105,9 +145,10 @@ def _news(store: Store, known: Mapping[str, set[str]]) -> Holdings:
             for row in zip(*(c.to_pylist() for c in table.columns), strict=True)
         }
     return Holdings(
-        pairs={row[0] for row in rows["pairs"]},
+        pairs={pair_id: Statement(label) for pair_id, label in rows["pairs"]},
         images=dict(rows["images"]),  # type: ignore[arg-type]
         votes_alone={row[0] for row in rows["votes"]},
+        axes_alone=rows["axes"],  # type: ignore[arg-type]
         thumbnails_alone={row[0] for row in rows["thumbnails"]},
         quarantine=rows["quarantine"],  # type: ignore[arg-type]
     )
@@ -125,10 +166,24 @@ def without(tables: Mapping[str, pa.Table], news: Holdings) -> dict[str, pa.Tabl
     }
 
 
+def fill_splits(store: Store, splits: Mapping[str, str]) -> None:
+    """Give each pair without a split the one named, in the parts that hold them.
+
+    Needs a turn to write. A killed fill leaves whole parts, and can be run again.
+    """
+    for path in parts(store.folder("pairs")):
+        table = pq.read_table(readable(path))
+        named = pa.array([splits.get(k) for k in table["pair_id"].to_pylist()], pa.string())
+        split = pc.coalesce(table["split"], named)
+        if split.null_count < table["split"].null_count:
+            place = table.schema.get_field_index("split")
+            write_whole(path, table.set_column(place, table.schema.field("split"), split))
+
+
 def held_votes(store: Store) -> set[tuple[Any, ...]]:
-    """(pair_id, annotator, choice, time) of every vote."""
+    """Every vote, as its columns in the order of VOTES."""
     with connect(store) as con:
-        votes = fetch(con, "SELECT pair_id, annotator, choice, time FROM votes")
+        votes = fetch(con, f"SELECT {', '.join(VOTES.names)} FROM votes")
     return set(zip(*(column.to_pylist() for column in votes.columns), strict=True))
 
 

@@ -21,9 +21,9 @@ from toolkit.files.remote import place, readable
 from toolkit.image_files import content_hash
 from toolkit.progress import SILENT, Progress
 from toolkit.recorder import TRAJECTORY
-from toolkit.schema import IMAGES, PAIRS, QUARANTINE, THUMBNAILS, VOTES, conform
+from toolkit.schema import AXES, IMAGES, PAIRS, QUARANTINE, THUMBNAILS, VOTES, conform
 from toolkit.store.connection import Connection, connect, fetch, first_value, parquet
-from toolkit.store.label_sets import LABELS, label_sets
+from toolkit.store.label_sets import LABELS, axis_of, label_sets
 from toolkit.store.layout import Store
 from toolkit.store.scores import SCORES
 from toolkit.store.verdicts import VERDICTS
@@ -33,6 +33,7 @@ TABLES = {
     "images": IMAGES,
     "thumbnails": THUMBNAILS,
     "votes": VOTES,
+    "axes": AXES,
     "quarantine": QUARANTINE,
     "verdicts": VERDICTS,
 }
@@ -63,13 +64,24 @@ _KEYS = (
         "an ingest was interrupted: run the same command again",
     ),
     (
-        "SELECT pair_id FROM pairs WHERE label NOT IN (0, 0.5, 1)",
-        "{n} pairs have a label that is none of 1, 0, .5 and null ({first})",
+        "SELECT DISTINCT pair_id FROM axes ANTI JOIN pairs USING (pair_id)",
+        "labels on axes name {n} pairs that the store does not have ({first})",
+        "an ingest was interrupted: run the same command again",
+    ),
+    (
+        "SELECT pair_id FROM axes GROUP BY pair_id, axis HAVING count(*) > 1",
+        "{n} pairs have two labels on one axis ({first})",
+        "move the newer of the parts that contain them out of axes/",
+    ),
+    (
+        "SELECT pair_id FROM (FROM pairs SELECT pair_id, label UNION ALL FROM axes SELECT pair_id,"
+        " label) WHERE NOT label BETWEEN 0 AND 1",
+        "{n} pairs have a label that is no number from 0 to 1 ({first})",
         "move their part out of pairs/ and ingest the source again",
     ),
     (
-        "SELECT pair_id FROM votes WHERE choice NOT IN (0, 0.5, 1)",
-        "{n} votes are none of 1, 0 and .5 ({first})",
+        "SELECT pair_id FROM votes WHERE NOT choice BETWEEN 0 AND 1",
+        "{n} votes are no number from 0 to 1 ({first})",
         "move their part out of votes/ and ingest them again",
     ),
     (
@@ -204,6 +216,7 @@ def _unknown_pairs(con: Connection, store: Store) -> Iterator[Fault]:
     named = [
         (f"label set {name}", [store.folder("labels", f"{name}.parquet")])
         for name in label_sets(store)[1:]
+        if axis_of(store, name) is None
     ]
     for run in store.runs():
         named.append((f"the trajectory of run {run}", store.trajectory(run)))

@@ -1,10 +1,13 @@
 """Label sets: named overlays of labels over the pairs, each with the recipe that made it.
 
 An overlay contains the pairs whose label it changes and no others. `original` is the set without an
-overlay: the source's labels. The recipe is written last: a set without one is incomplete.
+overlay: the source's labels. An axis (alignment, coherence ...) is a set too: it contains the
+labels that sources gave on that axis, grows with every ingest, and leaves all other pairs
+unlabelled. The recipe is written last: a set without one is incomplete.
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import pyarrow as pa
 
 from toolkit.errors import StoreError
 from toolkit.files.atomic import write_text_whole, write_whole
-from toolkit.schema import column, conform
+from toolkit.schema import LABEL, WEIGHT, column, conform
 from toolkit.store.layout import Store, check_name
 
 ORIGINAL = "original"
@@ -20,13 +23,15 @@ ORIGINAL = "original"
 LABELS = pa.schema(
     [
         column("pair_id", pa.string(), "the pair whose label differs in this set", nullable=False),
-        column("label", pa.float32(), "1: image_0 preferred, 0: image_1, .5: tie, null: none"),
+        column("label", pa.float64(), LABEL),
+        column("label_weight", pa.float64(), WEIGHT),
     ]
 )
 
 
 def label_set_path(store: Store, name: str) -> Path:
-    """The overlay's file. StoreError, naming the store's sets, where it does not exist."""
+    """The overlay's file (an axis has none). StoreError, naming the store's sets, where there is no
+    such set."""
     path = store.folder("labels", f"{check_name(name, 'label set')}.parquet")
     if name not in label_sets(store):
         raise StoreError(
@@ -69,6 +74,26 @@ def label_set_recipe(store: Store, name: str) -> dict[str, Any]:
     label_set_path(store, name)
     text = store.folder("labels", f"{name}.json").read_text(encoding="utf-8")
     return dict(json.loads(text))
+
+
+def axis_of(store: Store, name: str) -> str | None:
+    """The axis that a set is, or None. StoreError where there is no such set."""
+    return label_set_recipe(store, name).get("axis")
+
+
+def name_axes(store: Store, axes: Iterable[str]) -> None:
+    """Make each of these axes a label set. StoreError where its name is taken."""
+    for axis in axes:
+        check_name(axis, "label set")
+        about = store.folder("labels", f"{axis}.json")
+        if axis != ORIGINAL and not about.exists():
+            recipe = {"kind": "axis", "axis": axis}
+            write_text_whole(about, json.dumps(recipe, indent=2, sort_keys=True) + "\n")
+        elif axis == ORIGINAL or axis_of(store, axis) is None:
+            raise StoreError(
+                f"The source judges an axis {axis!r}, and the store has a label set of that name "
+                "already; rename the source's axis, or ingest it into another store."
+            )
 
 
 def planted_flips(store: Store, name: str) -> list[str] | None:

@@ -1,7 +1,7 @@
 """Where everything is in a store, and how one is made and opened.
 
 STORE/store.json        format version and when the store was made
-  pairs/ images/ thumbnails/ votes/ quarantine/ verdicts/    part-*.parquet
+  pairs/ images/ thumbnails/ votes/ axes/ quarantine/ verdicts/    part-*.parquet
   labels/NAME.parquet + NAME.json
   scores/SCORER/part-*.parquet
   runs/RUN/             run.json, recipe.yaml, trajectory/rank-*/part-*.parquet, checkpoints/
@@ -21,8 +21,9 @@ from toolkit.errors import InputError, StoreError
 from toolkit.files.atomic import unfinished, write_text_whole
 from toolkit.files.remote import is_local, place, why
 
-FORMAT_VERSION = 3
-"""1: the first; 2: store.json names the store; 3: a finding has a row for each pair and window.
+FORMAT_VERSION = 4
+"""1: the first; 2: store.json names the store; 3: a finding has a row for each pair and window;
+4: labels and votes are graded and weighted, axes are label sets.
 See `toolkit.store.migrations`."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

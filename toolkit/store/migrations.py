@@ -38,6 +38,12 @@ def _findings_may_have_windows(root: Path, about: About) -> About:  # noqa: ARG0
     return about
 
 
+def _labels_may_be_graded(root: Path, about: About) -> About:  # noqa: ARG001
+    """4: labels and votes are graded and weighted. Columns that older parts lack are read as null;
+    the number keeps versions out that would take a label of .7 for one of image_1."""
+    return about
+
+
 _WINDOWS = ("all", "early", "late", "last", "probe", "both")
 """The parts of a run for which format 2 had a column SCORE_WINDOW beside SCORE."""
 
@@ -93,6 +99,7 @@ def _without_window(field: pa.Field) -> pa.Field:
 MIGRATIONS: Mapping[int, Callable[[Path, About], About]] = {
     2: _name_the_store,
     3: _findings_may_have_windows,
+    4: _labels_may_be_graded,
 }
 
 REWRITES: Mapping[int, Callable[[Path], None]] = {3: long_findings}

@@ -15,8 +15,15 @@ import pyarrow.parquet as pq
 
 from toolkit.files.atomic import parts
 from toolkit.files.remote import readable
-from toolkit.store.connection import Connection, connect, fetch, first_value, parquet
-from toolkit.store.label_sets import label_set_path, label_sets
+from toolkit.store.connection import (
+    Connection,
+    connect,
+    fetch,
+    first_value,
+    overlay_sql,
+    parquet,
+)
+from toolkit.store.label_sets import ORIGINAL, label_sets
 from toolkit.store.layout import Store
 from toolkit.store.runs import finding_columns, finding_file, findings, window_groups
 from toolkit.store.scores import scorers_in
@@ -51,9 +58,10 @@ def labels_of_pair(store: Store, pair: dict[str, Any]) -> dict[str, float | None
     with connect(store) as con:
         for name in label_sets(store):
             labels[name] = pair["label"]
-            if name == "original":
+            if name == ORIGINAL:
                 continue
-            overlay = parquet([label_set_path(store, name)])
+            overlay, whole = overlay_sql(store, name)
+            labels[name] = None if whole else pair["label"]
             sql = f"SELECT label FROM {overlay} WHERE pair_id = ?"
             for (label,) in con.execute(sql, [pair["pair_id"]]).fetchall():
                 labels[name] = label
@@ -63,13 +71,12 @@ def labels_of_pair(store: Store, pair: dict[str, Any]) -> dict[str, float | None
 def votes_on(con: Connection, pair: dict[str, Any]) -> list[dict[str, Any]]:
     """Votes on the pair, and on others of the same prompt and images, turned to its order.
 
-    Keys: annotator, choice (1, 0 or .5 for this pair's image_0), time, pair_id. At most 200.
+    The columns of VOTES, `choice` for this pair's image_0. At most 200.
     """
     sql = (
-        "SELECT v.annotator, CASE WHEN p.image_0 = ? OR v.choice IS NULL THEN v.choice"
-        " ELSE 1 - v.choice END AS choice, v.time, v.pair_id FROM votes v"
-        " JOIN pairs p USING (pair_id) WHERE p.comparison_id = ?"
-        " ORDER BY v.pair_id <> ?, v.time NULLS LAST, v.annotator LIMIT 200"
+        "SELECT v.* REPLACE (CASE WHEN p.image_0 = ? THEN v.choice ELSE 1 - v.choice END AS choice)"
+        " FROM votes v JOIN pairs p USING (pair_id) WHERE p.comparison_id = ?"
+        " ORDER BY v.pair_id <> ?, v.axis NULLS FIRST, v.time NULLS LAST, v.annotator LIMIT 200"
     )
     keys = (pair["image_0"], pair["comparison_id"], pair["pair_id"])
     return list(fetch(con, sql, *keys).to_pylist())

@@ -4,8 +4,10 @@ The one place where a pair is joined with what is known about it. The desk, cond
 training and analysis all read from here. Columns that can be named:
 
 - the pairs' own; a source's with or without src_
-- label (under the label set), original_label, is_flipped (the two differ)
-- votes (how many), annotator and vote_time (of a pair's only vote)
+- label and label_weight (under the label set), original_label, is_flipped (the two labels prefer
+  different sides)
+- votes (how many; on the axis where the label set is one), annotator and vote_time (of a pair's
+  only vote)
 - verdict, curators, differ (the curators disagree)
 - with a run, the columns of its finding: `minority`, or `minority_early` for another window
 - with a run, FINDING.COLUMN of each of its findings
@@ -23,9 +25,18 @@ import pyarrow as pa
 
 from toolkit.conditions import Kind, kind_of, names, to_sql
 from toolkit.errors import InputError
+from toolkit.preference import lean_sql
 from toolkit.schema import SOURCE_PREFIX
-from toolkit.store.connection import Connection, add_labels, connect, fetch, parquet, quoted
-from toolkit.store.label_sets import ORIGINAL, label_set_path, label_sets
+from toolkit.store.connection import (
+    Connection,
+    add_labels,
+    connect,
+    fetch,
+    literal,
+    overlay_sql,
+    quoted,
+)
+from toolkit.store.label_sets import ORIGINAL, axis_of, label_sets
 from toolkit.store.layout import Store
 from toolkit.store.runs import (
     finding_columns,
@@ -58,12 +69,16 @@ _VOTES = pa.schema(
 _VERDICT = pa.schema([("verdict", pa.string()), ("curators", pa.int32()), ("differ", pa.bool_())])
 
 
-def votes_by_pair(table: str = "votes") -> str:
-    """A SELECT of each pair's votes, where it has any; annotator and time if there is one vote."""
+def votes_by_pair(table: str = "votes", axis: str | None = None) -> str:
+    """A SELECT of each pair's votes, where it has any; annotator and time if there is one vote.
+
+    `axis`: votes on this axis; None: on which image is preferred overall.
+    """
     single = "CASE WHEN count(*) = 1 THEN any_value({}) END AS {}"
     return (
         f"SELECT pair_id, count(*) AS votes, {single.format('annotator', 'annotator')},"
-        f" {single.format('time', 'vote_time')} FROM {table} GROUP BY pair_id"
+        f" {single.format('time', 'vote_time')} FROM {table}"
+        f" WHERE axis IS NOT DISTINCT FROM {literal(axis) if axis else 'NULL'} GROUP BY pair_id"
     )
 
 
@@ -205,7 +220,7 @@ class PairColumns(Mapping[str, Column]):
         """A table with pair_id and these fields."""
         kind, _, name = source.partition(" ")
         if kind == "votes":
-            return f"({votes_by_pair()})"
+            return f"({votes_by_pair(axis=axis_of(self.store, self.labels))})"
         table = quoted(f"__{source}")
         if kind == "verdict":
             con.register(f"__{source}", resolve(self.store))
@@ -219,9 +234,10 @@ class PairColumns(Mapping[str, Column]):
         seen = finding_labels(self.store, self.run, name)
         if seen in (self.labels, ORIGINAL):
             return table
-        overlay = parquet([label_set_path(self.store, seen)])
+        overlay, whole = overlay_sql(self.store, seen)
+        changed = "true" if whole else "o.pair_id IS NOT NULL"
         return (
-            f"(SELECT f.*, o.pair_id IS NOT NULL AS __changed, o.label AS __label FROM {table} f"
+            f"(SELECT f.*, {changed} AS __changed, o.label AS __label FROM {table} f"
             f" LEFT JOIN {overlay} o USING (pair_id))"
         )
 
@@ -241,7 +257,7 @@ class PairColumns(Mapping[str, Column]):
             label = "b.original_label"
             if seen != ORIGINAL:
                 label = f"CASE WHEN {alias}.__changed THEN {alias}.__label ELSE {label} END"
-            tests.append(f"b.label IS NOT DISTINCT FROM {label}")
+            tests.append(f"{lean_sql('b.label')} IS NOT DISTINCT FROM {lean_sql(f'({label})')}")
         return f"CASE WHEN {' AND '.join(tests)} THEN {value} END" if tests else value
 
 

@@ -33,7 +33,8 @@ _NO_VERDICTS = (
     " verdict VARCHAR, curators INTEGER, differ BOOLEAN)"
 )
 _VOTES = (
-    "CREATE OR REPLACE TABLE kept_votes AS SELECT pair_id, annotator, choice, time FROM votes",
+    "CREATE OR REPLACE TABLE kept_votes AS SELECT pair_id, annotator, choice, time, axis FROM votes"
+    " WHERE axis IS NULL",
     "CREATE OR REPLACE VIEW voted AS SELECT q.nth, coalesce(v.votes, 0) AS votes, v.annotator,"
     f" v.vote_time FROM queue q LEFT JOIN ({votes_by_pair('kept_votes')}) v USING (pair_id)",
 )
