@@ -24,8 +24,8 @@ def values_of(column: pa.ChunkedArray | pa.Array) -> Floats:
     return np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
 
 
-def lean(label: npt.ArrayLike) -> Floats:
-    """The side that each label prefers: +1 image_0, -1 image_1, 0 a tie, NaN no label."""
+def lean(label: npt.ArrayLike | None) -> Floats:
+    """The side that each label prefers: +1 image_0, -1 image_1, 0 a tie, NaN no label (or None)."""
     return np.sign(np.asarray(label, np.float64) - TIE)
 
 
@@ -34,12 +34,12 @@ def lean_sql(label: str) -> str:
     return f"sign({label} - {TIE})"
 
 
-def is_decided(label: npt.ArrayLike) -> Mask:
+def is_decided(label: npt.ArrayLike | None) -> Mask:
     """Whether each label prefers one of the images: neither a tie nor missing."""
     return np.abs(lean(label)) == 1
 
 
-def is_tie(label: npt.ArrayLike) -> Mask:
+def is_tie(label: npt.ArrayLike | None) -> Mask:
     """Whether each label is a tie; a missing label is none."""
     return lean(label) == 0
 
@@ -53,6 +53,17 @@ def is_graded(label: npt.ArrayLike) -> Mask:
 def label_of(lean: npt.ArrayLike) -> Floats:
     """The label of a sum of leans: 1 above zero, 0 below, 0.5 at zero, NaN for NaN."""
     return (np.sign(np.asarray(lean, np.float64)) + 1) / 2
+
+
+def side(label: npt.ArrayLike | None) -> Floats:
+    """Each label as a full preference: 1 where it leans to image_0, 0 image_1, .5 a tie, or NaN."""
+    return label_of(lean(label))
+
+
+def preference(label: npt.ArrayLike) -> Floats:
+    """Each label as a preference for the side it leans to: .5 to 1; .7 for .3 as for .7."""
+    values = np.asarray(label, np.float64)
+    return np.maximum(values, 1 - values)
 
 
 def reverse(label: npt.ArrayLike) -> Floats:

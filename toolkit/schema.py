@@ -151,7 +151,7 @@ VOTES = pa.schema(
         column("axis", pa.string(), "what was judged; null: which image is preferred overall"),
         column("weight", pa.float64(), "trust in the vote; null: not known"),
         column("grade", pa.string(), "the answer in the source's own words or number"),
-        column("both", pa.string(), "good or bad: what a tie says of both images; null: nothing"),
+        column("both_are", pa.string(), "good or bad: what a tie says of both images, if it does"),
     ]
 )
 

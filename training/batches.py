@@ -98,6 +98,9 @@ def _batch(
         visit=torch.tensor([visit for _, visit in members], device=device),
         draw=torch.tensor(draws, device=device),
         label=torch.from_numpy(label).to(device),
+        preference=(
+            torch.from_numpy(pairs.preference[indices]).to(device) if pairs.graded else None
+        ),
         factor=torch.from_numpy(factor).to(device),
         force_weight_one=torch.from_numpy(
             pairs.force_weight_one[indices] | pairs.weight_is_stored[indices]

@@ -15,10 +15,11 @@ from PIL import Image
 
 from toolkit.errors import RecipeError, TrainingError
 from toolkit.files.remote import must_be_local
+from toolkit.preference import is_graded, is_tie, preference, side, values_of
 from toolkit.store import Store, open_store
 from toolkit.store.pair_table import pair_table
 from toolkit.store.runs import finding_columns, read_findings
-from toolkit.store.verdicts import PREFERENCE, resolve
+from toolkit.store.verdicts import PREFERENCE, agrees, resolve
 from training.denoising import epoch_order
 from training.recipe import Recipe, StoredWeights
 
@@ -36,9 +37,16 @@ class Pairs:
     image_0: list[str]
     image_1: list[str]
     set_label: np.ndarray
-    """The label set's: 1, 0, .5, or NaN where the set has none; float32."""
+    """The label set's, from 0 to 1, or NaN where the set has none; float32."""
     label: np.ndarray
-    """The label trained on: 1 where image_0 is chosen, 0 where image_1 is; float32."""
+    """The side trained on: 1 where image_0 is chosen, 0 where image_1 is; float32."""
+    preference: np.ndarray
+    """The label as a preference for the chosen image: 1, or from .5 to 1 where it is graded;
+    float32."""
+    label_weight: np.ndarray
+    """How many votes, or how much trust, the label rests on; NaN where it is not known; float32."""
+    graded: bool
+    """Whether the run has graded labels: constant, as all processes must agree on it."""
     weight: np.ndarray
     """A stored weight on the pair's loss, 1 unless the recipe names a finding; float32."""
     weight_is_stored: np.ndarray
@@ -88,20 +96,17 @@ def published_verdicts(store: Store) -> dict[str, dict[str, Any]]:
     return {row.pop("pair_id"): row for row in rows}
 
 
-def load_pairs(store: Store, *, labels: str, split: str, verdicts: Verdicts | None = None) -> Pairs:
-    """Pairs of a split that can be trained on under a label set and, if given, verdicts.
+def load_pairs(
+    store: Store, *, labels: str, split: str | None, verdicts: Verdicts | None = None
+) -> Pairs:
+    """Pairs of a split (None: without one) that can be trained on under a label set and, if given,
+    verdicts.
 
     Ties, unlabelled pairs, pairs without images, and pairs with the verdict tie or drop are left
     out and counted. TrainingError where nothing remains.
     """
-    columns = ["prompt", "image_0", "image_1", "split", "label"]
-    table = pair_table(store, labels=labels, columns=columns, by_id=True)
-    table = table.filter(pc.equal(table["split"], split))
-    if not table.num_rows:
-        raise TrainingError(
-            f"{store.root} has no pairs of split {split!r}; set `split:` to one it has, or ingest "
-            "some first."
-        )
+    columns = ["prompt", "image_0", "image_1", "split", "label", "label_weight"]
+    table = _of_split(store, pair_table(store, labels=labels, columns=columns, by_id=True), split)
     label_of = table["label"].to_pylist()
     left_out: Counter[str] = Counter()
     kept: list[tuple[int, float, str | None]] = []
@@ -116,8 +121,9 @@ def load_pairs(store: Store, *, labels: str, split: str, verdicts: Verdicts | No
         else:
             left_out[reason or "unlabelled"] += 1
     if not kept:
+        named = "without a split" if split is None else f"of split {split!r}"
         raise TrainingError(
-            f"No pair of split {split!r} can be trained on ({_counts(left_out)}); ingest pairs "
+            f"No pair {named} can be trained on ({_counts(left_out)}); ingest pairs "
             "with labels and images, or choose another label set."
         )
     return _pairs(table, label_of, kept, dict(left_out))
@@ -128,15 +134,17 @@ def label_under_verdict(
 ) -> tuple[float | None, str | None, str | None]:
     """The label to train on, the verdict_id, and a reason to leave the pair out (None: train).
 
-    `image_0` and `image_1` set the label, `tie` and `drop` remove the pair, `unsure` does nothing.
+    `image_0` and `image_1` set the label unless it leans there already, `tie` and `drop` remove the
+    pair, `unsure` does nothing.
     """
     verdict_id = None
     if verdict is not None and verdict["choice"] != "unsure":
         verdict_id = verdict["verdict_id"]
         if verdict["choice"] in ("tie", "drop"):
             return label, verdict_id, f"verdict {verdict['choice']}"
-        label = PREFERENCE[verdict["choice"]]
-    if label == 0.5:
+        if not agrees(verdict["choice"], label):
+            label = PREFERENCE[verdict["choice"]]
+    if label is not None and is_tie(label):
         return label, verdict_id, "tie"
     return label, verdict_id, None
 
@@ -149,13 +157,17 @@ def _pairs(
 ) -> Pairs:
     table = table.take([row for row, _, _ in kept])
     known = [label_of[row] for row, _, _ in kept]
+    label = np.array([label for _, label, _ in kept])
     return Pairs(
         pair_id=np.array(table["pair_id"].to_pylist()),
         prompt=table["prompt"].to_pylist(),
         image_0=table["image_0"].to_pylist(),
         image_1=table["image_1"].to_pylist(),
         set_label=np.array([np.nan if label is None else label for label in known], np.float32),
-        label=np.array([label for _, label, _ in kept], np.float32),
+        label=side(label).astype(np.float32),
+        preference=preference(label).astype(np.float32),
+        label_weight=values_of(table["label_weight"]).astype(np.float32),
+        graded=bool(is_graded([np.nan if label is None else label for label in known]).any()),
         weight=np.ones(len(kept), np.float32),
         weight_is_stored=np.zeros(len(kept), bool),
         dropped=np.zeros(len(kept), bool),
@@ -163,6 +175,49 @@ def _pairs(
         verdict_id=[verdict_id for _, _, verdict_id in kept],
         left_out=left_out,
     )
+
+
+def _of_split(store: Store, table: pa.Table, split: str | None) -> pa.Table:
+    """The rows of a split; of the split train every row, where the store has no splits."""
+    splits = Counter(table["split"].to_pylist())
+    if split == "train" and set(splits) == {None}:
+        return table
+    mask = pc.is_null(table["split"]) if split is None else pc.equal(table["split"], split)
+    table = table.filter(mask)
+    if not table.num_rows:
+        named = "without a split" if split is None else f"of split {split!r}"
+        there = ", ".join(f"{name or 'null'} {n:,}" for name, n in splits.most_common())
+        raise TrainingError(
+            f"{store.root} has no pairs {named} (it has: {there or 'none at all'}); set `split:` "
+            "to one it has, or ingest some first."
+        )
+    return table
+
+
+def refuse_graded(recipe: Recipe, pairs: Pairs) -> None:
+    """RecipeError where the pairs have graded labels, and the objective no loss of them."""
+    reason = recipe.objective.no_graded_labels
+    if pairs.graded and reason:
+        count = int(is_graded(pairs.set_label).sum())
+        raise RecipeError(
+            f"objective.name: {recipe.objective.name} cannot train on label set {recipe.labels!r}, "
+            f"in which {count:,} labels are graded (between 0 and 1): {reason}. Name another "
+            f"objective, or make full preferences of them: `outvoted labels blend {recipe.store} "
+            f"--axis {recipe.labels}=1 --decide --name decided`, then `labels: decided`."
+        )
+
+
+def apply_label_weights(pairs: Pairs) -> None:
+    """Multiply `pairs.weight` by each label's weight over the mean weight, in place. A pair without
+    one counts as the mean. RecipeError where no pair has any."""
+    known = ~np.isnan(pairs.label_weight)
+    mean = pairs.label_weight[known].mean(dtype=np.float64) if known.any() else 0.0
+    if not mean > 0:
+        raise RecipeError(
+            "label_weights: no label of the run's pairs has a weight; remove the key, or name a "
+            "label set whose labels have one."
+        )
+    pairs.weight[known] *= (pairs.label_weight[known] / mean).astype(np.float32)
 
 
 def _counts(counts: dict[str, int]) -> str:
@@ -215,9 +270,9 @@ def apply_verdicts(pairs: Pairs, verdicts: Verdicts, keep: str) -> int:
         label, verdict_id, reason = label_under_verdict(set_label, verdicts[pair])
         pairs.dropped[k] = reason is not None or label is None
         if not pairs.dropped[k]:
-            pairs.label[k] = label
-        confirmed = PREFERENCE.get(verdicts[pair]["choice"]) == set_label
-        pairs.force_weight_one[k] = keep == "one" and confirmed
+            pairs.label[k] = side(label)
+            pairs.preference[k] = preference(label)
+        pairs.force_weight_one[k] = keep == "one" and agrees(verdicts[pair]["choice"], set_label)
         pairs.verdict_id[k] = verdict_id
     return len(spots)
 

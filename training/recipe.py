@@ -305,8 +305,12 @@ class Recipe(Section):
     """The run's name in the store; `--run` replaces it."""
     labels: str = "original"
     """The label set that is trained on."""
-    split: str = "train"
-    """The split that is trained on."""
+    split: str | None = "train"
+    """The split that is trained on; null: the pairs without one. A store without any splits is
+    trained on whole."""
+    label_weights: bool = False
+    """Multiply each pair's loss by its label_weight (how many votes, how much trust), over the mean
+    of the run's pairs. A pair whose label has none counts as the mean."""
     verdicts: bool = True
     """Honour published verdicts: those there at the start, and later ones as `live` says."""
     live: Live = Live()

@@ -35,10 +35,12 @@ from training.models import Models, hash_parts, load_models, prepare_trainable
 from training.pairs import (
     Pairs,
     Verdicts,
+    apply_label_weights,
     apply_stored_weights,
     apply_verdicts,
     load_pairs,
     published_verdicts,
+    refuse_graded,
     store_of,
 )
 from training.recipe import Recipe
@@ -112,6 +114,9 @@ def prepare_inputs(
     pairs = load_pairs(store, labels=recipe.labels, split=recipe.split, verdicts=verdicts)
     apply_verdicts(pairs, verdicts, recipe.live.keep)
     apply_stored_weights(store, recipe.weights, pairs)
+    if recipe.label_weights:
+        apply_label_weights(pairs)
+    refuse_graded(recipe, pairs)
     others = None
     if recipe.held_out is not None:
         aside = recipe.held_out

@@ -35,6 +35,9 @@ class Batch(NamedTuple):
     """(B,) which draw of timestep and noise."""
     label: Tensor
     """(B,) 1 where image_0 is the chosen one."""
+    preference: Tensor | None
+    """(B,) the label as a preference for the chosen image, .5 to 1; None where the run's labels
+    are full preferences."""
     factor: Tensor
     """(B,) multiplies the pair's loss: the stored weight, or 0 if a verdict removed the pair."""
     force_weight_one: Tensor
@@ -178,7 +181,8 @@ def score(
     warming = step < learner.metric.metric.warmup_steps
     u = torch.where(batch.force_weight_one | warming, torch.nan, u)
     pairs = PairErrors(reference[0], reference[1], policy[0], policy[1])
-    loss = learner.recipe.objective.loss(pairs, u, mean_over(learner.accelerator))
+    mean = mean_over(learner.accelerator)
+    loss = learner.recipe.objective.graded_loss(pairs, u, mean, batch.preference)
     loss = loss._replace(loss=loss.loss * batch.factor, weight=loss.weight * batch.factor)
     return Record(batch, errors, measured, loss)
 

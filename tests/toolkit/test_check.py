@@ -15,6 +15,7 @@ from tests.toolkit.stores import rows, snapshot
 from toolkit.errors import StoreError
 from toolkit.files.atomic import parts, write_part
 from toolkit.ingest import ingest
+from toolkit.schema import VOTES, conform
 from toolkit.store import FORMAT_VERSION, Store, create_store, open_store
 from toolkit.store.integrity import check_store, repair
 from toolkit.store.label_sets import write_label_set
@@ -98,16 +99,13 @@ def test_an_image_that_is_not_what_was_ingested_is_found(store):
 def test_keys_that_lead_nowhere_and_doubles_are_named(store):
     pairs = pq.read_table(parts(store.folder("pairs"))[0])
     write_part(store.folder("pairs"), pairs.slice(0, 2))
-    votes = pa.table({"pair_id": ["ghost"], "annotator": ["a"], "choice": [0.7], "time": [None]})
-    write_part(
-        store.folder("votes"),
-        votes.cast(pq.read_schema(parts(store.folder("votes"))[0]).remove_metadata()),
-    )
+    votes = pa.table({"pair_id": ["ghost"], "annotator": ["a"], "choice": [1.7]})
+    write_part(store.folder("votes"), conform(votes, VOTES))
     write_label_set(store, "odd", pa.table({"pair_id": ["ghost"], "label": [1.0]}), {"kind": "t"})
     found = "\n".join(faults(store))
     assert "2 pair_ids occur twice in pairs" in found
     assert "votes name 1 pairs that the store does not have (ghost)" in found
-    assert "1 votes are none of 1, 0 and .5 (ghost)" in found
+    assert "1 votes are no number from 0 to 1 (ghost)" in found
     assert "label set odd names 1 pairs that the store does not have (ghost)" in found
 
 
@@ -152,7 +150,7 @@ def test_an_older_store_is_refused_with_the_command_that_brings_it_up(store, tmp
         open_store(root)
     result = CliRunner().invoke(registered(), ["check", str(root), "--migrate"])
     assert "migrated to format 2" in result.output
-    assert "migrated to format 3" in result.output
+    assert "migrated to format 4" in result.output
     about = json.loads((root / "store.json").read_text())
     assert (about["format"], about["made"]) == (FORMAT_VERSION, "2026-11-01T00:00:00+00:00")
     assert len(about["store_id"]) == 32

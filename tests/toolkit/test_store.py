@@ -59,7 +59,7 @@ def test_a_store_is_not_made_over_foreign_files(tmp_path):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ('{"format": 99}', "is a store of format 99; this version of outvoted reads format 3"),
+        ('{"format": 99}', "is a store of format 99; this version of outvoted reads format 4"),
         ('{"format": "1"}', "is a store of format '1'"),
         ("{}", "cannot be read as a store's description"),
         ("[]", "cannot be read as a store's description"),

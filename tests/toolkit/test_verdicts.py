@@ -57,7 +57,7 @@ def test_keep_and_flip_are_a_preference_held_against_the_label(choice, label, ve
 
 @pytest.mark.parametrize("label", [None, 0.5])
 def test_keep_needs_a_label_to_keep(label):
-    with pytest.raises(InputError, match="needs a label of 1 or 0 to compare with"):
+    with pytest.raises(InputError, match="needs a label that prefers an image"):
         choice_of("keep", label)
 
 

@@ -18,6 +18,7 @@ and name MINE in the tuple in `toolkit.ingest`. `outvoted ingest mine`, its opti
 `ingest(store, "mine", ...)` and the README's table follow from the entry.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
@@ -40,7 +41,7 @@ import pyarrow as pa
 
 from toolkit.errors import InputError, OutvotedError
 from toolkit.options import MISSING, check_options, either, options_of
-from toolkit.preference import is_graded, is_label, is_tie, is_weight, values_of
+from toolkit.preference import is_graded, is_tie, values_of
 from toolkit.progress import Progress
 from toolkit.schema import LABEL, VOTES, WEIGHT, as_column, column
 from toolkit.sharding import Shard, read_shard
@@ -205,7 +206,7 @@ class Vote:
     """Trust in the vote, 0 or more."""
     grade: str | None = None
     """The answer in the source's own words or number."""
-    both: Literal["good", "bad"] | None = None
+    both_are: Literal["good", "bad"] | None = None
     """What a tie says of both images, where it says so."""
 
 
@@ -381,9 +382,9 @@ def fault(
         return "the prompt is empty"
     if not image_0 or not image_1:
         return f"the uid of image_{int(bool(image_0))} is empty"
-    if label is not None and not is_label(label):
+    if label is not None and not 0 <= label <= 1:
         return f"the label is no number from 0 to 1 (it is {label})"
-    if label_weight is not None and not is_weight(label_weight):
+    if label_weight is not None and not 0 <= label_weight < math.inf:
         return f"the label's weight is no number of 0 or more (it is {label_weight})"
     return None
 

@@ -221,9 +221,10 @@ class _Writer:
             for n in ("prompt", "label", "label_weight", "time", "split", "problem")
         )
         ids, sides = self._identified(batch)
-        voted, bad_votes = _further_votes(batch)
+        voted, wrong = _further_votes(batch)
+        wrong |= _wrong_axes(batch)
         faults = [
-            problem or fault(prompt, first, second, label, weight) or bad_votes.get(row)
+            problem or fault(prompt, first, second, label, weight) or wrong.get(row)
             for row, (problem, prompt, first, second, label, weight) in enumerate(
                 zip(problems, prompts, *ids, labels, weights, strict=True)
             )
@@ -558,16 +559,26 @@ def _statements(labels: Sequence[float | None], batch: Batch) -> list[Statement]
     ]
 
 
+def _wrong_axes(batch: Batch) -> dict[int, str]:
+    """What is wrong with a row's labels on single axes."""
+    wrong: dict[int, str] = {}
+    for axis, table in batch.axes.items():
+        for row in np.flatnonzero(~is_label(values_of(table["label"]))):
+            value = table["label"][row].as_py()
+            wrong[int(row)] = f"the label of axis {axis} is no number from 0 to 1 (it is {value})"
+    return wrong
+
+
 def _further_votes(batch: Batch) -> tuple[set[int], dict[int, str]]:
     """The rows that bring votes, and what is wrong with the votes of a row."""
     if batch.votes is None:
         return set(), {}
     rows = batch.votes["row"].to_numpy()
     choice, weight = (values_of(batch.votes[name]) for name in ("choice", "weight"))
-    both = batch.votes["both"].is_valid().to_numpy()
+    both = batch.votes["both_are"].is_valid().to_numpy()
     wrong: dict[int, str] = {}
     for bad, values, what in (
-        (both & ~is_tie(choice), choice, "a vote is good or bad for both images and no tie"),
+        (both & ~is_tie(choice), choice, "a vote for one image calls both good or bad"),
         (
             ~(np.isnan(weight) | is_weight(weight)),
             weight,

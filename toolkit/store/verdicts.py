@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from toolkit.errors import InputError, StoreError, is_damage
 from toolkit.files.atomic import parts, write_part
 from toolkit.files.remote import readable
+from toolkit.preference import is_decided, lean, lean_sql
 from toolkit.schema import column, conform
 from toolkit.store.journal import Choice, Journal
 from toolkit.store.layout import Store
@@ -64,28 +65,34 @@ def verdict_of(choice: str, label: float | None) -> Verdict:
     """
     if choice in ("tie", "drop", "unsure"):
         return choice  # type: ignore[return-value]
-    return "keep" if label == PREFERENCE[choice] else "flip"
+    return "keep" if agrees(choice, label) else "flip"
+
+
+def agrees(choice: str, label: float | None) -> bool:
+    """Whether a choice states the side that a label leans to; a tie agrees with a tie."""
+    return choice in PREFERENCE and bool(lean(label) == lean(PREFERENCE[choice]))
 
 
 def verdict_sql(choice: str, label: str) -> str:
     """The SQL of `verdict_of`; null where the choice is."""
+    stated = lean_sql(f"({choice} = 'image_0')::INTEGER")
     return (
         f"CASE WHEN {choice} IN ('tie', 'drop', 'unsure') THEN {choice}"
-        f" WHEN {choice} IS NULL THEN NULL WHEN {label} = ({choice} = 'image_0')::INTEGER"
-        " THEN 'keep' ELSE 'flip' END"
+        f" WHEN {choice} IS NULL THEN NULL WHEN {lean_sql(label)} = {stated} THEN 'keep'"
+        " ELSE 'flip' END"
     )
 
 
 def choice_of(verdict: Verdict, label: float | None) -> Choice:
-    """The choice behind a verdict button, given the label on screen (1 or 0 for keep and flip)."""
+    """The choice behind a verdict button, given the label on screen (no tie for keep and flip)."""
     if verdict in ("tie", "drop", "unsure"):
         return verdict  # type: ignore[return-value]
-    if label not in (0.0, 1.0):
+    if not is_decided(label):
         raise InputError(
-            f"{verdict} needs a label of 1 or 0 to compare with, and the pair has {label}; choose "
-            "an image, tie, drop or unsure."
+            f"{verdict} needs a label that prefers an image, and the pair has {label}; choose an "
+            "image, tie, drop or unsure."
         )
-    return "image_0" if (label == 1.0) == (verdict == "keep") else "image_1"
+    return "image_0" if (lean(label) > 0) == (verdict == "keep") else "image_1"
 
 
 def publish(store: Store, journal: Journal) -> int:

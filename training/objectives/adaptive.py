@@ -1,7 +1,7 @@
 """The adaptive objectives of "When Preferences Diverge" (arXiv 2503.16921), Eq. 14 to 16 and 24.
 
 Pairs are weighted by W(u) and shifted by the margin Gamma(u), both without gradient; u is the
-minority score.
+minority score. Under a graded label, W and Gamma are those of the side that the label leans to.
 """
 
 from typing import Literal
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from toolkit.minority import MarginForm, WeightForm, margin, weight
-from training.objectives.dpo import Mean, Objective, PairErrors, PairLoss, own_mean
+from training.objectives.dpo import Mean, Objective, PairErrors, PairLoss, expected, own_mean
 
 
 class AdaptiveDpo(Objective):
@@ -20,6 +20,8 @@ class AdaptiveDpo(Objective):
 
     The paper gives k1 10 (SD1.5) and 1 (SDXL), and no k2.
     """
+
+    no_graded_labels = ""
 
     name: Literal["adaptive_dpo"] = "adaptive_dpo"
     beta: PositiveFloat
@@ -37,7 +39,13 @@ class AdaptiveDpo(Objective):
     `mean_ell`: of ell (the release, nearly 0); or a number. A recipe of preset `paper` that sets
     none has `mean_logit`."""
 
-    def loss(self, errors: PairErrors, minority: Tensor, mean: Mean = own_mean) -> PairLoss:
+    def loss(
+        self,
+        errors: PairErrors,
+        minority: Tensor,
+        mean: Mean = own_mean,
+        y: Tensor | None = None,
+    ) -> PairLoss:
         """Per-pair loss, W, Gamma and c2, (B,) each."""
         logit = self.beta * errors.ell
         with torch.no_grad():
@@ -45,7 +53,8 @@ class AdaptiveDpo(Objective):
             k2 = -1 / self.beta if self.k2 is None else self.k2
             w = weight(minority, self.weight, self.k1)
             gamma = margin(minority, self.margin, k2, c2)
-        return PairLoss(-w * logsigmoid(logit - gamma), w, gamma, c2)
+        loss = expected(lambda z: -w * logsigmoid(z - gamma), logit, y)
+        return PairLoss(loss, w, gamma, c2)
 
     def _c2(self, ell: Tensor, mean: Mean) -> Tensor:
         if isinstance(self.c2, float):
@@ -63,6 +72,8 @@ class AdaptiveIpo(Objective):
     With k2 = -1 / beta and c2 = mean ell the second is what the authors' code computes:
     W (ell - u^2 / beta^2 + mean(ell) / beta - 1 / (2 tau))^2, the margin added.
     """
+
+    no_graded_labels = ""
 
     name: Literal["adaptive_ipo"] = "adaptive_ipo"
     form: Literal["paper", "released"] = "paper"
@@ -82,7 +93,13 @@ class AdaptiveIpo(Objective):
     c2: Literal["mean_ell"] | float = "mean_ell"
     """The mean of ell over the micro-batches of all processes, or a number."""
 
-    def loss(self, errors: PairErrors, minority: Tensor, mean: Mean = own_mean) -> PairLoss:
+    def loss(
+        self,
+        errors: PairErrors,
+        minority: Tensor,
+        mean: Mean = own_mean,
+        y: Tensor | None = None,
+    ) -> PairLoss:
         """Per-pair loss, W, the margin that is subtracted from ell, and c2, (B,) each.
 
         Under `released` that margin is -Gamma / beta.
@@ -96,4 +113,5 @@ class AdaptiveIpo(Objective):
             gamma = margin(minority, self.margin, k2, c2)
             if self.form == "released":
                 gamma = -gamma / self.beta
-        return PairLoss(w * (ell - gamma - 1 / (2 * self.tau)) ** 2, w, gamma, c2)
+        loss = expected(lambda ell: w * (ell - gamma - 1 / (2 * self.tau)) ** 2, ell, y)
+        return PairLoss(loss, w, gamma, c2)

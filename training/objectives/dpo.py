@@ -5,11 +5,16 @@ whose `loss` turns the errors of B pairs into B losses. To add one, write its cl
 file of its own) and name it in `training.objectives.AnyObjective`.
 
 Notation: ell as in Eq. 10, z = beta * ell the logit, p = sigmoid(z) the probability that the model
-gives the label.
+gives the label, y the label as a preference for the chosen image: 1, or from .5 to 1 where it is
+graded. Where a loss is defined for a graded label, it is the expected one over the two labels,
+
+    y * loss(z) + (1 - y) * loss(-z)
+
+which at y = 1 is loss(z) to the bit, and under Diffusion-DPO's loss is cdpo's with a = 1 - y.
 """
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat
@@ -56,6 +61,11 @@ def plain(loss: Tensor) -> PairLoss:
     return PairLoss(loss, torch.ones_like(zero), zero, zero)
 
 
+def expected(of: Callable[[Tensor], Tensor], z: Tensor, y: Tensor | None) -> Tensor:
+    """y * of(z) + (1 - y) * of(-z), (B,); of(z) without y."""
+    return of(z) if y is None else y * of(z) + (1 - y) * of(-z)
+
+
 def own_mean(values: Tensor) -> Tensor:
     """The mean over this process's micro-batch alone."""
     return values.detach().mean()
@@ -80,19 +90,33 @@ class Objective(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    no_graded_labels: ClassVar[str] = "its loss is defined for a full preference only"
+    """Why the loss is not defined for graded labels, as a clause; empty where it is, and then
+    `loss` takes `y`."""
+
     name: str
 
     def loss(self, errors: PairErrors, minority: Tensor, mean: Mean = own_mean) -> PairLoss:
         """Per-pair loss, W, Gamma and c2 of B pairs.
 
         `minority` is u, (B,), NaN where it is not known (then W = 1). `mean` averages over the
-        processes, for what spans the batch.
+        processes, for what spans the batch. Losses of graded labels also take `y`, (B,) or None.
         """
         raise NotImplementedError
+
+    def graded_loss(
+        self, errors: PairErrors, minority: Tensor, mean: Mean, y: Tensor | None
+    ) -> PairLoss:
+        """`loss` under labels of which some are graded; all are full preferences if y is None."""
+        if y is None:
+            return self.loss(errors, minority, mean)
+        return self.loss(errors, minority, mean, y=y)  # type: ignore[call-arg]
 
 
 class Logistic(Objective):
     """A loss of the logit z alone: subclasses give `of(z)`."""
+
+    no_graded_labels = ""
 
     beta: PositiveFloat
     """Effective: the logit is z = beta * ell (Diffusion-DPO's own code halves what it is given)."""
@@ -101,9 +125,15 @@ class Logistic(Objective):
         """Loss of the logits z, (B,)."""
         raise NotImplementedError
 
-    def loss(self, errors: PairErrors, minority: Tensor, mean: Mean = own_mean) -> PairLoss:  # noqa: ARG002
+    def loss(
+        self,
+        errors: PairErrors,
+        minority: Tensor,  # noqa: ARG002
+        mean: Mean = own_mean,  # noqa: ARG002
+        y: Tensor | None = None,
+    ) -> PairLoss:
         """Per-pair loss (B,) of z = beta * ell."""
-        return plain(self.of(self.beta * errors.ell))
+        return plain(expected(self.of, self.beta * errors.ell, y))
 
 
 class DiffusionDpo(Logistic):
@@ -170,14 +200,22 @@ class Ipo(Objective):
     """IPO (Azar et al. 2023, "A General Theoretical Paradigm", Eq. 17) on denoising errors:
     loss = (ell - 1 / (2 tau))^2."""
 
+    no_graded_labels = ""
+
     name: Literal["ipo"] = "ipo"
     tau: PositiveFloat = 100.0
     """ell is drawn towards 1 / (2 tau): .005 by default, on the scale of mean errors. Some papers
     write beta for it."""
 
-    def loss(self, errors: PairErrors, minority: Tensor, mean: Mean = own_mean) -> PairLoss:  # noqa: ARG002
+    def loss(
+        self,
+        errors: PairErrors,
+        minority: Tensor,  # noqa: ARG002
+        mean: Mean = own_mean,  # noqa: ARG002
+        y: Tensor | None = None,
+    ) -> PairLoss:
         """Per-pair loss (B,)."""
-        return plain((errors.ell - 1 / (2 * self.tau)) ** 2)
+        return plain(expected(lambda ell: (ell - 1 / (2 * self.tau)) ** 2, errors.ell, y))
 
 
 class Simpo(Objective):
@@ -187,6 +225,10 @@ class Simpo(Objective):
     This project's transfer of SimPO (Meng et al. 2024), a method for text; we know of no paper on
     diffusion models that defines it.
     """
+
+    no_graded_labels = (
+        "it asks for the margin gamma on one side, and a graded label has no one side"
+    )
 
     name: Literal["simpo_margin"] = "simpo_margin"
     beta: PositiveFloat
@@ -201,6 +243,8 @@ class Simpo(Objective):
 
 class Sft(Objective):
     """Supervised fine-tuning on the chosen images: loss = e_theta^w."""
+
+    no_graded_labels = "it learns from chosen images alone, and would learn the rejected ones too"
 
     name: Literal["sft"] = "sft"
 

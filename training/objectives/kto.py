@@ -16,6 +16,8 @@ class DiffusionKto(Objective):
     pair's loss is the mean of its two images'.
     """
 
+    no_graded_labels = "it takes each image as liked or disliked, and knows no share between them"
+
     name: Literal["diffusion_kto"] = "diffusion_kto"
     beta: PositiveFloat
     """Multiplies g - K of one image."""

@@ -80,7 +80,7 @@ def test_an_even_vote_keeps_the_label():
 @pytest.mark.parametrize(
     ("votes", "words"),
     [
-        (votes_of(("a", "x", 0.3)), "not 0.3"),
+        (votes_of(("a", "x", 1.3)), "not 1.3"),
         (votes_of(("a", "x", 1.0), ("a", "x", 0.0)), "votes twice on a pair"),
         (pa.table({"pair_id": ["a"]}), "no column annotator, choice"),
     ],

@@ -112,8 +112,8 @@ def test_an_array_comes_in_by_row(make_store, tmp_path):
     [
         ([1, 0], "and the store has 6 pairs; give one number a pair"),
         (
-            [1, 0, 0.7, 1, 1, 1],
-            r"0.7 in row 2; a label is 1 \(image_0\), 0 \(image_1\), 0\.5 \(tie\), or",
+            [1, 0, 7, 1, 1, 1],
+            r"7 in row 2; a label is a number from 0 to 1: 1 \(image_0\), 0 \(image_1\), 0\.5",
         ),
         (["a"] * 6, "contains <U1 of shape"),
     ],
