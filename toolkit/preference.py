@@ -74,7 +74,7 @@ def reverse(label: npt.ArrayLike) -> Floats:
 def settle(label: npt.ArrayLike, tie_within: float = 0.0) -> Floats:
     """The labels, with a tie (.5) for each that is at most `tie_within` away from .5."""
     values = np.asarray(label, np.float64)
-    return np.where(np.abs(values - TIE) <= tie_within, TIE, values)
+    return np.where(np.abs(values - TIE) <= tie_within + 1e-9, TIE, values)  # .51 - .5 is no .01
 
 
 def differs(label: npt.ArrayLike, other: npt.ArrayLike) -> Mask:

@@ -5,6 +5,7 @@ makes views over the Parquet parts of this moment. Parts that appear later are i
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeAlias, cast
@@ -55,7 +56,8 @@ def connect(store: Store) -> Connection:
     for name, schema in _TABLES.items():
         files = parts(store.folder(name))
         add_view(con, name, files, schema)
-        if files and (changes := _as_today(con, name, schema)):
+        sql = "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = ?"
+        if files and (changes := _as_today(con.execute(sql, [name]).fetchall(), schema)):
             sql = f"CREATE OR REPLACE VIEW {name} AS SELECT *{changes} FROM {parquet(files)}"
             con.execute(sql)
     return con
@@ -98,13 +100,12 @@ class _Far:
         self._wrapped.close()
 
 
-def _as_today(con: Connection, table: str, schema: pa.Schema) -> str:
-    """What SELECT * needs over parts of earlier versions: columns that they lack, as null; labels
-    and choices in double precision; and null for a NaN in a source's own number (no value, not the
-    largest).
+def _as_today(columns: Sequence[Sequence[str]], schema: pa.Schema) -> str:
+    """What SELECT * needs over parts of earlier versions with these columns (name, type): what they
+    lack, as null; labels and choices in double precision; and null for a NaN in a source's own
+    number (no value, not the largest).
     """
-    sql = "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = ?"
-    kinds = dict(con.execute(sql, [table]).fetchall())
+    kinds = {name: kind for name, kind, *_ in columns}
     numbers = [name for name, kind in kinds.items() if kind in ("FLOAT", "DOUBLE")]
     replaced = [
         f"{no_nan(quoted(name))} AS {quoted(name)}"
@@ -151,7 +152,8 @@ def add_labels(
     pairs = "(SELECT *, '' AS part, 0 AS part_row FROM pairs)"
     if files:
         placed = parquet(files).removesuffix(")") + ", filename = 'part', file_row_number = true)"
-        changes = _as_today(con, "pairs", records.PAIRS)
+        columns = con.execute(f"DESCRIBE SELECT * FROM {parquet(files)}").fetchall()
+        changes = _as_today(columns, records.PAIRS)
         rows = f"SELECT * RENAME (file_row_number AS part_row) FROM {placed}"
         pairs = f"(SELECT *{changes} FROM ({rows}))"
     label, weight, overlay = "p.label", "p.label_weight", ""
