@@ -202,8 +202,7 @@ def refuse_graded(recipe: Recipe, pairs: Pairs) -> None:
         raise RecipeError(
             f"objective.name: {recipe.objective.name} cannot train on label set {recipe.labels!r}, "
             f"in which {count:,} labels are graded (between 0 and 1): {reason}. Name another "
-            f"objective, or make full preferences of them: `outvoted labels blend {recipe.store} "
-            f"--axis {recipe.labels}=1 --decide --name decided`, then `labels: decided`."
+            "objective, or a label set of full preferences."
         )
 
 

@@ -18,7 +18,6 @@ and name MINE in the tuple in `toolkit.ingest`. `outvoted ingest mine`, its opti
 `ingest(store, "mine", ...)` and the README's table follow from the entry.
 """
 
-import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
@@ -266,7 +265,9 @@ ROWS = pa.schema(
 )
 """The columns of a batch."""
 
-BATCH_VOTES = pa.schema([pa.field("row", pa.int64(), nullable=False), *list(VOTES)[1:]])
+BATCH_VOTES = pa.schema(
+    [column("row", pa.int64(), "number of the row in its batch", nullable=False), *list(VOTES)[1:]]
+)
 """Further votes of a batch: the row that each is on, then the columns of `VOTES`."""
 
 
@@ -368,25 +369,6 @@ def _axis(rows: list[SourceRow], name: str) -> pa.Table:
 def no_columns(count: int) -> pa.Table:
     """A table of `count` rows without columns."""
     return pa.table({"": pa.nulls(count)}).select([])
-
-
-def fault(
-    prompt: str | None,
-    image_0: str,
-    image_1: str,
-    label: float | None,
-    label_weight: float | None = None,
-) -> str | None:
-    """What is wrong with a row apart from its images, or None. The rules for every source."""
-    if prompt is None or not prompt.strip():
-        return "the prompt is empty"
-    if not image_0 or not image_1:
-        return f"the uid of image_{int(bool(image_0))} is empty"
-    if label is not None and not 0 <= label <= 1:
-        return f"the label is no number from 0 to 1 (it is {label})"
-    if label_weight is not None and not 0 <= label_weight < math.inf:
-        return f"the label's weight is no number of 0 or more (it is {label_weight})"
-    return None
 
 
 def utc(value: object) -> datetime | None:

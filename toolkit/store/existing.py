@@ -43,7 +43,10 @@ class Statement(NamedTuple):
         theirs = dict(other.axes)
         return any(theirs.get(axis, label) != label for axis, label in self.axes)
 
-    def __str__(self) -> str:
+    def against(self, other: "Statement") -> str:
+        """What it says that `other` does not, as a text for ids: the label, else everything."""
+        if self.label != other.label:
+            return str(self.label)
         return ";".join([str(self.label), *(f"{axis}={label}" for axis, label in self.axes)])
 
 
@@ -104,8 +107,8 @@ def holdings(store: Store) -> Holdings:
     )
     for pair_id, axis, label in zip(*(c.to_pylist() for c in axes.columns), strict=True):
         if pair_id in have.pairs:
-            said = have.pairs[pair_id]
-            have.pairs[pair_id] = said._replace(axes=(*said.axes, (axis, label)))
+            stored = have.pairs[pair_id]
+            have.pairs[pair_id] = stored._replace(axes=(*stored.axes, (axis, label)))
         else:
             have.axes_alone.add((pair_id, axis))
     return have
