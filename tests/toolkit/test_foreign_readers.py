@@ -96,6 +96,34 @@ def test_a_folder_that_datasets_saved_comes_in(tmp_path, mode):
     }
 
 
+def test_verl_omnis_offline_trainer_finds_prompts_images_and_scores(tmp_path, store):
+    """It reads one table with pandas, takes text or messages, and paths from the table's folder."""
+    pandas = pytest.importorskip("pandas")
+    export_set(store, tmp_path / "out", Policy(), FORMATS["offline-pairs"])
+    [file] = (tmp_path / "out" / "data").glob("*.parquet")
+    found = []
+    for row in pandas.read_parquet(file).to_dict("records"):
+        assert (row["win_score"], row["lose_score"]) == (1.0, 0.0)
+        assert row["extra_info"] == {"raw_prompt": row["prompt"], "pair_id": row["pair_id"]}
+        sides = [(file.parent / row[name]).read_bytes() for name in ("img_win", "img_lose")]
+        found.append((row["prompt"], *sides))
+    expected = []
+    for k in (k for k in range(ROWS) if LABELS[k] != 0.5):
+        row = source_row(k)
+        sides = (row["jpg_0"], row["jpg_1"])
+        expected.append((row["caption"], *(sides if LABELS[k] else sides[::-1])))
+    assert found == expected
+    again = create_store(tmp_path / "again")
+    columns = {"chosen_column": "img_win", "rejected_column": "img_lose"}
+    ingest(again, "chosen-rejected", file, **columns)
+    known = {(p["prompt"], p["image_0"], p["image_1"], p["label"]) for p in rows(again, "pairs")}
+    assert known == {
+        (p["prompt"], p["image_0"], p["image_1"], p["label"])
+        for p in rows(store, "pairs")
+        if p["label"] != 0.5
+    }
+
+
 def test_webdataset_groups_the_shards_by_pair(tmp_path, store):
     webdataset = pytest.importorskip("webdataset")
     export_set(store, tmp_path / "out", Policy(), FORMATS["webdataset"], shard_rows=3)

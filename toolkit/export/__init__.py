@@ -30,13 +30,7 @@ import pyarrow as pa
 
 from toolkit.conditions import names
 from toolkit.errors import InputError
-from toolkit.export import (
-    chosen_rejected_format,
-    kohya_format,
-    pickapic_format,
-    webdataset_format,
-    weights_sidecar,
-)
+from toolkit.export import kohya_format, parquet_formats, webdataset_format
 from toolkit.export.dataset_writer import Format, Job, columns_of_source, write_text
 from toolkit.export.decisions import Plan, make_plan
 from toolkit.export.policy import Policy, weight_column
@@ -55,10 +49,11 @@ __all__ = ["FORMATS", "Format", "Outcome", "Policy", "export_set", "preview", "w
 FORMATS: dict[str, Format] = {
     form.name: form
     for form in (
-        pickapic_format.FORMAT,
-        chosen_rejected_format.FORMAT,
+        parquet_formats.PICKAPIC,
+        parquet_formats.CHOSEN_REJECTED,
         webdataset_format.FORMAT,
-        weights_sidecar.FORMAT,
+        parquet_formats.OFFLINE_PAIRS,
+        parquet_formats.WEIGHTS,
         kohya_format.FORMAT,
     )
 }

@@ -226,7 +226,7 @@ def card_text(record: dict[str, Any], schema: pa.Schema) -> str:
     """README.md with its YAML header, from what curation.json holds and the columns' meanings."""
     from huggingface_hub import DatasetCard, DatasetCardData
 
-    data_files = sorted(name for name in record["outputs"] if name.startswith("data/"))
+    data_files = sorted(name for name in record["outputs"] if "-of-" in name)
     splits = sorted({name.split("/")[1].split("-")[0] for name in data_files})
     rows = record["counts"]["after"]["pairs"]
     data = DatasetCardData(
