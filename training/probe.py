@@ -28,9 +28,10 @@ from toolkit.store.runs import run_about
 from training.batches import BatchSource, probe_batch
 from training.caches import network_ingredients
 from training.checkpoint import check_unchanged, checkpoints, restore_models
+from training.devices import accelerator_of
 from training.pairs import Pairs, on_disk
 from training.recipe import Draws, Recipe, load_recipe
-from training.setup import NETWORK, Setup, prepare
+from training.setup import NETWORK, Setup, prepare, sole_writer
 from training.step import Learner, errors_of, frozen_errors
 from training.trajectory_writer import StepRecorder
 
@@ -130,42 +131,47 @@ def probe_run(
 
     Raises:
         TrainingError: There is no such checkpoint, no such pair, or the backbone has changed.
+        StoreError: Another process probes the run.
     """
     recipe = load_recipe(on_disk(store).run(run) / "recipe.yaml", store=str(store.root), run=run)
     step, folder = _checkpoint(store, run, step)
-    setup = prepare(_for_probe(recipe), verdicts={}, hashed=NETWORK)
-    learner, accelerator, pairs = setup.learner, setup.accelerator, setup.pairs
-    _check(store, run, setup)
-    restore_models(folder, learner)
-    number = _number(store, run, {"step": step, "draws": draws, "seed": seed}, accelerator)
-    missing = _missing(store, run, pairs, pair_ids, (step, number), draws)
+    accelerator = accelerator_of(recipe.precision)
+    with sole_writer(store, run, accelerator, to="probe"):
+        setup = prepare(_for_probe(recipe), accelerator=accelerator, verdicts={}, hashed=NETWORK)
+        _check(store, run, setup)
+        restore_models(folder, setup.learner)
+        number = _number(store, run, {"step": step, "draws": draws, "seed": seed}, accelerator)
+        missing = _missing(store, run, setup.pairs, pair_ids, (step, number), draws)
+        accelerator.wait_for_everyone()  # all divide the same list, before anyone writes
+        how = {"draws": draws, "seed": seed, "step": step, "number": number}
+        _measure(setup, run, missing, how, progress if accelerator.is_main_process else SILENT)
+    return sum(map(len, missing.values()))
+
+
+def _measure(
+    setup: Setup,
+    run: str,
+    missing: dict[tuple[int, ...], list[int]],
+    how: dict[str, int],
+    progress: Progress,
+) -> None:
+    """Probe the pairs that lack some draws (see `_missing`), a few at a time."""
+    learner, store = setup.learner, setup.store
+    rank = setup.accelerator.process_index
+    writer = TrajectoryWriter(store.run(run), learner.model_names, rank=rank)
+    recorder = StepRecorder(writer, setup.pairs)
     total, done = sum(map(len, missing.values())), 0
-    accelerator.wait_for_everyone()  # all divide the same list, before anyone writes
-    writer = TrajectoryWriter(store.run(run), learner.model_names, rank=accelerator.process_index)
-    recorder = StepRecorder(writer, pairs)
-    progress = progress if accelerator.is_main_process else SILENT
     progress.update("probing", 0, total)
     try:
         for only, members in missing.items():
             for start in range(0, len(members), _FLUSH_PAIRS):
                 some = members[start : start + _FLUSH_PAIRS]
-                probe(
-                    learner,
-                    setup.source,
-                    recorder,
-                    some,
-                    draws=draws,
-                    only=only,
-                    seed=seed,
-                    step=step,
-                    number=number,
-                )
+                probe(learner, setup.source, recorder, some, only=only, **how)
                 recorder.flush()
                 done += len(some)
                 progress.update("probing", done, total)
     finally:
         recorder.close()
-    return total
 
 
 def _for_probe(recipe: Recipe) -> Recipe:

@@ -9,16 +9,18 @@ result to the others.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from toolkit.errors import RecipeError, TrainingError
+from toolkit.errors import RecipeError, StoreError, TrainingError
 from toolkit.store import Store
 from toolkit.store.images import image_versions
+from toolkit.store.locks import Lease, run_lease
 from training import recipe as sections
 from training.batches import BatchSource
 from training.caches import (
@@ -85,6 +87,33 @@ class Setup(Inputs):
     learner: Learner
     reference_hash: str
     """sha256 of the reference's tensors; empty if `hashed` was empty."""
+
+
+@contextmanager
+def sole_writer(
+    store: Store, run: str, accelerator: Any, to: str = "train"
+) -> Iterator[Lease | None]:
+    """Hold the lease of a run, on the main process; None on the others of this launch.
+
+    StoreError, on each of them, where another process trains or probes the run (`to`). A run that
+    was refused before it wrote its run.json leaves nothing.
+    """
+    from accelerate.utils import broadcast_object_list
+
+    lease: Lease | None = None
+    refused = None
+    if accelerator.is_main_process:
+        try:
+            lease = run_lease(store, run, to)
+        except StoreError as problem:
+            refused = str(problem)
+    if refused := broadcast_object_list([refused])[0]:
+        raise StoreError(refused)
+    try:
+        yield lease
+    finally:
+        if lease is not None:
+            lease.release(forget=not (store.run(run) / "run.json").exists())
 
 
 def prepare_inputs(

@@ -14,6 +14,7 @@ from toolkit.errors import RecipeError, TrainingError
 from toolkit.progress import SILENT, Progress
 from toolkit.recorder import TrajectoryWriter
 from toolkit.store import Store
+from toolkit.store.locks import Lease
 from toolkit.store.runs import run_about, start_run, update_run
 from training.batches import BatchSource, micro_batches
 from training.beta_conventions import describe_betas
@@ -34,7 +35,7 @@ from training.precompute import describe_encoding, refuse_random_reading
 from training.probe import accuracy, probe
 from training.recipe import HeldOut, Probe, Recipe
 from training.sampling import draw_samples
-from training.setup import ENCODERS, NETWORK, Setup, prepare
+from training.setup import ENCODERS, NETWORK, Setup, prepare, sole_writer
 from training.step import Learner, train_step
 from training.trajectory_writer import StepRecorder
 from training.verdict_updates import VerdictLog, VerdictUpdates
@@ -61,7 +62,7 @@ def train(recipe: Recipe, *, progress: Progress = SILENT) -> str:
             f"The store has a run {recipe.run!r} already; choose another name with --run, or type "
             f"`outvoted resume {store.root} --run {recipe.run}`."
         )
-    Trainer(recipe, store, recipe.run, resumed=False, progress=progress).run()
+    _run(recipe, store, recipe.run, resumed=False, progress=progress)
     return recipe.run
 
 
@@ -73,17 +74,32 @@ def resume(store: Store, run: str, *, steps: int | None = None, progress: Progre
 
     Raises:
         TrainingError: The run is finished, or its pairs, labels, weights or backbone have changed.
+        StoreError: Another process trains the run.
     """
     recipe = recipe_of(store, run, steps)
-    Trainer(recipe, store, run, resumed=True, progress=progress).run()
+    _run(recipe, store, run, resumed=True, progress=progress)
     return run
+
+
+def _run(recipe: Recipe, store: Store, run: str, *, resumed: bool, progress: Progress) -> None:
+    accelerator = accelerator_of(recipe.precision)
+    with sole_writer(store, run, accelerator) as lease:
+        Trainer(recipe, store, run, accelerator, lease, resumed=resumed, progress=progress).run()
 
 
 class Trainer:
     """One process of a run: everything it works with, and how many steps are done."""
 
     def __init__(
-        self, recipe: Recipe, store: Store, run: str, *, resumed: bool, progress: Progress
+        self,
+        recipe: Recipe,
+        store: Store,
+        run: str,
+        accelerator: Any,
+        lease: Lease | None,
+        *,
+        resumed: bool,
+        progress: Progress,
     ) -> None:
         """Prepare the run, restore its checkpoint where it is resumed, and write its run.json.
 
@@ -93,7 +109,7 @@ class Trainer:
         self.store = store
         self.name = run
         self.folder = store.run(run)
-        accelerator = accelerator_of(recipe.precision)
+        self.lease = lease
         self.main = bool(accelerator.is_main_process)
         self.progress = progress if self.main else SILENT
         self.verdicts: VerdictUpdates | None = None
@@ -131,12 +147,8 @@ class Trainer:
             self.source.reference,
             micro=self.done * recipe.accumulation,
         )
-        self.log = Log(
-            self.folder,
-            main=self.main,
-            boards=boards(self.folder, recipe, self.done) if self.main else [],
-            progress=self.progress,
-        )
+        shown = boards(self.folder, recipe, self.done) if self.main else []
+        self.log = Log(self.folder, main=self.main, boards=shown, progress=self.progress)
 
     def _claim(self, about: dict[str, Any], resumed: bool) -> None:
         """Write what the run is, before its first step; set rows past its checkpoint aside."""
@@ -155,11 +167,13 @@ class Trainer:
         introduce(self.setup, self.progress)
 
     def run(self) -> None:
-        """Train to the last step. What was recorded is on the disk whatever happens."""
+        """Train to the last step. What was recorded is on the disk whatever happens, unless another
+        process took the run over: it records the same steps."""
         try:
             self._train()
         finally:
-            self.recorder.close()
+            if self.lease is None or not self.lease.lost:
+                self.recorder.close()
             self.log.close()
         if self.main:
             steps = self.recipe.steps
@@ -179,6 +193,8 @@ class Trainer:
         if self.done == 0:
             self.sample()
         while self.done < recipe.steps:
+            if self.lease is not None and self.lease.lost:
+                self.lease.must_hold()
             self.update_verdicts()
             records = train_step(self.learner, batches, recipe.accumulation, self.done)
             self.recorder.add(self.done, records)
@@ -258,6 +274,8 @@ class Trainer:
     def save(self) -> None:
         """Put every row up to here on the disk, then write the checkpoint."""
         learner, accelerator = self.learner, self.setup.accelerator
+        if self.lease is not None:
+            self.lease.must_hold()
         check_finite(trainable(learner.policy), self.done, accelerator)
         self.recorder.flush()
         self.source.encoded.flush()

@@ -109,6 +109,15 @@ def test_keys_that_lead_nowhere_and_doubles_are_named(store):
     assert "label set odd names 1 pairs that the store does not have (ghost)" in found
 
 
+def test_rows_of_a_run_that_are_there_twice_are_named(make_store):
+    made = make_store(pairs=20, run=True)
+    part = made.trajectory("r")[0]
+    table = pq.read_table(part)
+    write_part(part.parent, table.slice(0, 3))
+    [fault] = faults(made)
+    assert "the trajectory of run r has 3 rows twice (pair " in fault
+
+
 def test_pairs_without_images_are_no_fault_but_a_note(tmp_path):
     bare = write_source(tmp_path / "b.parquet", [source_row(0)], drop=("jpg_0", "jpg_1"))
     made = create_store(tmp_path / "s")

@@ -1,5 +1,6 @@
 import errno
 import json
+import os
 import re
 import resource
 import shutil
@@ -17,10 +18,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from tests.factories import StoreFactory
-from toolkit.errors import TrainingError
+from toolkit.errors import StoreError, TrainingError
 from toolkit.files.atomic import parts
 from toolkit.store import Store
+from toolkit.store.integrity import check_store
 from toolkit.store.label_sets import write_label_set
+from toolkit.store.locks import run_lease
 from toolkit.store.runs import run_about, start_run, write_findings
 from training import checkpoint, step
 from training import trainer as due
@@ -28,6 +31,7 @@ from training import trainer as loop
 from training.checkpoint import checkpoints, read_log, set_aside
 from training.metrics_log import forget_after
 from training.pairs import load_pairs
+from training.probe import probe_run
 from training.recipe import Recipe
 from training.trainer import resume, train
 
@@ -254,6 +258,34 @@ def test_changed_stored_weights_or_labels_are_refused(
     labelled(1)
     resume(store, "r", steps=8)
     assert run_about(store, "r")["steps"] == 8
+
+
+def test_two_processes_never_write_one_run(
+    make_store: StoreFactory, recipe_for: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, real, said = make_store(), loop.train_step, []
+
+    def meanwhile(*given: Any) -> object:
+        if given[3] == 3 and not said:  # its first checkpoint is there, so it could be resumed
+            for other in (lambda: resume(store, "r"), lambda: train(recipe_for(store, steps=2))):
+                with pytest.raises((StoreError, TrainingError)) as problem:
+                    other()
+                said.append(str(problem.value))
+        if given[3] == 5:  # somebody takes over by force
+            shutil.rmtree(store.run("r") / "lease")
+        return real(*given)
+
+    monkeypatch.setattr(loop, "train_step", meanwhile)
+    with pytest.raises(StoreError, match="no longer writes to run 'r'"):
+        train(recipe_for(store, steps=6, checkpoint_every=2))
+    monkeypatch.undo()
+    assert said[0].startswith(f"Run 'r' is being written by process {os.getpid()} on ")
+    assert "has a run 'r' already" in said[1]
+    assert len(table_of(store, "r")) == 4 * 10  # of step 5 and 6 none: another may write them
+    resume(store, "r")
+    assert check_store(store).faults == ()
+    with run_lease(store, "r", "probe"), pytest.raises(StoreError, match="is being written by"):
+        probe_run(store, "r", draws=1)
 
 
 def test_fewer_steps_than_a_checkpoint_has_are_refused(

@@ -133,6 +133,7 @@ def check_store(
     if not any(fault.files for fault in faults):  # keys mean nothing beside unreadable parts
         with connect(store) as con:
             faults += [*_wrong_keys(con), *_unknown_pairs(con, store), *_lost_references(con)]
+            faults += _doubled_rows(con, store)
     faults += _damaged_journal(store)
     return CheckReport(_counts(store), tuple(faults), tuple(_notes(store)))
 
@@ -235,6 +236,27 @@ def _unknown_pairs(con: Connection, store: Store) -> Iterator[Fault]:
                     f"{what} names {len(unknown)} pairs that the store does not have "
                     f"({unknown[0]})",
                     "ingest the source that contains them",
+                )
+
+
+def _doubled_rows(con: Connection, store: Store) -> Iterator[Fault]:
+    """Rows of a run that are there twice: two processes trained it, or a part was copied."""
+    for run in store.runs():
+        if files := store.trajectory(run):
+            # Of a run that was given more steps, a later probe may have the number of an earlier.
+            key = "pair_id, visit, draw, kind, rank, CASE kind WHEN 'probe' THEN step END"
+            sql = f"SELECT pair_id, count(*) AS times FROM {parquet(files)} GROUP BY {key}"
+            rows = fetch(
+                con,
+                f"SELECT sum(times - 1)::BIGINT AS n, min(pair_id) AS first FROM ({sql})"
+                " WHERE times > 1",
+            ).to_pylist()[0]
+            if rows["n"]:
+                yield Fault(
+                    f"the trajectory of run {run} has {rows['n']:,} rows twice (pair "
+                    f"{rows['first']} and so on)",
+                    f"analyses use each once; to be rid of them, move {store.run(run)}/trajectory "
+                    "out of the store and train the run again",
                 )
 
 
