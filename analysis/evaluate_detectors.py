@@ -12,7 +12,7 @@ from analysis.detectors import scores as all_scores
 from analysis.ranking_metrics import Detection, Flags, Groups, coded, measure_all
 from analysis.trajectory import Floats, Ints, as_table, numbers
 from toolkit.errors import InputError
-from toolkit.labels.extra_votes import read_rows
+from toolkit.labels.majority import read_rows
 from toolkit.schema import column
 
 ExtraDetectors = Mapping[str, Mapping[str, float]]

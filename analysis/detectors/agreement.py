@@ -5,7 +5,7 @@ import pyarrow as pa
 
 from analysis.detectors.detector import Computed, Detector, Evidence, Score
 from analysis.trajectory import Floats, Ints, as_table, numbers
-from toolkit.labels.extra_votes import align_votes
+from toolkit.labels.majority import align_votes
 from toolkit.schema import column
 
 AGREEMENT = pa.schema(

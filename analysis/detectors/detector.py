@@ -52,7 +52,7 @@ class Evidence:
     votes: pa.Table
     """pair_id, annotator, choice."""
     extra_votes: pa.Table | None = None
-    """Extra votes, of people or scorers (`toolkit.labels.extra_votes`)."""
+    """Extra votes, of people or scorers (`toolkit.labels.majority`)."""
     folds: Sequence[Digest] = ()
     """Runs that held a fold of the pairs out of training."""
     looks: Callable[[], Mapping[str, Any]] | None = None

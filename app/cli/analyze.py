@@ -152,7 +152,7 @@ def detect(
         from analysis.run_analysis import analyze_run
     from analysis.trajectory import WINDOWS
     from toolkit.errors import InputError
-    from toolkit.labels.extra_votes import read_votes
+    from toolkit.labels.majority import read_votes
     from toolkit.store import open_store
 
     check_choice("window", window, WINDOWS)

@@ -312,7 +312,7 @@ def test_the_labels_of_the_finding_are_the_default(tmp_path, make_store):
 def test_planted_flips_do_not_leave_without_a_warning(tmp_path, make_store):
     """Eight of 40 labels are planted; under a set made from theirs the rest of them still are."""
     from analysis.run_analysis import analyze_run
-    from toolkit.labels.curated import labels_of_verdicts
+    from toolkit.labels.stated import labels_of_verdicts
     from toolkit.store.label_sets import planted_flips
 
     made = make_store(pairs=40, run=True)

@@ -161,6 +161,8 @@ def test_a_parquet_table_is_read_like_a_csv_one(tmp_path, table):
         ({"score_column": "prompt"}, "where a number is needed; name another --score-column"),
         ({"min_gap": -1.0}, "it must be 0 or more"),
         ({"min_gap": float("nan")}, "it must be 0 or more"),
+        ({"as_votes": True}, "name the column of who gave a score with --rater-column"),
+        ({"aggregate": "count"}, "name the column of who gave a score with --rater-column"),
         ({"split": "training"}, "it must be train, validation or test"),
     ],
 )
@@ -194,6 +196,56 @@ def test_columns_with_nothing_in_them_do_no_harm(tmp_path, table):
     ratings = given(str(tmp_path / "n.parquet"), str(table.parent / "images"))
     _, summary = take_in(tmp_path / "s", ratings)
     assert summary.kept == 1
+
+
+RATERS = [  # image, rater, score
+    *(("a", "007", 1), ("a", "8", 2), ("a", "9", 6), ("a", None, 3)),
+    *(("b", "007", 4), ("b", "8", 4), ("b", "9", 4), ("b", "10", 4)),
+]
+
+
+@pytest.fixture
+def by_raters(tmp_path: Path) -> dict:
+    """Image a: mean 3, median 2.5; image b: 4 by everybody."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in "ab":
+        (images / f"{name}.png").write_bytes(png((9, 9, ord(name))))
+    rows = [
+        {"name": f"{image}.png", "prompt": "p", "mos_align": score, "who": who, "style": "plain"}
+        for image, who, score in RATERS
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "r.parquet")
+    return given(str(tmp_path / "r.parquet"), str(images))
+
+
+@pytest.mark.parametrize(("aggregate", "score"), [("mean", 3.0), ("median", 2.5)])
+def test_one_row_a_rater_is_one_image_with_the_score_of_them_all(
+    tmp_path, by_raters, aggregate, score
+):
+    store, summary = take_in(tmp_path / "s", by_raters, aggregate=aggregate)
+    assert (summary.read, summary.kept) == (1, 1)
+    [pair] = pairs_of(store)
+    slot = 0 if pair["image_0"] == "a.png" else 1
+    assert (pair[f"src_score_{slot}"], pair[f"src_ratings_{slot}"]) == (score, 4)
+    assert (pair["label"], pair["label_weight"], pair["src_style_0"]) == (slot, 4.0, "plain")
+    assert "src_who_0" not in pair
+
+
+def test_raters_of_both_images_are_votes_and_their_share_a_label(tmp_path, by_raters):
+    options = {"rater_column": "who", "as_votes": True, "aggregate": "count"}
+    for _ in range(2):
+        store, summary = take_in(tmp_path / "s", by_raters, **options)
+    assert (summary.kept, summary.duplicate) == (0, 1)
+    [pair] = pairs_of(store)
+    first = pair["image_0"] == "a.png"
+    assert pair["label"] == pytest.approx(1 / 3 if first else 2 / 3)
+    assert pair["label_weight"] == 3.0
+    with connect(store) as con:
+        votes = fetch(con, "SELECT annotator, choice, grade FROM votes ORDER BY 1").to_pylist()
+    assert [vote["annotator"] for vote in votes] == ["007", "8", "9"]
+    assert [vote["choice"] for vote in votes] == [1 - first, 1 - first, first]
+    assert votes[0]["grade"] == ("1 and 4" if first else "4 and 1")
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the real AGIQA-3K is not on this machine")

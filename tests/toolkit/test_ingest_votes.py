@@ -29,21 +29,52 @@ def test_votes_in_words_and_numbers_join_their_pairs_once(make_store, tmp_path):
     store = make_store(pairs=6)
     one, two, *_ = ids(store)
     votes = [(one, "ann", 1), (one, "bob", "image_1"), (two, "ann", "tie"), (two, "bob", 0.5)]
-    bad = [("nobody", "ann", 1), (one, "cid", 0.7), (two, "", 1)]
+    bad = [("nobody", "ann", 1), (one, "cid", 7), (two, "dan", "left")]
     source = vote_table(tmp_path / "v.csv", [*votes, *bad])
     summary = ingest(store, "votes", source)
     assert (summary.read, summary.kept, summary.tied, summary.quarantined) == (7, 4, 2, 3)
     mine = votes_of(store, one)
     assert (mine["ann"], mine["bob"]) == (1.0, 0.0)
     assert sorted(summary.reasons) == [
-        "the choice is none of 1, 0, .5, image_0, image_1, tie",
+        "the choice is no number from 0 to 1, and none of image_0, image_1, tie, both_good, "
+        "both_bad",
         "the store has no such pair",
-        "the vote has no annotator",
     ]
     before = snapshot(store)
     again = ingest(store, "votes", source)
     assert (again.kept, again.duplicate, again.quarantined) == (0, 4, 3)
     assert snapshot(store) == before
+
+
+def test_votes_of_nobody_and_of_one_person_again_are_votes(make_store, tmp_path):
+    store = make_store(pairs=2)
+    one, two = ids(store)
+    pq.write_table(
+        pa.table(
+            {
+                "pair_id": [one] * 5 + [two] * 3,
+                "choice": ["1", "1", "0", "both_bad", "0.7", "1", "1", "0"],
+                "annotator": [None, None, None, "ann", "ann", "ann", "ann", "ann"],
+                "axis": [None] * 4 + ["coherence"] + [None] * 3,
+                "weight": [None] * 4 + [0.5] + [None] * 3,
+                "grade": [None] * 4 + ["7 of 10"] + [None] * 3,
+                "time": [None] * 5 + ["2026-01-01T00:00:00"] * 2 + [None],
+            }
+        ),
+        tmp_path / "v.parquet",
+    )
+    for number in range(2):
+        summary = ingest(store, "votes", tmp_path / "v.parquet")
+        assert (summary.kept, summary.duplicate) == ((7, 1), (0, 8))[number]
+    columns = ("choice", "axis", "weight", "grade", "both_are")
+    kept = [tuple(row[k] for k in columns) for row in rows(store, "votes") if row["pair_id"] == one]
+    assert kept[-5:] == [
+        (1.0, None, None, None, None),
+        (1.0, None, None, None, None),
+        (0.0, None, None, None, None),
+        (0.5, None, None, None, "bad"),
+        (0.7, "coherence", 0.5, "7 of 10", None),
+    ]
 
 
 def test_votes_leave_labels_as_they_are(make_store, tmp_path):
@@ -56,7 +87,7 @@ def test_votes_leave_labels_as_they_are(make_store, tmp_path):
 
 def test_a_table_without_the_columns_is_refused_with_the_options(tmp_path):
     pq.write_table(pa.table({"pair_id": ["a"], "who": ["b"]}), tmp_path / "v.parquet")
-    with pytest.raises(InputError, match=r"lacks the columns annotator, choice .*--choice-column"):
+    with pytest.raises(InputError, match=r"lacks the column choice .*--choice-column"):
         open_source("votes", tmp_path / "v.parquet")
 
 

@@ -96,6 +96,7 @@ def open_sides(source: str, options: ChosenRejectedOptions) -> Opened:
         lambda: as_batches(rows(), options, types=types),
         rows=count_rows(tables),
         personal=(options.annotator_column,),
+        labels_are_votes=source == CHOSEN_REJECTED.name,
     )
 
 

@@ -53,6 +53,7 @@ def open_hpd(options: ListOptions) -> Opened:
         lambda: as_batches(hpd_rows(forms, options), options),
         rows=None if rankings else count_rows(tables),
         personal=PERSONAL,
+        labels_are_votes=all(form == "train" for _, form in forms),
     )
 
 

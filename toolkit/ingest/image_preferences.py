@@ -1,13 +1,14 @@
 """open-image-preferences: the annotators' answers, or the binarised table made from them.
 
 An answer is image_1, image_2, both_good or both_bad, and every one is a vote; the last two are
-ties. The pair's label is what most answers say, a tie where they are even.
+ties. The pair's label is what most answers say, a tie where they are even; label_weight counts the
+answers.
 """
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from toolkit.errors import InputError
 from toolkit.ingest.chosen_rejected import ChosenRejectedOptions, open_sides
@@ -21,10 +22,16 @@ from toolkit.ingest.tabular import (
     records,
 )
 from toolkit.ingest.writer import open_pairs
+from toolkit.preference import label_of, lean
 
 RESPONSES = ("preference.responses", "responses", "preference")
 USERS = (".users", "_users")
-ANSWERS = {"image_1": 1.0, "image_2": 0.0, "both_good": 0.5, "both_bad": 0.5}
+ANSWERS: dict[str, tuple[float, Literal["good", "bad"] | None]] = {
+    "image_1": (1.0, None),
+    "image_2": (0.0, None),
+    "both_good": (0.5, "good"),
+    "both_bad": (0.5, "bad"),
+}
 STATUSES = (".status", "_status")
 
 
@@ -79,6 +86,7 @@ def preference_rows(tables: Sequence[Table], options: ListOptions) -> Iterator[S
                 image_0=sides[0],
                 image_1=sides[1],
                 label=majority(votes),
+                label_weight=float(len(votes)) if votes else None,
                 split=options.split or table.split,
                 votes=votes,
                 extra={name: value for name, value in row.items() if name not in own}
@@ -93,8 +101,7 @@ def majority(votes: Sequence[Vote]) -> float | None:
     """What most votes say for image_0; a tie counts half to either side; null without votes."""
     if not votes:
         return None
-    lean = sum(vote.choice - 0.5 for vote in votes)
-    return 0.5 if lean == 0 else float(lean > 0)
+    return float(label_of(lean([vote.choice for vote in votes]).sum()))
 
 
 def _votes(
@@ -107,7 +114,9 @@ def _votes(
         if answer not in ANSWERS:
             return (), f"an answer is none of {', '.join(ANSWERS)} (it is {answer!r})"
         user = users[place] if place < len(users) else None
-        votes.append(Vote(ANSWERS[answer], None if user is None else str(user)))
+        choice, both = ANSWERS[answer]
+        name = None if user is None else str(user)
+        votes.append(Vote(choice, name, grade=answer, both_are=both))
     return tuple(votes), None
 
 

@@ -65,6 +65,7 @@ def open_pickapic(options: PickapicOptions) -> Opened:
         partial(pickapic_batches, tables, options),
         rows=count_rows(tables),
         personal=PERSONAL,
+        labels_are_votes=True,
     )
 
 

@@ -1,17 +1,20 @@
 """A table of per-image scores: two images of a prompt whose scores differ enough become a pair.
 
-Such a label is not a vote: the pairs say `source: mos`. Which of the two images is image_0 follows
-from a hash of their names, so that position says nothing about the label, and is the same for
-every score column of the same table.
+Such a label is not a vote: the pairs say `source: mos`. An image with several rows, one a rater,
+has the mean of their scores (or the median), and its pairs the number of ratings as label_weight;
+with `--rater-column` the raters who rated both images can be votes. Which of the two images is
+image_0 follows from a hash of their names, so that position says nothing about the label, and is
+the same for every score column of the same table.
 """
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from itertools import combinations, islice
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from statistics import fmean, median
+from typing import Annotated, Any, Literal, TypeAlias
 
 import pyarrow as pa
 import pyarrow.csv as csv
@@ -26,9 +29,11 @@ from toolkit.ingest.source import (
     Source,
     SourceImage,
     SourceRow,
+    Vote,
     as_batches,
 )
 from toolkit.ingest.writer import open_pairs
+from toolkit.preference import label_of
 from toolkit.schema import missing_columns
 
 ByPrompt: TypeAlias = dict[str, list[dict[str, Any]]]
@@ -49,6 +54,15 @@ class RatingsOptions(PairOptions):
     min_gap: Annotated[
         float, "Smallest difference of the scores in a pair, in the scores' unit.", (0, None)
     ] = 0.5
+    aggregate: Annotated[
+        Literal["mean", "median", "count"],
+        "Of several rows of an image: pairs by their mean or median; count: the share of raters "
+        "who rate image_0 higher is the label (needs --rater-column).",
+    ] = "mean"
+    rater_column: Annotated[str | None, "Column of who gave the score."] = None
+    as_votes: Annotated[
+        bool, "Each rater's two scores in a pair are a vote (needs --rater-column)."
+    ] = False
     model_pattern: Annotated[
         str | None, "Regular expression; its group 1 is the model in an image's name."
     ] = None
@@ -58,7 +72,7 @@ class RatingsOptions(PairOptions):
 
 def open_ratings(options: RatingsOptions) -> Opened:
     """Read and check the table (scores only: no image is read). InputError says why not."""
-    table = _table(Path(options.table))
+    table = _table(Path(options.table), (options.image_column, options.rater_column))
     _check(options, table)
     by_prompt, left_out = _grouped(options, table)
     shard = options.part
@@ -88,19 +102,29 @@ RATINGS = Source(
     RatingsOptions,
     open_ratings,
     stored_as=SOURCE,
-    safe_columns=("score_column", "score_0", "score_1", "sd_0", "sd_1"),
+    safe_columns=(
+        *("score_column", "score_0", "score_1", "sd_0", "sd_1", "ratings_0", "ratings_1"),
+    ),
     details="two images of a prompt whose scores differ become a pair",
     cards=("agiqa3k",),
 )
 
 
 def _check(options: RatingsOptions, table: pa.Table) -> None:
-    named = (options.image_column, options.prompt_column, options.score_column, options.sd_column)
+    if options.rater_column is None and (options.as_votes or options.aggregate == "count"):
+        raise InputError(
+            "--as-votes and --aggregate count compare the scores of each rater; name the column of "
+            "who gave a score with --rater-column."
+        )
+    named = (
+        *(options.image_column, options.prompt_column, options.score_column, options.sd_column),
+        options.rater_column,
+    )
     if missing := missing_columns(table.column_names, [name for name in named if name]):
         raise InputError(
             f"{options.table} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)} "
             f"(found: {', '.join(table.column_names)}); name them with --image-column, "
-            "--prompt-column, --score-column and --sd-column."
+            "--prompt-column, --score-column, --sd-column and --rater-column."
         )
     kind = table[options.score_column].type
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
@@ -118,13 +142,21 @@ def rating_rows(by_prompt: ByPrompt, options: RatingsOptions) -> Iterator[Source
     file = str(Path(options.table).resolve())
     for prompt, first, second in _chosen(by_prompt, options):
         names = [str(rated[options.image_column]) for rated in (first, second)]
-        score_0, score_1 = (float(rated[options.score_column]) for rated in (first, second))
+        votes = _votes(first, second)
+        counts = [len(rated["scores"]) for rated in (first, second)]
+        if options.aggregate == "count":
+            label, weight = sum(vote.choice for vote in votes) / len(votes), float(len(votes))
+        else:
+            label = _choice(first[options.score_column], second[options.score_column])
+            weight = float(min(counts)) if max(counts) > 1 else None
         yield SourceRow(
             prompt=prompt,
             image_0=SourceImage(names[0], Reference(str(folder / names[0]))),
             image_1=SourceImage(names[1], Reference(str(folder / names[1]))),
-            label=0.5 if score_0 == score_1 else float(score_0 > score_1),
+            label=label,
+            label_weight=weight,
             split=options.split,
+            votes=votes if options.as_votes else (),
             extra=_extra(options, first, second),
             distinguishing=(options.score_column,),
             source_file=file,
@@ -139,7 +171,7 @@ def _chosen(
         for sides in combinations(rated, 2):
             gap = abs(sides[0][options.score_column] - sides[1][options.score_column])
             names = {str(side[options.image_column]): side for side in sides}
-            if gap < options.min_gap or len(names) < 2:
+            if gap < options.min_gap if options.aggregate != "count" else not _votes(*sides):
                 continue
             ordered = sorted(names)
             if ord(short_hash("order", prompt, *ordered)[0]) % 2:
@@ -148,11 +180,15 @@ def _chosen(
 
 
 def _extra(options: RatingsOptions, *sides: dict[str, Any]) -> dict[str, Any]:
-    """score, sd and model of both sides, the score's column, and the table's other columns."""
+    """score, sd, model and number of ratings of both sides, the score's column, and the table's
+    other columns."""
     extra: dict[str, Any] = {"score_column": options.score_column}
-    own = {options.image_column, options.prompt_column, options.score_column, "row"}
+    own = {options.image_column, options.prompt_column, options.score_column, options.rater_column}
+    own |= {"row", "scores"}
     for slot, side in enumerate(sides):
         extra[f"score_{slot}"] = float(side[options.score_column])
+        if any(len(side["scores"]) > 1 for side in sides):
+            extra[f"ratings_{slot}"] = len(side["scores"])
         if options.sd_column:
             extra[f"sd_{slot}"] = side[options.sd_column]
         others = {f"{k}_{slot}": v for k, v in side.items() if k not in own | {options.sd_column}}
@@ -163,7 +199,7 @@ def _extra(options: RatingsOptions, *sides: dict[str, Any]) -> dict[str, Any]:
     return extra
 
 
-def _table(path: Path) -> pa.Table:
+def _table(path: Path, texts: Sequence[str | None]) -> pa.Table:
     if not path.is_file():
         raise InputError(f"{path} is no file; name a CSV or Parquet table of ratings.")
     if path.stat().st_size == 0:
@@ -172,7 +208,8 @@ def _table(path: Path) -> pa.Table:
         if path.suffix == ".parquet":
             return pq.read_table(path)
         quoted = csv.ParseOptions(newlines_in_values=True)
-        return csv.read_csv(path, parse_options=quoted)
+        named = csv.ConvertOptions(column_types={name: pa.string() for name in texts if name})
+        return csv.read_csv(path, parse_options=quoted, convert_options=named)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as problem:
         raise InputError(
             f"{path} cannot be read as a {'Parquet' if path.suffix == '.parquet' else 'CSV'} table "
@@ -182,7 +219,7 @@ def _table(path: Path) -> pa.Table:
 
 def _grouped(options: RatingsOptions, table: pa.Table) -> tuple[ByPrompt, int]:
     """The rows by prompt, and how many lack a prompt, an image name or a finite score."""
-    by_prompt: ByPrompt = {}
+    by_prompt: dict[str, dict[str, list[dict[str, Any]]]] = {}
     left_out = 0
     for number, row in enumerate(table.to_pylist()):
         score, name = row[options.score_column], row[options.image_column]
@@ -190,7 +227,44 @@ def _grouped(options: RatingsOptions, table: pa.Table) -> tuple[ByPrompt, int]:
         if score is None or not math.isfinite(score) or name in (None, "") or prompt is None:
             left_out += 1
             continue
-        by_prompt.setdefault(str(prompt), []).append({**row, "row": number})
+        images = by_prompt.setdefault(str(prompt), {})
+        images.setdefault(str(name), []).append({**row, "row": number})
     if not by_prompt:
         raise InputError(f"{options.table} holds no row with a name, a prompt and a score.")
-    return by_prompt, left_out
+    merged = {
+        prompt: [_merged(rows, options) for rows in images.values()]
+        for prompt, images in by_prompt.items()
+    }
+    return merged, left_out
+
+
+def _merged(rows: list[dict[str, Any]], options: RatingsOptions) -> dict[str, Any]:
+    """The rows of one image as one: the score of them all, and other columns where all agree.
+
+    `scores`: (rater, score) of each.
+    """
+    first = dict(rows[0])
+    for name, value in rows[0].items():
+        if name != "row" and any(row[name] != value for row in rows[1:]):
+            first[name] = None
+    scores = [float(row[options.score_column]) for row in rows]
+    first[options.score_column] = median(scores) if options.aggregate == "median" else fmean(scores)
+    raters = [row[options.rater_column] if options.rater_column else None for row in rows]
+    return first | {"scores": list(zip(raters, scores, strict=True))}
+
+
+def _votes(first: dict[str, Any], second: dict[str, Any]) -> tuple[Vote, ...]:
+    """A vote for each time that a known rater rated both images."""
+    others: dict[Any, list[float]] = {}
+    for rater, score in second["scores"]:
+        others.setdefault(rater, []).append(score)
+    return tuple(
+        Vote(_choice(score, other), str(rater), grade=f"{score:g} and {other:g}")
+        for rater, score in first["scores"]
+        if rater is not None and others.get(rater)
+        for other in [others[rater].pop(0)]
+    )
+
+
+def _choice(score_0: float, score_1: float) -> float:
+    return float(label_of(score_0 - score_1))

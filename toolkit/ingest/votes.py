@@ -1,11 +1,14 @@
 """Votes of further annotators on pairs that are in the store already.
 
-A table of pair_id, annotator, choice and, where known, time. A choice is 1, 0 or .5 for image_0,
-or the word image_0, image_1 or tie.
+A table of pair_id, choice and, where known, annotator, time, axis, weight and grade. A choice is a
+number from 0 to 1 for image_0, or one of the words in `WORDS`. Every row is a vote, also of nobody
+in particular and of the same person again; a file that comes in twice adds nothing.
 """
 
+import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,31 +23,33 @@ from toolkit.store.existing import held_quarantine, held_votes, written
 from toolkit.store.locks import adding
 from toolkit.store.pseudonyms import renamer
 
-CHOICES: dict[object, float] = {
-    "image_0": 1.0,
-    "image_1": 0.0,
-    "tie": 0.5,
-    "1": 1.0,
-    "0": 0.0,
-    "0.5": 0.5,
-    "1.0": 1.0,
-    "0.0": 0.0,
-    ".5": 0.5,
+WORDS: dict[str, tuple[float, str | None]] = {
+    "image_0": (1.0, None),
+    "image_1": (0.0, None),
+    "tie": (0.5, None),
+    "both_good": (0.5, "good"),
+    "both_bad": (0.5, "bad"),
 }
+"""Choices in words: the number, and what a tie says of both images."""
 CHUNK = 20_000
 """Votes that are written together."""
 
 
 @dataclass(frozen=True)
 class VotesOptions(Options):
-    """Options of `outvoted ingest votes`; the column of the time may be absent."""
+    """Options of `outvoted ingest votes`; all columns but pair and choice may be absent."""
 
     paths: Annotated[Sequence[str | Path], "Files, or folders of them."]
     _: KW_ONLY
     pair_column: Annotated[str, "Column of the pair_id."] = "pair_id"
     annotator_column: Annotated[str, "Column of the annotator."] = "annotator"
-    choice_column: Annotated[str, "Column of 1, 0, .5, or image_0, image_1, tie."] = "choice"
+    choice_column: Annotated[
+        str, "Column of numbers from 0 to 1, or image_0, image_1, tie, both_good, both_bad."
+    ] = "choice"
     time_column: Annotated[str, "Column of the time, if any."] = "time"
+    axis_column: Annotated[str, "Column of what was judged, if any; empty: overall."] = "axis"
+    weight_column: Annotated[str, "Column of the trust in each vote, if any."] = "weight"
+    grade_column: Annotated[str, "Column of the answer in the source's words, if any."] = "grade"
     limit: Annotated[int | None, "Read only the first N rows.", (1, None)] = None
     pseudonyms: Annotated[bool, "Store keyed pseudonyms instead of annotators' names."] = False
 
@@ -52,8 +57,8 @@ class VotesOptions(Options):
 def open_votes(options: VotesOptions) -> Opened:
     """Find and check the tables. InputError (one sentence) on the first that cannot be used."""
     tables = find_tables(options.paths, what="a table of votes")
-    needed = (options.pair_column, options.annotator_column, options.choice_column)
-    remedy = "name them with --pair-column, --annotator-column and --choice-column"
+    needed = (options.pair_column, options.choice_column)
+    remedy = "name them with --pair-column and --choice-column"
     for table in tables:
         need_columns(table, needed, remedy)
     rows = count_rows(tables)
@@ -105,45 +110,57 @@ def _add(
 class _Intake:
     summary: Summary
     pairs: set[str]
-    votes: set[tuple[Any, ...]]
+    votes: Counter[tuple[Any, ...]]
+    """How many votes in the store say the same, by what they say."""
     aside: set[tuple[str, int | None, str]]
     rename: Callable[[str], int] | None
+    read: Counter[tuple[Any, ...]] = field(default_factory=Counter)
+    """The same for the votes of this ingest."""
 
     def take(self, chunk: list[tuple[str, int, dict[str, Any]]]) -> dict[str, Any]:
         """New votes, and the rows that are none."""
         votes, quarantine = [], []
-        for file, number, vote in chunk:
+        for file, number, given in chunk:
             self.summary.read += 1
-            pair_id, choice = vote["pair_id"], _choice(vote["choice"])
-            if problem := self._problem(vote, choice):
-                self.summary.quarantine(problem)
-                if (entry := (str(pair_id), number, problem)) not in self.aside:
+            pair_id = str(given["pair_id"])
+            vote = self._vote(given)
+            if isinstance(vote, str):
+                self.summary.quarantine(vote)
+                if (entry := (pair_id, number, vote)) not in self.aside:
                     self.aside.add(entry)
-                    quarantine.append((str(pair_id), file, number, problem))
-                continue
-            name = str(vote["annotator"])
-            name = name if self.rename is None else str(self.rename(name))
-            row = (pair_id, name, choice, utc(vote["time"]), None, None, None, None)
-            if row in self.votes:
+                    quarantine.append((pair_id, file, number, vote))
+            elif self._is_new(vote):
+                votes.append(vote)
+            else:
                 self.summary.duplicate += 1
-                continue
-            self.votes.add(row)
-            votes.append(row)
-            self.summary.kept += 1
-            self.summary.tied += choice == 0.5
-        return {
-            "quarantine": from_tuples(QUARANTINE, quarantine),
-            "votes": from_tuples(VOTES, votes),
-        }
+        new = from_tuples(VOTES, votes)
+        self.summary.count_kept(new["choice"])
+        return {"quarantine": from_tuples(QUARANTINE, quarantine), "votes": new}
 
-    def _problem(self, vote: dict[str, Any], choice: float | None) -> str | None:
-        if vote["pair_id"] not in self.pairs:
-            return f"the store has no such pair (pair_id {vote['pair_id']})"
-        if vote["annotator"] in (None, ""):
-            return "the vote has no annotator"
-        if choice is None:
-            return f"the choice is none of 1, 0, .5, image_0, image_1, tie (it is {vote['choice']})"
-        return None
+    def _is_new(self, vote: tuple[Any, ...]) -> bool:
+        """Whether it is another vote: not one that the store has, nor the same person's at the same
+        moment again."""
+        self.read[vote] += 1
+        if vote[1] is not None and vote[3] is not None:
+            return self.read[vote] == 1 and not self.votes[vote]
+        return self.read[vote] > self.votes[vote]
+
+    def _vote(self, given: dict[str, Any]) -> tuple[Any, ...] | str:
+        """A row of VOTES, or what is wrong with it."""
+        if given["pair_id"] not in self.pairs:
+            return f"the store has no such pair (pair_id {given['pair_id']})"
+        choice, both = WORDS.get(str(given["choice"]).strip().lower(), (None, None))
+        choice = _number(given["choice"]) if choice is None else choice
+        if choice is None or not 0 <= choice <= 1:
+            allowed = f"no number from 0 to 1, and none of {', '.join(WORDS)}"
+            return f"the choice is {allowed} (it is {given['choice']})"
+        weight = _number(given["weight"])
+        if given["weight"] not in (None, "") and (weight is None or not 0 <= weight < math.inf):
+            return f"the vote's weight is no number of 0 or more (it is {given['weight']})"
+        name, axis, grade = (_text(given[name]) for name in ("annotator", "axis", "grade"))
+        if name is not None and self.rename is not None:
+            name = str(self.rename(name))
+        return given["pair_id"], name, choice, utc(given["time"]), axis, weight, grade, both
 
 
 def _rows(
@@ -154,12 +171,22 @@ def _rows(
         for number, row in records(table):
             vote = {
                 "pair_id": row[options.pair_column],
-                "annotator": row[options.annotator_column],
+                "annotator": row.get(options.annotator_column),
                 "choice": row[options.choice_column],
                 "time": row.get(options.time_column),
+                "axis": row.get(options.axis_column),
+                "weight": row.get(options.weight_column),
+                "grade": row.get(options.grade_column),
             }
             yield file, number, vote
 
 
-def _choice(value: object) -> float | None:
-    return CHOICES.get(str(value).strip().lower()) if value is not None else None
+def _text(value: object) -> str | None:
+    return None if value is None or value == "" or value != value else str(value)
+
+
+def _number(value: object) -> float | None:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None

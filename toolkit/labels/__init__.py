@@ -1,4 +1,4 @@
-"""Label sets made from the store: one maker a file, one entry a maker.
+"""Label sets made from the store: one entry a maker.
 
 To add a maker, write a file here with
 
@@ -13,16 +13,15 @@ and name MINE in the tuple below. `outvoted labels mine STORE --share 0.2`, its 
 recipe in the store follow from the entry.
 """
 
-from toolkit.labels.curated import CURATED
-from toolkit.labels.extra_votes import OUTVOTE
+from toolkit.labels.blend import BLEND
 from toolkit.labels.flips import FLIP
-from toolkit.labels.imported import IMPORTED
-from toolkit.labels.majority import MAJORITY
+from toolkit.labels.majority import MAJORITY, OUTVOTE
 from toolkit.labels.maker import LabelMaker, Made, changes_of, write_changes
 from toolkit.labels.scorers import VOTE
+from toolkit.labels.stated import CURATED, IMPORTED
 
 LABEL_MAKERS: dict[str, LabelMaker] = {
-    maker.name: maker for maker in (FLIP, MAJORITY, OUTVOTE, VOTE, CURATED, IMPORTED)
+    maker.name: maker for maker in (FLIP, MAJORITY, OUTVOTE, VOTE, BLEND, CURATED, IMPORTED)
 }
 """Name on the command line -> maker."""
 

@@ -38,7 +38,9 @@ def plant_flips(
     run: Annotated[str | None, "Read the gap's column from a finding of this run."] = None,
     finding: Annotated[str, "The finding to read it from."] = "minority",
 ) -> Made:
-    """Reverse round(rate * n) of the n labels of 0 or 1 (with `by_gap`: that also have a gap).
+    """Reverse round(rate * n) of the n labels that are no ties (with `by_gap`: and have a gap).
+
+    A graded label y becomes 1 - y.
 
     Which pairs are flipped depends on (seed, pair_id) only, not on the order of rows. By gap, a
     pair's chance falls as exp(-|gap| / gap_scale): drawn without replacement with these weights by
@@ -62,16 +64,17 @@ def plant_flips(
     flips = sorted(order[: round(rate * len(order))], key=lambda row: ids[row])
     flipped = [ids[row] for row in flips]
     recipe |= {"labelled": len(order), "flipped": flipped}
-    changes = changes_of(flipped, reverse(label[flips]))
+    weight = values_of(labels["label_weight"])  # as many votes are behind the wrong label
+    changes = changes_of(flipped, reverse(label[flips]), weight[flips])
     return write_changes(store, name, base, changes, recipe, pairs=len(order), note=note)
 
 
 def _uniform(store: Store, ids: list[str], label: Floats, seed: int) -> list[int]:
-    """The rows with a label of 0 or 1, in the order in which they are flipped."""
+    """The rows whose label prefers an image, in the order in which they are flipped."""
     rows = np.flatnonzero(is_decided(label)).tolist()
     if not rows:
         raise InputError(
-            f"{store.root} has no pair with a label of 0 or 1 to flip; ingest some first."
+            f"{store.root} has no label that prefers an image, so none to flip; ingest some first."
         )
     return sorted(rows, key=lambda row: _digest(seed, ids[row], 16))
 
@@ -85,12 +88,12 @@ def _by_gap(
     column: str,
     scale: float | None,
 ) -> tuple[list[int], float]:
-    """The rows with a label of 0 or 1 and a gap, in the order in which they are flipped; the scale
-    that was used."""
+    """The rows with a preference and a gap, in the order in which they are flipped; the scale that
+    was used."""
     rows = np.flatnonzero(is_decided(label) & np.isfinite(gap))
     if not len(rows):
         raise InputError(
-            f"No pair of {store.root} has both a label of 0 or 1 and a number in {column!r}; "
+            f"No pair of {store.root} has both a preference and a number in {column!r}; "
             "name another --by-gap."
         )
     scale = scale if scale is not None else float(np.median(gap[rows])) or 1.0
@@ -104,7 +107,7 @@ def _by_gap(
 
 
 def planted_count(store: Store, name: str) -> tuple[int, int]:
-    """(flipped, labelled) pairs of a planted set: of all labels of 0 or 1 in the store.
+    """(flipped, labelled) pairs of a planted set: of all labels that prefer an image.
 
     The recipe's own `rate` and `labelled` are about the pairs that could be flipped, which by gap
     are only those with a gap. StoreError where the set planted none.

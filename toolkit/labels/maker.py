@@ -12,7 +12,7 @@ from toolkit.options import check_options
 from toolkit.preference import differs, values_of
 from toolkit.store import Store
 from toolkit.store.connection import effective_labels
-from toolkit.store.label_sets import write_label_set
+from toolkit.store.label_sets import ORIGINAL, write_label_set
 
 
 @dataclass(frozen=True)
@@ -71,30 +71,36 @@ def write_changes(
     pairs: int | None = None,
     note: str = "",
 ) -> Made:
-    """Add the label set `name`: the labels of `base` with `changes` (pair_id, label) applied.
+    """Add the label set `name`: the labels of `base` with `changes` (of `changes_of`) applied.
 
-    The overlay contains every pair whose label differs from the source's, by pair_id, so a set
-    made over another one includes its changes. The recipe is stored with `base` added. `pairs`:
+    The overlay contains every pair whose label or weight differs from the source's, by pair_id, so
+    a set made over another one includes its changes. A label that changes loses the weight that
+    the old one had, unless its change has one. The recipe is stored with `base` added. `pairs`:
     how many pairs were decided about, the rows of `changes` by default.
     """
     labels = effective_labels(store, base)
+    source = labels if base == ORIGINAL else effective_labels(store, ORIGINAL)
     ids = labels["pair_id"].combine_chunks()
     row = pc.index_in(ids, value_set=changes["pair_id"].combine_chunks())
-    before, original = values_of(labels["label"]), values_of(labels["original_label"])
-    after = np.where(
-        row.is_valid().to_numpy(zero_copy_only=False),
-        values_of(changes["label"].take(row)),
-        before,
-    )
-    overlay = pa.table(
-        {"pair_id": ids, "label": pa.array(after, pa.float32(), from_pandas=True)}
-    ).filter(pa.array(differs(after, original)))
+    decided = row.is_valid().to_numpy(zero_copy_only=False)
+    before = values_of(labels["label"])
+    after = np.where(decided, values_of(changes["label"].take(row)), before)
+    weight = values_of(changes["label_weight"].take(row))
+    kept = np.isnan(weight) & ~differs(after, before)
+    weight = np.where(decided & ~kept, weight, values_of(labels["label_weight"]))
+    other = differs(after, values_of(source["label"]))
+    other |= differs(weight, values_of(source["label_weight"]))
+    overlay = changes_of(ids, after, weight).filter(pa.array(other))
     write_label_set(store, name, overlay, {"base": base, **recipe})
     changed = int(differs(after, before).sum())
     return Made(name, base, changes.num_rows if pairs is None else pairs, changed, note)
 
 
-def changes_of(pair_ids: list[str] | pa.Array, labels: Any) -> pa.Table:
-    """A table of changes from ids and labels (NaN: no label)."""
-    label = pa.array(np.asarray(labels, np.float64), pa.float32(), from_pandas=True)
-    return pa.table({"pair_id": pa.array(pair_ids, pa.string()), "label": label})
+def changes_of(pair_ids: list[str] | pa.Array, labels: Any, weights: Any = None) -> pa.Table:
+    """A table of changes: pair_id, label (NaN: no label) and label_weight (NaN: not known)."""
+    given = {"label": labels, "label_weight": np.nan if weights is None else weights}
+    columns = {"pair_id": pa.array(pair_ids, pa.string())}
+    for name, values in given.items():
+        values = np.broadcast_to(np.asarray(values, np.float64), len(pair_ids))
+        columns[name] = pa.array(values, pa.float64(), from_pandas=True)
+    return pa.table(columns)

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from toolkit.errors import InputError
 from toolkit.intervals import wilson
-from toolkit.labels.extra_votes import align_votes, outvote
+from toolkit.labels.majority import align_votes, outvote
 from toolkit.labels.maker import LabelMaker, Made
 from toolkit.preference import Floats, is_decided, is_tie, label_of, lean, values_of
 from toolkit.scoring import SCORERS

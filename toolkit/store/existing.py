@@ -1,5 +1,6 @@
 """What a store contains already, so that an ingest adds only what is new, and how it is written."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -183,11 +184,11 @@ def fill_splits(store: Store, splits: Mapping[str, str]) -> None:
             write_whole(path, table.set_column(place, table.schema.field("split"), split))
 
 
-def held_votes(store: Store) -> set[tuple[Any, ...]]:
-    """Every vote, as its columns in the order of VOTES."""
+def held_votes(store: Store) -> Counter[tuple[Any, ...]]:
+    """How often each vote is there, as its columns in the order of VOTES."""
     with connect(store) as con:
         votes = fetch(con, f"SELECT {', '.join(VOTES.names)} FROM votes")
-    return set(zip(*(column.to_pylist() for column in votes.columns), strict=True))
+    return Counter(zip(*(column.to_pylist() for column in votes.columns), strict=True))
 
 
 def held_quarantine(store: Store) -> set[tuple[str, int | None, str]]:

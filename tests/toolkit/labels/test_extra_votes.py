@@ -7,8 +7,8 @@ from typer.testing import CliRunner
 
 from app.cli.main import registered
 from toolkit.errors import InputError
-from toolkit.labels.extra_votes import align_votes, majority, outvote, read_votes
 from toolkit.labels.flips import plant_flips
+from toolkit.labels.majority import align_votes, majority, outvote, read_votes
 from toolkit.store.connection import effective_labels
 from toolkit.store.label_sets import label_set_recipe, planted_flips
 

@@ -9,10 +9,9 @@ import pytest
 from tests.toolkit.stores import rows
 from toolkit.errors import InputError, StoreError
 from toolkit.ingest import SourceImage, SourceRow, Vote, ingest_rows
-from toolkit.labels.curated import labels_of_verdicts
 from toolkit.labels.flips import plant_flips
-from toolkit.labels.imported import labels_of_array
 from toolkit.labels.majority import majority_of_votes
+from toolkit.labels.stated import labels_of_array, labels_of_verdicts
 from toolkit.store import Store, create_store
 from toolkit.store.connection import effective_labels
 from toolkit.store.journal import Entry, Journal
@@ -166,5 +165,5 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are(tmp_path):
     store = scored(tmp_path, 10)
     with pytest.raises(InputError, match=r"have no column 'beauty' \(columns: .*src_score_0"):
         plant_flips(store, "x", rate=0.1, seed=0, by_gap="beauty")
-    with pytest.raises(InputError, match="has both a label of 0 or 1 and a number in 'prompt'"):
+    with pytest.raises(InputError, match="has both a preference and a number in 'prompt'"):
         plant_flips(store, "x", rate=0.1, seed=0, by_gap="prompt")
