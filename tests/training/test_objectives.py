@@ -265,6 +265,75 @@ def test_batch_statistics_use_the_mean_that_is_handed_in() -> None:
         same(found.c2, torch.full_like(found.c2, batch.ell.detach().mean().item() + 0.25))
 
 
+GRADED = {
+    "diffusion_dpo": {"beta": BETA},
+    "ipo": {},
+    "cdpo": {"beta": BETA, "a": 0.2},
+    "robust_dpo": {"beta": BETA, "a": 0.2},
+    "poly_dpo": {"beta": BETA, "alpha": 8},
+    "adaptive_dpo": {"beta": BETA},
+    "adaptive_ipo": {"form": "released"},
+}
+"""Objectives that have a loss for graded labels, with settings."""
+
+
+def under(name: str, batch: PairErrors, y: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The loss under graded labels, and its gradient by the policy's error on the chosen image."""
+    found = OBJECTIVES[name](**GRADED[name]).graded_loss(batch, scores(), own_mean, y)
+    (slope,) = torch.autograd.grad(found.loss.sum(), batch.chosen)
+    return found.loss, slope
+
+
+def test_graded_labels_are_taken_where_the_loss_is_defined_and_nowhere_else() -> None:
+    assert {name for name, kind in OBJECTIVES.items() if not kind.no_graded_labels} == set(GRADED)
+
+
+@pytest.mark.parametrize("name", GRADED)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_full_preference_gives_the_same_bits_as_no_grade(name: str, dtype: torch.dtype) -> None:
+    batch = PairErrors(*(e.detach().to(dtype).requires_grad_() for e in errors()))
+    full = torch.ones(64, dtype=dtype)
+    for mine, plain in zip(under(name, batch, full), under(name, batch, None), strict=True):
+        assert torch.equal(mine, plain)
+
+
+@pytest.mark.parametrize("a", [0.1, 0.3, 0.5])
+def test_dpo_under_a_graded_label_is_cdpo(a: float) -> None:
+    batch = errors()
+    dpo, _ = under("diffusion_dpo", batch, torch.full_like(batch.ell, 1 - a))
+    z = BETA * batch.ell
+    same(dpo, -(1 - a) * torch.nn.functional.logsigmoid(z) - a * torch.nn.functional.logsigmoid(-z))
+    if a < 0.5:
+        same(dpo, loss("cdpo", batch, beta=BETA, a=a))
+
+
+def test_a_graded_loss_by_hand() -> None:
+    """z = 3, y = .7; ell = .03, tau 25; W = 1 / (1 + 10 * .5) and Gamma = .1 on both sides."""
+    y, nothing = torch.tensor([0.7], dtype=torch.float64), UNKNOWN[:1]
+    poly = OBJECTIVES["poly_dpo"](beta=100, alpha=2).graded_loss(THREE, nothing, own_mean, y)
+    expected = 0.7 * (-math.log(P) + 2 * (1 - P)) + 0.3 * (-math.log(1 - P) + 2 * P)
+    assert poly.loss.item() == pytest.approx(expected, rel=1e-9)
+    ipo = OBJECTIVES["ipo"](tau=25).graded_loss(THREE, nothing, own_mean, y)
+    assert ipo.loss.item() == pytest.approx(0.7 * 0.01**2 + 0.3 * 0.05**2, rel=1e-9)
+    u = torch.tensor([0.5], dtype=torch.float64)
+    adaptive = OBJECTIVES["adaptive_dpo"](beta=100, k2=0.0, c2=0.1)
+    found = adaptive.graded_loss(THREE, u, own_mean, y)
+    sides = 0.7 * math.log(1 + math.exp(-2.9)) + 0.3 * math.log(1 + math.exp(3.1))
+    assert found.loss.item() == pytest.approx(sides / 6, rel=1e-9)
+    assert (found.weight.item(), found.margin.item()) == (pytest.approx(1 / 6), 0.1)
+
+
+@pytest.mark.parametrize("name", GRADED)
+def test_exchanging_the_images_and_the_grade_changes_nothing_but_the_side(name: str) -> None:
+    """Without weight and margin, the loss of y is that of 1 - y on exchanged images."""
+    settings = GRADED[name] | ({"weight": "none", "margin": "none"} if "adaptive" in name else {})
+    batch, objective = errors(), OBJECTIVES[name](**settings)
+    y = torch.linspace(0.5, 1, 64, dtype=torch.float64)
+    turned = PairErrors(batch.ref_rejected, batch.ref_chosen, batch.rejected, batch.chosen)
+    mine = objective.graded_loss(batch, UNKNOWN, own_mean, y).loss
+    same(mine, objective.graded_loss(turned, UNKNOWN, own_mean, 1 - y).loss)
+
+
 def test_one_process_needs_no_call_to_know_its_mean() -> None:
     class Alone:
         num_processes = 1

@@ -8,10 +8,12 @@ from typing import Annotated, get_args
 
 from pydantic import Field
 
-from training.objectives.adaptive import AdaptiveDpo, AdaptiveIpo
 from training.objectives.dpo import (
+    AdaptiveDpo,
+    AdaptiveIpo,
     Cdpo,
     DiffusionDpo,
+    DiffusionKto,
     Ipo,
     Objective,
     PolyDpo,
@@ -19,7 +21,6 @@ from training.objectives.dpo import (
     Sft,
     Simpo,
 )
-from training.objectives.kto import DiffusionKto
 
 AnyObjective = Annotated[
     Sft

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFlo
 from torch import Tensor, sigmoid
 from torch.nn.functional import logsigmoid
 
-from toolkit import minority
+from toolkit.minority import MarginForm, WeightForm, ell, margin, weight
 
 Mean = Callable[[Tensor], Tensor]
 """The mean of a (B,) tensor over the micro-batches of all processes: a scalar without gradient."""
@@ -40,7 +40,7 @@ class PairErrors(NamedTuple):
     @property
     def ell(self) -> Tensor:
         """l_theta of Eq. 10, (B,): positive where the policy agrees with the label."""
-        return minority.ell(self.ref_chosen, self.ref_rejected, self.chosen, self.rejected)
+        return ell(self.ref_chosen, self.ref_rejected, self.chosen, self.rejected)
 
 
 class PairLoss(NamedTuple):
@@ -218,6 +218,112 @@ class Ipo(Objective):
         return plain(expected(lambda ell: (ell - 1 / (2 * self.tau)) ** 2, errors.ell, y))
 
 
+class AdaptiveDpo(Objective):
+    """Adaptive-DPO ("When Preferences Diverge", arXiv 2503.16921, Eq. 14 to 16):
+    loss = -W(u) log sigmoid(beta * ell - Gamma(u)).
+
+    W and Gamma depend on the minority score u and have no gradient; under a graded label they are
+    those of the side that it leans to.
+
+    The paper gives k1 10 (SD1.5) and 1 (SDXL), and no k2.
+    """
+
+    no_graded_labels = ""
+
+    name: Literal["adaptive_dpo"] = "adaptive_dpo"
+    beta: PositiveFloat
+    """Effective: the logit is beta * ell."""
+    k1: NonNegativeFloat = 10.0
+    """Strength of the weight W(u): Eq. 15 has 1 / (1 + k1 u)."""
+    weight: WeightForm = "linear"
+    """The form of W(u)."""
+    margin: MarginForm = "quadratic"
+    """The form of Gamma(u)."""
+    k2: float | None = None
+    """Null: -1 / beta, as in the authors' release."""
+    c2: Literal["mean_logit", "mean_ell"] | float = "mean_ell"
+    """`mean_logit`: the mean of beta * ell over the micro-batches of all processes (the paper);
+    `mean_ell`: of ell (the release, nearly 0); or a number. A recipe of preset `paper` that sets
+    none has `mean_logit`."""
+
+    def loss(
+        self,
+        errors: PairErrors,
+        minority: Tensor,
+        mean: Mean = own_mean,
+        y: Tensor | None = None,
+    ) -> PairLoss:
+        """Per-pair loss, W, Gamma and c2, (B,) each."""
+        logit = self.beta * errors.ell
+        with torch.no_grad():
+            c2 = self._c2(errors.ell, mean)
+            k2 = -1 / self.beta if self.k2 is None else self.k2
+            w = weight(minority, self.weight, self.k1)
+            gamma = margin(minority, self.margin, k2, c2)
+        loss = expected(lambda z: -w * logsigmoid(z - gamma), logit, y)
+        return PairLoss(loss, w, gamma, c2)
+
+    def _c2(self, ell: Tensor, mean: Mean) -> Tensor:
+        if isinstance(self.c2, float):
+            return torch.full_like(ell, self.c2)
+        centre = mean(ell).expand_as(ell)
+        return centre * self.beta if self.c2 == "mean_logit" else centre
+
+
+class AdaptiveIpo(Objective):
+    """Adaptive-IPO (Eq. 24), in the paper's form and in that of its release.
+
+    paper:     W(u) (ell - Gamma(u) - 1 / (2 tau))^2
+    released:  W(u) (ell + Gamma(u) / beta - 1 / (2 tau))^2
+
+    With k2 = -1 / beta and c2 = mean ell the second is what the authors' code computes:
+    W (ell - u^2 / beta^2 + mean(ell) / beta - 1 / (2 tau))^2, the margin added.
+    """
+
+    no_graded_labels = ""
+
+    name: Literal["adaptive_ipo"] = "adaptive_ipo"
+    form: Literal["paper", "released"] = "paper"
+    """Which of the two losses above."""
+    tau: PositiveFloat = 100.0
+    """ell is drawn towards 1 / (2 tau); the paper writes beta for it."""
+    beta: PositiveFloat = 1000.0
+    """Used by k2 = null and the form `released` only: no logit is formed."""
+    k1: NonNegativeFloat = 10.0
+    """Strength of the weight W(u): Eq. 15 has 1 / (1 + k1 u)."""
+    weight: WeightForm = "linear"
+    """The form of W(u)."""
+    margin: MarginForm = "quadratic"
+    """The form of Gamma(u)."""
+    k2: float | None = None
+    """Null: -1 / beta."""
+    c2: Literal["mean_ell"] | float = "mean_ell"
+    """The mean of ell over the micro-batches of all processes, or a number."""
+
+    def loss(
+        self,
+        errors: PairErrors,
+        minority: Tensor,
+        mean: Mean = own_mean,
+        y: Tensor | None = None,
+    ) -> PairLoss:
+        """Per-pair loss, W, the margin that is subtracted from ell, and c2, (B,) each.
+
+        Under `released` that margin is -Gamma / beta.
+        """
+        ell = errors.ell
+        with torch.no_grad():
+            fixed = isinstance(self.c2, float)
+            c2 = torch.full_like(ell, self.c2) if fixed else mean(ell).expand_as(ell)
+            k2 = -1 / self.beta if self.k2 is None else self.k2
+            w = weight(minority, self.weight, self.k1)
+            gamma = margin(minority, self.margin, k2, c2)
+            if self.form == "released":
+                gamma = -gamma / self.beta
+        loss = expected(lambda ell: w * (ell - gamma - 1 / (2 * self.tau)) ** 2, ell, y)
+        return PairLoss(loss, w, gamma, c2)
+
+
 class Simpo(Objective):
     """A margin on the policy's own errors, without a reference:
     loss = -log sigmoid(beta (e^l - e^w) - gamma).
@@ -251,3 +357,31 @@ class Sft(Objective):
     def loss(self, errors: PairErrors, minority: Tensor, mean: Mean = own_mean) -> PairLoss:  # noqa: ARG002
         """Per-pair loss (B,): the error on the chosen image."""
         return plain(errors.chosen)
+
+
+class DiffusionKto(Objective):
+    """Diffusion-KTO (Li et al. 2024) on the images of pairs.
+
+    g = e_ref - e_theta per image; K = max(0, mean g over the images of all processes), detached;
+    loss = lam (1 - sigmoid(y beta (g - K))), y = +1 for a chosen image and -1 for a rejected one. A
+    pair's loss is the mean of its two images'.
+    """
+
+    no_graded_labels = "it takes each image as liked or disliked, and knows no share between them"
+
+    name: Literal["diffusion_kto"] = "diffusion_kto"
+    beta: PositiveFloat
+    """Multiplies g - K of one image."""
+    lam_chosen: PositiveFloat = 1.0
+    """Weight of chosen images."""
+    lam_rejected: PositiveFloat = 1.0
+    """Weight of rejected images."""
+
+    def loss(self, errors: PairErrors, minority: Tensor, mean: Mean = own_mean) -> PairLoss:  # noqa: ARG002
+        """Per-pair loss (B,)."""
+        chosen = errors.ref_chosen - errors.chosen
+        rejected = errors.ref_rejected - errors.rejected
+        k = mean((chosen + rejected) / 2).clamp(min=0)
+        liked = self.lam_chosen * sigmoid(-self.beta * (chosen - k))
+        disliked = self.lam_rejected * sigmoid(self.beta * (rejected - k))
+        return plain((liked + disliked) / 2)
