@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from toolkit.intervals import wilson
+from toolkit.preference import is_decided
 from toolkit.store.audits import ARMS, Audit
 from toolkit.store.journal import Choice
+from toolkit.store.verdicts import verdict_of
 
 Answers = Mapping[str, Mapping[str, str]]
 """Curator -> pair_id -> choice."""
@@ -134,9 +136,7 @@ def compare(choice: str, label: float | None) -> str:
     """An answer compared with a label: keep, flip, tie, unsure; none if the label has none."""
     if choice not in ("image_0", "image_1"):
         return choice
-    if label not in (0.0, 1.0):
-        return "none"
-    return "keep" if (choice == "image_0") == (label == 1.0) else "flip"
+    return verdict_of(choice, label) if is_decided(label) else "none"
 
 
 def interval(count: int, total: int) -> tuple[float | None, float | None]:

@@ -13,6 +13,7 @@ from analysis.ranking_metrics import Detection, Flags, Groups, coded, measure_al
 from analysis.trajectory import Floats, Ints, as_table, numbers
 from toolkit.errors import InputError
 from toolkit.labels.majority import read_rows
+from toolkit.preference import is_decided
 from toolkit.schema import column
 
 ExtraDetectors = Mapping[str, Mapping[str, float]]
@@ -88,7 +89,7 @@ def detections_of(
         return []
     ids = np.asarray(pairs["pair_id"].to_pylist(), np.str_)
     label = numbers(pairs["label"])
-    use = (label == 0) | (label == 1)
+    use = is_decided(label)
     scores = suspicions(tables, ids)
     for window, there in (others or {}).items():
         if there is not tables:

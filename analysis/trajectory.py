@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from toolkit import minority
+from toolkit import minority, preference
 from toolkit.errors import StoreError
 from toolkit.minority import timestep_bin
 
@@ -271,7 +271,7 @@ def load(
         raise StoreError(nothing_left(total, out))
     pair_ids, pair = coded(table, "pair_id")
     label = floats(table, "set_label")
-    sign = np.select([label == 1, label == 0], [1, -1], np.nan).astype(np.float32)
+    sign = preference.sign(label).astype(np.float32)
     draw, visit = ints(table, "draw"), ints(table, "visit")
     train = is_train(table)
     step = ints(table, "step")

@@ -20,6 +20,7 @@ from analysis.trajectory import COLUMNS, LOGGED, Floats, Trajectory, chunk, noth
 from toolkit.errors import StoreError
 from toolkit.files.remote import readable
 from toolkit.minority import Metric
+from toolkit.preference import sign
 from toolkit.store import Store
 from toolkit.store.runs import run_about
 from toolkit.store.trajectory import Part, trajectory_parts
@@ -241,7 +242,7 @@ def stream_run(store: Store, run: str, facts: pa.Table, about: dict[str, Any]) -
         parts=trajectory_parts(store, run),
         models=models,
         pair_ids=np.asarray(facts["pair_id"].to_pylist(), np.str_),
-        sign=np.select([label == 1, label == 0], [1, -1], np.nan).astype(np.float32),
+        sign=sign(label).astype(np.float32),
         train_timesteps=timesteps(about),
     )
 

@@ -29,6 +29,12 @@ def lean(label: npt.ArrayLike | None) -> Floats:
     return np.sign(np.asarray(label, np.float64) - TIE)
 
 
+def sign(label: npt.ArrayLike | None) -> Floats:
+    """The sign of ell under each label: 1 image_0 is chosen, -1 image_1, NaN neither."""
+    leans = lean(label)
+    return np.where(leans == 0, np.nan, leans)
+
+
 def lean_sql(label: str) -> str:
     """The SQL of `lean`: 1, -1, 0 or null for a label in SQL."""
     return f"sign({label} - {TIE})"
@@ -44,7 +50,7 @@ def is_tie(label: npt.ArrayLike | None) -> Mask:
     return lean(label) == 0
 
 
-def is_graded(label: npt.ArrayLike) -> Mask:
+def is_graded(label: npt.ArrayLike | None) -> Mask:
     """Whether each label prefers one of the images, but not fully: .7, say."""
     values = np.asarray(label, np.float64)
     return is_decided(values) & (values > 0) & (values < 1)

@@ -15,6 +15,7 @@ from analysis.figures.theme import faint, line, look
 from analysis.frames import as_arrow
 from analysis.trajectory import Floats, Trajectory, as_table
 from toolkit.colors import BLUE, GREEN, ORANGE, PURPLE, VERMILION
+from toolkit.preference import lean
 from toolkit.schema import column
 from toolkit.store.run_log import Watched, thinned
 
@@ -146,9 +147,9 @@ PAIR_ERRORS = pa.schema(
 def pair_errors_table(rows: pa.Table, label: float) -> pa.Table:
     """The policy's error less the reference's, by role; schema PAIR_ERRORS, in order of step.
 
-    `rows`: one pair's rows of `toolkit.store.trajectory.read_trajectory`; `label`: 1 or 0, which
-    says which image is the chosen one. By Eq. 10, ell = rejected - chosen. A visit that a resumed
-    run wrote twice counts once; rows without a finite error are left out.
+    `rows`: one pair's rows of `toolkit.store.trajectory.read_trajectory`; `label`: no tie, it says
+    which image is the chosen one. By Eq. 10, ell = rejected - chosen. A visit that a resumed run
+    wrote twice counts once; rows without a finite error are left out.
     """
     visits: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows.sort_by("step").to_pylist():
@@ -157,7 +158,7 @@ def pair_errors_table(rows: pa.Table, label: float) -> pa.Table:
         if any(value is None or not math.isfinite(value) for value in given):
             continue
         gaps = [policy[slot] - row[f"err_ref_{slot}"] for slot in (0, 1)]
-        chosen, rejected = gaps if label == 1 else gaps[::-1]
+        chosen, rejected = gaps if lean(label) > 0 else gaps[::-1]
         about = {name: row[name] for name in ("step", "timestep", "kind")}
         # Two probes may bear one number, at different steps.
         measured = row["step"] if row["kind"] == "probe" else None

@@ -31,6 +31,7 @@ from toolkit.errors import InputError
 from toolkit.files.atomic import write_text_whole
 from toolkit.image_files import decode, thumbnail
 from toolkit.minority import PRESETS
+from toolkit.preference import side
 from toolkit.store import Store
 from toolkit.store.images import ImageReader
 
@@ -249,7 +250,7 @@ def pair_card(analysis: Analysis, row: int, gallery: Gallery) -> dict[str, Any]:
     pair = analysis.pairs.slice(row, 1).to_pylist()[0]
     sides = []
     for slot in (0, 1):
-        chosen = pair["label"] is not None and pair["label"] == 1 - slot
+        chosen = bool(side(pair["label"]) == 1 - slot)
         sides.append(
             {
                 **gallery.image(pair[f"image_{slot}"]),

@@ -10,6 +10,7 @@ from typing import Any
 from app.desk.queries.connection import Desk
 from app.desk.verdict_state import VerdictState
 from toolkit.errors import InputError
+from toolkit.preference import is_decided
 from toolkit.store.journal import Action, Entry, newest_action
 from toolkit.store.queue import tables, views
 from toolkit.store.queue.views import View
@@ -56,7 +57,7 @@ def entries(
             shown=on_screen | {"label": labels.get(pair_id)},
         )
         for pair_id in pair_ids
-        if verdict not in ("keep", "flip") or labels.get(pair_id) in (0.0, 1.0)
+        if verdict not in ("keep", "flip") or is_decided(labels.get(pair_id))
     ]
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from toolkit.errors import InputError, StoreError
 from toolkit.files.atomic import write_text_whole
 from toolkit.ids import short_hash
+from toolkit.preference import lean_sql
 from toolkit.store.connection import Connection
 from toolkit.store.layout import Store, check_name
 
@@ -54,7 +55,7 @@ def draw_audit(
     ranked = (
         "SELECT q.pair_id, row_number() OVER (ORDER BY q.nth) AS rank,"
         " count(*) OVER () AS of FROM queue q JOIN facts USING (nth)"
-        " WHERE label IN (0, 1) AND minority IS NOT NULL"
+        f" WHERE {lean_sql('label')} <> 0 AND minority IS NOT NULL"
     )
     arms = []
     for arm in ARMS:

@@ -23,6 +23,7 @@ import numpy as np
 
 from toolkit.errors import InputError, StoreError
 from toolkit.minority import PRESETS
+from toolkit.preference import is_decided, lean, side
 from toolkit.recorder import TrajectoryWriter
 from toolkit.store.connection import effective_labels
 from toolkit.store.label_sets import ORIGINAL
@@ -82,7 +83,7 @@ class RunRecorder:
             raise InputError(
                 f"The store has no pair {unknown!r}; pass pair_id as `store.pairs()` lists them."
             )
-        return np.array([np.nan if (y := self._labels[name]) is None else y for name in ids])
+        return side([self._labels[name] for name in ids])
 
     def _visit(self, ids: list[str]) -> np.ndarray:
         visits = np.zeros(len(ids), np.int32)
@@ -112,12 +113,12 @@ class RunRecorder:
                 f"{', '.join(_ROLES)}, or all of {', '.join(_SLOTS)}."
             )
         label = np.broadcast_to(columns["label"], len(ids))
-        if len(neither := np.flatnonzero(~((label == 0) | (label == 1)))):
+        if len(neither := np.flatnonzero(~is_decided(label))):
             raise InputError(
                 f"Label set {self._set!r} has no chosen image for pair {ids[neither[0]]!r}; leave "
                 f"the pair out, or give its errors by image ({', '.join(_SLOTS)})."
             )
-        first = label == 1
+        first = lean(label) > 0
         w, x, rw, rx = (errors[name] for name in _ROLES)
         slots = (np.where(first, w, x), np.where(first, x, w))
         references = (np.where(first, rw, rx), np.where(first, rx, rw))

@@ -16,6 +16,7 @@ from app.desk.queries.pair import Facts
 from app.desk.views.getting_started import analyze_command, ingest_command, train_command
 from app.desk.views.verdict_buttons import REASONS, answers, show_buttons
 from toolkit.colors import Ground
+from toolkit.preference import is_decided, is_graded, lean, side
 from toolkit.store import Store, pair_details
 from toolkit.store.journal import Choice, Entry
 from toolkit.store.pair_details import Scores, Value
@@ -184,7 +185,7 @@ def _show_trajectory(store: Store, run: str, facts: Facts, ground: Ground) -> No
     ):
         text.quiet("The trajectory is large; a search may take a minute.")
         return
-    if facts.label not in (0.0, 1.0):
+    if not is_decided(facts.label):
         text.quiet(
             f"The pair states no preference under label set {text.escape(facts.label_set)}, so "
             "its ell has no sign."
@@ -269,12 +270,12 @@ def _scorer_row(scores: Scores, label: float | None) -> list[str]:
     if scores.score_0 is None or scores.score_1 is None:
         return [*row, "", scores.reason or "not scored yet"]
     difference = scores.score_0 - scores.score_1
-    if label not in (0.0, 1.0) or not difference:
+    if not difference or not is_decided(label):
         return [*row, text.number(difference), "no preference"]
     return [
         *row,
         text.number(difference),
-        "agrees" if (difference > 0) == (label == 1.0) else "disagrees",
+        "agrees" if difference * lean(label) > 0 else "disagrees",
     ]
 
 
@@ -303,7 +304,8 @@ def _show_people(facts: Facts) -> None:
 
 
 def _preference(label: float | None) -> str:
-    return {1.0: "image_0", 0.0: "image_1", 0.5: "tie"}.get(label, "unknown")  # type: ignore[arg-type]
+    words = {1.0: "image_0", 0.0: "image_1", 0.5: "tie"}.get(float(side(label)), "unknown")
+    return f"{words} ({label:.2g})" if is_graded(label) else words
 
 
 PAGE = page.Page("pair", "Pair", ":material/compare:", draw, with_pair=True)

@@ -9,6 +9,7 @@ from app.desk.queries.connection import Desk
 from app.desk.views import verdict_buttons
 from app.desk.views.verdict_buttons import OnScreen
 from toolkit.colors import Ground
+from toolkit.preference import is_decided
 from toolkit.store.connection import Connection
 from toolkit.store.queue import ell_series, tables, views
 from toolkit.store.queue.views import View
@@ -99,7 +100,7 @@ def _show_card(
         for curator, row in desk.verdicts.by_curator(pair["pair_id"]).items()
     }
     # Without a preference ell has no sign, and there is no curve.
-    decided = pair["label"] in (0.0, 1.0)
+    decided = is_decided(pair["label"])
     curve = pair_card.ell_curve(visits, desk.series, ground) if decided else ""
     pair_card.show_chips(pair, agreement, verdicts, settings.curator, curve)
 

@@ -11,6 +11,7 @@ from app.desk.components import pair_card
 from app.desk.components.pair_card import SLOTS
 from app.desk.queries.connection import Desk
 from toolkit.ids import short_hash
+from toolkit.preference import is_decided
 from toolkit.store.connection import Connection
 from toolkit.store.journal import Choice, Entry
 from toolkit.store.queue import views
@@ -33,7 +34,7 @@ def answers(label: float | None, by_side: Sequence[Answer] = _BY_SLOT) -> list[A
 
     A label without a preference can be neither kept nor flipped; `by_side` replaces these two.
     """
-    decided = label in (0.0, 1.0)
+    decided = is_decided(label)
     verdicts: list[Answer] = [
         (verdict.capitalize(), key, choice_of(verdict, label))
         for verdict, key in KEYS.items()

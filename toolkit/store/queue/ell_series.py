@@ -6,6 +6,7 @@ Over the table `queue` that `toolkit.store.queue.tables.make_queue` fills.
 from dataclasses import dataclass
 
 from toolkit.minority import ell_sql
+from toolkit.preference import is_decided, lean
 from toolkit.store.connection import Connection, add_trajectory
 from toolkit.store.layout import Store
 from toolkit.store.runs import run_about
@@ -68,14 +69,14 @@ class Visit:
 def ell_by_visit(con: Connection, nth: int | None, label: float | None) -> list[Visit]:
     """Mean ell over each visit's draws under `label` of the queue's pair `nth`; [] for a tie, and
     for a pair outside the queue."""
-    if label not in (0.0, 1.0) or nth is None:
+    if nth is None or not is_decided(label):
         return []
     rows = con.execute(
         "SELECT visit, ell, low, high FROM ell_series WHERE nth = ? AND ell IS NOT NULL"
         " ORDER BY visit",
         [nth],
     ).fetchall()
-    sign = 1.0 if label == 1.0 else -1.0
+    sign = float(lean(label))
     return [
         Visit(int(visit), sign * ell, *sorted((sign * low, sign * high)))
         for visit, ell, low, high in rows
