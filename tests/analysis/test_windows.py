@@ -116,7 +116,7 @@ def test_a_pair_shows_its_value_in_every_window(store):
 def test_a_store_of_format_2_keeps_every_number(store):
     wide = as_format_2(store)
     assert len(wide) == sum(detector.windows for detector in DETECTORS.values())
-    assert migrate(store.root) == [3]
+    assert migrate(store.root) == [3, 4]
     opened = open_store(store.root)
     for name, old in wide.items():
         assert finding_windows(opened, "r", name) == ["late", "all", "early", "last"]

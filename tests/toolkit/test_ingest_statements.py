@@ -186,3 +186,31 @@ def test_a_store_of_format_3_opens_after_its_migration_and_takes_graded_labels(s
             {"choice": 1.0, "grade": None},
             {"choice": 0.3, "grade": "3 of 10"},
         ]
+
+
+def test_two_ingests_at_once_that_disagree_leave_two_pairs(store):
+    """The outer one has read its row, not written it, when the inner one takes the pair's id."""
+
+    def rows(others: list[SourceRow]):
+        yield replace(ROW, annotator="ann")
+        ingest_rows(store, "mine", others)
+
+    summary = ingest_rows(store, "mine", rows([replace(ROW, label=0.0)]))
+    assert (summary.kept, summary.duplicate) == (1, 0)
+    assert [label for label, *_ in known(store)] == [0.0, 1.0]
+    assert [count for *_, count in known(store)] == [0, 1]
+    again = replace(ROW, prompt="a cow")
+    summary = ingest_rows(store, "mine", iter([again]))
+    assert ingest_rows(store, "mine", rows([again])).duplicate == 1
+    assert check_store(store).faults == ()
+
+
+def test_what_a_killed_ingest_left_is_not_written_twice(store):
+    row = replace(ROW, annotator="ann", axes={"look": AxisLabel(0.2)}, votes=(Vote(0.0),))
+    ingest_rows(store, "mine", [row])
+    [pairs] = parts(store.folder("pairs"))  # it was killed before it wrote the pairs
+    pairs.unlink()
+    ingest_rows(store, "mine", [row])
+    assert known(store) == [(1.0, None, False, 2)]
+    assert known(store, "look") == [(0.2, None, True, 0)]
+    assert check_store(store).faults == ()

@@ -193,8 +193,8 @@ class ImageReader:
         """Row of each image over all parts; -1 where it is absent."""
         keys = np.array([name.encode() for name in image_ids] or [b""], dtype="S")
         spots = np.minimum(np.searchsorted(self._ids, keys), len(self._ids) - 1)
-        found = (self._ids[spots] == keys) & (len(self._files) > 0)
-        return np.where(found, self._order[spots], -1)[: len(image_ids)]
+        present = (self._ids[spots] == keys) & (len(self._files) > 0)
+        return np.where(present, self._order[spots], -1)[: len(image_ids)]
 
     def _find(self, image_id: str) -> tuple[Path, int] | None:
         position = int(self._positions([image_id])[0])
