@@ -101,7 +101,7 @@ def test_a_webdataset_holds_two_images_and_a_json_a_pair(tmp_path, store):
             key = name.removesuffix(".json")
             row = json.loads(files[name])
             assert row["pair_id"] == key
-            sides = [files[f"{key}.jpg_{slot}"] for slot in (0, 1)]
+            sides = [files[f"{key}.{slot}.jpg"] for slot in (0, 1)]
             if row["label_0"] == 0:
                 sides.reverse()
             found[row["image_0_uid"]] = (row["caption"], *sides)

@@ -1,11 +1,12 @@
 """Other people's readers read our exports unchanged, and we read what they write."""
 
 import io
-import json
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -124,17 +125,39 @@ def test_verl_omnis_offline_trainer_finds_prompts_images_and_scores(tmp_path, st
     }
 
 
-def test_webdataset_groups_the_shards_by_pair(tmp_path, store):
+def test_webdataset_groups_the_shards_by_pair_and_decodes_their_members(tmp_path, store):
     webdataset = pytest.importorskip("webdataset")
     export_set(store, tmp_path / "out", Policy(), FORMATS["webdataset"], shard_rows=3)
     shards = sorted(map(str, (tmp_path / "out" / "data").iterdir()))
     random.Random(0).shuffle(shards)
     found = {}
-    for sample in webdataset.WebDataset(shards, shardshuffle=False):
-        told = json.loads(sample["json"])
+    for sample in webdataset.WebDataset(shards, shardshuffle=False).decode("pil"):
+        told = sample["json"]
         assert sample["__key__"] == told["pair_id"]
-        found[told["image_0_uid"]] = (sample["jpg_0"], sample["jpg_1"], told["label_0"])
+        sides = [sample[f"{slot}.jpg"].getpixel((0, 0)) for slot in (0, 1)]
+        found[told["image_0_uid"]] = (*sides, told["label_0"])
     assert len(found) == sum(label != 0.5 for label in LABELS)
     for k in (k for k in range(ROWS) if LABELS[k] != 0.5):
         row = source_row(k)
-        assert found[row["image_0_uid"]] == (row["jpg_0"], row["jpg_1"], LABELS[k])
+        sides = [Image.open(io.BytesIO(row[f"jpg_{slot}"])).getpixel((0, 0)) for slot in (0, 1)]
+        assert found[row["image_0_uid"]] == (*sides, LABELS[k])
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_datasets_reads_a_set_that_was_written_again_under_its_name(tmp_path, store, name):
+    """Its cache knows a folder by the card, which is why the card names the files' content."""
+    datasets = pytest.importorskip("datasets")
+
+    def load(policy: Policy, cache: str) -> pa.Table:
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        export_set(store, tmp_path / "out", policy, FORMATS[name])
+        loaded = datasets.load_dataset(str(tmp_path / "out"), cache_dir=str(tmp_path / cache))
+        if name == "webdataset":
+            image = next(iter(loaded["train"]))["0.jpg"]
+            assert image.size == Image.open(io.BytesIO(source_row(0)["jpg_0"])).size
+        return loaded["train"].data.table
+
+    some = Policy(where='model_0 = "alpha"')
+    first, again, fresh = load(Policy(), "cache"), load(some, "cache"), load(some, "fresh")
+    assert again.equals(fresh)
+    assert not again.equals(first)

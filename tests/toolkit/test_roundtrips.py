@@ -157,7 +157,7 @@ def test_folders_and_webdataset_carry_what_is_decided(pairs):
                 files = {m.name: tar.extractfile(m).read() for m in tar.getmembers()}
             for key in {name.split(".")[0] for name in files}:
                 row = json.loads(files[f"{key}.json"])
-                sides = (files[f"{key}.jpg_0"], files[f"{key}.jpg_1"])
+                sides = (files[f"{key}.0.jpg"], files[f"{key}.1.jpg"])
                 found.add((row["caption"], *sides, row["label_0"], row["sample_weight"]))
         assert found == decided(planted(pairs))
 

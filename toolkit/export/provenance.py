@@ -5,6 +5,7 @@ inputs and outputs. The card: README.md from the template in data_cards.
 """
 
 import hashlib
+import json
 from collections import Counter
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -226,8 +227,14 @@ def card_text(record: dict[str, Any], schema: pa.Schema) -> str:
     """README.md with its YAML header, from what curation.json holds and the columns' meanings."""
     from huggingface_hub import DatasetCard, DatasetCardData
 
-    data_files = sorted(name for name in record["outputs"] if "-of-" in name)
-    splits = sorted({name.split("/")[1].split("-")[0] for name in data_files})
+    outputs = record["outputs"]
+    tables = sorted(name for name in outputs if "-of-" in name)
+    splits = sorted({name.split("/")[1].split("-")[0] for name in tables})
+    paths = {split: f"data/{split}-*" for split in splits}
+    if not splits:
+        paths = {"train": next(name for name in outputs if not name.endswith(("/", ".npy")))}
+    # `datasets` caches a folder by its card and not by its files, so the card names their content.
+    content = hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()
     rows = record["counts"]["after"]["pairs"]
     data = DatasetCardData(
         pretty_name="Curated preference pairs",
@@ -237,11 +244,10 @@ def card_text(record: dict[str, Any], schema: pa.Schema) -> str:
         configs=[
             {
                 "config_name": "default",
-                "data_files": [{"split": s, "path": f"data/{s}-*"} for s in splits],
+                "description": f"sha256 of the outputs in curation.json: {content}",
+                "data_files": [{"split": split, "path": path} for split, path in paths.items()],
             }
-        ]
-        if splits
-        else None,
+        ],
     )
     columns = [(field.name, str(field.type), meaning_of(field)) for field in schema]
     template = (files("data_cards") / "template.md").read_text(encoding="utf-8")

@@ -1,6 +1,9 @@
-"""WebDataset shards: a pair is {pair_id}.jpg_0, {pair_id}.jpg_1 and {pair_id}.json.
+"""WebDataset shards: a pair is {pair_id}.0.jpg, {pair_id}.1.jpg and {pair_id}.json.
 
 OUT/data/train-00000-of-00003.tar   1,000 pairs each, in the store's order
+
+Ordinary readers decode members by the end of their names. It is .jpg whatever an image is encoded
+as, since they want the same members of every pair, and their decoders look at the bytes.
 """
 
 import io
@@ -39,7 +42,7 @@ class _Tar:
     def add(self, table: pa.Table) -> None:
         """Append pairs."""
         for row in table.to_pylist():
-            images = {name: row.pop(name) for name in columns.IMAGES}
+            images = {f"{k}.jpg": row.pop(name) for k, name in enumerate(columns.IMAGES)}
             text = json.dumps(row, ensure_ascii=False, sort_keys=True, default=_text)
             data = text.encode("utf-8", "surrogatepass")
             for suffix, content in (*images.items(), ("json", data)):
