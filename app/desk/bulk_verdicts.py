@@ -81,21 +81,31 @@ def save(
     return Result(verdict, len(saved), len(pair_ids) - len(saved))
 
 
-def save_view(desk: Desk, view: View, verdict: Verdict, curator: str, *, confirmed: int) -> Result:
-    """Save a verdict for every pair of a view. InputError if it no longer has `confirmed` pairs:
-    others give verdicts at the same time, and the curator confirmed that number."""
+def replaced(desk: Desk, view: View, curator: str) -> int:
+    """How many pairs of a view have a verdict of the curator already."""
+    return views.count_among(desk.cursor(view), view, desk.verdicts.judged_by(curator))
+
+
+def save_view(
+    desk: Desk, view: View, verdict: Verdict, curator: str, *, confirmed: tuple[int, int]
+) -> Result:
+    """Save a verdict for every pair of a view. `confirmed`: the pairs, and how many of the
+    curator's verdicts this replaces, as the curator confirmed them. InputError if either has
+    changed: others give verdicts at the same time."""
     pair_ids = views.ids(desk.cursor(view), view)
-    if len(pair_ids) != confirmed:
+    now = (len(pair_ids), replaced(desk, view, curator))
+    if now != confirmed:
         raise InputError(
-            f"The view has {len(pair_ids):,} pairs now, not {confirmed:,}; look at it again, then "
-            "confirm."
+            f"The view has {now[0]:,} pairs now, {now[1]:,} of them with your verdict, not "
+            f"{confirmed[0]:,} and {confirmed[1]:,}; look at it again, then confirm."
         )
     return save(desk, pair_ids, verdict, curator, {"page": "grid", "whole_view": True})
 
 
-def newest(verdicts: VerdictState, curator: str) -> Action | None:
-    """What `undo` would take back: for the text of a button."""
-    return _newest(verdicts.path, curator, len(verdicts.changed))
+def newest(verdicts: VerdictState, curator: str) -> dict[str, Any] | None:
+    """What `undo` would take back: how many pairs, and the id of its last verdict."""
+    action = _newest(verdicts.path, curator, len(verdicts.changed))
+    return {"pairs": len(action.rows), "id": action.rows[-1][1]} if action else None
 
 
 @lru_cache(maxsize=16)
@@ -104,11 +114,23 @@ def _newest(path: Path, curator: str, changes: int) -> Action | None:  # noqa: A
     return newest_action(path, curator)
 
 
-def undo(verdicts: VerdictState, curator: str) -> list[str]:
-    """Take back the curator's newest action, on one pair or a batch; returns its pairs."""
+def undo(
+    verdicts: VerdictState, curator: str, *, pair: str | None = None, last: str | None = None
+) -> list[str]:
+    """Take back the curator's newest action, on one pair or a batch; returns its pairs.
+
+    InputError if it is not a verdict on `pair` alone, or its last verdict is not `last`, where
+    they are given.
+    """
     action = newest_action(verdicts.path, curator)
     if action is None:
         return []
+    single = len(action.rows) == 1 and action.rows[0][0] == pair
+    if (pair and not single) or (last and action.rows[-1][1] != last):
+        raise InputError(
+            "Your newest verdict is another one by now, given in another window; nothing was "
+            "undone. Press Z again to undo that one."
+        )
     verdicts.record(
         [Entry(pair_id, curator, "undo", undoes=verdict) for pair_id, verdict in action.rows]
     )

@@ -60,12 +60,19 @@ def callback(act: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(act)
     def guarded(*arguments: Any) -> None:
-        try:
-            act(*arguments)
-        except Exception as problem:
-            st.session_state["problem"] = _sentence(problem)
+        if problem := problem_of(act, *arguments):
+            st.session_state["problem"] = problem
 
     return guarded
+
+
+def problem_of(act: Callable[..., None], *arguments: Any) -> str:
+    """Do it; why it failed, as a sentence, or ""."""
+    try:
+        act(*arguments)
+    except Exception as problem:
+        return _sentence(problem)
+    return ""
 
 
 def _sentence(problem: Exception) -> str:

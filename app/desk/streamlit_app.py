@@ -49,7 +49,6 @@ _ICON = (
     'fill="{0}"/><circle cx="23" cy="11" r="6" fill="{0}"/><circle cx="16" cy="23" r="4.7" '
     'fill="none" stroke="{1}" stroke-width="2.6"/></svg>'
 )
-_SCRIPT = (_HERE / "keys.js").read_text(encoding="utf-8")
 
 
 def main() -> None:
@@ -65,11 +64,6 @@ def main() -> None:
     st.html(_HERE / "style.css")
     st.html(f"<style>:root {{ --accent: {accent(ground)}; }}</style>")
     st.logo(_MARK.format(accent(ground), ink(ground), ORANGE), size="large")
-    with page.errors_as_text():
-        settings = state.settings()
-        if not auth.is_logged_in(settings):
-            auth.show_login(settings)
-            return
     pages = {
         name: st.Page(
             entry.run,
@@ -81,9 +75,16 @@ def main() -> None:
         for name, entry in PAGES.items()
     }
     st.session_state["pages"] = pages
-    st.navigation(list(pages.values()), position="top").run()
-    with st.container(key="script"):
-        st.html(f"<script>{_SCRIPT}</script><span hidden></span>", unsafe_allow_javascript=True)
+    with page.errors_as_text():
+        settings = state.settings()
+        is_open = auth.is_logged_in(settings)
+        # Also before the login: otherwise the address of a pair would be lost.
+        chosen = st.navigation(list(pages.values()), position="top" if is_open else "hidden")
+        if not is_open:
+            auth.show_login(settings)
+            return
+        auth.keep_login(settings)
+    chosen.run()
 
 
 if __name__ == "__main__":

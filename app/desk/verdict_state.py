@@ -23,13 +23,15 @@ from toolkit.files.remote import readable
 from toolkit.schema import conform
 from toolkit.store import Store
 from toolkit.store.journal import Entry, Journal
-from toolkit.store.verdicts import VERDICTS, publish, resolve_rows, standing_rows
+from toolkit.store.verdicts import VERDICTS, audit_of, publish, resolve_rows, standing_rows
 
 _QUIET_SECONDS = 1.5
 """Verdicts are published after so long without a new one ..."""
 _LATEST_SECONDS = 8.0
 """... or after so long at the latest: fewer and larger parts."""
 _RETRY_SECONDS = 5.0
+_HELD_SECONDS = 300.0
+"""A pair that is in front of one curator is dealt to others only after so long."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class VerdictState:
         self._lock = threading.RLock()
         self._rows: dict[str, dict[str, dict[str, Any]]] = {}
         self._pairs_of: dict[str, set[str]] = {}
+        self._held: dict[str, tuple[str, float]] = {}
         self._read_parts: set[str] = set()
         self._newest: datetime | None = None
         self._first_waiting = self._last_waiting = 0.0
@@ -139,6 +142,32 @@ class VerdictState:
         with self._lock:
             return Saved(self._newest, len(self._pairs_of.get(curator, ())), self.path)
 
+    def judged_by(self, curator: str) -> list[str]:
+        """The pairs on which the curator has a verdict."""
+        with self._lock:
+            return sorted(self._pairs_of.get(curator, ()))
+
+    def hold(self, curator: str, pair_ids: Sequence[str]) -> None:
+        """Note that these pairs, and no others, are in front of the curator."""
+        now = time.monotonic()
+        with self._lock:
+            self._held = {
+                pair_id: (who, since)
+                for pair_id, (who, since) in self._held.items()
+                if who != curator and now - since < _HELD_SECONDS
+            } | {
+                pair_id: (curator, now)
+                for pair_id in pair_ids
+                if self._held.get(pair_id, (curator,))[0] == curator
+            }
+
+    def held_by_others(self, curator: str) -> set[str]:
+        """The pairs that are in front of other curators."""
+        oldest = time.monotonic() - _HELD_SECONDS
+        with self._lock:
+            in_front = self._held.items()
+            return {pair for pair, (who, since) in in_front if who != curator and since > oldest}
+
     def publish(self) -> None:
         """Publish what the journal has beyond the parts; a failure becomes `problem`."""
         try:
@@ -198,6 +227,9 @@ def _has_verdict(rows: list[dict[str, Any]], curator: str) -> bool:
     """Whether the curator has a verdict among a pair's rows that is not taken back."""
     undone = {row["undoes"] for row in rows if row["choice"] == "undo"}
     return any(
-        row["curator"] == curator and row["choice"] != "undo" and row["verdict_id"] not in undone
+        row["curator"] == curator
+        and row["choice"] != "undo"
+        and row["verdict_id"] not in undone
+        and audit_of(row) is None
         for row in rows
     )

@@ -160,7 +160,7 @@ def test_the_preview_tells_ties_that_are_left_out_from_pairs_that_are_dropped(
     app = open_page(monkeypatch, store, "export")
     assert "<b>3</b><i>ties left out</i>" in shown(app)
     assert "<b>2</b><i>dropped</i>" in shown(app)
-    app = app.toggle(key="export-ties").set_value(True).run()
+    app = app.toggle(key="export-keep_ties").set_value(True).run()
     assert "<b>3</b><i>changed to a tie</i>" in shown(app)
     assert "ties left out" not in shown(app)
 

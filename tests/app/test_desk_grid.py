@@ -6,7 +6,7 @@ import pytest
 
 from app.desk import bulk_verdicts
 from app.desk.queries.connection import open_desk
-from tests.app.desk_pages import button, journalled, open_page, shown
+from tests.app.desk_pages import button, component, journalled, open_page, press, send, shown
 from tests.app.desk_stores import judgeable
 from tests.factories import StoreFactory
 from toolkit.errors import InputError
@@ -22,8 +22,17 @@ def by_u(store: Store) -> list[str]:
     return [row["pair_id"] for row in sorted(rows, key=lambda row: -row["minority"])]
 
 
-def boxes(app) -> list[str]:
-    return [box.label.removeprefix("Select ") for box in app.checkbox if "Select " in box.label]
+def on_page(app) -> list[str]:
+    return [card["pair"] for card in component(app)["cards"]]
+
+
+def turn(app, back: bool):
+    at = component(app)["before" if back else "after"]
+    return send(app, {"do": "turn", "at": at, "back": back})
+
+
+def judge(app, pair_ids: list[str], verdict: str):
+    return send(app, {"do": "verdicts", "pairs": pair_ids, "verdict": verdict})
 
 
 def test_pages_go_on_and_back_by_key(
@@ -31,14 +40,14 @@ def test_pages_go_on_and_back_by_key(
 ) -> None:
     store = judgeable(make_store)
     app = open_page(monkeypatch, store, "grid")
-    assert boxes(app) == by_u(store)[:24]
+    assert on_page(app) == by_u(store)[:24]
     assert "1 to 24 of 40" in shown(app)
-    app = button(app, "Next").click().run()
-    assert boxes(app) == by_u(store)[24:]
+    app = turn(app, back=False)
+    assert on_page(app) == by_u(store)[24:]
     assert "25 to 40 of 40" in shown(app)
-    assert button(app, "Next").disabled
-    app = button(app, "Previous").click().run()
-    assert boxes(app) == by_u(store)[:24]
+    assert component(app)["after"] is None
+    app = turn(app, back=True)
+    assert on_page(app) == by_u(store)[:24]
 
 
 def test_one_verdict_for_the_selection_is_a_row_a_pair_and_undone_as_one(
@@ -47,11 +56,7 @@ def test_one_verdict_for_the_selection_is_a_row_a_pair_and_undone_as_one(
     store = judgeable(make_store)
     first, second = by_u(store)[:2]
     app = open_page(monkeypatch, store, "grid")
-    assert button(app, "Flip").disabled
-    for pair_id in (first, second):
-        next(box for box in app.checkbox if pair_id in box.label).check().run()
-    assert "2 selected" in shown(app)
-    app = button(app, "Flip").click().run()
+    app = judge(app, [first, second], "flip")
     rows = journalled(store)
     labels = {r["pair_id"]: r["label"] for r in effective_labels(store, "flip20").to_pylist()}
     assert {row["pair_id"] for row in rows} == {first, second}
@@ -59,13 +64,13 @@ def test_one_verdict_for_the_selection_is_a_row_a_pair_and_undone_as_one(
         assert row["choice"] == ("image_1" if labels[row["pair_id"]] == 1 else "image_0")
         assert row["shown"]["page"] == "grid"
     assert rows[0]["shown"]["batch"] == rows[1]["shown"]["batch"]
-    assert "0 selected" in shown(app)
-    app = button(app, "Undo 2 verdicts").click().run()
+    assert component(app)["undo"]["pairs"] == 2
+    app = press(app, "Undo")
     rows = journalled(store)
     assert [row["choice"] for row in rows[2:]] == ["undo", "undo"]
     assert {row["undoes"] for row in rows[2:]} == {row["verdict_id"] for row in rows[:2]}
     assert resolve_rows(rows).num_rows == 0
-    assert button(app, "Undo").disabled
+    assert component(app)["undo"] is None
 
 
 def test_undo_in_the_queue_takes_a_batch_back_as_one(
@@ -73,11 +78,10 @@ def test_undo_in_the_queue_takes_a_batch_back_as_one(
 ) -> None:
     store = judgeable(make_store)
     app = open_page(monkeypatch, store, "grid")
-    for pair_id in by_u(store)[:3]:
-        next(box for box in app.checkbox if pair_id in box.label).check().run()
-    button(app, "Drop").click().run()
+    judge(app, by_u(store)[:3], "drop")
     queue = open_page(monkeypatch, store, "queue")
-    button(queue, "Undo").click().run()
+    assert component(queue)["undo"]["pairs"] == 3  # which the browser asks about first
+    press(queue, "Undo")
     rows = journalled(store)
     assert [row["choice"] for row in rows] == ["drop"] * 3 + ["undo"] * 3
     assert resolve_rows(rows).num_rows == 0
@@ -88,10 +92,12 @@ def test_a_view_that_others_changed_since_the_confirmation_is_left_alone(
 ) -> None:
     store = judgeable(make_store)
     desk = open_desk(store, "r", tmp_path / "verdicts.sqlite")
-    with pytest.raises(InputError, match="has 40 pairs now, not 39; look at it again"):
-        bulk_verdicts.save_view(desk, View(), "drop", "anna", confirmed=39)
+    with pytest.raises(InputError, match="has 40 pairs now, 0 of them with your verdict, not 39"):
+        bulk_verdicts.save_view(desk, View(), "drop", "anna", confirmed=(39, 0))
     assert bulk_verdicts.newest(desk.verdicts, "anna") is None
-    assert bulk_verdicts.save_view(desk, View(), "drop", "anna", confirmed=40).pairs == 40
+    assert bulk_verdicts.save_view(desk, View(), "drop", "anna", confirmed=(40, 0)).pairs == 40
+    with pytest.raises(InputError, match="40 pairs now, 40 of them with your verdict"):
+        bulk_verdicts.save_view(desk, View(), "keep", "anna", confirmed=(40, 0))
     assert len(bulk_verdicts.undo(desk.verdicts, "anna")) == 40
 
 
@@ -112,22 +118,14 @@ def test_the_whole_view_takes_one_verdict_after_a_count_and_a_confirmation(
         pair for pair, prompt in pairs.items() if prompt == "a square number 1"
     }
     assert {row["choice"] for row in rows} == {"drop"}
-    assert button(app, "Undo 4 verdicts")
+    assert component(app)["undo"]["pairs"] == 4
+    assert "4 of these pairs have a verdict of yours, which this one replaces" in shown(app)
 
 
 def effective_pairs(store: Store) -> list[dict]:
     from toolkit.store.connection import read_pairs
 
     return list(read_pairs(store, ["pair_id", "prompt"]).to_pylist())
-
-
-def test_select_page_and_none(make_store: StoreFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = open_page(monkeypatch, judgeable(make_store), "grid")
-    app = button(app, "Select page").click().run()
-    assert "24 selected" in shown(app)
-    assert all(box.value for box in app.checkbox if "Select " in box.label)
-    app = button(app, "Select none").click().run()
-    assert "0 selected" in shown(app)
 
 
 def test_keep_leaves_pairs_without_a_preference_as_they_were() -> None:
@@ -146,8 +144,7 @@ def test_where_no_pair_fits_nothing_is_saved(
 ) -> None:
     store = judgeable(make_store, label=0.5)
     app = open_page(monkeypatch, store, "grid")
-    app = button(app, "Select page").click().run()
-    app = button(app, "Keep").click().run()
+    app = judge(app, on_page(app), "keep")
     assert "None of these pairs states a preference" in shown(app)
     assert journalled(store) == []
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.app.desk_pages import button, journalled, open_page, shown
+from tests.app.desk_pages import card, component, journalled, open_page, press, send, shown, verdict
 from tests.app.desk_stores import judgeable
 from tests.factories import StoreFactory
 from toolkit.store.connection import effective_labels, read_pairs
@@ -33,20 +33,19 @@ def test_verdicts_are_given_and_taken_back_with_reasons_and_a_note(
     pair_id = effective_labels(store)["pair_id"][3].as_py()
     label = effective_labels(store, "flip20")["label"][3].as_py()
     app = open_page(monkeypatch, store, "pair", query={"pair": pair_id})
-    app.text_input(key=f"pair-note-{pair_id}").set_value("both are squares").run()
-    app = button(app, "Flip").click().run()
+    app = send(app, verdict(app, "Flip", note="both are squares"))
     (row,) = journalled(store)
     assert (row["pair_id"], row["curator"], row["label_set"]) == (pair_id, "anna", "flip20")
     assert row["choice"] == ("image_1" if label == 1 else "image_0")
     assert row["note"] == "both are squares"
     assert row["shown"]["page"] == "pair"
     assert "both are squares" in shown(app)
-    assert app.text_input(key=f"pair-note-{pair_id}").value == ""
-    app = button(app, "Undo my verdict").click().run()
+    assert card(app)["note"] == "both are squares"
+    app = press(app, "Undo")
     assert [row["choice"] for row in journalled(store)][1] == "undo"
     assert "no verdict yet" in shown(app)
     assert "(undone)" in shown(app)
-    assert button(app, "Undo my verdict").disabled
+    assert component(app)["undo"] is None
 
 
 def test_the_history_names_every_curator(

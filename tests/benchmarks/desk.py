@@ -139,6 +139,7 @@ def at_the_server(root: Path, journal: Path) -> Found:
     from streamlit.testing.v1 import AppTest
 
     from app.desk.queries.connection import open_desk
+    from tests.app.desk_pages import press
     from toolkit.store import open_store
 
     settings = {"store": str(root), "journal": str(journal), "curator": "curator"}
@@ -156,9 +157,8 @@ def at_the_server(root: Path, journal: Path) -> Found:
     with _timed() as parts:
         app.run()  # the buttons call what is timed from here on
         for _ in range(20):
-            button = next(one for one in app.button if one.label == "Keep")
             parts.clear()
-            wholes.append(_taken(button.click().run))
+            wholes.append(_taken(lambda: press(app, "Keep")))
             assert len(parts) == 2, "a verdict is recorded once, and the pair drawn once"
             nexts.append(tuple(map(sum, zip(*parts, strict=True))))
     assert not app.exception
@@ -174,16 +174,17 @@ def _timed() -> Iterator[list[tuple[float, float]]]:
     and the pair's fragment. The driver here runs the whole page instead."""
     from unittest.mock import patch
 
-    from app.desk.views import pair_panel, verdict_buttons
+    from app.desk.components import judge
+    from app.desk.views import queue_page
 
     parts: list[tuple[float, float]] = []
 
     def timed(act: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda *given: parts.append(_taken(lambda: act(*given)))
+        return lambda *given: parts.append(_taken(lambda: act(*given))) or ""
 
     with (
-        patch.object(verdict_buttons, "_record", timed(verdict_buttons._record)),
-        patch.object(pair_panel, "_draw", timed(pair_panel._draw)),
+        patch.object(judge.Link, "receive", timed(judge.Link.receive)),
+        patch.object(queue_page, "_draw", timed(queue_page._draw)),
     ):
         yield parts
 
@@ -241,7 +242,7 @@ def in_the_browser(root: Path, journal: Path) -> Found:
 
 def _next_pair(page: Any) -> float:
     """Milliseconds are the browser's own: from the key to the next pair's images decoded."""
-    page.wait_for_function("() => document.documentElement.dataset.keys === 'ready'")
+    page.wait_for_function("() => document.querySelector('.judge')?.dataset.state === 'ready'")
     milliseconds = page.evaluate(
         """async () => {
             const here = document.querySelector("#desk-ready").dataset.pair;
@@ -250,7 +251,7 @@ def _next_pair(page: Any) -> float:
                 {key: "k", code: "KeyK", bubbles: true}));
             while (document.querySelector("#desk-ready").dataset.pair === here)
                 await new Promise((go) => setTimeout(go, 5));
-            for (const image of document.querySelectorAll(".desk-mount img")) await image.decode();
+            for (const image of document.querySelectorAll("img.own")) await image.decode();
             return performance.now() - start;
         }"""
     )

@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,9 +27,6 @@ CALM = [
 
 PATIENCE = 90
 """Seconds: a busy machine is slow, and a slow desk is no broken one."""
-
-TWO_FRAMES = "() => new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))"
-"""By then React has hung up the listeners of what it drew."""
 
 
 def absent() -> str:
@@ -65,6 +62,26 @@ class Server:
         """SIGKILL to the command and its server at once, as a power cut would."""
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(timeout=10)
+
+    @contextmanager
+    def slowed(self, pause: float = 0.4, work: float = 0.15) -> Iterator[None]:
+        """The server on a machine that gives it no time for `pause` seconds, again and again."""
+        over = threading.Event()
+
+        def slow() -> None:
+            while not over.is_set():
+                os.killpg(self.process.pid, signal.SIGSTOP)
+                over.wait(pause)
+                os.killpg(self.process.pid, signal.SIGCONT)
+                over.wait(work)
+
+        thread = threading.Thread(target=slow)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     def interrupt(self) -> int:
         """Ctrl-C, and the exit status."""
@@ -103,23 +120,42 @@ def browsing(scheme: str = "light", width: int = 1440, height: int = 900) -> Ite
 
     with sync_playwright() as tool:
         browser = tool.chromium.launch(executable_path=CHROMIUM, args=CALM)
-        page = browser.new_page(
-            viewport={"width": width, "height": height}, color_scheme=scheme, locale="en-GB"
-        )
-        page.set_default_timeout(1000 * PATIENCE)
-        page.said, page.asked = [], []
-        page.on("console", lambda message: _remember(page, message))
-        page.on("pageerror", lambda problem: page.said.append(str(problem)))
-        page.on("request", lambda request: page.asked.append(request.url))
+        page = new_page(browser, scheme, width, height)
         try:
             yield page
         finally:
             browser.close()
 
 
+def new_page(browser: Any, scheme: str = "light", width: int = 1440, height: int = 900) -> Any:
+    """A page in a context of its own, which remembers what it said and asked."""
+    page = browser.new_page(
+        viewport={"width": width, "height": height}, color_scheme=scheme, locale="en-GB"
+    )
+    page.set_default_timeout(1000 * PATIENCE)
+    page.said, page.asked = [], []
+    page.on("console", lambda message: _remember(page, message))
+    page.on("pageerror", lambda problem: page.said.append(str(problem)))
+    page.on("request", lambda request: page.asked.append(request.url))
+    return page
+
+
 def _remember(page: Any, message: Any) -> None:
     if message.type == "error":
         page.said.append(f"{message.text} {message.location['url']}")
+
+
+WATCH = """() => {
+    window.pressed = [];
+    window.addEventListener("keydown", (event) => {
+        const images = [...document.querySelectorAll(".judge .desk-mount img.own")];
+        window.pressed.push({ key: event.key,
+            pair: document.querySelector("#desk-ready")?.dataset.pair,
+            state: document.querySelector(".judge")?.dataset.state,
+            images: images.map((image) => image.dataset.image) });
+    }, true);
+}"""
+"""Note, at each key, which pair the page showed; before anything acts on the key."""
 
 
 def settled(page: Any) -> None:
@@ -128,22 +164,12 @@ def settled(page: Any) -> None:
 
 
 def ready(page: Any, other_than: str | None = None) -> str:
-    """Wait for a drawn pair (another one than `other_than`) and return its pair_id.
-
-    A key pressed while the page still loads is lost, so every test waits for this first: the same
-    pair, seen twice with nothing running in between.
-    """
-    until, before = time.monotonic() + PATIENCE, None
-    while time.monotonic() < until:
-        settled(page)
-        marker = page.query_selector("#desk-ready")
-        pair_id = marker.get_attribute("data-pair") if marker else None
-        if pair_id is not None and pair_id not in (other_than, before):
-            page.evaluate(TWO_FRAMES)
-            before = pair_id
-            time.sleep(0.25)
-        elif pair_id is not None and pair_id == before:
-            return str(pair_id)
-        else:
-            time.sleep(0.03)
-    raise AssertionError(f"no pair other than {other_than} was drawn within {PATIENCE} seconds")
+    """Wait for a pair that takes keys (another one than `other_than`), with everything saved, and
+    return its pair_id."""
+    shown = (
+        "(other) => { const judge = document.querySelector('.judge');"
+        " const pair = judge?.querySelector('#desk-ready')?.dataset.pair;"
+        " return judge?.dataset.state === 'ready' && judge.dataset.unsaved === '0'"
+        " && pair && pair !== other && pair }"
+    )
+    return str(page.wait_for_function(shown, arg=other_than).json_value())

@@ -40,7 +40,7 @@ def page() -> Iterator[Any]:
     with browsing() as opened:
         yield opened
         # Opened at /overview, Streamlit's page looks for its server below that address first.
-        assert [said for said in opened.said if "/overview/_stcore/" not in said] == []
+        assert [said for said in opened.said if "/_stcore/" not in said] == []
         assert [url for url in opened.asked if not url.startswith(OURS)] == []
 
 
@@ -174,7 +174,7 @@ def test_swapping_and_blind_work_change_what_is_seen_and_no_verdict(
     with serving(store.root, "--port", str(free_port()), "--curator", "anna") as server:
         page.goto(server.address)
         first = ready(page)
-        sources = "() => [...document.querySelectorAll('.desk-mount img')].map((i) => i.src)"
+        sources = "() => [...document.querySelectorAll('.desk-mount img.own')].map((i) => i.src)"
         left, right = page.evaluate(sources)
         page.keyboard.press("s")
         page.wait_for_function(f"(src) => ({sources})()[0] === src", arg=right)
@@ -194,20 +194,34 @@ def test_swapping_and_blind_work_change_what_is_seen_and_no_verdict(
         no_traceback(page)
 
 
-def test_an_image_opens_in_its_own_size_and_escape_leads_back(
-    make_store: StoreFactory, page: Any
-) -> None:
+def test_zoom_follows_the_pair_that_the_keys_judge(make_store: StoreFactory, page: Any) -> None:
+    """Prompt, labels and keys stay; both images move together; Escape leads back."""
     store = judgeable(make_store)
+    queue = order(store)
+    shown = "() => [...document.querySelectorAll('.desk-mount img.own')].map(i => i.dataset.image)"
     with serving(store.root, "--port", str(free_port())) as server:
         page.goto(server.address)
         ready(page)
-        page.locator(".desk-mount img").first.click()
-        page.wait_for_selector(".desk-zoom img")
-        assert page.locator(".desk-zoom img").count() == 2
-        page.locator(".desk-own").first.click()
-        page.wait_for_selector(".desk-own.actual")
+        page.locator(".desk-mount img.own").first.click()
+        page.wait_for_selector(".judge.zoomed[role=dialog]")
+        first = page.evaluate(shown)
+        page.keyboard.press("d")
+        assert ready(page, other_than=queue[0]) == queue[1]
+        assert page.query_selector(".judge.zoomed")
+        assert not set(first) & set(page.evaluate(shown))
+        assert page.inner_text(".desk-prompt").startswith("a square number")
+        for words in ("Keep", "chosen", "rejected"):
+            assert words in page.inner_text(".judge.zoomed")
+        page.keyboard.press("p")
+        page.mouse.move(400, 400)
+        page.mouse.wheel(0, -200)
+        transforms = "() => [...document.querySelectorAll('img.own')].map(i => i.style.transform)"
+        page.wait_for_function(f"() => ({transforms})()[0].includes('scale(')")
+        one, other = page.evaluate(transforms)
+        assert one == other != "translate(0%, 0%) scale(1)"
+        assert [row["pair_id"] for row in rows(store)] == [queue[0]]
         page.keyboard.press("Escape")
-        page.wait_for_selector(".desk-zoom", state="detached")
+        page.wait_for_selector(".judge:not(.zoomed)")
         no_traceback(page)
 
 
@@ -243,24 +257,33 @@ UNREACHED = """() => [...document.querySelectorAll("button, a[href], input, [rol
   .map((one) => one.outerHTML.slice(0, 160))"""
 
 
-def test_a_desk_with_a_token_asks_at_the_door(make_store: StoreFactory, page: Any) -> None:
+def test_a_desk_with_a_token_asks_once_and_keeps_the_link(
+    make_store: StoreFactory, page: Any
+) -> None:
     store = judgeable(make_store)
+    third = order(store)[2]
     options = ("--port", str(free_port()), "--token", "open sesame")
     with serving(store.root, *options) as server:
-        page.goto(server.address)
+        page.goto(f"{server.address}/pair?pair={third}")
         page.wait_for_selector("text=The desk is locked")
         assert "a square" not in page.content()
         page.get_by_label("Your name").fill("anna")
         page.get_by_label("Token").fill("open sesame")
         page.keyboard.press("Enter")
-        ready(page)
+        assert ready(page) == third
+        for _ in range(2):
+            page.reload()
+            assert ready(page) == third
         page.keyboard.press("d")
-        ready(page, other_than=order(store)[0])
-        assert [row["curator"] for row in rows(store)] == ["anna"]
+        page.wait_for_selector('.judge button.current:has-text("Drop")')
+        assert [(row["curator"], row["pair_id"]) for row in rows(store)] == [("anna", third)]
+        page.evaluate("() => sessionStorage.setItem('outvoted-pass', 'guessed')")
+        page.reload()
+        page.wait_for_selector("text=The desk is locked")
         no_traceback(page)
 
 
-def test_two_curators_at_once_see_each_others_verdicts_and_where_they_differ(
+def test_two_curators_are_dealt_different_pairs_and_see_where_they_differ(
     make_store: StoreFactory, page: Any
 ) -> None:
     store = judgeable(make_store)
@@ -269,24 +292,31 @@ def test_two_curators_at_once_see_each_others_verdicts_and_where_they_differ(
         other = page.context.browser.new_page(viewport={"width": 1440, "height": 900})
         other.set_default_timeout(1000 * PATIENCE)
         for seat, name in ((page, "anna"), (other, "berta")):
-            seat.goto(server.address)
+            seat.goto(f"{server.address}")
             seat.get_by_label("Your name").fill(name)
             seat.get_by_label("Token").fill("open sesame")
             seat.keyboard.press("Enter")
-            assert ready(seat) == queue[0]
-        page.keyboard.press("d")
-        ready(page, other_than=queue[0])
-        other.keyboard.press("k")  # she had the pair on screen when anna dropped it
+            ready(seat)
+        for _ in range(8):
+            for seat in (page, other):
+                here = ready(seat)
+                seat.keyboard.press("d")
+                ready(seat, other_than=here)
+        judged = [row["pair_id"] for row in rows(store)]
+        assert len(judged) == len(set(judged)) == 16
+        other.goto(f"{server.address}/?pair={queue[0]}")  # on purpose, they meet; no token again
+        assert ready(other) == queue[0]
+        other.keyboard.press("k")
         ready(other, other_than=queue[0])
-        assert [(row["curator"], row["pair_id"]) for row in rows(store)] == [
-            ("anna", queue[0]),
-            ("berta", queue[0]),
+        assert [row["curator"] for row in rows(store) if row["pair_id"] == queue[0]] == [
+            "anna",
+            "berta",
         ]
-        for seat, peer in ((page, "berta"), (other, "anna")):
-            seat.keyboard.press("ArrowLeft")
-            assert ready(seat, other_than=queue[1]) == queue[0]
-            seat.wait_for_selector("text=curators differ")
-            seat.wait_for_selector(f'.desk-chip.given i:text-is("{peer}")')
+        page.goto(f"{server.address}/?pair={queue[0]}")
+        assert ready(page) == queue[0]
+        page.wait_for_selector("text=curators differ")
+        page.wait_for_selector('.desk-chip.given i:text-is("berta")')
+        for seat in (page, other):
             no_traceback(seat)
         other.close()
 
@@ -323,11 +353,11 @@ def test_everything_fits_without_scrolling(make_store: StoreFactory, scheme: str
         ready(page)
         height = "() => document.querySelector('[data-testid=\"stMain\"]').scrollHeight"
         assert page.evaluate(height) <= 900
-        low = page.locator(".st-key-verdicts").bounding_box()
+        low = page.locator(".judge-aside").bounding_box()
         assert low["y"] + low["height"] <= 900
         cards = [card.bounding_box() for card in page.locator(".desk-mount").all()]
         assert (cards[0]["width"], cards[0]["height"]) == (cards[1]["width"], cards[1]["height"])
-        assert page.evaluate("() => document.querySelector('.desk-mount img').naturalWidth") == 16
+        assert page.evaluate("() => document.querySelector('img.own').naturalWidth") == 16
         assert page.said == []
 
 

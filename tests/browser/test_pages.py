@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.app.desk_stores import judgeable
-from tests.browser.desk import PATIENCE, absent, browsing, free_port, serving, settled
+from tests.browser.desk import PATIENCE, absent, browsing, free_port, ready, serving, settled
 from tests.factories import StoreFactory
 from toolkit.store import Store
 from toolkit.store.journal import Journal
@@ -24,7 +24,7 @@ pytestmark = [
 
 MENU = {
     "Grid": "#grid-ready",
-    "Pair": ".desk-title",
+    "Pair": ".judge .desk-mount",
     "Map": ".scatterlayer path.point",
     "Prompts": "text=Pairs with a u, at least",
     "Audit": "text=Draw the sample",
@@ -108,7 +108,7 @@ def test_the_grid_judges_several_by_keyboard_and_takes_them_back_as_one(
         page.goto(server.address)
         page.wait_for_selector("#desk-ready", state="attached")
         go(page, "Grid")
-        boxes = page.locator('[data-testid="stMain"] label:has-text("Select ")')
+        boxes = page.locator(".desk-cell label")
         for place in (0, 2):
             boxes.nth(place).click()
             page.wait_for_selector(f'#grid-selected:has-text("{place // 2 + 1} selected")')
@@ -170,10 +170,11 @@ def test_an_audit_is_judged_blind_by_keyboard(make_store: StoreFactory, page: An
         page.wait_for_selector("#desk-ready", state="attached")
         go(page, "Audit")
         page.get_by_role("button", name="Draw the sample").click()
-        for number, key in enumerate(("ArrowLeft", "t", "ArrowRight")):
+        for number, key in enumerate(("1", "t", "2")):
             page.wait_for_selector(f'.desk-place:has-text("{number + 1} of")')
-            settled(page)
+            ready(page)
             assert "chosen" not in page.inner_text(".desk-pair")
+            page.keyboard.press("ArrowRight")  # the next pair on the Queue, and no verdict anywhere
             page.keyboard.press(key)
             until(lambda number=number: len(rows(store)) == number + 1)
         sides = [json.loads(row["shown"])["sides"] for row in rows(store)]

@@ -20,10 +20,11 @@ Choice = Literal["image_0", "image_1", "tie", "drop", "unsure", "undo"]
 CHOICES = ("image_0", "image_1", "tie", "drop", "unsure", "undo")
 
 _STANDING = (
-    "v.curator = ? AND v.choice <> 'undo' AND NOT EXISTS (SELECT 1 FROM verdicts u"
+    "v.curator = ? AND v.choice <> 'undo' AND json_extract(v.shown, '$.audit') IS NULL"
+    " AND NOT EXISTS (SELECT 1 FROM verdicts u"
     " WHERE u.pair_id = v.pair_id AND u.undoes = v.verdict_id)"
 )
-"""A verdict of the curator that no undo took back."""
+"""A verdict of the curator that no undo took back; the answers of an audit are no verdicts."""
 
 
 @dataclass(frozen=True)

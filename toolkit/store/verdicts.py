@@ -5,9 +5,10 @@ preference compared with a label. Published parts are immutable and are all that
 exports on any host read. Where a curator's verdicts are saved first: `toolkit.store.journal`.
 """
 
+import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -182,13 +183,23 @@ def resolve_rows(rows: list[dict[str, Any]]) -> pa.Table:
 
 
 def standing_rows(rows: list[dict[str, Any]]) -> dict[str, dict[str, dict[str, Any]]]:
-    """Each curator's verdict that counts, of rows of VERDICTS: pair_id -> curator -> row."""
+    """Each curator's verdict that counts, of rows of VERDICTS: pair_id -> curator -> row.
+
+    The answers of an audit are kept apart: they do not count.
+    """
     undone = {row["undoes"] for row in rows if row["choice"] == "undo"}
     standing: dict[str, dict[str, dict[str, Any]]] = {}
     for row in _in_order(rows):
-        if row["choice"] != "undo" and row["verdict_id"] not in undone:
+        counts = row["choice"] != "undo" and row["verdict_id"] not in undone
+        if counts and audit_of(row) is None:
             standing.setdefault(row["pair_id"], {})[row["curator"]] = row
     return standing
+
+
+def audit_of(row: Mapping[str, Any]) -> str | None:
+    """The audit that a row of VERDICTS answers; None for a verdict."""
+    shown = row["shown"] or ""
+    return json.loads(shown).get("audit") if '"audit"' in shown else None
 
 
 def _in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""A pair on a page: the prompt, both images, and the chips with what is known of it."""
+"""What is known of a pair, as HTML: chips, its curve, and the words of its label."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -9,118 +9,34 @@ import streamlit as st
 from app.desk.components import text
 from app.desk.image_cache import ShownImage
 from toolkit.colors import VERDICT_COLOURS, VERMILION, Ground, accent, hairline, muted
+from toolkit.preference import lean
 from toolkit.store.queue.ell_series import Visit
 from toolkit.store.queue.tables import ORDERS, SYMBOLS
 
-SLOTS = ("image_0", "image_1")
-
-_LONG_PROMPT = 150
 _SMALL_SIDE = 128
 """Images of at most so many pixels are enlarged with hard edges, so that each pixel shows."""
-_CURTAIN = '<span class="desk-curtain">The source marks this pair as unsafe; X uncovers it.</span>'
-
-
-def show_prompt(prompt: str) -> None:
-    """The prompt in large type, character by character."""
-    size = "desk-prompt long" if len(prompt) > _LONG_PROMPT else "desk-prompt"
-    shown = text.escape(prompt) if prompt.strip() else "<i>(the prompt is empty)</i>"
-    st.html(f'<div class="{size}" dir="auto"><span>{shown}</span></div>')
 
 
 def marks(label: float | None) -> tuple[str, str]:
     """The words for image_0 and image_1 under a label."""
-    if label == 1.0:
-        return "chosen", "rejected"
-    if label == 0.0:
-        return "rejected", "chosen"
-    return ("tie", "tie") if label == 0.5 else ("no label", "no label")
+    if label is None:
+        return "no label", "no label"
+    words = {1: ("chosen", "rejected"), -1: ("rejected", "chosen"), 0: ("tie", "tie")}
+    return words[int(lean(label))]
 
 
-def mark_class(mark: str) -> str:
-    """The style of a frame with this word."""
-    return mark if mark in ("chosen", "tie") else "plain"
-
-
-def show_images(
-    images: Sequence[ShownImage],
-    sides: tuple[str, str],
-    pair: Mapping[str, Any],
-    *,
-    blind: bool = False,
-    blurred: bool = False,
-) -> None:
-    """Both images on equal mounts, with `sides` from left to right.
-
-    The image that the label prefers has a frame and the word `chosen`; with `blind`, neither has,
-    and neither has a name.
-    """
-    marked = dict(zip(SLOTS, marks(pair["label"]), strict=True))
-    body = ""
-    for place, side, image in zip(("left", "right"), sides, images, strict=True):
-        if blind:
-            body += _figure(place, "", "", image, blurred=blurred)
-        else:
-            model = str(pair.get(side.replace("image", "model")) or "")
-            body += _figure(side, model, marked[side], image, blurred=blurred)
-    st.html(f'<div class="desk-pair">{body}</div>')
-
-
-def _figure(slot: str, model: str, mark: str, image: ShownImage, *, blurred: bool) -> str:
-    hidden = " blurred" if blurred else ""
-    return (
-        f'<figure class="desk-card {mark_class(mark)}{hidden}"><figcaption><span class="slot">'
-        f'{slot}</span><span class="maker">{text.escape(model)}</span><span class="word">{mark}'
-        f'</span></figcaption><div class="desk-mount">{_image(slot, image)}'
-        f"{_CURTAIN if blurred else ''}</div></figure>"
-    )
-
-
-def _image(slot: str, image: ShownImage) -> str:
-    if image.problem:
-        return (
-            f'<div class="desk-missing"><b>{slot} cannot be shown</b>{text.escape(image.problem)}'
-            "; you can still give a verdict.</div>"
-        )
-    return image_tag(image, f"{slot} of the pair", f"--tall: {image.height}px")
-
-
-def image_tag(image: ShownImage, alt: str, style: str = "") -> str:
-    """An <img>; a small image has hard edges, and the style if one is given."""
-    small = max(image.width, image.height) <= _SMALL_SIDE
-    styled = f' style="{style}"' if style else ""
-    extra = f' class="pixel"{styled}' if small else ""
+def image_tag(image: ShownImage, alt: str) -> str:
+    """An <img>; a small image has hard edges."""
+    extra = ' class="pixel"' if max(image.width, image.height) <= _SMALL_SIDE else ""
     return f'<img src="{image.source}" alt="{text.escape(alt)}"{extra}>'
 
 
-def show_zoomed(images: Sequence[tuple[str, ShownImage]]) -> None:
-    """Named images at full size; a click switches between the whole image and its pixels."""
-    body = "".join(
-        f"<figure><figcaption>{name} · {image.width} x {image.height}</figcaption>"
-        f'<div class="desk-own">{_image(name, image)}</div></figure>'
-        for name, image in images
-    )
-    st.html(f'<div class="desk-zoom">{body}</div>')
-
-
 def is_blurred(pair: Mapping[str, Any]) -> bool:
-    """Whether the images are blurred: the source marks the pair as unsafe, and it is not uncovered.
+    """Whether the images are blurred: the source marks the pair as unsafe.
 
     `pair`: as in `toolkit.store.queue.tables.cards`.
     """
-    if not st.session_state.get("blur", True) or not pair.get("unsafe"):
-        return False
-    return bool(st.session_state.get("uncovered") != pair["pair_id"])
-
-
-def uncover(pair_id: str) -> None:
-    """Show a blurred pair."""
-    st.session_state["uncovered"] = pair_id
-
-
-def show_uncover_button(pair_id: str) -> None:
-    """The button that shows a blurred pair."""
-    st.button("Uncover", shortcut="X", type="tertiary", key=f"Uncover-{pair_id}",
-              on_click=uncover, args=(pair_id,))  # fmt: skip
+    return bool(st.session_state.get("blur", True) and pair.get("unsafe"))
 
 
 _MEANING = {
@@ -130,35 +46,34 @@ _MEANING = {
 }
 
 
-def show_blind_chips() -> None:
-    """What replaces the chips while the curator judges blind."""
-    st.html(
-        '<div class="desk-chips"><span class="desk-chip given"><b>blind</b></span>'
-        '<span class="desk-quiet">label, scores and verdicts are hidden, and the sides are '
-        "shuffled; your answer becomes keep or flip afterwards</span></div>"
-    )
+BLIND_CHIPS = (
+    '<span class="desk-chip given"><b>blind</b></span><span class="desk-quiet">label, scores and '
+    "verdicts are hidden, and the sides are shuffled; your answer becomes keep or flip "
+    "afterwards</span>"
+)
+"""What replaces the chips while the curator judges blind."""
 
 
-def show_chips(
+def chips(
     pair: Mapping[str, Any],
     agreement: Mapping[str, Any],
     verdicts: Mapping[str, str],
     curator: str,
     curve: str,
-) -> None:
-    """Everything known about a pair.
+) -> str:
+    """Everything known about a pair, as HTML.
 
     `pair`: as in `tables.card`; `agreement`: its columns of the finding agreement; `verdicts`:
     curator -> verdict; `curve`: as `ell_curve` returns it.
     """
-    chips = _score_chips(pair)
+    shown = _score_chips(pair)
     if agreement.get("agreement.votes"):
         scorers = int(agreement["agreement.votes"])
         agreeing = scorers - int(agreement["agreement.against"])
-        chips.append(_chip("", f"{agreeing} of {scorers}", "scorers agree"))
-    chips += _vote_chips(pair)
-    chips += _verdict_chips(verdicts, curator, differ=bool(pair["differ"]))
-    st.html(f'<div class="desk-chips">{"".join(chips)}{curve}</div>')
+        shown.append(_chip("", f"{agreeing} of {scorers}", "scorers agree"))
+    shown += _vote_chips(pair)
+    shown += _verdict_chips(verdicts, curator, differ=bool(pair["differ"]))
+    return "".join(shown) + curve
 
 
 def verdict_chip(verdict: str, note: str = "") -> str:

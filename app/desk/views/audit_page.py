@@ -1,30 +1,29 @@
 """The page Audit: a random sample and a top-u sample, judged blind, and the results."""
 
-from typing import Any
+import uuid
+from collections.abc import Mapping
+from typing import Any, cast
 
 import streamlit as st
 
 from analysis import audits as results
 from analysis.audits import Answers, Rate
 from app.desk import page, state
-from app.desk.components import pair_card, text
+from app.desk.components import judge, pair_card, text
 from app.desk.components.charts import show_figure
-from app.desk.image_cache import image
+from app.desk.components.judge import SLOTS, Action, Card
 from app.desk.queries import queue
 from app.desk.queries.connection import Desk, current, run_of
 from app.desk.views.getting_started import run_command
-from app.desk.views.verdict_buttons import show_buttons
 from toolkit.colors import Ground
-from toolkit.errors import OutvotedError
+from toolkit.errors import InputError, OutvotedError
 from toolkit.store import Store, audits
 from toolkit.store.audits import Audit
-from toolkit.store.journal import Entry
+from toolkit.store.journal import Choice, Entry
 from toolkit.store.pair_table import pair_table
 from toolkit.store.runs import findings
 
 _NEW = "draw another sample"
-_SIDES = (("Left", "Left", "left"), ("Tie", "T", "tie"), ("Unsure", "U", "unsure"),
-          ("Right", "Right", "right"))  # fmt: skip
 _CALIBRATED = "calibrated"
 
 
@@ -104,55 +103,67 @@ def _judge(desk: Desk, audit: Audit, settings: state.Settings) -> None:
         own = results.answers_in(audit, rows).get(settings.curator, {})
         left = [pair_id for pair_id in audit.order if pair_id not in own]
         count, done = len(audit.order), len(own)
-        place = f"{done + 1:,} of {count:,}" if left else f"all {count:,} answered"
-        note = f"audit {text.escape(audit.name)}, blind: which image fits the prompt better?"
-        text.show_status(place, note, desk.verdicts.saved(settings.curator), done / count)
         for problem in (st.session_state["problem"], desk.verdicts.trouble):
             if problem:
                 text.error(problem)
-        if left:
-            _show_blind(desk, audit, settings, left[0])
-        else:
-            text.info("You have answered every pair of this sample; see Results on the left.")
+        cards = [
+            _blind_card(desk, audit, settings, pair_id, f"{done + 1 + number:,} of {count:,}")
+            for number, pair_id in enumerate(left[: judge.DECK])
+        ]
         newest = results.newest_answer(audit, rows, settings.curator)
-        st.button(
-            "Undo", shortcut="Z", type="tertiary", key="audit-undo", disabled=newest is None,
-            on_click=page.callback(_undo), args=(desk, settings, newest),
-        )  # fmt: skip
-        ready = text.escape(left[0]) if left else ""
-        st.html(f'<span id="audit-ready" data-pair="{ready}" hidden></span>')
+        note = f"audit {audit.name}, blind: which image fits the prompt better?"
+        saved = judge.saved_line(desk, settings)
+        judge.show(
+            desk.store,
+            "audit",
+            cards,
+            _acts(desk, audit, settings),
+            scope=("audit", desk.serial, audit.name),
+            status=judge.status(note, saved, done / count, f"all {count:,} answered"),
+            undo={"pairs": 1, "id": newest["verdict_id"]} if newest else None,
+            empty="You have answered every pair of this sample; see Results on the left.",
+        )
 
 
-def _show_blind(desk: Desk, audit: Audit, settings: state.Settings, pair_id: str) -> None:
+def _blind_card(
+    desk: Desk, audit: Audit, settings: state.Settings, pair_id: str, place: str
+) -> Card:
     pair = next(iter(queue.cards(desk, [pair_id])), None)
     if pair is None:
-        text.info(f"The store no longer has pair {pair_id}; answer unsure to continue.")
-        pair = {"pair_id": pair_id, "prompt": "", "image_0": None, "image_1": None, "label": None}
+        pair = {"prompt": f"The store no longer has pair {pair_id}; answer unsure to continue.",
+                **dict.fromkeys(SLOTS)}  # fmt: skip
     swapped = results.swapped(audit, settings.curator, pair_id)
-    sides = ("image_1", "image_0") if swapped else ("image_0", "image_1")
-    pair_card.show_prompt(pair["prompt"])
-    images = [image(desk.store, pair[side]) for side in sides]
-    blurred = pair_card.is_blurred(pair)
-    pair_card.show_images(images, sides, pair, blind=True, blurred=blurred)
-    if blurred:
-        pair_card.show_uncover_button(pair_id)
-    show_buttons(pair_id, _SIDES, _answer, desk, audit, settings, pair_id, swapped)
+    images = {slot: pair[slot] for slot in SLOTS}
+    payload = {
+        "pair": pair_id,
+        "prompt": pair["prompt"],
+        "place": place,
+        "blind": True,
+        "blurred": pair_card.is_blurred(pair),
+        "sides": [judge.side(images, slot, "", "") for slot in (SLOTS[::-1] if swapped else SLOTS)],
+        "answers": judge.blind_answers(),
+        "chips": "",
+        "note": "",
+        "reasons": [],
+    }
+    shown = {"page": "audit", "audit": audit.name, "run": audit.run, "blind": True}
+    return Card(payload, images, audit.label_set, shown)
 
 
-def _answer(
-    desk: Desk, audit: Audit, settings: state.Settings, pair_id: str, swapped: bool, side: str
-) -> None:
-    sides = ["image_1", "image_0"] if swapped else ["image_0", "image_1"]
-    shown = {"page": "audit", "audit": audit.name, "run": audit.run, "blind": True, "sides": sides}
-    choice = results.choice_of_side(side, swapped)
-    desk.verdicts.record([Entry(pair_id, settings.curator, choice, audit.label_set, shown=shown)])
-    st.session_state["problem"] = ""
+def _acts(desk: Desk, audit: Audit, settings: state.Settings) -> judge.Acts:
+    """What the curator may do here."""
 
+    def verdict(action: Action) -> None:
+        judge.record(desk, settings, action)
 
-def _undo(desk: Desk, settings: state.Settings, newest: dict[str, Any]) -> None:
-    entry = Entry(newest["pair_id"], settings.curator, "undo", undoes=newest["verdict_id"])
-    desk.verdicts.record([entry])
-    st.session_state["problem"] = ""
+    def undo(action: Action) -> None:
+        newest = results.newest_answer(audit, _rows_of(desk, audit), settings.curator)
+        if newest is None or action.get("pair") not in (None, newest["pair_id"]):
+            raise InputError("Your newest answer is another one by now; nothing was undone.")
+        entry = Entry(newest["pair_id"], settings.curator, "undo", undoes=newest["verdict_id"])
+        desk.verdicts.record([entry])
+
+    return {"verdict": verdict, "undo": undo}
 
 
 def _show_results(
@@ -183,12 +194,46 @@ def _show_results(
             )
         _show_agreement(answers)
     with right:
+        _show_adoption(desk, settings, audit, answers.get(settings.curator, {}))
         if bins := results.reliability(labels, answers, probability):
             from analysis.figures import reliability_figure
 
             st.subheader("People against the calibration")
             show_figure(reliability_figure(bins), ground, key="audit-reliability",
                         alt="Share that people flipped by calibrated probability")  # fmt: skip
+
+
+def _show_adoption(
+    desk: Desk, settings: state.Settings, audit: Audit, own: Mapping[str, str]
+) -> None:
+    """Answers are no verdicts until their curator says so."""
+    if not own:
+        return
+    verdicts = desk.verdicts.judged_by(settings.curator)
+    replaced = len(set(own) & set(verdicts))
+    st.subheader("Answers as verdicts")
+    text.quiet(
+        "The answers of an audit are kept apart: they change no pair and leave with no export."
+    )
+
+    def adopt() -> None:
+        shown = {"page": "audit", "adopted": audit.name, "run": audit.run, "blind": True,
+                 "batch": uuid.uuid4().hex}  # fmt: skip
+        desk.verdicts.record(
+            [
+                Entry(pair_id, settings.curator, cast(Choice, choice), audit.label_set, shown=shown)
+                for pair_id, choice in own.items()
+            ]
+        )
+        st.session_state["news"] = f"{len(own):,} answers are verdicts now; Undo takes them back."
+
+    words = f"Use my {len(own):,} answers as verdicts"
+    st.button(
+        f"{words}, replacing {replaced:,} of mine" if replaced else words,
+        on_click=page.callback(adopt),
+        key="audit-adopt",
+    )
+    page.show_news()
 
 
 def _labels_and_probabilities(

@@ -14,7 +14,7 @@ from app.desk.queries.connection import TABLES, Stamp, cached_read, run_of, stam
 from app.desk.views.getting_started import ingest_command
 from toolkit.colors import Ground
 from toolkit.errors import OutvotedError, StoreError
-from toolkit.export import FORMATS, Format, Policy, warnings_of
+from toolkit.export import FORMATS, Policy, warnings_of
 from toolkit.export.dataset_writer import columns_of_source
 from toolkit.export.decisions import make_plan
 from toolkit.export.policy import check
@@ -37,7 +37,8 @@ def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
         return
     left, right = st.columns([5, 4], gap="large")
     with left:
-        form = _show_form(store, settings)
+        _show_form(store, settings)
+        form = _form()
     with right:
         preview = _preview(store, form.policy, form.format)
         if preview is not None:
@@ -60,115 +61,124 @@ class Form:
     name: str
 
 
-def _show_form(store: Store, settings: state.Settings) -> Form:
+def _show_form(store: Store, settings: state.Settings) -> None:
+    """The fields; `_form` reads them."""
     left, right = st.columns(2)
-    name = left.text_input(
+    left.text_input(
         "Name of the export",
         value="curated",
         key="export-name",
         max_chars=100,
         help=f"A new folder of this name in {text.escape_markdown(str(export_jobs.folder(store)))}",
     )
-    chosen = right.selectbox("Format", list(FORMATS), key="export-format")
-    fields = _score_fields(store, settings)
-    fields |= _condition_fields()
-    fields |= _share_fields(scored=fields["run"] is not None)
-    row = st.columns(2)
-    fields |= {
-        "verdicts": row[0].toggle("Apply verdicts", True, key="export-verdicts"),
-        "images": row[1].toggle("With the images", True, key="export-images"),
-        "keep_ties": row[0].toggle("Keep ties", False, key="export-ties"),
-        "keep_unlabelled": row[1].toggle("Keep unlabelled", False, key="export-unlabelled"),
-    }
-    fields |= _column_fields(FORMATS[str(chosen)])
-    return Form(Policy(**fields), str(chosen), name)
+    form = right.selectbox("Format", list(FORMATS), key="export-format")
+    scored = _show_scores(store, settings)
+    _show_conditions()
+    _show_shares(scored=scored)
+    left, right = st.columns(2)
+    left.toggle("Apply verdicts", True, key="export-verdicts")
+    right.toggle("With the images", True, key="export-images")
+    left.toggle("Keep ties", False, key="export-keep_ties")
+    right.toggle("Keep unlabelled", False, key="export-keep_unlabelled")
+    disabled = not FORMATS[str(form)].source_columns
+    for column, name in zip(st.columns(2), ("keep", "pseudonymize"), strict=True):
+        label = f"Columns to {name}, by commas"
+        column.text_input(label, key=f"export-{name}", max_chars=1000, disabled=disabled)
 
 
-def _score_fields(store: Store, settings: state.Settings) -> dict[str, Any]:
-    """Which run's scores, and which labels."""
+def _show_scores(store: Store, settings: state.Settings) -> bool:
+    """Which run's scores, and which labels; whether a run was chosen."""
     row = st.columns(3)
     runs = [_NO_RUN, *store.runs()]
     first = run_of(store, settings.run)
     at = runs.index(first) if first in runs and findings(store, str(first)) else 0
     run = row[0].selectbox("Scores of run", runs, index=at, key="export-run")
     names = [] if run == _NO_RUN else [f for f in findings(store, run) if f != "annotators"]
-    finding = row[1].selectbox(
+    row[1].selectbox(
         "Finding that ranks",
         names or ["minority"],
         index=names.index("minority") if "minority" in names else 0,
         disabled=not names,
         key="export-finding",
     )
-    labels = row[2].selectbox("Labels", [_OWN, *label_sets(store)], key="export-labels")
-    return {
-        "run": None if run == _NO_RUN else run,
-        "finding": finding if run != _NO_RUN else "minority",
-        "labels": None if labels == _OWN else labels,
-    }
+    row[2].selectbox("Labels", [_OWN, *label_sets(store)], key="export-labels")
+    return bool(run != _NO_RUN)
 
 
-def _condition_fields() -> dict[str, Any]:
+def _show_conditions() -> None:
     """Conditions, as in filters."""
-    where = st.text_input(
+    st.text_input(
         "Only pairs where",
         key="export-where",
         placeholder='split = "train" and votes > 1',
         max_chars=2000,
     )
     left, right = st.columns(2)
-    drop = left.text_area(
+    left.text_area(
         "Drop where (one condition a line)",
         key="export-drop",
         height=80,
         placeholder="minority > 0.9 and verdict is null",
     )
-    flip = right.text_area("Flip where (one condition a line)", key="export-flip", height=80)
-    return {"where": where.strip() or None, "drop": _lines(drop), "flip": _lines(flip)}
+    right.text_area("Flip where (one condition a line)", key="export-flip", height=80)
 
 
-def _share_fields(*, scored: bool) -> dict[str, Any]:
+def _show_shares(*, scored: bool) -> None:
     """What the scores do: drop or flip the top, or weigh."""
     left, right = st.columns(2, vertical_alignment="bottom")
     limits = (0.0, 100.0, 0.0, 0.5)
-    drop = left.number_input(
+    left.number_input(
         "Drop the top, % of the pairs with a score",
         *limits,
         key="export-drop-top",
         disabled=not scored,
     )
-    flip = right.number_input(
-        "Flip the top, %", *limits, key="export-flip-top", disabled=not scored
-    )
+    right.number_input("Flip the top, %", *limits, key="export-flip-top", disabled=not scored)
     left, right = st.columns(2, vertical_alignment="bottom")
     reweight = left.toggle("Reweight by 1 / (1 + k1 u)", key="export-reweight", disabled=not scored)
-    k1 = right.number_input("k1", 0.0, 1000.0, 10.0, key="export-k1", disabled=not reweight)
-    weight = st.text_input(
+    right.number_input("k1", 0.0, 1000.0, 10.0, key="export-k1", disabled=not reweight)
+    st.text_input(
         "Or weigh by a column",
         key="export-weight",
         placeholder="1 - calibrated.probability",
         max_chars=200,
     )
-    return {
-        "drop_top": round(drop / 100, 6) if scored else 0.0,
-        "flip_top": round(flip / 100, 6) if scored else 0.0,
-        "reweight": bool(reweight and scored),
-        "k1": k1 if reweight and scored else 10.0,
-        "weight": weight.strip() or None,
-    }
 
 
-def _column_fields(form: Format) -> dict[str, Any]:
-    """Columns of the source that are exported although they do not leave by default."""
-    labels = {
-        "keep": "Columns to keep, by commas",
-        "pseudonymize": "Columns to pseudonymize, by commas",
-    }
-    disabled = not form.source_columns
-    fields = {}
-    for column, (name, label) in zip(st.columns(2), labels.items(), strict=True):
-        names = column.text_input(label, key=f"export-{name}", max_chars=1000, disabled=disabled)
-        fields[name] = () if disabled else _lines(names.replace(",", "\n"))
-    return fields
+def _form() -> Form:
+    """What the fields say now. Also for the callback of the button: what the page showed last may
+    be older than a field that the click itself left. A field that is gone, because the page was
+    left right after the click, has the value it was drawn with."""
+    drawn = st.session_state.get("export-drawn", {})
+    say = {name: st.session_state.get(f"export-{name}", drawn.get(name)) for name in _FIELDS}
+    st.session_state["export-drawn"] = say
+    scored = say["run"] != _NO_RUN
+    reweight = bool(say["reweight"] and scored)
+    columns = FORMATS[say["format"]].source_columns
+    policy = Policy(
+        run=say["run"] if scored else None,
+        finding=say["finding"] if scored else "minority",
+        labels=None if say["labels"] == _OWN else say["labels"],
+        where=say["where"].strip() or None,
+        drop=_lines(say["drop"]),
+        flip=_lines(say["flip"]),
+        drop_top=round(say["drop-top"] / 100, 6) if scored else 0.0,
+        flip_top=round(say["flip-top"] / 100, 6) if scored else 0.0,
+        reweight=reweight,
+        k1=say["k1"] if reweight else 10.0,
+        weight=say["weight"].strip() or None,
+        keep=_lines(say["keep"].replace(",", "\n")) if columns else (),
+        pseudonymize=_lines(say["pseudonymize"].replace(",", "\n")) if columns else (),
+        **{name: say[name] for name in ("verdicts", "images", "keep_ties", "keep_unlabelled")},
+    )
+    return Form(policy, say["format"], say["name"])
+
+
+_FIELDS = (
+    "name", "format", "run", "finding", "labels", "where", "drop", "flip", "drop-top", "flip-top",
+    "reweight", "k1", "weight", "verdicts", "images", "keep_ties", "keep_unlabelled", "keep",
+    "pseudonymize",
+)  # fmt: skip
 
 
 def _lines(field: str) -> tuple[str, ...]:
@@ -230,7 +240,8 @@ def _show_write_button(store: Store, settings: state.Settings, form: Form, *, re
         known.publish()
         if known.problem:
             raise StoreError(known.problem)
-        export_jobs.jobs().start(store, form.name, form.policy, form.format)
+        now = _form()
+        export_jobs.jobs().start(store, now.name, now.policy, now.format)
         st.session_state["problem"] = ""
 
     st.button(

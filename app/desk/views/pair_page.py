@@ -1,24 +1,25 @@
 """The page Pair: everything about one pair, at its own address (?pair=ID)."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
 
 from app.desk import page, state
-from app.desk.components import pair_card, text
+from app.desk.components import judge, pair_card, text
 from app.desk.components.charts import show_figure
-from app.desk.image_cache import image
+from app.desk.components.judge import SLOTS, Action, Card
 from app.desk.queries import pair as reads
 from app.desk.queries import queue
 from app.desk.queries.connection import Desk, current, run_of
 from app.desk.queries.pair import Facts
 from app.desk.views.getting_started import analyze_command, ingest_command, train_command
-from app.desk.views.verdict_buttons import REASONS, answers, show_buttons
 from toolkit.colors import Ground
+from toolkit.errors import InputError
 from toolkit.preference import is_decided, is_graded, lean, side
 from toolkit.store import Store, pair_details
-from toolkit.store.journal import Choice, Entry
+from toolkit.store.journal import Entry
 from toolkit.store.pair_details import Scores, Value
 from toolkit.store.verdicts import verdict_of
 
@@ -38,11 +39,7 @@ def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
         return
     st.session_state["pair_id"] = pair_id
     _show_head(facts)
-    left, right = st.columns([5, 4], gap="large")
-    with left, st.container(key="pair-cards"):
-        _show_images(desk, facts)
-    with right:
-        _show_verdict(desk, settings, run, facts)
+    _show_verdict(desk, settings, run, facts)
     if run is None:
         text.info(
             "There is no run yet, so there is no trajectory and no score; type "
@@ -77,22 +74,11 @@ def _ask_other_pair(pair_id: str) -> None:
     )
 
 
-def _show_images(desk: Desk, facts: Facts) -> None:
-    pair = {**facts.pair, "label": facts.label}
-    pair |= {name: pair.get(f"src_{name}") for name in ("model_0", "model_1")}
-    cards = queue.cards(desk, [pair["pair_id"]])
-    blurred = bool(cards) and pair_card.is_blurred(cards[0])
-    images = [image(desk.store, pair[slot]) for slot in pair_card.SLOTS]
-    pair_card.show_images(images, pair_card.SLOTS, pair, blurred=blurred)
-    if blurred:
-        pair_card.show_uncover_button(pair["pair_id"])
-
-
 def _show_head(facts: Facts) -> None:
     pair = facts.pair
     st.html(
-        f'<h1 class="desk-title" dir="auto">{text.escape(pair["prompt"]) or "(no prompt)"}</h1>'
-        f'<p class="desk-quiet">pair <code>{text.escape(pair["pair_id"])}</code> · split '
+        f'<h1 class="desk-title">Pair <code>{text.escape(pair["pair_id"])}</code></h1>'
+        f'<p class="desk-quiet desk-tight">split '
         f"{text.escape(str(pair['split']))} · source {text.escape(str(pair['source']))} · label "
         f"set {text.escape(facts.label_set)}</p>"
     )
@@ -101,27 +87,22 @@ def _show_head(facts: Facts) -> None:
 def _show_verdict(desk: Desk, settings: state.Settings, run: str | None, facts: Facts) -> None:
     """The verdict, the buttons, and every row of the history."""
     pair_id, label, verdicts = facts.pair["pair_id"], facts.label, desk.verdicts
-    st.subheader("Verdict")
     if problem := st.session_state.get("problem") or verdicts.trouble:
         text.error(problem)
-    st.html(_verdict_markup(verdicts.verdict_on(pair_id), label))
-    st.pills("Reasons", REASONS, selection_mode="multi", key=f"pair-reasons-{pair_id}")
-    st.text_input(
-        "Note",
-        key=f"pair-note-{pair_id}",
-        placeholder="Note, saved with your next verdict",
-        max_chars=500,
-    )
-    show_buttons(pair_id, answers(label), _record, desk, settings, run, facts)
     own = verdicts.by_curator(pair_id).get(settings.curator)
-    st.button(
-        "Undo my verdict",
-        key=f"back-{pair_id}",
-        disabled=own is None,
-        shortcut="Z",
-        on_click=page.callback(_undo),
-        args=(desk, own),
+    judge.show(
+        desk.store,
+        "pair",
+        [_card(desk, run, facts, own or {})],
+        _acts(desk, settings),
+        scope=("pair", pair_id),
+        status=judge.status("", judge.saved_line(desk, settings), 0.0),
+        undo={"pairs": 1, "id": own["verdict_id"]} if own else None,
+        reasons=judge.REASONS,
+        stays=True,
     )
+    st.subheader("Verdict")
+    st.html(_verdict_markup(verdicts.verdict_on(pair_id), label))
     if history := verdicts.history(pair_id):
         undone = {row["undoes"] for row in history if row["choice"] == "undo"}
         heads = ("time", "curator", "choice", "reasons", "note", "seen")
@@ -152,29 +133,48 @@ def _history_row(row: dict[str, Any], undone: set[str]) -> list[str]:
     ]  # fmt: skip
 
 
-def _record(
-    desk: Desk, settings: state.Settings, run: str | None, facts: Facts, choice: Choice
-) -> None:
-    pair_id = facts.pair["pair_id"]
-    entry = Entry(
-        pair_id,
-        settings.curator,
-        choice,
-        facts.label_set,
-        reasons=tuple(st.session_state.get(f"pair-reasons-{pair_id}") or ()),
-        note=str(st.session_state.get(f"pair-note-{pair_id}", "")).strip(),
-        shown={"page": "pair", "run": run, "label": facts.label, "blind": False},
-    )
-    desk.verdicts.record([entry])
-    st.session_state[f"pair-note-{pair_id}"] = ""
-    st.session_state[f"pair-reasons-{pair_id}"] = []
-    st.session_state["problem"] = ""
+def _card(desk: Desk, run: str | None, facts: Facts, own: Mapping[str, Any]) -> Card:
+    pair = facts.pair
+    cards = queue.cards(desk, [pair["pair_id"]])
+    images = {slot: pair[slot] for slot in SLOTS}
+    marks = zip(SLOTS, pair_card.marks(facts.label), strict=True)
+    payload = {
+        "pair": pair["pair_id"],
+        "prompt": pair["prompt"],
+        "place": "",
+        "blind": False,
+        "blurred": bool(cards) and pair_card.is_blurred(cards[0]),
+        "sides": [
+            judge.side(images, slot, str(pair.get(slot.replace("image", "src_model")) or ""), mark)
+            for slot, mark in marks
+        ],
+        "answers": [
+            {**answer, "current": answer["choice"] == own.get("choice")}
+            for answer in judge.answers(facts.label)
+        ],
+        "chips": "",
+        "note": own.get("note") or "",
+        "reasons": own.get("reasons") or [],
+    }
+    shown = {"page": "pair", "run": run, "label": facts.label, "blind": False}
+    return Card(payload, images, facts.label_set, shown)
 
 
-def _undo(desk: Desk, own: dict[str, Any]) -> None:
-    entry = Entry(own["pair_id"], own["curator"], "undo", undoes=own["verdict_id"])
-    desk.verdicts.record([entry])
-    st.session_state["problem"] = ""
+def _acts(desk: Desk, settings: state.Settings) -> judge.Acts:
+    """What the curator may do here."""
+
+    def verdict(action: Action) -> None:
+        judge.record(desk, settings, action)
+
+    def undo(action: Action) -> None:
+        """Take back this pair's own verdict, which need not be the newest."""
+        pair_id = st.session_state["pair_id"]
+        own = desk.verdicts.by_curator(pair_id).get(settings.curator)
+        if own is None or own["verdict_id"] != action["id"]:
+            raise InputError("Your verdict on this pair has changed; nothing was undone.")
+        desk.verdicts.record([Entry(pair_id, settings.curator, "undo", undoes=action["id"])])
+
+    return {"verdict": verdict, "undo": undo}
 
 
 def _show_trajectory(store: Store, run: str, facts: Facts, ground: Ground) -> None:

@@ -26,7 +26,7 @@ def show_sidebar(desk: Desk, settings: state.Settings, ground: Ground) -> None:
     st.session_state["filters-fresh"] = state.newly_opened("filters")
     with st.sidebar:
         _store(desk, settings, view)
-        _saved_views(settings, view)
+        _saved_views(settings)
         _field("Prompt contains", "text", view)
         if desk.run:
             _u_filter(desk, view, ground)
@@ -93,25 +93,27 @@ def _store(desk: Desk, settings: state.Settings, view: View) -> None:
         st.html(f'<p class="desk-quiet desk-tight">run {text.escape(desk.run)}</p>')
 
 
-def _saved_views(settings: state.Settings, view: View) -> None:
+def _saved_views(settings: state.Settings) -> None:
     views = state.saved_views(settings.journal)
     with st.container(key="saved-views", gap=None):
         for name, kept in views.items():
             page.page_link(state.HOME, name, kept, icon=":material/bookmark:")
     with st.popover("Saved views", icon=":material/bookmark_add:", width="stretch"):
-        name = st.text_input("Name for this view", key="view-name", max_chars=60)
-        st.button(
-            "Save this view",
-            key="save-view",
-            on_click=page.callback(lambda: state.save_view(settings.journal, name, view)),
-        )
+        st.text_input("Name for this view", key="view-name", max_chars=60)
+
+        def save() -> None:
+            state.save_view(settings.journal, st.session_state["view-name"], state.view())
+
+        st.button("Save this view", key="save-view", on_click=page.callback(save))
         if views:
             old = st.selectbox("Delete a view", list(views), index=None, key="delete-name")
             st.button(
                 "Delete",
                 key="delete-view",
                 disabled=old is None,
-                on_click=page.callback(lambda: state.delete_view(settings.journal, str(old))),
+                on_click=page.callback(
+                    lambda: state.delete_view(settings.journal, st.session_state["delete-name"])
+                ),
             )
 
 

@@ -348,6 +348,27 @@ def neighbour(
     return first_value(con, "SELECT pair_id FROM queue WHERE nth = ?", first_value(con, sql, after))
 
 
+def open_pairs(con: Connection, view: View, after: int, limit: int) -> list[str]:
+    """The next pairs of the view without a verdict past a position, in order."""
+    among = _numbers(view)
+    if view.state != "open":
+        among = f"(SELECT * FROM {among}) ANTI JOIN verdicts USING (nth)"
+    sql = f"SELECT nth FROM {among} WHERE position > ? ORDER BY position LIMIT ?"
+    numbers = [nth for (nth,) in con.execute(sql, [after, limit]).fetchall()]
+    sql = "SELECT nth, pair_id FROM queue WHERE nth IN (SELECT unnest(?))"
+    names = dict(con.execute(sql, [numbers]).fetchall())
+    return [str(names[nth]) for nth in numbers]
+
+
+def count_among(con: Connection, view: View, pair_ids: Sequence[str]) -> int:
+    """How many of these pairs the view has."""
+    sql = (
+        f"SELECT count(*) FROM {_numbers(view)} SEMI JOIN (SELECT nth FROM queue"
+        " WHERE pair_id IN (SELECT unnest(?))) USING (nth)"
+    )
+    return int(first_value(con, sql, list(pair_ids)) or 0)
+
+
 def rows_of_page(
     con: Connection, view: View, after: int, size: int, *, back: bool = False
 ) -> list[tuple[int, str]]:
