@@ -15,6 +15,8 @@ from toolkit.errors import InputError
 from toolkit.labels.majority import read_rows
 from toolkit.preference import is_decided
 from toolkit.schema import column
+from toolkit.store import Store
+from toolkit.store.pseudonyms import own_ids
 
 ExtraDetectors = Mapping[str, Mapping[str, float]]
 """Detector's name -> pair_id -> score, high = suspicious; a pair left out has no score."""
@@ -215,11 +217,12 @@ RATE = 0.05
 """Share of labels that a self-check flips: enough to measure, few enough to train on."""
 
 
-def read_flips(path: str | Path, known: set[str]) -> list[str]:
+def read_flips(path: str | Path, store: Store) -> list[str]:
     """pair_ids known to be flipped, from a Parquet or CSV file with a column pair_id.
 
     A column `flipped` (true, 1 or yes) says which rows count where there is one; else all do.
-    InputError where the file cannot be read, has no pair_id, or names no pair of `known`.
+    InputError where the file cannot be read, has no pair_id, or names no pair of the store, by its
+    id in the store or in an export.
     """
     rows = read_rows(path, "pair_id")
     chosen = [
@@ -227,10 +230,10 @@ def read_flips(path: str | Path, known: set[str]) -> list[str]:
         for row in rows
         if str(row.get("flipped", True)).strip().lower() in ("true", "1", "1.0", "yes")
     ]
-    inside = sorted(set(chosen) & known)
+    inside = sorted(set(own_ids(store, chosen).values()))
     if not inside:
         raise InputError(
             f"{path} names {len(chosen):,} flipped pairs, none of which is in this store; its "
-            "column pair_id must contain the store's ids."
+            "column pair_id must contain ids of the store or of its exports."
         )
     return inside

@@ -50,6 +50,7 @@ from toolkit.store import Store
 from toolkit.store.images import ImageReader
 from toolkit.store.label_sets import planted_flips
 from toolkit.store.pair_table import pair_facts
+from toolkit.store.pseudonyms import exported_ids, with_exported_names
 from toolkit.store.runs import run_about, write_findings
 from toolkit.store.trajectory import read_trajectory, read_votes
 
@@ -203,9 +204,11 @@ def write_cartography(analysis: Analysis, folder: str | Path) -> list[Path]:
         )
     facts = pair_facts(analysis.store, analysis.labels)
     stream = stream_run(analysis.store, analysis.run, facts, analysis.about)
+    rename = exported_ids(analysis.store)
     try:
-        files = write_dynamics(stream.chunks(), folder, beta=analysis.digest.beta)
-        metrics = write_metrics(analysis.tables["cartography"], Path(folder) / "td_metrics.jsonl")
+        files = write_dynamics(stream.chunks(), folder, beta=analysis.digest.beta, rename=rename)
+        table = with_exported_names(analysis.store, analysis.tables["cartography"])
+        metrics = write_metrics(table, Path(folder) / "td_metrics.jsonl")
     except OSError as problem:
         raise InputError(
             f"Training dynamics could not be written to {folder} ({problem.strerror}); name a "

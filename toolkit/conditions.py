@@ -28,6 +28,10 @@ _SIGNS = (">=", "<=", "!=", ">", "<", "=")
 _RESERVED = {"and", "or", "not", "in", "is", "null", "contains", "true", "false"}
 _DEEPEST = 50
 """Parentheses and `not` inside each other: each takes a few frames of Python's stack."""
+_LONGEST = 200
+"""Characters of a condition that an error repeats."""
+_LARGEST_FLOAT = 3.4028234663852886e38
+"""Of 32 bits: DuckDB refuses to cast a larger one."""
 _TOKEN = re.compile(
     r"""\s*(?:
     (?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?![\w.])
@@ -84,8 +88,8 @@ def _tokens(text: str, option: str) -> list[tuple[str, str]]:
         match = _TOKEN.match(text, place)
         if not match:
             raise InputError(
-                f"{option} {text!r} cannot be read from {text[place:].strip()[:20]!r} on; write "
-                f"COLUMN > NUMBER and the like, {_EXAMPLE}."
+                f"{option} {_quoted(text)} cannot be read from {text[place:].strip()[:20]!r} on; "
+                f"write COLUMN > NUMBER and the like, {_EXAMPLE}."
             )
         kind = match.lastgroup or ""
         tokens.append((kind, match[kind]))
@@ -106,7 +110,7 @@ class _Reader:
         """The whole text."""
         sql = self._either()
         if self._place < len(self._tokens):
-            raise self._wrong(f"{self._tokens[self._place][1]!r} is unexpected")
+            raise self._wrong(f"{_quoted(self._tokens[self._place][1])} is unexpected")
         return sql, self._values
 
     def _either(self) -> str:
@@ -173,12 +177,12 @@ class _Reader:
         token, written = self._next("a column's name is missing")
         name = written.strip("`")
         if token not in ("word", "quoted") or (token == "word" and name.lower() in _RESERVED):
-            raise self._wrong(f"a column's name is needed instead of {written!r}")
+            raise self._wrong(f"a column's name is needed instead of {_quoted(written)}")
         kind = kind_of(self._columns[name]) if name in self._columns else None
         if kind is None:
             named = [column for column, arrow in self._columns.items() if kind_of(arrow)]
             raise InputError(
-                f"{self._option} names the column {name!r}, which does not exist (columns: "
+                f"{self._option} names the column {_quoted(name)}, which does not exist (columns: "
                 f"{', '.join(named)}); name one of them."
             )
         return name, kind
@@ -190,11 +194,11 @@ class _Reader:
         if token == "number" and kind == "number":
             value = float(written)
             if math.isinf(value):
-                raise self._mistyped(column, f"{written} is too large for one")
+                raise self._mistyped(column, f"{_shown(written)} is too large for one")
         elif token == "text" and kind in ("text", "time"):
             value = re.sub(r"\\(.)", r"\1", written[1:-1], flags=re.DOTALL)
             if not _is_utf8(value):
-                raise self._mistyped(column, f"{written!r} is not valid UTF-8")
+                raise self._mistyped(column, f"{_quoted(written)} is not valid UTF-8")
             if kind == "time":
                 value = self._time(column, value)
         elif token == "word" and kind == "flag" and written.lower() in ("true", "false"):
@@ -206,7 +210,8 @@ class _Reader:
         self._values.append(value)
         if kind == "time":
             return "CAST(? AS TIMESTAMP)"
-        return "CAST(? AS FLOAT)" if pa.types.is_float32(self._columns[column]) else "?"
+        single = pa.types.is_float32(self._columns[column]) and abs(value) <= _LARGEST_FLOAT
+        return "CAST(? AS FLOAT)" if single else "?"
 
     def _time(self, column: str, text: str) -> datetime:
         try:
@@ -233,21 +238,30 @@ class _Reader:
 
     def _wrong(self, what: str) -> InputError:
         return InputError(
-            f"{self._option} {self._text!r} is no comparison; write COLUMN > NUMBER (or >=, <, <=,"
-            ' =, !=, in [..], contains "..", is null), joined by and, or, not, '
+            f"{self._option} {_quoted(self._text)} is no comparison; write COLUMN > NUMBER (or "
+            '>=, <, <=, =, !=, in [..], contains "..", is null), joined by and, or, not, '
             f"{_EXAMPLE} ({what})."
         )
 
     def _mistyped(self, column: str, what: str) -> InputError:
         kind = kind_of(self._columns[column])
         return InputError(
-            f"{self._option} {self._text!r} does not fit: {column} is a {kind}, and {what}."
+            f"{self._option} {_quoted(self._text)} does not fit: {column} is a {kind}, and {what}."
         )
 
 
 def _shown(text: str) -> str:
     """`text` as a sentence can carry it."""
-    return text if text.isprintable() else repr(text)
+    return _cut(text if text.isprintable() else repr(text))
+
+
+def _quoted(text: str) -> str:
+    """`text` in quotes, as a sentence can carry it."""
+    return _cut(repr(text))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
 
 
 def _is_utf8(text: str) -> bool:

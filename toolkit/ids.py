@@ -3,13 +3,15 @@
 import hashlib
 
 
-def short_hash(*parts: str) -> str:
-    """12 lower-case base32 characters (60 bits) of a keyed hash over `parts`.
+def short_hash(*parts: str, key: bytes = b"") -> str:
+    """12 lower-case base32 characters: 60 bits of BLAKE2b over `parts`, under `key` if any.
 
-    Twelve bytes are what DuckDB keeps inside a string value, so joins on ids stay cheap; a
-    million ids collide with a probability of 4e-7.
+    Without a key anybody who can guess the parts can confirm the guess. Twelve bytes are what
+    DuckDB keeps inside a string value, so joins on ids stay cheap; a million ids collide with a
+    probability of 4e-7.
     """
-    digest = hashlib.blake2b("\x1f".join(parts).encode("utf-8", "surrogatepass"), digest_size=8)
+    text = "\x1f".join(parts).encode("utf-8", "surrogatepass")
+    digest = hashlib.blake2b(text, digest_size=8, key=key)
     bits = int.from_bytes(digest.digest(), "big")
     return "".join([_TWO[bits >> shift & 1023] for shift in (54, 44, 34, 24, 14, 4)])
 
@@ -22,7 +24,9 @@ _TWO = tuple(first + second for first in _SIGNS for second in _SIGNS)
 def make_pair_id(source: str, prompt: str, image_0: str, image_1: str, *distinguishing: str) -> str:
     """Id from what a source always repeats: never from image bytes, never from the label.
 
-    `distinguishing` separates votes on the same two images (ranking id, annotator, time).
+    `distinguishing` separates votes on the same two images (ranking id, annotator, time). The hash
+    has no key, and an annotator can be guessed from it; so ids leave a store only as
+    `toolkit.store.pseudonyms.exported_ids` names them.
     """
     return short_hash("pair", source, prompt, image_0, image_1, *distinguishing)
 

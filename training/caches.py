@@ -28,7 +28,13 @@ import pyarrow.parquet as pq
 import torch
 
 from toolkit.errors import InputError, TrainingError
-from toolkit.files.atomic import parts, sync_folder, write_part, write_text_whole
+from toolkit.files.atomic import (
+    parts,
+    sync_folder,
+    unfinished_name,
+    write_part,
+    write_text_whole,
+)
 from toolkit.image_files import decode
 from toolkit.schema import column
 from toolkit.store import Store
@@ -130,7 +136,7 @@ class DiskCache:
 def _write(folder: Path, table: pa.Table) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"part-{time.time_ns():020d}-{uuid.uuid4().hex[:8]}{_SUFFIX}"
-    aside = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    aside = unfinished_name(path)
     try:
         with aside.open("wb") as stream:
             with pa.ipc.new_file(stream, table.schema) as writer:

@@ -13,7 +13,7 @@ variability, correctness and forgetfulness, as the code of the paper writes them
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -89,12 +89,18 @@ def area_under_margin(digest: Digest, window: str) -> pa.Table:
 _FILE = re.compile(r"dynamics_epoch_(\d+)\.jsonl")
 
 
-def write_dynamics(chunks: Iterable[Trajectory], folder: str | Path, *, beta: float) -> list[Path]:
+def write_dynamics(
+    chunks: Iterable[Trajectory],
+    folder: str | Path,
+    *,
+    beta: float,
+    rename: Callable[[Iterable[str]], list[str]] = list,
+) -> list[Path]:
     """Write a run's visits as training dynamics; the files by epoch. Probes are left out.
 
     The two logits are +-z/2 with z = beta times the policy's ell by slot, so that their softmax
     is the probability that training saw. Lines are appended chunk by chunk; a pair without a
-    label has none.
+    label has none. `rename` gives pairs the names they have in the files.
     """
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
@@ -105,17 +111,19 @@ def write_dynamics(chunks: Iterable[Trajectory], folder: str | Path, *, beta: fl
             mine = use[chunk.visit[use] == epoch]
             path = place / f"dynamics_epoch_{epoch}.jsonl"
             with path.open("a" if epoch in written else "w", encoding="utf-8") as lines:
-                lines.writelines(_lines(chunk, mine, epoch, beta))
+                names = rename(chunk.pair_ids[chunk.pair[mine]].tolist())
+                lines.writelines(_lines(chunk, mine, epoch, beta, names))
             written[epoch] = path
     return [written[epoch] for epoch in sorted(written)]
 
 
-def _lines(chunk: Trajectory, mine: np.ndarray, epoch: int, beta: float) -> list[str]:
+def _lines(
+    chunk: Trajectory, mine: np.ndarray, epoch: int, beta: float, names: list[str]
+) -> list[str]:
     half = (beta * chunk.difference[0, mine] / 2).astype(float)
     gold = np.where(chunk.sign[mine] > 0, 0, 1)
-    names = chunk.pair_ids[chunk.pair[mine]]
     return [
-        json.dumps({"guid": str(name), f"logits_epoch_{epoch}": [z, -z], "gold": int(label)}) + "\n"
+        json.dumps({"guid": name, f"logits_epoch_{epoch}": [z, -z], "gold": int(label)}) + "\n"
         for name, z, label in zip(names, half.tolist(), gold, strict=True)
     ]
 

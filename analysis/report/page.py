@@ -34,6 +34,7 @@ from toolkit.minority import PRESETS
 from toolkit.preference import side
 from toolkit.store import Store
 from toolkit.store.images import ImageReader
+from toolkit.store.pseudonyms import with_exported_names
 
 _PLACES = (
     "ratio", "ratio_width", "detectors", "roc", "precision_recall", "calibration", "histogram",
@@ -247,7 +248,7 @@ class Gallery:
 
 def pair_card(analysis: Analysis, row: int, gallery: Gallery) -> dict[str, Any]:
     """What the report shows of one pair: images as the source ordered them, label, scores."""
-    pair = analysis.pairs.slice(row, 1).to_pylist()[0]
+    pair = with_exported_names(analysis.store, analysis.pairs.slice(row, 1)).to_pylist()[0]
     sides = []
     for slot in (0, 1):
         chosen = bool(side(pair["label"]) == 1 - slot)

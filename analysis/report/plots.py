@@ -18,6 +18,7 @@ from analysis.report.text import detector_names, headline
 from analysis.run_analysis import SAMPLE, Analysis
 from toolkit.labels.flips import planted_count
 from toolkit.store.label_sets import planted_flips
+from toolkit.store.pseudonyms import exported_ids, with_exported_names
 
 Drawn = dict[str, tuple[go.Figure, str]]
 """Figure's name -> figure and caption."""
@@ -52,7 +53,9 @@ def drawn(analysis: Analysis) -> Drawn:
             + (f" Visits of {SAMPLE:,} pairs drawn at random." if some else ""),
         )
     made["map"] = (
-        figures.cartography_figure(analysis.tables["cartography"], analysis.flipped),
+        figures.cartography_figure(
+            with_exported_names(analysis.store, analysis.tables["cartography"]), analysis.flipped
+        ),
         "Each dot a pair: how probable the model finds its label, and how much that moves from "
         "visit to visit. Below the line it disagrees with the label.",
     )
@@ -139,9 +142,10 @@ def _annotators(analysis: Analysis) -> Drawn:
     habits = analysis.tables.get("annotators")
     if habits is not None and habits.num_rows > 1:
         made["annotators"] = (
-            figures.annotators_figure(habits),
-            "Mean u of the pairs of each annotator, the busiest first chosen; values are drawn "
-            "towards the common mean as if 20 more of their votes were average.",
+            figures.annotators_figure(with_exported_names(analysis.store, habits)),
+            "Mean u of the pairs of each annotator (by the pseudonym that exports use), the "
+            "busiest first chosen; values are drawn towards the common mean as if 20 more of their "
+            "votes were average.",
         )
     return made
 
@@ -152,10 +156,11 @@ def _suspect(analysis: Analysis) -> Drawn:
         return {}
     pair = str(analysis.pairs["pair_id"][int(order[0])])
     table = figures.pair_trajectory_table(analysis.trajectory_of([pair]), pair)
+    (name,) = exported_ids(analysis.store)([pair])
     return {
         "suspect": (
             figures.pair_trajectory_figure(table),
-            f"Visit by visit, pair {pair}, the most suspicious one: steadily below 0: the model "
+            f"Visit by visit, pair {name}, the most suspicious one: steadily below 0: the model "
             "rejects the label; up and down: it is undecided. Timesteps differ between visits.",
         )
     }

@@ -2,7 +2,6 @@
 evaluate detectors on known flips. `outvoted cartography`: metrics of any trainer's dynamics.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +19,9 @@ def analyze(
     store: Annotated[str, typer.Argument(help="The store's folder.")],
     run: Annotated[str, typer.Option(help="The run whose trajectory is read.")],
     out: Annotated[str, typer.Option(help="File of the report.")] = "report.html",
-    top: Annotated[int, typer.Option(min=0, help="Number of pairs in the report.")] = 24,
+    top: Annotated[
+        int, typer.Option(min=0, max=10_000, help="Number of pairs in the report.")
+    ] = 24,
     labels: Annotated[
         str, typer.Option(help="Label set to compare with; the run's own by default.")
     ] = "",
@@ -139,7 +140,7 @@ def detect(
     rate: Annotated[
         float, typer.Option(min=0, max=1, help="Self-check: share of labels to flip.")
     ] = 0.05,
-    seed: Annotated[int, typer.Option(min=0, help="Self-check: seed of the flips.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Self-check: seed.")] = 0,
 ) -> None:
     """Evaluate every detector on known flips.
 
@@ -149,6 +150,7 @@ def detect(
     from app.cli.console import ConsoleProgress, check_choice, needs
 
     with needs("analyze"):
+        from analysis.evaluate_detectors import read_flips
         from analysis.run_analysis import analyze_run
     from analysis.trajectory import WINDOWS
     from toolkit.errors import InputError
@@ -170,20 +172,13 @@ def detect(
             run,
             labels=labels or None,
             window=window,
-            flips=_known_flips(opened, flips) if flips else None,
-            extra_votes=read_votes(votes) if votes else None,
+            flips=read_flips(flips, opened) if flips else None,
+            extra_votes=read_votes(votes, opened) if votes else None,
             folds=[name.strip() for name in folds.split(",") if name.strip()],
             windows=windows,
             progress=progress,
         )
     _print_detection(result)
-
-
-def _known_flips(store: "Store", path: str) -> Sequence[str]:
-    from analysis.evaluate_detectors import read_flips
-    from toolkit.store.connection import read_pairs
-
-    return read_flips(path, set(read_pairs(store, ["pair_id"])["pair_id"].to_pylist()))
 
 
 def _plant_and_train(store: "Store", recipe: str, run: str, rate: float, seed: int) -> str:

@@ -16,11 +16,13 @@ RATE = 0.2
 
 def demo(
     folder: Annotated[str, typer.Option(help="Folder of everything the demo makes.")] = "demo",
-    pairs: Annotated[int, typer.Option(min=50, help="Pairs to draw.")] = 2000,
+    pairs: Annotated[int, typer.Option(min=50, max=1_000_000, help="Pairs to draw.")] = 2000,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Optimiser steps; the recipe's by default.")
+        int | None, typer.Option(min=1, max=10**9, help="Optimiser steps; the recipe's by default.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of world, flips and run.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Seed of world, flips and run.")
+    ] = 0,
     no_app: Annotated[bool, typer.Option("--no-app", help="End after the report.")] = False,
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Port of the desk; 0: the next free one.")

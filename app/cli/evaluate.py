@@ -26,18 +26,20 @@ def evaluate(
         str, typer.Option(help="Column or key of the prompt; by default prompt, caption or text.")
     ] = "",
     out: Annotated[str, typer.Option(help="Folder of samples, scores and page.")] = "evaluation",
-    seeds: Annotated[int, typer.Option(min=1, help="Images a prompt.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, max=10_000, help="Images a prompt.")] = 1,
     sampler: Annotated[str, typer.Option(help="ddim, ddpm, dpm, euler or own.")] = "ddim",
-    steps: Annotated[int, typer.Option(min=1, help="Denoising steps.")] = 30,
-    guidance: Annotated[float, typer.Option(min=0, help="Classifier-free guidance scale.")] = 7.5,
+    steps: Annotated[int, typer.Option(min=1, max=1_000, help="Denoising steps.")] = 30,
+    guidance: Annotated[
+        float, typer.Option(min=0, max=1_000, help="Classifier-free guidance scale.")
+    ] = 7.5,
     scorer: Annotated[
         list[str] | None,
         typer.Option(help="A scorer of `outvoted scorers`, or miniworld; may be repeated."),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images a batch.")] = 32,
+    batch: Annotated[int, typer.Option(min=1, max=10_000, help="Images a batch.")] = 32,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
     precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16.")] = "fp32",
-    shown: Annotated[int, typer.Option(min=0, help="Rows of images on the page.")] = 24,
+    shown: Annotated[int, typer.Option(min=0, max=10_000, help="Rows of images on the page.")] = 24,
 ) -> None:
     """Draw and score the same prompts under several models.
 

@@ -22,7 +22,7 @@ def score(
         list[str] | None,
         typer.Option(help="Model weights, PATH or ROLE=PATH. Not needed once registered."),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images a batch.")] = 32,
+    batch: Annotated[int, typer.Option(min=1, max=10_000, help="Images a batch.")] = 32,
     shard: Annotated[
         str, typer.Option(help="Shard i/n, from i = 0. Set automatically by `accelerate launch`.")
     ] = "",

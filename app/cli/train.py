@@ -18,8 +18,12 @@ def train(
     store: Annotated[str | None, typer.Option(help="Overrides the recipe's store.")] = None,
     run: Annotated[str | None, typer.Option(help="Overrides the recipe's run name.")] = None,
     labels: Annotated[str | None, typer.Option(help="Overrides the recipe's label set.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Overrides the recipe's steps.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Overrides the recipe's seed.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, max=10**9, help="Overrides the recipe's steps.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**32 - 1, help="Overrides the recipe's seed.")
+    ] = None,
 ) -> None:
     """Run a training recipe on the pairs of a store.
 
@@ -45,7 +49,8 @@ def resume(
     store: Annotated[str, typer.Argument(help="The run's store.")],
     run: Annotated[str, typer.Option(help="The run to resume.")],
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Train up to this step instead of the recipe's.")
+        int | None,
+        typer.Option(min=1, max=10**9, help="Train up to this step instead of the recipe's."),
     ] = None,
 ) -> None:
     """Resume a stopped run from its newest checkpoint."""
@@ -94,9 +99,10 @@ def cache(
 def probe(
     store: Annotated[str, typer.Argument(help="The run's store.")],
     run: Annotated[str, typer.Option(help="The run whose checkpoint is used.")],
-    draws: Annotated[int, typer.Option(min=1, help="Noise draws a pair.")] = 4,
+    draws: Annotated[int, typer.Option(min=1, max=10_000, help="Noise draws a pair.")] = 4,
     checkpoint: Annotated[
-        int | None, typer.Option(min=0, help="Step of the checkpoint; the newest by default.")
+        int | None,
+        typer.Option(min=0, max=10**9, help="Step of the checkpoint; the newest by default."),
     ] = None,
     pairs: Annotated[
         str | None,
@@ -105,7 +111,7 @@ def probe(
     finding: Annotated[
         str, typer.Option(help="The run's finding whose columns --pairs may name.")
     ] = "minority",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the noise draws.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the noise draws.")] = 0,
 ) -> None:
     """Measure pairs under a checkpoint, without training.
 
@@ -146,9 +152,14 @@ def plan(
     recipe: Annotated[str, typer.Argument(help="A recipe in YAML.")],
     store: Annotated[str | None, typer.Option(help="Overrides the recipe's store.")] = None,
     labels: Annotated[str | None, typer.Option(help="Overrides the recipe's label set.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Overrides the recipe's steps.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, max=10**9, help="Overrides the recipe's steps.")
+    ] = None,
     processes: Annotated[
-        int, typer.Option(min=1, help="Number of devices like this one, under `accelerate launch`.")
+        int,
+        typer.Option(
+            min=1, max=100_000, help="Number of devices like this one, under `accelerate launch`."
+        ),
     ] = 1,
 ) -> None:
     """Estimate a run's memory, time and disk from two trial steps.

@@ -391,7 +391,7 @@ def test_a_picture_that_is_gone_does_not_stop_the_page(make_store):
 @pytest.mark.parametrize(
     ("about", "words"),
     [
-        ({"labels": "original"}, "names no models"),
+        ({"labels": "original"}, "has no models"),
         ({"models": ["policy"], "labels": "original"}, "has no trajectory rows"),
         ({"models": ["policy"], "labels": "gone"}, "no label set 'gone'"),
     ],

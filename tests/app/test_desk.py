@@ -531,7 +531,7 @@ def test_the_overview_counts(make_store: StoreFactory, open_desk: Any) -> None:
         store.folder("quarantine"),
         pa.table({"pair_id": ["x"], "reason": ["the image cannot be decoded"]}),
     )
-    (store.root / "pairs" / ".part-1.parquet.99.unfinished").touch()
+    (store.root / "pairs" / ".part-1.parquet.99999999.unfinished").touch()
     app = open_desk(store, page="overview")
     assert not app.exception
     metrics = {metric.label: metric.value for metric in app.metric}

@@ -1,6 +1,9 @@
 """`outvoted check` names every planted fault, and a repair loses nothing."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,13 +16,16 @@ from app.cli.main import registered
 from tests.toolkit.pickapic_source import source_row, write_source
 from tests.toolkit.stores import rows, snapshot
 from toolkit.errors import StoreError
-from toolkit.files.atomic import parts, write_part
+from toolkit.files.atomic import parts, unfinished_name, write_part
 from toolkit.ingest import ingest
 from toolkit.schema import VOTES, conform
 from toolkit.store import FORMAT_VERSION, Store, create_store, open_store
 from toolkit.store.integrity import check_store, repair
+from toolkit.store.journal import Entry, Journal
 from toolkit.store.label_sets import write_label_set
+from toolkit.store.locks import adding
 from toolkit.store.migrations import migrate
+from toolkit.store.pseudonyms import store_key
 
 
 @pytest.fixture
@@ -73,7 +79,7 @@ def test_a_repair_moves_the_bad_part_aside_and_a_rerun_brings_its_rows_back(stor
     file = parts(store.folder("pairs"))[0]
     data = file.read_bytes()
     file.write_bytes(data[: len(data) // 2])
-    (file.parent / f".{file.name}.123.unfinished").write_bytes(b"half")
+    (file.parent / f".{file.name}.99999999.unfinished").write_bytes(b"half")
     moved = repair(store, check_store(store))
     assert [path.read_bytes() for path in moved if path.name == file.name] == [
         data[: len(data) // 2]
@@ -192,7 +198,99 @@ def test_a_step_that_is_cut_off_leaves_the_store_as_it_was(store):
 
 def test_aside_folders_of_two_repairs_do_not_clash(store):
     for _ in range(2):
-        (store.folder("pairs") / ".x.1.unfinished").write_text("")
+        (store.folder("pairs") / ".x.99999999.unfinished").write_text("")
         assert len(repair(store, check_store(store))) == 1
         time.sleep(1.1)
     assert len(list(store.folder("aside").iterdir())) == 2
+
+
+DOCUMENTS = {
+    "runs/r/run.json": "runs/r/run.json is damaged",
+    "runs/r/probes.json": "runs/r/probes.json is damaged",
+    "runs/r/metrics/scalars.jsonl": "runs/r/metrics/scalars.jsonl is damaged in line 1",
+    "labels/flip20.json": "labels/flip20.parquet was made by another recipe than its JSON names",
+    "findings/r/detection.json": "findings/r/detection.json is damaged",
+    "audits/a.json": "audits/a.json is damaged",
+    "pseudonyms.key": "pseudonyms.key is damaged",
+}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_document_that_was_cut_short_is_named(make_store, name):
+    store = make_store(pairs=8, run=True)
+    file = store.folder(name)
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if file.suffix == ".key":
+            store_key(store)
+        else:
+            file.write_text('{"step": 1, "loss": 0.5}\n' if file.suffix == ".jsonl" else "[]\n")
+    data = file.read_bytes()
+    file.write_bytes(data[: len(data) // 2] + b"\n" * (file.suffix == ".jsonl"))
+    [fault] = faults(store)
+    assert fault.startswith(str(store.folder(DOCUMENTS[name].split(" ")[0])))
+    assert DOCUMENTS[name] in fault
+    result = CliRunner().invoke(registered(), ["check", str(store.root)])
+    assert (result.exit_code, type(result.exception)) == (1, SystemExit)
+
+
+def test_what_lost_its_json_is_named(make_store):
+    store = make_store(pairs=8, run=True)
+    store.folder("labels", "flip20.json").unlink()
+    store.run("r").joinpath("run.json").unlink()
+    found = "\n".join(faults(store))
+    assert "labels/flip20.parquet has no JSON beside it" in found
+    assert "runs/r has rows and no run.json" in found
+
+
+def test_running_writers_are_told_from_dead_ones_and_left_alone(store):
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+    mine, away = (
+        unfinished_name(store.folder("pairs", "a")),
+        store.folder(".x.1-00000000.unfinished"),
+    )
+    dead = mine.with_name(mine.name.replace(str(os.getpid()), str(child)))
+    for file in (mine, away, dead):
+        file.write_bytes(b"half")
+    with adding(store, together=True):  # it writes votes before their pairs
+        write_part(store.folder("votes"), orphan_vote())
+        report = check_store(store)
+        [fault] = report.faults
+        assert fault.files == (dead,)
+        assert "an ingest is writing" in report.notes[0]
+        assert "1 files are being written by running processes" in report.notes[1]
+        assert "1 unfinished files may be of processes on another machine" in report.notes[2]
+        repair(store, report)
+    assert (mine.exists(), away.exists(), dead.exists()) == (True, True, False)
+    assert "votes name 1 pairs" in "\n".join(faults(store))  # now it was interrupted
+    os.utime(away, (0, 0))
+    assert away in [file for fault in check_store(store).faults for file in fault.files]
+
+
+def orphan_vote() -> pa.Table:
+    return conform(pa.table({"pair_id": ["ghost"], "annotator": ["a"], "choice": [1.0]}), VOTES)
+
+
+def test_a_journal_on_a_disk_that_is_read_only_is_no_damage(store):
+    judge = Journal(store.journal())
+    judge.record([Entry("p", "c", "tie")])
+    judge.close()
+    code = (
+        "from toolkit.store import open_store\n"
+        "from toolkit.store.integrity import check_store\n"
+        f"print([f.line() for f in check_store(open_store({str(store.root)!r})).faults])"
+    )
+    mounted = f"mount --bind {store.root} {store.root} && mount -o remount,ro,bind {store.root}"
+    script = f'{mounted} || exit 77; exec "$0" -c "$1"'
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script, sys.executable, code],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip(f"no read-only mount can be made here ({done.stderr.strip()[:80]})")
+    assert (done.returncode, done.stdout.strip()) == (0, "[]")

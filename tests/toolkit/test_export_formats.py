@@ -23,6 +23,7 @@ from toolkit.ingest import ingest
 from toolkit.store import Store, create_store
 from toolkit.store.images import ImageReader
 from toolkit.store.journal import Entry, Journal
+from toolkit.store.pseudonyms import exported_ids
 from toolkit.store.runs import start_run, write_findings
 from toolkit.store.verdicts import publish
 
@@ -112,7 +113,8 @@ def test_weights_stand_in_the_stores_order_with_nothing_left_out(tmp_path, store
     policy = Policy(run="r", reweight=True, keep_ties=True)
     export(store, tmp_path / "out", "weights", policy)
     table = pq.read_table(tmp_path / "out" / "weights.parquet")
-    assert table["pair_id"].to_pylist() == [pair["pair_id"] for pair in rows(store, "pairs")]
+    own = [pair["pair_id"] for pair in rows(store, "pairs")]
+    assert table["pair_id"].to_pylist() == exported_ids(store)(own)
     weights, labels = (np.load(tmp_path / "out" / f"{n}.npy") for n in ("weights", "labels"))
     assert np.array_equal(weights, table["sample_weight"].to_numpy())
     hand = 1 / (1 + 10 * np.arange(ROWS) / 100)

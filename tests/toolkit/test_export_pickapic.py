@@ -20,6 +20,7 @@ from toolkit.minority import weight
 from toolkit.store import Store, create_store
 from toolkit.store.journal import Entry, Journal
 from toolkit.store.label_sets import write_label_set
+from toolkit.store.pseudonyms import exported_ids
 from toolkit.store.runs import start_run, write_findings
 from toolkit.store.verdicts import publish
 
@@ -67,6 +68,11 @@ def judged(store: Store) -> Store:
 def pair_ids(store: Store) -> list[str]:
     files = parts(store.folder("pairs"))
     return [i for file in files for i in pq.read_table(file, columns=["pair_id"])[0].to_pylist()]
+
+
+def names(store: Store) -> list[str]:
+    """Of the pairs, as they leave."""
+    return exported_ids(store)(pair_ids(store))
 
 
 def exported(out: Path) -> list[dict]:
@@ -141,7 +147,7 @@ def test_splits_get_files_of_their_own_in_shards_of_small_row_groups(tmp_path):
         facts = pq.read_metadata(file)
         assert max(facts.row_group(g).num_rows for g in range(facts.num_row_groups)) <= 100
     order = [row["pair_id"] for file in files[1:] for row in pq.read_table(file).to_pylist()]
-    assert order == pair_ids(made)[:250]
+    assert order == names(made)[:250]
 
 
 def test_ties_stay_behind_unless_asked_for(tmp_path, store):
@@ -164,7 +170,7 @@ def test_public_trainers_read_chosen_and_rejected_as_our_labels_say(tmp_path, ju
     # Diffusion-DPO keeps what `label_0 in (0, 1)`; nothing may be left for diffusers to misread
     assert all(row["label_0"] in (0, 1) for row in rows)
     assert all(row["label_0"] + row["label_1"] == 1 for row in rows)
-    number = {pair_id: k for k, pair_id in enumerate(pair_ids(judged))}
+    number = {pair_id: k for k, pair_id in enumerate(names(judged))}
     flipped = {0, 1}
     for row in rows:
         k = number[row["pair_id"]]
@@ -184,7 +190,7 @@ def test_every_verdict_does_what_it_says_and_no_more(tmp_path, store):
     judge(store, {0: "image_0", 1: "image_0", 3: "tie", 4: "drop", 6: "unsure", 2: "image_1"})
     export_set(store, tmp_path / "out", Policy(keep_ties=True))
     rows = {row["pair_id"]: row for row in exported(tmp_path / "out")}
-    ids = pair_ids(store)
+    ids = names(store)
 
     def of(k: int) -> tuple:
         row = rows[ids[k]]
@@ -207,8 +213,8 @@ def test_every_verdict_does_what_it_says_and_no_more(tmp_path, store):
 def test_a_tie_verdict_never_leaves_as_image_0_wins(tmp_path, store):
     judge(store, {0: "tie"})
     export_set(store, tmp_path / "out", Policy())
-    assert pair_ids(store)[0] not in {row["pair_id"] for row in exported(tmp_path / "out")}
-    entry = decisions(tmp_path / "out")[pair_ids(store)[0]]
+    assert names(store)[0] not in {row["pair_id"] for row in exported(tmp_path / "out")}
+    entry = decisions(tmp_path / "out")[names(store)[0]]
     assert (entry["action"], entry["by"]) == ("dropped", "curator")
     assert entry["why"] == "verdict tie: a tie, without --keep-ties"
 
@@ -221,7 +227,7 @@ def test_verdicts_win_over_scores(tmp_path, judged):
     policy = Policy(run="r", drop_top=4 / len(known))
     outcome = export_set(judged, tmp_path / "out", policy)
     kept = {row["pair_id"] for row in exported(tmp_path / "out")}
-    ids = pair_ids(judged)
+    ids = names(judged)
     assert ids[top[0]] in kept  # keep, said the curator
     assert not kept & {ids[k] for k in top[1:]}
     assert outcome.counts["dropped"] == 3 + 8
@@ -231,7 +237,7 @@ def test_verdicts_can_be_left_out(tmp_path, store):
     judge(store, {0: "drop"})
     export_set(store, tmp_path / "out", Policy(verdicts=False))
     rows = exported(tmp_path / "out")
-    assert pair_ids(store)[0] in {row["pair_id"] for row in rows}
+    assert names(store)[0] in {row["pair_id"] for row in rows}
     assert {row["verdict"] for row in rows} == {None}
 
 
@@ -240,8 +246,8 @@ def test_drop_top_takes_the_highest_share_of_the_pairs_with_a_score(tmp_path, ju
     export_set(judged, tmp_path / "out", Policy(run="r", drop_top=0.25))
     gone = {k for k, v in decisions(tmp_path / "out").items() if v["by"] != "policy"}
     expected = sorted(known)[-int(0.25 * len(known)) :]
-    assert gone == {pair_ids(judged)[k] for k in expected}
-    entry = decisions(tmp_path / "out")[pair_ids(judged)[expected[0]]]
+    assert gone == {names(judged)[k] for k in expected}
+    entry = decisions(tmp_path / "out")[names(judged)[expected[0]]]
     assert entry["by"] == "finding minority of run r"
 
 
@@ -249,10 +255,10 @@ def test_a_threshold_drops_what_passes_it_and_never_the_unknown(tmp_path, judged
     export_set(judged, tmp_path / "out", Policy(run="r", drop=("minority > 0.095",)))
     rows = exported(tmp_path / "out")
     assert max(row["minority"] for row in rows if row["minority"] is not None) < 0.095
-    assert pair_ids(judged)[ROWS - 1] not in {r["pair_id"] for r in rows}  # a tie, k % 3 == 2
+    assert names(judged)[ROWS - 1] not in {r["pair_id"] for r in rows}  # a tie, k % 3 == 2
     export_set(judged, tmp_path / "ties", Policy(run="r", drop=("minority>=0",), keep_ties=True))
     [unknown] = [row for row in exported(tmp_path / "ties") if row["minority"] is None]
-    assert unknown["pair_id"] == pair_ids(judged)[ROWS - 1]
+    assert unknown["pair_id"] == names(judged)[ROWS - 1]
 
 
 def test_flip_top_reverses_labels_and_keeps_the_original_beside(tmp_path, judged):
@@ -287,7 +293,7 @@ def test_scores_speak_only_of_the_label_set_they_were_made_under(tmp_path, judge
     policy = Policy(run="r", labels="other", reweight=True, drop=("minority >= 0",))
     export_set(judged, tmp_path / "out", policy)
     [row] = exported(tmp_path / "out")
-    assert (row["pair_id"], row["label_0"], row["original_label_0"]) == (ids[0], 0.0, 1.0)
+    assert (row["pair_id"], row["label_0"], row["original_label_0"]) == (names(judged)[0], 0.0, 1.0)
     assert (row["minority"], row["sample_weight"]) == (None, 1.0)
 
 
@@ -299,7 +305,7 @@ def test_the_labels_of_the_finding_are_the_default(tmp_path, make_store):
     analyze_run(made, "r")
     export_set(made, tmp_path / "out", Policy(run="r", drop_top=0.1))
     rows = exported(tmp_path / "out")
-    flipped = set(planted_flips(made, "flip20"))
+    flipped = set(exported_ids(made)(planted_flips(made, "flip20")))
     for row in rows:
         assert (row["label_0"] != row["original_label_0"]) == (row["pair_id"] in flipped)
         assert row["minority"] is not None
@@ -330,7 +336,7 @@ def test_planted_flips_do_not_leave_without_a_warning(tmp_path, make_store):
     assert all(row["label_0"] == row["original_label_0"] for row in exported(tmp_path / "own"))
     at = pair_ids(made).index(flipped[0])
     under = {row["pair_id"]: row["label_0"] for row in exported(tmp_path / "own")}
-    judge(made, {at: "image_0" if under[flipped[0]] == 1 else "image_1"})  # the true label
+    judge(made, {at: "image_0" if under[names(made)[at]] == 1 else "image_1"})  # the true label
     assert "Warning: 7 of these labels" in preview(made, policy).lines()[1]
     labels_of_verdicts(made, "mended", base="flip20")
     assert "7 of these labels" in preview(made, Policy(run="r", labels="mended")).lines()[1]
@@ -455,9 +461,15 @@ def test_a_store_of_another_source_comes_out_in_the_same_columns(tmp_path):
         (Policy(run="r", finding="loss", drop_top=0.1), "has no finding 'loss'"),
         (Policy(labels="curated"), "has no label set 'curated'"),
         (Policy(run="r", drop=("minority >= 0",)), "Nothing is left of the store's 24 pairs"),
-        (Policy(run="r", k1=-1), "--k1 is -1; it must be 0 or more"),
-        (Policy(run="r", reweight=True, k1=float("nan")), "--k1 is nan; it must be 0 or more"),
-        (Policy(run="r", reweight=True, k1=float("inf")), "--k1 is inf; it must be 0 or more"),
+        (Policy(run="r", k1=-1), "--k1 is -1; it must be from 0 to 1e+06"),
+        (
+            Policy(run="r", reweight=True, k1=float("nan")),
+            "--k1 is nan; it must be from 0 to 1e+06",
+        ),
+        (
+            Policy(run="r", reweight=True, k1=float("inf")),
+            "--k1 is inf; it must be from 0 to 1e+06",
+        ),
     ],
 )
 def test_a_policy_that_cannot_be_followed_is_one_sentence(tmp_path, judged, policy, sentence):
@@ -488,7 +500,7 @@ def test_curation_json_accounts_for_every_pair(tmp_path, judged):
     assert sum(counted["reasons"].values()) == len(record["decisions"])
     gone = {e["pair_id"] for e in record["decisions"] if e["action"] == "dropped"}
     left = {row["pair_id"] for row in exported(tmp_path / "out")}
-    assert gone | left == set(pair_ids(judged))
+    assert gone | left == set(names(judged))
     assert not gone & left
     before = record["balance"]["models"]["before"]
     assert before["gamma"]["pairs"] == ROWS

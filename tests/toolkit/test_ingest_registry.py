@@ -104,7 +104,7 @@ def test_the_same_source_is_called_from_python(tmp_path, listed):
         (("a",), {"sides": 2}, "mine has no option 'sides'; it has paths, images,"),
         (("a",), {"winner": "up"}, "--winner is 'up'; it must be left or right"),
         (("a",), {"images": "link"}, "--images is 'link'; it must be copy or reference"),
-        (("a",), {"limit": 0}, "--limit is 0; it must be 1 or more"),
+        (("a",), {"limit": 0}, "--limit is 0; it must be from 1 to 1e+09"),
         (("a",), {"split": "dev"}, "--split is 'dev'; it must be train, validation or test"),
         (("a",), {"shard": "3/3"}, "--shard is '3/3'; write i/n"),
     ],

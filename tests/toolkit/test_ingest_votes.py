@@ -1,5 +1,6 @@
 """Further votes join pairs that are there, once; released arrays become a run's finding."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from tests.toolkit.stores import rows, snapshot, votes_of
 from toolkit.errors import InputError, StoreError
 from toolkit.ingest import ingest, open_source
 from toolkit.store import Store, create_store
+from toolkit.store.pseudonyms import exported_ids
 from toolkit.store.runs import findings_about, read_findings, run_about
 
 
@@ -111,10 +113,11 @@ def arrays(folder: Path, *pieces: list) -> list[Path]:
 @pytest.mark.parametrize("by", ["row", "source-row", "pair_id"])
 def test_arrays_with_an_index_become_a_finding_averaged_over_visits(tmp_path, store, by):
     names = ids(store)
+    exported = exported_ids(store)(names)
     entries = {
         "row": [2, 0, 2],
         "source-row": [10, 0, 10],
-        "pair_id": [names[k] for k in (2, 0, 2)],
+        "pair_id": [names[2], exported[0], exported[2]],  # either name
     }
     (tmp_path / "v").mkdir()
     (tmp_path / "i").mkdir()
@@ -139,6 +142,18 @@ def test_arrays_without_an_index_belong_to_no_pair(tmp_path, store):
     with pytest.raises(StoreError, match="has no finding"):
         read_findings(store, "theirs", "minority")
     assert run_about(store, "theirs")["values"] == 3
+
+
+def test_a_killed_ingest_of_arrays_is_run_again(tmp_path, store, monkeypatch):
+    files = arrays(tmp_path, [1, 2], [3])
+    with monkeypatch.context() as patch:
+        patch.setattr("toolkit.ingest.score_arrays.start_run", lambda *_: sys.exit(9))
+        with pytest.raises(SystemExit):
+            ingest(store, "released-npy", files, run="theirs")
+    assert store.runs() == []
+    assert ingest(store, "released-npy", files, run="theirs").values == 3
+    with pytest.raises(StoreError, match="has a run 'theirs' already"):
+        ingest(store, "released-npy", files, run="theirs")
 
 
 def with_a_second_part(folder: Path, store: Store) -> None:

@@ -1,6 +1,8 @@
 """A store opens or says why not; parts are whole or absent, whoever writes them."""
 
 import json
+import multiprocessing
+import os
 import subprocess
 import sys
 import time
@@ -19,6 +21,7 @@ from toolkit.schema import PAIRS
 from toolkit.store import FORMAT_VERSION, connect, create_store, open_or_create, open_store
 from toolkit.store.connection import fetch
 from toolkit.store.images import ImageReader, image_row, thumbnail_row, write_images
+from toolkit.store.layout import described
 from toolkit.store.runs import (
     findings_about,
     read_findings,
@@ -61,10 +64,10 @@ def test_a_store_is_not_made_over_foreign_files(tmp_path):
     [
         ('{"format": 99}', "is a store of format 99; this version of outvoted reads format 4"),
         ('{"format": "1"}', "is a store of format '1'"),
-        ("{}", "cannot be read as a store's description"),
-        ("[]", "cannot be read as a store's description"),
-        ("", "cannot be read as a store's description"),
-        ("\x00\x01", "cannot be read as a store's description"),
+        ("{}", "is damaged"),
+        ("[]", "is damaged"),
+        ("", "is damaged"),
+        ("\x00\x01", "is damaged"),
     ],
 )
 def test_a_foreign_version_or_a_damaged_description_is_refused(tmp_path, content, sentence):
@@ -105,7 +108,7 @@ def test_names_that_are_no_file_names_are_refused(tmp_path, name):
 def test_half_a_part_is_ignored_and_reported(tmp_path):
     store = create_store(tmp_path)
     whole = write_part(store.folder("pairs"), pa.Table.from_pylist([pair(1)], schema=PAIRS))
-    half = whole.with_name(f".{whole.name}.123.unfinished")
+    half = whole.with_name(f".{whole.name}.99999999.unfinished")
     half.write_bytes(whole.read_bytes()[:50])
     assert parts(store.folder("pairs")) == [whole]
     assert store.unfinished() == [half]
@@ -234,11 +237,47 @@ def test_a_run_name_is_taken_once_and_its_facts_grow(tmp_path):
         run_about(store, "q")
 
 
+def test_several_processes_make_one_store_at_once(tmp_path):
+    for attempt in range(25):
+        root, reading = tmp_path / str(attempt), []
+        start = multiprocessing.get_context("fork").Barrier(4)
+        for _ in range(4):
+            read, write = os.pipe()
+            if not os.fork():
+                try:
+                    start.wait()
+                    made = open_or_create(root)
+                    (made.root / f"part-{os.getpid()}").touch()  # as an ingest that is first
+                    os.write(write, described(made.root)["store_id"].encode())
+                finally:
+                    os._exit(0)
+            os.close(write)
+            reading.append(read)
+        ids = {os.fdopen(read).read() for read in reading}
+        assert ids == {described(root)["store_id"]}
+        for _ in reading:
+            os.wait()
+        assert open_or_create(root).unfinished() == []
+
+
+def test_a_kill_while_a_store_is_made_leaves_a_folder_that_is_accepted(tmp_path):
+    (tmp_path / ".store.json.99999999.unfinished").write_text("{")
+    open_or_create(tmp_path)
+    assert create_store(tmp_path / "new").root.is_dir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").touch()
+    with pytest.raises(StoreError, match="exists and is not a store"):
+        open_or_create(tmp_path / "other")
+
+
 def test_findings_come_back_with_how_they_were_made(tmp_path):
     store = create_store(tmp_path)
     table = pa.table({"pair_id": ["a"], "minority": [0.5]})
     write_findings(store, "r", "minority", table, {"labels": "original"})
     assert read_findings(store, "r", "minority").equals(table)
+    assert findings_about(store, "r", "minority") == {"labels": "original"}
+    # Killed between the two files: the table says what it is of, whatever the JSON beside it says.
+    (store.findings("r") / "minority.json").write_text('{"labels": "another"}')
     assert findings_about(store, "r", "minority") == {"labels": "original"}
     with pytest.raises(StoreError, match=r"no finding 'loss' \(findings: minority\); `outvoted an"):
         read_findings(store, "r", "loss")

@@ -86,6 +86,33 @@ def test_a_set_whose_writing_was_cut_off_is_not_there_and_can_be_made(make_store
     assert label_set_recipe(store, "mine") == {"kind": "another"}
 
 
+@pytest.mark.parametrize("damaged", ["mine.json", "mine.parquet"])
+@pytest.mark.parametrize("how", ["cut", "gone"])
+def test_a_damaged_set_is_made_again_by_the_same_command(make_store, damaged, how):
+    store = make_store(pairs=8)
+    changed = overlay(**{next(iter(original(store))): 0.5})
+    write_label_set(store, "mine", changed, {"kind": "test"})
+    file = store.folder("labels", damaged)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2]) if how == "cut" else file.unlink()
+    write_label_set(store, "mine", changed, {"kind": "test"})
+    assert file.read_bytes() == whole
+    assert effective_labels(store, "mine")["label"][0].as_py() == 0.5
+
+
+def test_a_set_never_has_the_labels_of_one_recipe_under_the_name_of_another(make_store):
+    store = make_store(pairs=8)
+    write_label_set(store, "mine", overlay(), {"kind": "test"})
+    write_label_set(
+        store, "other", overlay(**{next(iter(original(store))): 0.5}), {"kind": "other"}
+    )
+    store.folder("labels", "other.parquet").replace(store.folder("labels", "mine.parquet"))
+    with pytest.raises(StoreError, match=r"mine.parquet was made by another recipe.*make it again"):
+        effective_labels(store, "mine")
+    write_label_set(store, "mine", overlay(), {"kind": "test"})
+    assert effective_labels(store, "mine").equals(effective_labels(store))
+
+
 def test_planted_flips_are_known_by_name_and_only_there(make_store):
     store = make_store(pairs=8)
     assert planted_flips(store, "original") is None

@@ -1,10 +1,13 @@
 """A verdict that was saved stays saved; one outcome a pair, whoever judged and wherever."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -300,3 +303,62 @@ def test_what_was_said_to_be_saved_survives_sigkill(tmp_path):
     process.wait()
     process.stdout.close()
     assert len(Journal(path).rows()) >= len(said) >= 20
+
+
+def test_two_windows_never_take_back_one_verdict_twice(tmp_path):
+    windows = [Journal(tmp_path / "verdicts.sqlite") for _ in range(2)]
+    first, second = windows[0].record([Entry("p", "c", "tie"), Entry("q", "c", "drop")])
+    undo = Entry("q", "c", "undo", undoes=second["verdict_id"])
+    assert len(windows[0].record([undo])) == 1
+    with pytest.raises(InputError, match=r"Another window took back that verdict.*undo again"):
+        windows[1].record([undo])
+    rest = Entry("p", "c", "undo", undoes=first["verdict_id"])
+    assert [row["pair_id"] for row in windows[1].record([undo, rest])] == ["p"]  # of a batch
+    assert outcome(windows[0]) == {}
+
+
+def test_two_desks_publish_every_row_once(tmp_path):
+    store = create_store(tmp_path / "s")
+    journal = Journal(tmp_path / "verdicts.sqlite")
+    start = threading.Barrier(2)
+
+    def desk() -> None:
+        own = Journal(journal.path)
+        start.wait()
+        for _ in range(20):
+            publish(store, own)
+
+    with ThreadPoolExecutor(2) as pool:
+        desks = [pool.submit(desk) for _ in range(2)]
+        for k in range(60):
+            journal.record([Entry(f"p{k}", "c", "tie")])
+        for each in desks:
+            each.result()
+    publish(store, journal)
+    rows = [
+        row for file in parts(store.folder("verdicts")) for row in pq.read_table(file).to_pylist()
+    ]
+    assert sorted(row["sequence"] for row in rows) == list(range(1, 61))
+
+
+def test_a_disk_that_fails_while_it_writes_leaves_it_open_whether_a_verdict_was_saved(tmp_path):
+    """The file may not grow any more, so the journal's last step fails, in a child process."""
+    journal = Journal(tmp_path / "verdicts.sqlite")
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            own = Journal(journal.path)
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            size = journal.path.with_name("verdicts.sqlite-wal").stat().st_size
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+            own.record([Entry("p", "c", "tie", note="x" * 100_000)])
+        except StoreError as problem:
+            os.write(writing, str(problem).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    with os.fdopen(reading) as said:
+        assert "NOT KNOWN whether the verdict was saved" in said.read()
+    assert outcome(Journal(journal.path)) == {}

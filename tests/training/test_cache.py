@@ -68,7 +68,7 @@ def test_what_a_killed_writer_left_is_no_part(tmp_path: Path) -> None:
     cache = DiskCache(tmp_path)
     cache.put("a", (np.zeros(3),))
     cache.flush()
-    (tmp_path / ".part-9.arrow.1.unfinished").write_bytes(b"ARROW1 half")
+    (tmp_path / ".part-9.arrow.99999999.unfinished").write_bytes(b"ARROW1 half")
     assert len(DiskCache(tmp_path)) == 1
 
 

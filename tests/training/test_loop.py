@@ -195,11 +195,11 @@ def test_a_killed_run_leaves_a_store_that_opens(
     assert parts(folder)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    (folder / ".part-000099.parquet.1.unfinished").write_bytes(b"PAR1 half")
+    (folder / ".part-000099.parquet.99999999.unfinished").write_bytes(b"PAR1 half")
     again = open_store(store.root)
     rows = rows_of(again)
     assert len(rows) >= 50
-    assert [p.name for p in again.unfinished()][-1] == ".part-000099.parquet.1.unfinished"
+    assert [p.name for p in again.unfinished()][-1] == ".part-000099.parquet.99999999.unfinished"
     assert run_about(again, "r")["finished"] is False
 
 

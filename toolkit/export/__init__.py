@@ -20,7 +20,6 @@ their help are options of that command.
 """
 
 import json
-import os
 import shutil
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -36,12 +35,13 @@ from toolkit.export.decisions import Plan, make_plan
 from toolkit.export.policy import Policy, weight_column
 from toolkit.export.provenance import card_text, counts, curation, needs_card_library
 from toolkit.export.table import SourceColumns
-from toolkit.files.atomic import UNFINISHED, sync_folder
+from toolkit.files.atomic import sync_folder, unfinished_name
 from toolkit.files.remote import is_local, place
 from toolkit.progress import SILENT, Progress
 from toolkit.store import Store
 from toolkit.store.images import absent_images
 from toolkit.store.pair_table import column_kinds
+from toolkit.store.pseudonyms import exported_ids
 from toolkit.store.runs import findings, run_about
 
 __all__ = ["FORMATS", "Format", "Outcome", "Policy", "export_set", "preview", "warnings_of"]
@@ -143,9 +143,8 @@ def export_set(
         raise InputError(f"Format {form.name} has no option {', '.join(options)}; leave it out.")
     policy = _fitting(policy or _policy(store, options), form)
     needs_card_library()
-    plan = make_plan(store, policy)
-    _check(store, plan, policy)
-    aside = out.absolute().with_name(f".{out.name}.{os.getpid()}{UNFINISHED}")
+    plan = _checked(store, make_plan(store, policy), policy).renamed(exported_ids(store))
+    aside = unfinished_name(out.absolute())
     try:
         aside.mkdir(parents=True)
         source = columns_of_source(store, plan, policy, form)
@@ -225,7 +224,7 @@ def _fitting(policy: Policy, form: Format) -> Policy:
     return replace(policy, images=False) if form.images == "never" else policy
 
 
-def _check(store: Store, plan: Plan, policy: Policy) -> None:
+def _checked(store: Store, plan: Plan, policy: Policy) -> Plan:
     if not plan.kept.any():
         raise InputError(
             f"Nothing is left of the store's {len(plan.kept):,} pairs under this policy; see what "
@@ -240,3 +239,4 @@ def _check(store: Store, plan: Plan, policy: Policy) -> None:
                 + (f" and {len(absent) - 1:,} more" if len(absent) > 1 else "")
                 + "; ingest the source with its images, or export with --no-images."
             )
+    return plan

@@ -3,8 +3,8 @@
 Row k of every array is the k-th pair in the store's order. NaN: no label, or not known.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,12 @@ class Plan:
     def pair_ids(self) -> list[str]:
         """Of every row."""
         return list(self.rows["pair_id"].to_pylist())
+
+    def renamed(self, rename: Callable[[Iterable[str]], list[str]]) -> "Plan":
+        """The plan with its pairs under the names that leave the store."""
+        names = pa.array(rename(self.pair_ids), pa.string())
+        place = self.rows.schema.get_field_index("pair_id")
+        return replace(self, rows=self.rows.set_column(place, "pair_id", names))
 
 
 def make_plan(store: Store, policy: Policy) -> Plan:

@@ -42,7 +42,7 @@ class Policy:
         0.0
     )
     reweight: Annotated[bool, "sample_weight = 1 / (1 + k1 * minority), Eq. 15."] = False
-    k1: Annotated[float, "k1 of --reweight.", (0, None)] = 10.0
+    k1: Annotated[float, "k1 of --reweight.", (0, 1e6)] = 10.0
     weight: Annotated[
         str | None, 'sample_weight from a column of numbers: "COLUMN" or "1 - COLUMN".'
     ] = None

@@ -172,8 +172,11 @@ def curation(
     if policy.run is not None:
         about = findings_about(store, policy.run, policy.finding)
         finding = {"run": policy.run, "name": policy.finding, "about": about}
-    recipe = label_set_recipe(store, plan.labels)
-    recipe.pop("flipped", None)  # a planted set lists its pairs; the label set's hash covers them
+    # Lists name pairs and people, and the label set's hash covers them.
+    recipe = {
+        name: len(value) if isinstance(value, list) else value
+        for name, value in label_set_recipe(store, plan.labels).items()
+    }
     return {
         "tool": "outvoted",
         "version": tool_version(),

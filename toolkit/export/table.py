@@ -68,7 +68,9 @@ OURS = pa.schema(
         column("stability", pa.float32(), "s of Eq. 12, large = unstable; or null"),
         column("verdict", pa.string(), "keep, flip, tie, drop, unsure, or null: no verdict"),
         column("original_label_0", pa.float64(), "label_0 as the source had it"),
-        column("pair_id", pa.string(), "name of the pair in the store and in curation.json"),
+        column(
+            "pair_id", pa.string(), "keyed name of the pair, as in curation.json; outvoted finds it"
+        ),
     ]
 )
 

@@ -26,7 +26,7 @@ def schema(_: Policy | None = None) -> pa.Schema:
 
 
 def write(
-    job: Job, *, shard_rows: Annotated[int | None, "Pairs a file.", (1, None)] = None
+    job: Job, *, shard_rows: Annotated[int | None, "Pairs a file.", (1, 10**9)] = None
 ) -> dict[str, Any]:
     """Fill data/ with tar files; their pairs and hashes."""
     tables = job.tables(columns.schema(further=job.source.schema))

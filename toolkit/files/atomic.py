@@ -5,17 +5,24 @@ leaves keeps that name: readers ignore it, and `unfinished` lists it. In an obje
 one put, which is whole or absent by itself.
 """
 
+import hashlib
 import io
+import json
 import os
+import re
+import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from toolkit.errors import StoreError
 from toolkit.files.remote import is_local, moved, put
 
 PATTERN = "part-*.parquet"
@@ -61,14 +68,71 @@ def write_text_whole(path: Path, text: str) -> Path:
     return _whole(path, lambda stream: stream.write(text.encode("utf-8")))
 
 
+def write_json(path: Path, value: Any) -> Path:
+    """Write a JSON file so that `path` is complete or absent."""
+    return write_text_whole(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """What `write_json` writes of a value."""
+    return json.dumps(value, indent=2, sort_keys=True) + "\n"
+
+
+def read_json(path: Path, remedy: str, kind: type = dict, /, **needs: Any) -> Any:
+    """What a JSON file holds: a `kind`, which has the entries `needs` of these types at the least.
+
+    StoreError where it is damaged: the sentence names the file and ends with `remedy`.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as problem:
+        raise StoreError(
+            f"{path} is damaged ({str(problem).splitlines()[0]}); {remedy}."
+        ) from problem
+    if not isinstance(value, kind):
+        raise StoreError(f"{path} is damaged (it holds no {kind.__name__}); {remedy}.")
+    if wrong := [name for name, type_ in needs.items() if not isinstance(value.get(name), type_)]:
+        raise StoreError(f"{path} is damaged (it has no {' and '.join(wrong)}); {remedy}.")
+    return value
+
+
+def write_new(path: Path, data: bytes, *, mode: int = 0o666) -> bool:
+    """Write a small file unless there is one; whether it was written. Of several processes on one
+    file system one writes it, and each finds it whole."""
+    if not is_local(path):
+        if path.exists():
+            return False
+        put(path, data)
+        return True
+    make_folder(path.parent)
+    aside = unfinished_name(path)
+    try:
+        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        try:
+            os.link(aside, path)  # unlike a rename it never replaces another process's file
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without links
+            if path.exists():
+                return False
+            aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    sync_folder(path.parent)
+    return True
+
+
 def _whole(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
     if not is_local(path):
         buffer = io.BytesIO()
         write(buffer)
         put(path, buffer.getvalue())
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}{UNFINISHED}")
+    make_folder(path.parent)
+    aside = unfinished_name(path)
     try:
         with aside.open("wb") as stream:
             write(stream)
@@ -80,6 +144,15 @@ def _whole(path: Path, write: Callable[[IO[bytes]], object]) -> Path:
         raise
     sync_folder(path.parent)
     return path
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, so that they survive a power cut."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:
@@ -96,10 +169,64 @@ def parts(folder: Path) -> list[Path]:
     return sorted(folder.glob(PATTERN))
 
 
-def unfinished(folder: Path) -> Iterator[Path]:
-    """What killed writers left anywhere below `folder`; in an object store they leave nothing."""
+def unfinished_name(path: Path) -> Path:
+    """Where `path` is written first: a name that says which process writes it."""
+    return path.with_name(f".{path.name[:150]}.{os.getpid()}-{_machine()}{UNFINISHED}")
+
+
+Writer = Literal["running", "elsewhere", "ended"]
+"""Who writes an unfinished file: a process of this machine that runs, perhaps one of another
+machine (it was written to within `LAPSE` seconds), or nobody any more."""
+
+LAPSE = 3600.0
+"""Seconds without a change after which the writer of a file on another machine has ended."""
+
+
+def unfinished(folder: Path, writers: Collection[Writer] = ("ended",)) -> Iterator[Path]:
+    """Unfinished files of such writers anywhere below `folder`, by default what killed ones left;
+    in an object store they leave nothing."""
     if is_local(folder):
-        yield from sorted(folder.rglob(f".*{UNFINISHED}"))
+        for path in sorted(folder.rglob(f".*{UNFINISHED}")):
+            with suppress(FileNotFoundError):  # finished at this moment
+                if writer_of(path) in writers:
+                    yield path
+
+
+def writer_of(path: Path) -> Writer:
+    """Who writes an unfinished file. FileNotFoundError where it was finished meanwhile."""
+    changed = path.stat().st_mtime
+    # Earlier versions did not name the machine.
+    named = re.search(r"\.(\d+)(?:-([0-9a-f]{8}))?\.unfinished$", path.name)
+    if not named or named[2] not in (None, _machine()):
+        return "elsewhere" if time.time() - changed < LAPSE else "ended"
+    with suppress(PermissionError):  # another user's process
+        try:
+            os.kill(int(named[1]), 0)
+        except (ProcessLookupError, OverflowError):
+            return "ended"
+    with suppress(OSError, ValueError, IndexError):  # a later process may have got its number
+        if _began(int(named[1])) > changed + 5:
+            return "ended"
+    return "running"
+
+
+def _began(pid: int) -> float:
+    """When a process of this machine began, in seconds since the epoch."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    booted = re.search(r"^btime (\d+)", Path("/proc/stat").read_text(), re.MULTILINE)
+    return float(booted[1] if booted else 0) + int(fields[19]) / os.sysconf("SC_CLK_TCK")
+
+
+@cache
+def _machine() -> str:
+    """8 hexadecimal digits for this machine since its start, and for this container on it."""
+    names = [socket.gethostname()]
+    with suppress(OSError):
+        names = [
+            Path("/proc/sys/kernel/random/boot_id").read_text(),
+            str(Path("/proc/self/ns/pid").readlink()),
+        ]
+    return hashlib.blake2b(" ".join(names).encode(), digest_size=4).hexdigest()
 
 
 def move(path: Path, target: Path) -> None:
@@ -107,7 +234,7 @@ def move(path: Path, target: Path) -> None:
     if not is_local(path):
         moved(path, target)
         return
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     path.rename(target)
     sync_folder(target.parent)
     sync_folder(path.parent)

@@ -52,7 +52,7 @@ class RatingsOptions(PairOptions):
     score_column: Annotated[str, "Column of the score."] = "mos_align"
     sd_column: Annotated[str | None, "Column of the score's standard deviation."] = None
     min_gap: Annotated[
-        float, "Smallest difference of the scores in a pair, in the scores' unit.", (0, None)
+        float, "Smallest difference of the scores in a pair, in the scores' unit.", (0, 1e9)
     ] = 0.5
     aggregate: Annotated[
         Literal["mean", "median", "count"],
@@ -67,7 +67,7 @@ class RatingsOptions(PairOptions):
         str | None, "Regular expression; its group 1 is the model in an image's name."
     ] = None
     split: Annotated[str | None, "train, validation or test."] = "train"
-    limit: Annotated[int | None, "Only the first N pairs.", (1, None)] = None
+    limit: Annotated[int | None, "Only the first N pairs.", (1, 10**9)] = None
 
 
 def open_ratings(options: RatingsOptions) -> Opened:

@@ -24,7 +24,8 @@ from toolkit.schema import SOURCE_PREFIX
 from toolkit.store import Store
 from toolkit.store.connection import connect, fetch, read_pairs
 from toolkit.store.label_sets import ORIGINAL, label_set_recipe
-from toolkit.store.runs import start_run, update_run, write_findings
+from toolkit.store.pseudonyms import own_ids
+from toolkit.store.runs import must_be_free, start_run, write_findings
 
 By = Literal["row", "source-row", "pair_id"]
 Column = Literal["minority", "confidence", "stability", "ell", "loss"]
@@ -104,6 +105,9 @@ RELEASED_NPY = Source(
 )
 
 
+_NO_RECIPE = "# imported: there is no recipe\n"
+
+
 def _add(store: Store, arrays: ReleasedArrays, options: ReleasedOptions) -> Joined:
     """Make the run. InputError where an entry of the index names no pair, or several."""
     if options.labels != ORIGINAL:
@@ -117,13 +121,15 @@ def _add(store: Store, arrays: ReleasedArrays, options: ReleasedOptions) -> Join
         "files": list(arrays.files),
         "column": column,
     }
-    start_run(store, run, about, "# imported: there is no recipe\n")
+    about |= {"finished": True, "values": len(arrays.values)}
+    must_be_free(store, run)
+    # run.json last: what a killed ingest leaves is no run yet, and is written again.
     if joined is None:
         write_whole(store.run(run) / "values.parquet", pa.table({column: arrays.values}))
-        update_run(store, run, finished=True, values=len(arrays.values))
+        start_run(store, run, about, _NO_RECIPE)
         return Joined(len(arrays.values), 0, 0, run)
     write_findings(store, run, column, joined, {"labels": options.labels, "origin": "released-npy"})
-    update_run(store, run, finished=True, values=len(arrays.values))
+    start_run(store, run, about, _NO_RECIPE)
     return Joined(len(arrays.values), len(arrays.values), joined.num_rows, run)
 
 
@@ -158,6 +164,10 @@ def _places(
             )
         return index.astype(np.int64)
     keys: list[Any] = names
+    entries = [_key(entry) for entry in index.tolist()]
+    if by == "pair_id":
+        own = own_ids(store, entries)
+        entries = [own.get(entry, entry) for entry in entries]
     if by == "source-row":
         if SOURCE_ROW not in _columns(store):
             raise InputError(
@@ -165,7 +175,7 @@ def _places(
                 "or --by pair_id."
             )
         keys = read_pairs(store, [SOURCE_ROW])[0].to_pylist()
-    return _named(keys, [_key(entry) for entry in index.tolist()])
+    return _named(keys, entries)
 
 
 def _named(keys: list[Any], entries: list[Any]) -> npt.NDArray[np.int64]:

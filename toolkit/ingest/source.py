@@ -66,7 +66,7 @@ class PairOptions(Options):
     images: Annotated[
         ImageMode, "copy: into the store, decoded and checked; reference: leave them in place."
     ] = "copy"
-    limit: Annotated[int | None, "Read only the first N rows.", (1, None)] = None
+    limit: Annotated[int | None, "Read only the first N rows.", (1, 10**9)] = None
     split: Annotated[str | None, "train, validation or test; default: what the source says."] = None
     pseudonyms: Annotated[bool, "Store keyed pseudonyms instead of annotators' names."] = False
     shard: Annotated[

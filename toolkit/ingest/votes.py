@@ -18,10 +18,9 @@ from toolkit.ingest.tabular import Table, count_rows, find_tables, need_columns,
 from toolkit.progress import Progress
 from toolkit.schema import QUARANTINE, VOTES, from_tuples
 from toolkit.store import Store
-from toolkit.store.connection import read_pairs
 from toolkit.store.existing import held_quarantine, held_votes, written
 from toolkit.store.locks import adding
-from toolkit.store.pseudonyms import renamer
+from toolkit.store.pseudonyms import pair_names, renamer
 
 WORDS: dict[str, tuple[float, str | None]] = {
     "image_0": (1.0, None),
@@ -41,7 +40,7 @@ class VotesOptions(Options):
 
     paths: Annotated[Sequence[str | Path], "Files, or folders of them."]
     _: KW_ONLY
-    pair_column: Annotated[str, "Column of the pair_id."] = "pair_id"
+    pair_column: Annotated[str, "Column of the pair_id, the store's or an export's."] = "pair_id"
     annotator_column: Annotated[str, "Column of the annotator."] = "annotator"
     choice_column: Annotated[
         str, "Column of numbers from 0 to 1, or image_0, image_1, tie, both_good, both_bad."
@@ -95,7 +94,7 @@ def _add(
     with adding(store):
         intake = _Intake(
             summary,
-            set(read_pairs(store, ["pair_id"])[0].to_pylist()),
+            pair_names(store),
             held_votes(store),
             held_quarantine(store),
             renamer(store) if options.pseudonyms else None,
@@ -109,7 +108,8 @@ def _add(
 @dataclass(frozen=True)
 class _Intake:
     summary: Summary
-    pairs: set[str]
+    pairs: dict[str, str]
+    """Either name of a pair -> its pair_id."""
     votes: Counter[tuple[Any, ...]]
     """How many votes in the store say the same, by what they say."""
     aside: set[tuple[str, int | None, str]]
@@ -160,7 +160,16 @@ class _Intake:
         name, axis, grade = (_text(given[name]) for name in ("annotator", "axis", "grade"))
         if name is not None and self.rename is not None:
             name = str(self.rename(name))
-        return given["pair_id"], name, choice, utc(given["time"]), axis, weight, grade, both
+        return (
+            self.pairs[given["pair_id"]],
+            name,
+            choice,
+            utc(given["time"]),
+            axis,
+            weight,
+            grade,
+            both,
+        )
 
 
 def _rows(

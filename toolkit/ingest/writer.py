@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from toolkit.files.atomic import write_part
-from toolkit.ids import make_comparison_id, make_pair_id, make_repeat_id
+from toolkit.ids import make_comparison_id, make_repeat_id
 from toolkit.ingest.new_images import NewImages
 from toolkit.ingest.source import (
     Batch,
@@ -47,7 +47,7 @@ from toolkit.store.existing import (
 from toolkit.store.images import REFERENCE_GROUP, ROW_GROUP
 from toolkit.store.label_sets import name_axes
 from toolkit.store.locks import adding
-from toolkit.store.pseudonyms import renamed, renamer
+from toolkit.store.pseudonyms import PairIds, renamed, renamer
 
 PART_BYTES = 128 << 20
 """Bytes of encoded images that are written together."""
@@ -174,6 +174,7 @@ class _Writer:
         self._store, self._source = store, source
         self._rename, self._personal = rename, personal
         self._labels_are_votes = labels_are_votes
+        self._ids = PairIds(store, source, rename)
         self._have = holdings(store)
         self._images = NewImages(mode, self._have, pool)
         self._seen: dict[str, int] = {}
@@ -213,9 +214,10 @@ class _Writer:
         comparisons: list[str] = []
         have = self._have.pairs
         completed: list[tuple[str, int]] = []
-        every = zip(prompts, *ids, faults, batch.distinguishing, strict=True)
-        for row, (prompt, first, second, problem, distinguishing) in enumerate(every):
-            pair_id = make_pair_id(self._source, prompt or "", first, second, *distinguishing)
+        people = rows["annotator"].to_pylist()
+        every = zip(prompts, *ids, faults, batch.distinguishing, people, strict=True)
+        for row, (prompt, first, second, problem, distinguishing, person) in enumerate(every):
+            pair_id = self._ids.make(prompt, first, second, distinguishing, person, have)
             if problem is None:
                 single = weights[row] is None and row not in voted and times[row] is None
                 repeats = self._labels_are_votes and single

@@ -25,7 +25,7 @@ def plant_flips(
     base: str = ORIGINAL,
     *,
     rate: Annotated[float, "Share of the labels to flip.", (0, 1)] = 0.2,
-    seed: Annotated[int, "Which pairs: the same seed flips the same pairs.", (0, None)] = 0,
+    seed: Annotated[int, "Which pairs: the same seed flips the same pairs.", (0, 2**63 - 1)] = 0,
     by_gap: Annotated[
         str | None,
         "Flip more often where the gap is small: a column NAME, or NAME for NAME_0 - NAME_1.",
@@ -33,7 +33,7 @@ def plant_flips(
     gap_scale: Annotated[
         float | None,
         "Gap at which flips are e times rarer; else the median gap.",
-        (0, None),
+        (0, 1e12),
     ] = None,
     run: Annotated[str | None, "Read the gap's column from a finding of this run."] = None,
     finding: Annotated[str, "The finding to read it from."] = "minority",
@@ -97,8 +97,8 @@ def _by_gap(
             "name another --by-gap."
         )
     scale = scale if scale is not None else float(np.median(gap[rows])) or 1.0
-    if not scale > 0:
-        raise InputError(f"--gap-scale is {scale}; it must be more than 0.")
+    if not 0 < scale <= 1e12:
+        raise InputError(f"--gap-scale is {scale}; it must be more than 0, and 1e12 at most.")
     chance = np.exp(-gap[rows] / scale)
     draws = [(int.from_bytes(_digest(seed, ids[row], 8), "big") + 0.5) / 2**64 for row in rows]
     # The logarithm of the key, so that weights far below 1 do not underflow.

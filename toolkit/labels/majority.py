@@ -30,6 +30,7 @@ from toolkit.preference import (
 from toolkit.store import Store
 from toolkit.store.connection import connect, effective_labels, fetch
 from toolkit.store.label_sets import ORIGINAL
+from toolkit.store.pseudonyms import own_ids
 
 VOTES = ("pair_id", "annotator", "choice")
 
@@ -39,7 +40,7 @@ def majority_of_votes(
     name: str,
     base: str = ORIGINAL,
     *,
-    min_votes: Annotated[int, "Votes that a comparison needs.", (1, None)] = 2,
+    min_votes: Annotated[int, "Votes that a comparison needs.", (1, 10**6)] = 2,
     axis: Annotated[str | None, "Votes on this axis; else on the overall preference."] = None,
     graded: Annotated[
         bool, "Label by the share of the votes (7 of 10: 0.7), not by their majority."
@@ -175,9 +176,10 @@ def align_votes(votes: pa.Table, pair_ids: list[str]) -> tuple[npt.NDArray[np.in
     return row, choice[known]
 
 
-def read_votes(path: str | Path) -> pa.Table:
+def read_votes(path: str | Path, store: Store | None = None) -> pa.Table:
     """Votes from a Parquet or CSV file with the columns of VOTES.
 
+    With a store, its pairs may be named as in its exports, and get their own ids.
     `voice`, as earlier versions called the annotator, is accepted too. InputError where the file
     cannot be read, lacks a column or contains another choice.
     """
@@ -190,9 +192,11 @@ def read_votes(path: str | Path) -> pa.Table:
         raise InputError(
             f"{path} contains a choice that is no number ({problem}); write {ALLOWED} or nothing."
         ) from problem
+    names = [str(row["pair_id"]) for row in rows]
+    own = own_ids(store, names) if store else {}
     return pa.table(
         {
-            "pair_id": pa.array([str(row["pair_id"]) for row in rows], pa.string()),
+            "pair_id": pa.array([own.get(name, name) for name in names], pa.string()),
             "annotator": pa.array(
                 [str(row.get("annotator", row.get("voice"))) for row in rows], pa.string()
             ),
@@ -233,7 +237,7 @@ def _from_file(
     *,
     votes: Annotated[str, "A Parquet or CSV file with pair_id, annotator, choice (1, 0, 0.5)."],
 ) -> Made:
-    return outvote(store, name, read_votes(votes), base, source=votes)
+    return outvote(store, name, read_votes(votes, store), base, source=votes)
 
 
 OUTVOTE = LabelMaker(

@@ -141,7 +141,7 @@ def vote_of_scorers(
     scorer: Annotated[
         list[str] | None, "A scorer that votes; repeat it. All in the store if not given."
     ] = None,
-    margin: Annotated[float, "A gap of at most this is a tie.", (0, None)] = 0.0,
+    margin: Annotated[float, "A gap of at most this is a tie.", (0, 1e6)] = 0.0,
 ) -> Made:
     """Add the label set of majorities of label and scorers: `outvote` with `votes_of_scorers`.
 

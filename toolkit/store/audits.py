@@ -6,13 +6,12 @@ Both arms are drawn by hash, so that the same seed on the same finding draws the
 the tables that `toolkit.store.queue.tables.make_queue` fills.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from toolkit.errors import InputError, StoreError
-from toolkit.files.atomic import write_text_whole
+from toolkit.files.atomic import read_json, write_json
 from toolkit.ids import short_hash
 from toolkit.preference import lean_sql
 from toolkit.store.connection import Connection
@@ -85,7 +84,7 @@ def keep_audit(store: Store, audit: Audit) -> Audit:
     path = _path(store, audit.name)
     if path.exists():
         return read_audit(store, audit.name)
-    write_text_whole(path, json.dumps(asdict(audit), indent=2) + "\n")
+    write_json(path, asdict(audit))
     return audit
 
 
@@ -99,14 +98,16 @@ def read_audit(store: Store, name: str) -> Audit:
     """A kept sample. StoreError where it is absent or broken."""
     path = _path(store, name)
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = read_json(path, _REMEDY)
         lists: dict[str, Sequence[str]] = {k: tuple(fields.pop(k)) for k in (*ARMS, "order")}
         return Audit(**fields, **lists)  # type: ignore[arg-type]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+    except (OSError, KeyError, TypeError) as problem:
         raise StoreError(
-            f"The audit {path} cannot be read ({type(problem).__name__}); restore it from a copy, "
-            "or draw another sample."
+            f"The audit {path} cannot be read ({type(problem).__name__}); {_REMEDY}."
         ) from problem
+
+
+_REMEDY = "restore it from a copy, or draw another sample"
 
 
 def _path(store: Store, name: str) -> Path:

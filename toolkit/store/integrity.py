@@ -5,26 +5,37 @@ Nothing is ever deleted: `repair` moves a damaged part, and what killed writers 
 STORE/aside/; ingesting the source again brings its rows back.
 """
 
+import hashlib
+import json
+import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from toolkit.errors import Unreachable
-from toolkit.files.atomic import move, parts
+from toolkit.errors import StoreError, Unreachable
+from toolkit.files.atomic import LAPSE, move, parts, read_json, unfinished
 from toolkit.files.remote import place, readable
 from toolkit.image_files import content_hash
 from toolkit.progress import SILENT, Progress
 from toolkit.recorder import TRAJECTORY
 from toolkit.schema import AXES, IMAGES, PAIRS, QUARANTINE, THUMBNAILS, VOTES, conform
+from toolkit.store.audits import audits, read_audit
 from toolkit.store.connection import Connection, connect, fetch, first_value, parquet
-from toolkit.store.label_sets import LABELS, axis_of, label_sets
+from toolkit.store.journal import read_rows
+from toolkit.store.label_sets import LABELS, axis_of, label_set_recipe, label_sets
 from toolkit.store.layout import Store
+from toolkit.store.locks import is_adding
+from toolkit.store.pseudonyms import has_key, store_key
+from toolkit.store.runs import run_about
 from toolkit.store.scores import SCORES
 from toolkit.store.verdicts import VERDICTS
 
@@ -42,6 +53,7 @@ TABLES = {
 ASIDE = "aside"
 """Where `repair` moves damaged files."""
 
+_INTERRUPTED = "an ingest was interrupted: run the same command again"
 _KEYS = (
     (
         "SELECT pair_id FROM pairs GROUP BY pair_id HAVING count(*) > 1",
@@ -56,17 +68,17 @@ _KEYS = (
     (
         "SELECT DISTINCT pair_id FROM votes ANTI JOIN pairs USING (pair_id)",
         "votes name {n} pairs that the store does not have ({first})",
-        "an ingest was interrupted: run the same command again",
+        _INTERRUPTED,
     ),
     (
         "SELECT image_id FROM thumbnails ANTI JOIN images USING (image_id)",
         "{n} thumbnails show images that the store does not have ({first})",
-        "an ingest was interrupted: run the same command again",
+        _INTERRUPTED,
     ),
     (
         "SELECT DISTINCT pair_id FROM axes ANTI JOIN pairs USING (pair_id)",
         "labels on axes name {n} pairs that the store does not have ({first})",
-        "an ingest was interrupted: run the same command again",
+        _INTERRUPTED,
     ),
     (
         "SELECT pair_id FROM axes GROUP BY pair_id, axis HAVING count(*) > 1",
@@ -129,11 +141,15 @@ def check_store(
         for number, fault in enumerate(read, 1):
             faults += [fault] if fault else []
             progress.update("parts", number, len(files))
-    faults += _leftovers(store)
+    faults += [*_documents(store), *_leftovers(store)]
     if not any(fault.files for fault in faults):  # keys mean nothing beside unreadable parts
         with connect(store) as con:
-            faults += [*_wrong_keys(con), *_unknown_pairs(con, store), *_lost_references(con)]
-            faults += _doubled_rows(con, store)
+            faults += [
+                *_wrong_keys(con, is_adding(store)),
+                *_unknown_pairs(con, store),
+                *_lost_references(con),
+                *_doubled_rows(con, store),
+            ]
     faults += _damaged_journal(store)
     return CheckReport(_counts(store), tuple(faults), tuple(_notes(store)))
 
@@ -178,6 +194,8 @@ def _unreadable(file: Path, schema: pa.Schema | None, bytes_too: bool) -> Fault 
                 if schema is IMAGES and bytes_too and (image := _unlike_hash(table)):
                     what = f"{file}: image {image} is not the bytes that were ingested"
                     return Fault(what, remedy, (file,))
+    except FileNotFoundError:  # moved by a running process since it was listed
+        return None
     except KeyError as problem:
         return Fault(f"{file} lacks the column {problem.args[0]}", remedy, (file,))
     except (pa.ArrowException, OSError) as problem:
@@ -195,6 +213,65 @@ def _unlike_hash(images: pa.Table) -> str | None:
     return None
 
 
+def _documents(store: Store) -> Iterator[Fault]:
+    """Damaged JSON files, logs and keys, and tables or runs that lack their JSON."""
+    checks: list[Callable[[], object]] = [partial(_check_run, store, run) for run in store.runs()]
+    if has_key(store):
+        checks.append(partial(store_key, store))
+    for name in label_sets(store)[1:]:
+        checks.append(partial(label_set_recipe, store, name))
+    for name in audits(store):
+        checks.append(partial(read_audit, store, name))
+    for file in sorted(store.folder("findings").glob("*/*.json")):
+        again = f"type `outvoted analyze {store.root} --run {file.parent.name}`"
+        checks.append(partial(read_json, file, again))
+    for file in sorted(store.folder("runs").glob("*/probes.json")):
+        checks.append(partial(read_json, file, "restore it from a copy", list))
+    for check in checks:
+        with suppress(FileNotFoundError):
+            try:
+                check()
+            except StoreError as problem:
+                what, _, remedy = str(problem).removesuffix(".").partition("; ")
+                yield Fault(what, remedy)
+    yield from _damaged_logs(store)
+    for file in sorted(store.folder("labels").glob("*.parquet")):
+        if not file.with_suffix(".json").exists():
+            what = f"{file} has no JSON beside it, so there is no such label set"
+            yield Fault(what, "make the set again, or move it aside with --repair", (file,))
+    for folder in sorted(store.folder("runs").glob("*/trajectory")):
+        if not (folder.parent / "run.json").exists():
+            yield Fault(f"{folder.parent} has rows and no run.json", _RESTORE)
+
+
+def _check_run(store: Store, run: str) -> None:
+    """StoreError where run.json is damaged, or recipe.yaml is not the recipe that was run."""
+    about, recipe = run_about(store, run), store.run(run) / "recipe.yaml"
+    known = about.get("recipe_sha256")  # none: of an earlier version
+    if known is not None and (
+        not recipe.exists() or hashlib.sha256(recipe.read_bytes()).hexdigest() != known
+    ):
+        raise StoreError(f"{recipe} is not the recipe that run {run} began with; {_RESTORE}.")
+
+
+def _damaged_logs(store: Store) -> Iterator[Fault]:
+    """Logs with a line that is no JSON; an incomplete last line may be being written."""
+    for file in sorted(store.folder("runs").glob("*/metrics/*.jsonl")):
+        *lines, rest = file.read_bytes().split(b"\n")
+        if rest and time.time() - file.stat().st_mtime > LAPSE:
+            lines.append(rest)
+        for number, line in enumerate(lines, 1):
+            try:
+                json.loads(line)["step"]
+            except (ValueError, KeyError, TypeError, RecursionError):
+                remedy = "its curves lack that point; delete the line, or restore the file"
+                yield Fault(f"{file} is damaged in line {number}", remedy)
+                break
+
+
+_RESTORE = "restore it from a copy"
+
+
 def _leftovers(store: Store) -> Iterator[Fault]:
     """What killed writers left, as one fault."""
     left = [file for file in store.unfinished() if ASIDE not in file.relative_to(store.root).parts]
@@ -204,9 +281,12 @@ def _leftovers(store: Store) -> Iterator[Fault]:
         yield Fault(what, remedy, tuple(left))
 
 
-def _wrong_keys(con: Connection) -> Iterator[Fault]:
-    """Rows of the tables that do not fit each other."""
+def _wrong_keys(con: Connection, adding: bool) -> Iterator[Fault]:
+    """Rows of the tables that do not fit each other; `adding`: while an ingest writes, so that the
+    rows that it writes first say nothing."""
     for sql, what, remedy in _KEYS:
+        if adding and remedy == _INTERRUPTED:
+            continue
         rows = fetch(con, f"SELECT count(*) AS n, min(x) AS first FROM ({sql}) t(x)").to_pylist()[0]
         if rows["n"]:
             yield Fault(what.format(**rows), remedy)
@@ -293,16 +373,42 @@ def _damaged_journal(store: Store) -> Iterator[Fault]:
     path = store.journal()
     if not path.exists():
         return
-    try:
-        with sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True) as db:
-            answer = db.execute("PRAGMA integrity_check").fetchone()[0]
-    except sqlite3.Error as problem:
-        answer = str(problem)
+    published = {
+        (row["journal"], row["sequence"]): row
+        for file in parts(store.folder("verdicts"))
+        for row in _rows_of(file)
+    }
+    answer = _answer(f"{path.resolve().as_uri()}?mode=ro", published)
+    if answer != "ok" and not os.access(path.parent, os.W_OK):
+        # On a disk that is read-only SQLite cannot make the file that it shares with other
+        # processes; what it wrote last may still be beside the journal.
+        answer = _answer(f"{path.resolve().as_uri()}?mode=ro&immutable=1", published)
     if answer != "ok":
         yield Fault(
             f"the verdict journal {path} is damaged ({answer})",
             "restore it from a copy; published verdicts are not affected",
         )
+
+
+def _answer(uri: str, published: Mapping[tuple[str, int], dict[str, Any]]) -> str:
+    """ "ok", or what is wrong with the journal: its pages, or a row that is not as published."""
+    try:
+        with closing(sqlite3.connect(uri, uri=True)) as db:
+            answer = str(db.execute("PRAGMA integrity_check").fetchone()[0])
+            name = db.execute("SELECT journal FROM about").fetchone()[0]
+            for row in read_rows(db, name):
+                if published.get((name, row["sequence"]), row) != row:
+                    return f"verdict {row['verdict_id']} is not as it was published"
+            return answer
+    except (sqlite3.Error, ValueError, TypeError) as problem:
+        return str(problem)
+
+
+def _rows_of(file: Path) -> list[dict[str, Any]]:
+    try:
+        return list(conform(pq.read_table(readable(file)), VERDICTS).to_pylist())
+    except (pa.ArrowException, OSError, KeyError):  # a fault already
+        return []
 
 
 def _counts(store: Store) -> dict[str, int]:
@@ -317,6 +423,15 @@ def _counts(store: Store) -> dict[str, int]:
 
 
 def _notes(store: Store) -> Iterator[str]:
+    if is_adding(store):
+        yield "an ingest is writing to the store; what it has begun is checked once it has ended"
+    if running := len(list(unfinished(store.root, ("running",)))):
+        yield f"{running:,} files are being written by running processes of this machine"
+    if elsewhere := len(list(unfinished(store.root, ("elsewhere",)))):
+        yield (
+            f"{elsewhere:,} unfinished files may be of processes on another machine; they count as "
+            "left behind an hour after their last change"
+        )
     try:
         with connect(store) as con:
             bare = first_value(

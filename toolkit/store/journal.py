@@ -5,10 +5,12 @@ pairs is one row a pair, each naming its batch in `shown`, so that the journal a
 given together and is taken back together.
 """
 
+import fcntl
 import json
 import sqlite3
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,13 +75,20 @@ class Journal:
         self.name: str = self._db.execute("SELECT journal FROM about").fetchone()[0]
 
     def record(self, entries: Sequence[Entry]) -> list[dict[str, Any]]:
-        """Save entries in one transaction; rows as of `VERDICTS`, on the disk when this returns."""
+        """Save entries in one transaction; rows as of `VERDICTS`, on the disk when this returns.
+
+        Of undos those are left out whose verdict another window took back already. StoreError says
+        whether nothing was saved, or whether that is not known.
+        """
         now = datetime.now(UTC)
         saved: list[dict[str, Any]] = []
+        committing = False
         try:
             self._db.execute("BEGIN IMMEDIATE")
             for entry in entries:
-                saved.append(self._insert(entry, now))
+                if not self._is_undone(entry):
+                    saved.append(self._insert(entry, now))
+            committing = True
             self._db.execute("COMMIT")
         except BaseException as problem:  # an open transaction would shut every other writer out
             if self._db.in_transaction:
@@ -87,10 +96,31 @@ class Journal:
             if not isinstance(problem, sqlite3.Error):
                 raise
             raise StoreError(
-                f"The verdict was NOT saved: {self.path} cannot be written ({problem}). Free space "
-                "or fix the folder's permissions, then give the verdict again."
+                f"It is NOT KNOWN whether the verdict was saved: {self.path} failed while it was "
+                f"written to the disk ({problem}). Free space or fix the disk, open the pair "
+                "again, and give the verdict if its history lacks it."
+                if committing
+                else f"The verdict was NOT saved: {self.path} cannot be written ({problem}). Free "
+                "space or fix the folder's permissions, then give the verdict again."
             ) from problem
+        if entries and not saved:
+            raise InputError(
+                "Another window took back that verdict at the same moment; undo again for the one "
+                "before it."
+            )
         return saved
+
+    def _is_undone(self, undo: Entry) -> bool:
+        """Whether the verdict that an undo names was taken back already."""
+        sql = "SELECT 1 FROM verdicts WHERE pair_id = ? AND undoes = ?"
+        return self._db.execute(sql, (undo.pair_id, undo.undoes)).fetchone() is not None
+
+    @contextmanager
+    def publishing(self) -> Iterator[None]:
+        """Wait until no other desk publishes from this journal, and keep others waiting."""
+        with self.path.with_name(f".{self.path.name}.publish").open("w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
 
     def _insert(self, entry: Entry, now: datetime) -> dict[str, Any]:
         if entry.choice not in CHOICES:
@@ -141,22 +171,25 @@ class Journal:
 
     def rows(self, after: int = 0) -> list[dict[str, Any]]:
         """Every row past a sequence number, oldest first."""
-        rows = self._db.execute(
-            "SELECT verdict_id, sequence, pair_id, curator, choice, undoes, label_set, reasons,"
-            " note, shown, time FROM verdicts WHERE sequence > ? ORDER BY sequence",
-            (after,),
-        )
-        names = [described[0] for described in rows.description]
-        return [self._decoded(dict(zip(names, row, strict=True))) for row in rows]
-
-    def _decoded(self, row: dict[str, Any]) -> dict[str, Any]:
-        row["reasons"] = json.loads(row["reasons"] or "[]")
-        row["time"] = datetime.fromisoformat(row["time"])
-        return {**row, "journal": self.name}
+        return read_rows(self._db, self.name, after)
 
     def close(self) -> None:
         """Close the file; every row is on the disk already."""
         self._db.close()
+
+
+def read_rows(db: sqlite3.Connection, journal: str, after: int = 0) -> list[dict[str, Any]]:
+    """Every row of a journal past a sequence number, oldest first: rows as of `VERDICTS`."""
+    names = "verdict_id, sequence, pair_id, curator, choice, undoes, label_set, reasons, note"
+    rows = []
+    for values in db.execute(
+        f"SELECT {names}, shown, time FROM verdicts WHERE sequence > ? ORDER BY sequence", (after,)
+    ):
+        row = dict(zip([*names.split(", "), "shown", "time"], values, strict=True))
+        row["reasons"] = json.loads(row["reasons"] or "[]")
+        row["time"] = datetime.fromisoformat(row["time"])
+        rows.append({**row, "journal": journal})
+    return rows
 
 
 @dataclass(frozen=True)

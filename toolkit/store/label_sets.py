@@ -3,22 +3,28 @@
 An overlay contains the pairs whose label it changes and no others. `original` is the set without an
 overlay: the source's labels. An axis (alignment, coherence ...) is a set too: it contains the
 labels that sources gave on that axis, grows with every ingest, and leaves all other pairs
-unlabelled. The recipe is written last: a set without one is incomplete.
+unlabelled. The recipe is written last: a set without one is incomplete. The overlay's file has the
+recipe's hash.
 """
 
-import json
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from toolkit.errors import StoreError
-from toolkit.files.atomic import write_text_whole, write_whole
+from toolkit.files.atomic import json_text, read_json, write_json, write_whole
+from toolkit.files.remote import readable
 from toolkit.schema import LABEL, WEIGHT, column, conform
 from toolkit.store.layout import Store, check_name
 
 ORIGINAL = "original"
+_AGAIN = "make it again by the command that made it"
+_RECIPE = b"outvoted.recipe"
+"""Where an overlay's file has the sha256 of its recipe, so that the two belong together."""
 
 LABELS = pa.schema(
     [
@@ -38,6 +44,15 @@ def label_set_path(store: Store, name: str) -> Path:
             f"The store has no label set {name!r} (sets: {', '.join(label_sets(store))}); name one "
             f"of them, or make it: `outvoted flip {store.root} --name {name}`."
         )
+    if path.exists():
+        recipe = store.folder("labels", f"{name}.json").read_bytes()
+        try:
+            belongs = (pq.read_schema(readable(path)).metadata or {}).get(_RECIPE)
+        except (pa.ArrowException, OSError) as problem:
+            why = str(problem).splitlines()[0]
+            raise StoreError(f"{path} cannot be read ({why}); {_AGAIN}.") from problem
+        if belongs not in (None, _sha256(recipe)):  # None: of an earlier version
+            raise StoreError(f"{path} was made by another recipe than its JSON names; {_AGAIN}.")
     return path
 
 
@@ -57,14 +72,40 @@ def write_label_set(store: Store, name: str, overlay: pa.Table, recipe: dict[str
     if name == ORIGINAL:
         raise StoreError(f"{ORIGINAL!r} is the source's labels; give the set another name.")
     if about.exists():
-        if json.loads(about.read_text(encoding="utf-8")) == recipe:
+        try:
+            made = label_set_recipe(store, name)
+        except StoreError:  # damaged, so it can be made again
+            made = None
+        if made is not None and made != recipe:
+            raise StoreError(
+                f"The store has a label set {name!r} already, made another way (see {about}); "
+                "choose another --name."
+            )
+        if made is not None and _is_whole(store, name):
             return
+    table = conform(overlay, LABELS).replace_schema_metadata(
+        {_RECIPE: _sha256(json_text(recipe).encode())}
+    )
+    write_whole(store.folder("labels", f"{name}.parquet"), table)
+    write_json(about, recipe)
+    if label_set_recipe(store, name) != recipe:
         raise StoreError(
-            f"The store has a label set {name!r} already, made another way (see {about}); choose "
-            "another --name."
+            f"Another process made a label set {name!r} at the same moment; choose another --name."
         )
-    write_whole(store.folder("labels", f"{name}.parquet"), conform(overlay, LABELS))
-    write_text_whole(about, json.dumps(recipe, indent=2, sort_keys=True) + "\n")
+
+
+def _is_whole(store: Store, name: str) -> bool:
+    try:
+        pq.read_table(
+            readable(store.folder("labels", f"{name}.parquet")), page_checksum_verification=True
+        )
+    except (pa.ArrowException, OSError):
+        return False
+    return True
+
+
+def _sha256(recipe: bytes) -> bytes:
+    return hashlib.sha256(recipe).hexdigest().encode()
 
 
 def label_set_recipe(store: Store, name: str) -> dict[str, Any]:
@@ -72,8 +113,7 @@ def label_set_recipe(store: Store, name: str) -> dict[str, Any]:
     if name == ORIGINAL:
         return {"kind": ORIGINAL}
     label_set_path(store, name)
-    text = store.folder("labels", f"{name}.json").read_text(encoding="utf-8")
-    return dict(json.loads(text))
+    return dict(read_json(store.folder("labels", f"{name}.json"), _AGAIN, kind=str))
 
 
 def axis_of(store: Store, name: str) -> str | None:
@@ -87,8 +127,7 @@ def name_axes(store: Store, axes: Iterable[str]) -> None:
         check_name(axis, "label set")
         about = store.folder("labels", f"{axis}.json")
         if axis != ORIGINAL and not about.exists():
-            recipe = {"kind": "axis", "axis": axis}
-            write_text_whole(about, json.dumps(recipe, indent=2, sort_keys=True) + "\n")
+            write_json(about, {"kind": "axis", "axis": axis})
         elif axis == ORIGINAL or axis_of(store, axis) is None:
             raise StoreError(
                 f"The source judges an axis {axis!r}, and the store has a label set of that name "

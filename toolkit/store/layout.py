@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import InputError, StoreError
-from toolkit.files.atomic import unfinished, write_text_whole
+from toolkit.files.atomic import UNFINISHED, read_json, unfinished, write_new
 from toolkit.files.remote import is_local, place, why
 
 FORMAT_VERSION = 4
@@ -63,7 +63,7 @@ class Store:
         return Path(states, "outvoted", described(self.root)["store_id"], "verdicts.sqlite")
 
     def unfinished(self) -> list[Path]:
-        """Files that killed writers left; readers ignore them."""
+        """Files that killed writers left; readers ignore them, and those still being written."""
         return list(unfinished(self.root))
 
 
@@ -80,25 +80,38 @@ def check_name(name: str, what: str) -> str:
 def create_store(path: str | Path) -> Store:
     """Make an empty store. StoreError where the folder is not empty."""
     root = place(path)
+    if not _made(root):
+        raise StoreError(
+            f"{root} is a store already; add to it with the same command without --new, or name "
+            "another folder."
+        )
+    return Store(root)
+
+
+def _made(root: Path) -> bool:
+    """Make an empty store; False where there is one, perhaps since this moment."""
+    about = {
+        "format": FORMAT_VERSION,
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "store_id": uuid.uuid4().hex,
+    }
     try:
+        # First the folder, then store.json: whoever adds to a new store made store.json before.
+        foreign = root.exists() and (not root.is_dir() or any(map(_is_foreign, root.iterdir())))
         if (root / "store.json").exists():
-            raise StoreError(
-                f"{root} is a store already; add to it with the same command without --new, or "
-                "name another folder."
-            )
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            return False
+        if foreign:
             raise StoreError(f"{root} exists and is not a store; name an empty or a new folder.")
-        about = {
-            "format": FORMAT_VERSION,
-            "made": datetime.now(UTC).isoformat(timespec="seconds"),
-            "store_id": uuid.uuid4().hex,
-        }
-        write_text_whole(root / "store.json", json.dumps(about, indent=2) + "\n")
+        return write_new(root / "store.json", (json.dumps(about, indent=2) + "\n").encode())
     except OSError as problem:
         raise StoreError(
             f"No store could be made at {root} ({why(problem)}); name a folder you may write."
         ) from problem
-    return Store(root)
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether it is none of what a process leaves that is killed while it makes a store."""
+    return not (path.name.startswith(".store.json.") and path.name.endswith(UNFINISHED))
 
 
 def open_store(path: str | Path) -> Store:
@@ -134,24 +147,14 @@ def described(root: Path) -> dict[str, Any]:
     about = root / "store.json"
     if not about.is_file():
         raise StoreError(f"{root} is not a store (it has no store.json); name a store's folder.")
+    remedy = f'restore it from a copy: it reads {{"format": {FORMAT_VERSION}}} at the least'
     try:
-        fields = dict(json.loads(about.read_text(encoding="utf-8")))
-        fields["format"]
-    except (ValueError, KeyError, TypeError, OSError) as problem:
-        raise StoreError(
-            f"{about} cannot be read as a store's description; restore it from a copy: it reads "
-            f'{{"format": {FORMAT_VERSION}}} at the least.'
-        ) from problem
-    return fields
+        return dict(read_json(about, remedy, format=int | str))
+    except OSError as problem:
+        raise StoreError(f"{about} cannot be read ({why(problem)}); {remedy}.") from problem
 
 
 def open_or_create(path: str | Path) -> Store:
     """Open the store at `path`, or make one where there is nothing yet."""
-    return open_store(path) if _is_store(place(path)) else create_store(path)
-
-
-def _is_store(root: Path) -> bool:
-    try:
-        return (root / "store.json").exists()
-    except OSError:  # an object store that does not answer: whoever makes the store says so
-        return False
+    _made(place(path))
+    return open_store(path)

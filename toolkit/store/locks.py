@@ -51,7 +51,7 @@ def adding(store: Store, *, together: bool = False) -> Iterator[None]:
     if is_local(store.root):
         with _opened(store, ".ingest.lock") as handle:
             try:
-                fcntl.flock(handle, (fcntl.LOCK_SH if together else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+                _try_lock(handle, fcntl.LOCK_SH if together else fcntl.LOCK_EX)
             except OSError as problem:
                 raise StoreError(
                     f"Another ingest is writing to {store.root}; wait until it ends, then run this "
@@ -89,6 +89,32 @@ def turn(store: Store) -> Iterator[None]:
         if time.monotonic() > deadline:
             raise StoreError(_taken(store, other))
         time.sleep(random.uniform(0.05, 0.5))
+
+
+def _try_lock(handle: IO[str], kind: int) -> None:
+    """OSError where another has it for longer than `is_adding` does."""
+    for left in (3, 2, 1, 0):
+        try:
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
+            return
+        except OSError:
+            if not left:
+                raise
+            time.sleep(0.05)
+
+
+def is_adding(store: Store) -> bool:
+    """Whether an ingest is writing to the store."""
+    if not is_local(store.root):
+        return any(store.folder(".ingest").glob("*.json"))
+    try:  # ingests share the lock: only who asks for it alone meets them
+        with store.folder(".ingest.lock").open() as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no lock yet, or a disk without locks
+        return False
+    return False
 
 
 @contextmanager

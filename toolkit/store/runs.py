@@ -11,6 +11,7 @@ another window as `minority_early`. `finding_columns` and `read_findings` resolv
 nothing else does.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from toolkit.errors import StoreError
-from toolkit.files.atomic import write_text_whole, write_whole
+from toolkit.files.atomic import read_json, write_json, write_text_whole, write_whole
 from toolkit.files.remote import readable
 from toolkit.schema import SPAN, WHOLE_RUN
 from toolkit.store.label_sets import ORIGINAL
@@ -38,14 +39,24 @@ def start_run(store: Store, run: str, about: dict[str, Any], recipe: str) -> Non
     `about` names at least `models` (order of the errors in each row) and `labels` (the label set).
     StoreError where the name is taken.
     """
+    must_be_free(store, run)
     folder = store.run(run)
-    if (folder / "run.json").exists():
+    about = {
+        **about,
+        "run": run,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "recipe_sha256": hashlib.sha256(recipe.encode()).hexdigest(),
+    }
+    write_text_whole(folder / "recipe.yaml", recipe)
+    write_json(folder / "run.json", about)
+
+
+def must_be_free(store: Store, run: str) -> None:
+    """StoreError where the store has a run of that name."""
+    if (store.run(run) / "run.json").exists():
         raise StoreError(
             f"The store has a run {run!r} already; choose another name with --run, or resume it."
         )
-    about = {**about, "run": run, "started": datetime.now(UTC).isoformat(timespec="seconds")}
-    write_text_whole(folder / "recipe.yaml", recipe)
-    write_text_whole(folder / "run.json", json.dumps(about, indent=2, sort_keys=True) + "\n")
 
 
 def run_about(store: Store, run: str) -> dict[str, Any]:
@@ -54,16 +65,19 @@ def run_about(store: Store, run: str) -> dict[str, Any]:
     if not path.exists():
         known = ", ".join(store.runs()) or "none yet: `outvoted train RECIPE` makes one"
         raise StoreError(f"The store has no run {run!r} (runs: {known}); name one of them.")
-    return dict(json.loads(path.read_text(encoding="utf-8")))
+    return dict(read_json(path, _RUN_REMEDY, models=list, labels=str))
+
+
+_RUN_REMEDY = "restore it from a copy, or move the run's folder out of the store and train it again"
 
 
 def update_run(store: Store, run: str, **facts: Any) -> None:
     """Add facts (finished, steps ...) to run.json."""
-    about = {**run_about(store, run), **facts}
-    text = json.dumps(about, indent=2, sort_keys=True) + "\n"
-    write_text_whole(store.run(run) / "run.json", text)
+    write_json(store.run(run) / "run.json", {**run_about(store, run), **facts})
 
 
+ABOUT = b"outvoted.about"
+"""Where a finding's file says how it was computed."""
 WINDOW = "window"
 """The column of a finding that names the part of the run; a finding without it has no windows."""
 
@@ -85,13 +99,15 @@ def write_findings(
 ) -> None:
     """Store a diagnostic (pair_id and its columns) and how it was computed.
 
+    The table's file says how, too, so that the two can never be of different analyses.
     With a column `window` the rows of a window follow each other, the default window first.
     ValueError where the windows do not have the same pairs in the same order.
     """
     folder = store.findings(run)
     path = folder / f"{check_name(name, 'finding')}.parquet"
-    write_whole(path, by_window(table))
-    write_text_whole(folder / f"{name}.json", json.dumps(about, indent=2, sort_keys=True) + "\n")
+    metadata = {**(table.schema.metadata or {}), ABOUT: json.dumps(about).encode()}
+    write_whole(path, by_window(table.replace_schema_metadata(metadata)))
+    write_json(folder / f"{name}.json", about)
 
 
 def by_window(table: pa.Table) -> list[pa.Table]:
@@ -224,9 +240,15 @@ def finding_file(store: Store, run: str, name: str) -> Path:
 
 
 def findings_about(store: Store, run: str, name: str) -> dict[str, Any]:
-    """How a finding was computed (label set, window, command)."""
-    path = store.findings(run) / f"{name}.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+    """How a finding was computed (label set, window, command): as its table says, or, where an
+    earlier version wrote it, the JSON beside it."""
+    beside = store.findings(run) / f"{check_name(name, 'finding')}.json"
+    path = beside.with_suffix(".parquet")
+    inside = (pq.read_schema(readable(path)).metadata or {}).get(ABOUT) if path.exists() else None
+    if inside is not None:
+        return dict(json.loads(inside))
+    remedy = f"type `outvoted analyze {store.root} --run {run}`, which writes it again"
+    return dict(read_json(beside, remedy)) if beside.exists() else {}
 
 
 def same_pairs(store: Store, run: str, finding: str, other: str) -> bool:

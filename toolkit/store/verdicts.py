@@ -98,6 +98,11 @@ def choice_of(verdict: Verdict, label: float | None) -> Choice:
 
 def publish(store: Store, journal: Journal) -> int:
     """Write the journal's rows that no part holds as a part; how many they were."""
+    with journal.publishing():
+        return _publish(store, journal)
+
+
+def _publish(store: Store, journal: Journal) -> int:
     covered = _covered(store, journal.name)
     fresh = [
         row

@@ -21,6 +21,7 @@ from toolkit.preference import is_decided, is_graded, lean, side
 from toolkit.store import Store, pair_details
 from toolkit.store.journal import Entry
 from toolkit.store.pair_details import Scores, Value
+from toolkit.store.pseudonyms import own_ids
 from toolkit.store.verdicts import verdict_of
 
 
@@ -34,6 +35,9 @@ def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
     desk, _ = current(store, settings)
     pair_id = st.session_state.get("pair_id") or pair_details.first_pair(desk.con.cursor())
     facts = reads.facts(desk, run, pair_id) if pair_id else None
+    if facts is None and pair_id and (own := own_ids(store, [pair_id])):
+        pair_id = own[pair_id]  # an export or a report named it
+        facts = reads.facts(desk, run, pair_id)
     if facts is None or pair_id is None:
         _show_absent(store, pair_id)
         return
