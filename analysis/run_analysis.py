@@ -1,6 +1,5 @@
 """The analysis of a run: read it, run the detectors, evaluate them, and write findings."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -41,7 +40,7 @@ from analysis.trajectory import (
 )
 from analysis.trajectory_stream import digest_run, stream_run, timesteps
 from toolkit.errors import InputError
-from toolkit.files.atomic import write_text_whole
+from toolkit.files.atomic import write_json
 from toolkit.image_files import decode
 from toolkit.labels.scorers import votes_of_scorers
 from toolkit.minority import PRESETS, Metric
@@ -188,8 +187,7 @@ def _record(analysis: Analysis) -> None:
         "krippendorff_alpha": None if overlap is None else overlap.alpha,
     }
     for name, values in (("detection", detection), ("dataset", dataset)):
-        text = json.dumps(values, indent=2, allow_nan=False) + "\n"
-        write_text_whole(analysis.store.findings(analysis.run) / f"{name}.json", text)
+        write_json(analysis.store.findings(analysis.run) / f"{name}.json", values)
 
 
 def write_cartography(analysis: Analysis, folder: str | Path) -> list[Path]:

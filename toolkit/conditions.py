@@ -28,6 +28,8 @@ _SIGNS = (">=", "<=", "!=", ">", "<", "=")
 _RESERVED = {"and", "or", "not", "in", "is", "null", "contains", "true", "false"}
 _DEEPEST = 50
 """Parentheses and `not` inside each other: each takes a few frames of Python's stack."""
+_MOST = 60
+"""Columns that an error lists."""
 _LONGEST = 200
 """Characters of a condition that an error repeats."""
 _LARGEST_FLOAT = 3.4028234663852886e38
@@ -181,9 +183,10 @@ class _Reader:
         kind = kind_of(self._columns[name]) if name in self._columns else None
         if kind is None:
             named = [column for column, arrow in self._columns.items() if kind_of(arrow)]
+            more = f" and {len(named) - _MOST:,} more" if len(named) > _MOST else ""
             raise InputError(
                 f"{self._option} names the column {_quoted(name)}, which does not exist (columns: "
-                f"{', '.join(named)}); name one of them."
+                f"{', '.join(named[:_MOST])}{more}); name one of them."
             )
         return name, kind
 
@@ -197,7 +200,7 @@ class _Reader:
                 raise self._mistyped(column, f"{_shown(written)} is too large for one")
         elif token == "text" and kind in ("text", "time"):
             value = re.sub(r"\\(.)", r"\1", written[1:-1], flags=re.DOTALL)
-            if not _is_utf8(value):
+            if not is_utf8(value):
                 raise self._mistyped(column, f"{_quoted(written)} is not valid UTF-8")
             if kind == "time":
                 value = self._time(column, value)
@@ -264,7 +267,8 @@ def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
 
 
-def _is_utf8(text: str) -> bool:
+def is_utf8(text: str) -> bool:
+    """Whether a text can be encoded: no lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:

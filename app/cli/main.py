@@ -49,6 +49,8 @@ VERBS: dict[str, dict[str, str]] = {
 is a Typer app; a class is a command generated from a registry. `outvoted --help` has this order."""
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+_NAMES = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.EINVAL)
+"""Errors of a path that is no possible one."""
 """Errors of the disk, which any verb can meet and no code can prevent."""
 
 
@@ -112,6 +114,8 @@ def main() -> None:
                 f"A file cannot be read ({' '.join(str(problem).split())}); type "
                 "`outvoted check STORE`, which names every damaged part and says what to do."
             )
+        if isinstance(problem, OSError) and problem.errno in _NAMES:
+            _fail(f"{_short(problem.filename)} cannot be a path here ({problem.strerror}).")
         if isinstance(problem, OSError) and problem.errno in _DISK:
             _fail(
                 f"{problem.filename or 'A file'} cannot be written or read ({problem.strerror}); "
@@ -119,6 +123,12 @@ def main() -> None:
                 "then type the same command again."
             )
         raise
+
+
+def _short(path: object) -> str:
+    """A path as a sentence can carry it."""
+    text = ascii(str(path))
+    return text if len(text) <= 200 else f"{text[:100]} ... {text[-20:]}"
 
 
 def _fail(text: str) -> None:

@@ -98,7 +98,7 @@ def test_alpha_and_dawid_skene_of_real_votes(likert):
 
 
 @needs_tifa
-def test_workers_majorities_hold_few_circles(likert):
+def test_workers_majorities_hold_few_cycles(likert):
     pairs, _ = likert
     table = consistency(pairs)
     cyclic = numbers(table["cyclic"])

@@ -13,7 +13,7 @@ from toolkit.ids import make_comparison_id
 from toolkit.schema import PAIRS
 from toolkit.store import Store, connect, create_store
 from toolkit.store.pair_table import pair_facts
-from toolkit.store.queue.prompt_noise import circles, contradictions, habits, noisy_prompts
+from toolkit.store.queue.prompt_noise import contradictions, cycles, habits, noisy_prompts
 from toolkit.store.queue.tables import make_queue
 from toolkit.store.runs import read_findings
 from toolkit.store.trajectory import read_votes
@@ -72,7 +72,7 @@ def test_a_circle_is_found_once_and_by_majority(tmp_path) -> None:
         ("owl", "b", "c", 1.0),
         ("owl", "a", "c", 1.0),  # in order
     ]
-    total, found = circles(queue_of(store_of(tmp_path, duels)))
+    total, found = cycles(queue_of(store_of(tmp_path, duels)))
     assert total == 1
     assert found == [
         {"prompt": "cat", "a": "a", "b": "b", "c": "c", "a_b": "p0", "b_c": "p1", "c_a": "p2"}
@@ -107,7 +107,7 @@ def test_random_duels_give_what_the_analysis_counts(tmp_path) -> None:
         for image in set(wins):
             if wins.count(image) * 2 > len(wins):
                 total += met[comparison, image]
-    assert circles(con, limit=1000)[0] == total / 3 > 0
+    assert cycles(con, limit=1000)[0] == total / 3 > 0
 
 
 def test_a_prompts_mean_is_shrunk_by_five_average_pairs(make_store: StoreFactory) -> None:
@@ -118,13 +118,13 @@ def test_a_prompts_mean_is_shrunk_by_five_average_pairs(make_store: StoreFactory
     mean = np.mean(list(u.values()))
     found = noisy_prompts(queue_of(store, "r"), least=4)
     assert len(found) == 10
-    assert [row["shrunk_u"] for row in found] == sorted(
-        (row["shrunk_u"] for row in found), reverse=True
+    assert [row["adjusted_mean_u"] for row in found] == sorted(
+        (row["adjusted_mean_u"] for row in found), reverse=True
     )
     for row in found:
         own = [u[pair["pair_id"]] for pair in facts if pair["prompt"] == row["prompt"]]
         assert row["pairs"] == row["known"] == 4
-        assert row["shrunk_u"] == pytest.approx((sum(own) + 5 * mean) / 9, rel=1e-5)
+        assert row["adjusted_mean_u"] == pytest.approx((sum(own) + 5 * mean) / 9, rel=1e-5)
         assert row["largest_u"] == pytest.approx(max(own), rel=1e-6)
     assert noisy_prompts(queue_of(store, "r"), least=5) == []
 

@@ -13,6 +13,7 @@ import re
 import socket
 import time
 import uuid
+import zlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
@@ -74,8 +75,17 @@ def write_json(path: Path, value: Any) -> Path:
 
 
 def json_text(value: Any) -> str:
-    """What `write_json` writes of a value."""
-    return json.dumps(value, indent=2, sort_keys=True) + "\n"
+    """What `write_json` writes of a value: an object gets a checksum."""
+    if isinstance(value, dict):
+        value = {**value, _CHECKSUM: _checksum(json.loads(json.dumps(value)))}
+    return json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+_CHECKSUM = "checksum"
+
+
+def _checksum(value: dict[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(value, sort_keys=True).encode()):08x}"
 
 
 def read_json(path: Path, remedy: str, kind: type = dict, /, **needs: Any) -> Any:
@@ -91,6 +101,12 @@ def read_json(path: Path, remedy: str, kind: type = dict, /, **needs: Any) -> An
         ) from problem
     if not isinstance(value, kind):
         raise StoreError(f"{path} is damaged (it holds no {kind.__name__}); {remedy}.")
+    checksum = value.pop(_CHECKSUM, None) if isinstance(value, dict) else None
+    if checksum not in (None, _checksum(value) if checksum else None):
+        raise StoreError(
+            f"{path} is damaged (its checksum is not that of its content; delete the entry "
+            f"{_CHECKSUM!r} if you edited the file by hand); {remedy}."
+        )
     if wrong := [name for name, type_ in needs.items() if not isinstance(value.get(name), type_)]:
         raise StoreError(f"{path} is damaged (it has no {' and '.join(wrong)}); {remedy}.")
     return value

@@ -6,13 +6,10 @@ STORE/aside/; ingesting the source again brings its rows back.
 """
 
 import hashlib
-import json
-import os
-import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from toolkit.errors import StoreError, Unreachable
-from toolkit.files.atomic import LAPSE, move, parts, read_json, unfinished
+from toolkit.files.atomic import move, parts, read_json, unfinished
 from toolkit.files.remote import place, readable
 from toolkit.image_files import content_hash
 from toolkit.progress import SILENT, Progress
@@ -30,11 +27,12 @@ from toolkit.recorder import TRAJECTORY
 from toolkit.schema import AXES, IMAGES, PAIRS, QUARANTINE, THUMBNAILS, VOTES, conform
 from toolkit.store.audits import audits, read_audit
 from toolkit.store.connection import Connection, connect, fetch, first_value, parquet
-from toolkit.store.journal import read_rows
+from toolkit.store.journal import damage_of
 from toolkit.store.label_sets import LABELS, axis_of, label_set_recipe, label_sets
 from toolkit.store.layout import Store
 from toolkit.store.locks import is_adding
 from toolkit.store.pseudonyms import has_key, store_key
+from toolkit.store.run_log import damaged_line
 from toolkit.store.runs import run_about
 from toolkit.store.scores import SCORES
 from toolkit.store.verdicts import VERDICTS
@@ -234,7 +232,10 @@ def _documents(store: Store) -> Iterator[Fault]:
             except StoreError as problem:
                 what, _, remedy = str(problem).removesuffix(".").partition("; ")
                 yield Fault(what, remedy)
-    yield from _damaged_logs(store)
+    for file in sorted(store.folder("runs").glob("*/metrics/*.jsonl")):
+        if line := damaged_line(file):
+            remedy = "its curves lack that point; delete the line, or restore the file"
+            yield Fault(f"{file} is damaged in line {line}", remedy)
     for file in sorted(store.folder("labels").glob("*.parquet")):
         if not file.with_suffix(".json").exists():
             what = f"{file} has no JSON beside it, so there is no such label set"
@@ -252,21 +253,6 @@ def _check_run(store: Store, run: str) -> None:
         not recipe.exists() or hashlib.sha256(recipe.read_bytes()).hexdigest() != known
     ):
         raise StoreError(f"{recipe} is not the recipe that run {run} began with; {_RESTORE}.")
-
-
-def _damaged_logs(store: Store) -> Iterator[Fault]:
-    """Logs with a line that is no JSON; an incomplete last line may be being written."""
-    for file in sorted(store.folder("runs").glob("*/metrics/*.jsonl")):
-        *lines, rest = file.read_bytes().split(b"\n")
-        if rest and time.time() - file.stat().st_mtime > LAPSE:
-            lines.append(rest)
-        for number, line in enumerate(lines, 1):
-            try:
-                json.loads(line)["step"]
-            except (ValueError, KeyError, TypeError, RecursionError):
-                remedy = "its curves lack that point; delete the line, or restore the file"
-                yield Fault(f"{file} is damaged in line {number}", remedy)
-                break
 
 
 _RESTORE = "restore it from a copy"
@@ -297,7 +283,7 @@ def _unknown_pairs(con: Connection, store: Store) -> Iterator[Fault]:
     named = [
         (f"label set {name}", [store.folder("labels", f"{name}.parquet")])
         for name in label_sets(store)[1:]
-        if axis_of(store, name) is None
+        if not _is_axis(store, name)
     ]
     for run in store.runs():
         named.append((f"the trajectory of run {run}", store.trajectory(run)))
@@ -340,6 +326,13 @@ def _doubled_rows(con: Connection, store: Store) -> Iterator[Fault]:
                 )
 
 
+def _is_axis(store: Store, name: str) -> bool:
+    try:
+        return axis_of(store, name) is not None
+    except StoreError:  # a fault already
+        return True
+
+
 def _lost_references(con: Connection) -> Iterator[Fault]:
     """Files that images are read from, and that are missing or shorter than they were."""
     rows = fetch(
@@ -373,35 +366,12 @@ def _damaged_journal(store: Store) -> Iterator[Fault]:
     path = store.journal()
     if not path.exists():
         return
-    published = {
-        (row["journal"], row["sequence"]): row
-        for file in parts(store.folder("verdicts"))
-        for row in _rows_of(file)
-    }
-    answer = _answer(f"{path.resolve().as_uri()}?mode=ro", published)
-    if answer != "ok" and not os.access(path.parent, os.W_OK):
-        # On a disk that is read-only SQLite cannot make the file that it shares with other
-        # processes; what it wrote last may still be beside the journal.
-        answer = _answer(f"{path.resolve().as_uri()}?mode=ro&immutable=1", published)
-    if answer != "ok":
+    published = [row for file in parts(store.folder("verdicts")) for row in _rows_of(file)]
+    if damage := damage_of(path, published):
         yield Fault(
-            f"the verdict journal {path} is damaged ({answer})",
+            f"the verdict journal {path} is damaged ({damage})",
             "restore it from a copy; published verdicts are not affected",
         )
-
-
-def _answer(uri: str, published: Mapping[tuple[str, int], dict[str, Any]]) -> str:
-    """ "ok", or what is wrong with the journal: its pages, or a row that is not as published."""
-    try:
-        with closing(sqlite3.connect(uri, uri=True)) as db:
-            answer = str(db.execute("PRAGMA integrity_check").fetchone()[0])
-            name = db.execute("SELECT journal FROM about").fetchone()[0]
-            for row in read_rows(db, name):
-                if published.get((name, row["sequence"]), row) != row:
-                    return f"verdict {row['verdict_id']} is not as it was published"
-            return answer
-    except (sqlite3.Error, ValueError, TypeError) as problem:
-        return str(problem)
 
 
 def _rows_of(file: Path) -> list[dict[str, Any]]:

@@ -7,10 +7,11 @@ given together and is taken back together.
 
 import fcntl
 import json
+import os
 import sqlite3
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -190,6 +191,31 @@ def read_rows(db: sqlite3.Connection, journal: str, after: int = 0) -> list[dict
         row["time"] = datetime.fromisoformat(row["time"])
         rows.append({**row, "journal": journal})
     return rows
+
+
+def damage_of(path: Path, published: Iterable[dict[str, Any]]) -> str:
+    """What is wrong with a journal, its pages or a row that is not as it was published; "" if
+    nothing is. On a disk that is read-only SQLite cannot make the file that it shares with other
+    processes; then what it wrote last, and is still beside the journal, is not read."""
+    known = {(row["journal"], row["sequence"]): row for row in published}
+    address = f"{path.resolve().as_uri()}?mode=ro"
+    damage = _damage(address, known)
+    if damage and not os.access(path.parent, os.W_OK):
+        return _damage(address + "&immutable=1", known)
+    return damage
+
+
+def _damage(address: str, published: Mapping[tuple[str, int], dict[str, Any]]) -> str:
+    try:
+        with closing(sqlite3.connect(address, uri=True)) as db:
+            pages = str(db.execute("PRAGMA integrity_check").fetchone()[0])
+            name = db.execute("SELECT journal FROM about").fetchone()[0]
+            for row in read_rows(db, name):
+                if published.get((name, row["sequence"]), row) != row:
+                    return f"verdict {row['verdict_id']} is not as it was published"
+    except (sqlite3.Error, ValueError, TypeError) as problem:
+        return str(problem)
+    return "" if pages == "ok" else pages
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ STORE/store.json        format version and when the store was made
   findings/RUN/NAME.parquet + NAME.json
 """
 
-import json
 import os
 import re
 import uuid
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from toolkit.errors import InputError, StoreError
-from toolkit.files.atomic import UNFINISHED, read_json, unfinished, write_new
+from toolkit.files.atomic import UNFINISHED, json_text, read_json, unfinished, write_new
 from toolkit.files.remote import is_local, place, why
 
 FORMAT_VERSION = 4
@@ -102,7 +101,7 @@ def _made(root: Path) -> bool:
             return False
         if foreign:
             raise StoreError(f"{root} exists and is not a store; name an empty or a new folder.")
-        return write_new(root / "store.json", (json.dumps(about, indent=2) + "\n").encode())
+        return write_new(root / "store.json", json_text(about).encode())
     except OSError as problem:
         raise StoreError(
             f"No store could be made at {root} ({why(problem)}); name a folder you may write."

@@ -9,7 +9,6 @@ file by file, and code of the new format reads the files that it has not reached
 runs it again for as long as it finds something to rewrite.
 """
 
-import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from toolkit.errors import StoreError
-from toolkit.files.atomic import write_text_whole, write_whole
+from toolkit.files.atomic import read_json, write_json, write_whole
 from toolkit.files.remote import place, readable, why
 from toolkit.schema import MEANING
 from toolkit.store.layout import FORMAT_VERSION, Store, described
@@ -56,7 +55,7 @@ def long_findings(root: Path) -> None:
         beside = path.with_suffix(".json")
         if not scores or "window" in names or "pair_id" not in names or not beside.exists():
             continue
-        default = json.loads(beside.read_text(encoding="utf-8")).get("window")
+        default = read_json(beside, "restore it from a copy").get("window")
         if default in _WINDOWS:
             write_whole(path, _by_window(pq.read_table(readable(path)), scores, str(default)))
 
@@ -127,7 +126,7 @@ def migrate(
         for number in range(about["format"] + 1, to + 1):
             try:
                 about = {**steps[number](root, about), "format": number}
-                write_text_whole(root / "store.json", json.dumps(about, indent=2) + "\n")
+                write_json(root / "store.json", about)
             except OSError as problem:
                 raise StoreError(
                     f"{root} could not be brought to format {number} ({why(problem)}) and is "

@@ -15,6 +15,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from toolkit.files.atomic import LAPSE
 from toolkit.minority import ell_sql
 from toolkit.store.connection import add_trajectory, connect, fetch
 from toolkit.store.layout import Store
@@ -47,6 +48,20 @@ def read_log(path: Path) -> list[Point]:
         except (ValueError, KeyError, TypeError):
             continue
     return [by_step[step] for step in sorted(by_step)]
+
+
+def damaged_line(path: Path) -> int | None:
+    """The number of the first line that is no entry. A last line without a line break counts an
+    hour after the last change: until then it may be being written."""
+    *lines, rest = path.read_bytes().split(b"\n")
+    if rest and time.time() - path.stat().st_mtime > LAPSE:
+        lines.append(rest)
+    for number, line in enumerate(lines, 1):
+        try:
+            int(json.loads(line)["step"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return number
+    return None
 
 
 @dataclass(frozen=True)

@@ -70,13 +70,13 @@ def _show_noisy(desk: Desk) -> None:
         "so that a single bad pair does not make a bad prompt."
     )
     heads = ("prompt", "pairs", "mean u", "adjusted mean", "largest", "with a verdict", "")
-    most = max(abs(row["shrunk_u"] or 0.0) for row in rows) or 1.0
+    most = max(abs(row["adjusted_mean_u"] or 0.0) for row in rows) or 1.0
     cells = [
         [
             text.Html(f'<span class="desk-wide" dir="auto">{text.escape(row["prompt"])}</span>'),
             f"{row['pairs']:,}",
             text.number(row["mean_u"]),
-            _bar(row["shrunk_u"], most),
+            _bar(row["adjusted_mean_u"], most),
             text.number(row["largest_u"]),
             f"{row['judged']:,}",
             _queue_link(of_prompt(row["prompt"]), "judge"),
@@ -124,7 +124,7 @@ def _conflicts(desk: Desk) -> Conflicts:
 @st.cache_data(show_spinner="Looking for contradictions ...", max_entries=4)
 def _read_conflicts(_desk: Desk, stamp: Stamp) -> Conflicts:  # noqa: ARG001
     cursor = _desk.cursor()
-    return Conflicts(*prompt_noise.contradictions(cursor), *prompt_noise.circles(cursor))
+    return Conflicts(*prompt_noise.contradictions(cursor), *prompt_noise.cycles(cursor))
 
 
 def _show_conflicts(desk: Desk) -> None:

@@ -171,7 +171,8 @@ def _edges(bins: Bins, view: View, column: str) -> tuple[int, int]:
     wide = (bins.highest - bins.lowest) / n or 1.0
 
     def nearest(value: float) -> int:
-        return min(n, max(0, round((value - bins.lowest) / wide)))
+        inside = min(bins.highest, max(bins.lowest, value))  # a link may say 1e308
+        return min(n, max(0, round((inside - bins.lowest) / wide)))
 
     low = 0 if bounds.lowest is None else nearest(bounds.lowest)
     high = n if bounds.highest is None else nearest(bounds.highest)

@@ -16,8 +16,8 @@ PRIOR_PAIRS = 5.0
 PRIOR_VOTES = 20.0
 """Average votes that are added to an annotator's own; as in `analysis.detectors.annotators`."""
 
-CIRCLE_EDGES = 300
-"""Prompts with more decided comparisons than this are left out of the search for circles."""
+CYCLE_EDGES = 300
+"""Prompts with more decided comparisons than this are left out of the search for cycles."""
 
 _WON = (
     "SELECT f.pair_id, f.prompt, p.comparison_id,"
@@ -31,20 +31,20 @@ _WON = (
 def noisy_prompts(con: Connection, *, least: int = 2, limit: int = 50) -> list[dict[str, Any]]:
     """The prompts whose pairs have the largest mean u, shrunk towards the mean of all.
 
-    Keys: prompt, pairs, known (pairs with a u), mean_u, shrunk_u, largest_u, changed (labels that
-    differ from the source's), judged. `least`: pairs with a u that a prompt must have.
+    Keys: prompt, pairs, known (pairs with a u), mean_u, adjusted_mean_u, largest_u, changed (labels
+    that differ from the source's), judged. `least`: pairs with a u that a prompt must have.
     """
     sql = (
         "WITH whole AS (SELECT avg(minority) AS mean FROM queue)"
         " SELECT f.prompt, count(*) AS pairs, count(q.minority) AS known,"
         " avg(q.minority) AS mean_u,"
         " (coalesce(sum(q.minority), 0) + $prior * any_value(whole.mean))"
-        " / (count(q.minority) + $prior) AS shrunk_u, max(q.minority) AS largest_u,"
+        " / (count(q.minority) + $prior) AS adjusted_mean_u, max(q.minority) AS largest_u,"
         " count(*) FILTER (f.is_flipped) AS changed,"
         " count(j.verdict) AS judged"
         " FROM facts f JOIN queue q USING (nth) LEFT JOIN verdicts j USING (nth), whole"
         " GROUP BY f.prompt HAVING count(q.minority) >= $least"
-        " ORDER BY shrunk_u DESC, f.prompt LIMIT $limit"
+        " ORDER BY adjusted_mean_u DESC, f.prompt LIMIT $limit"
     )
     rows = con.execute(sql, {"prior": PRIOR_PAIRS, "least": least, "limit": limit})
     names = [described[0] for described in rows.description]
@@ -71,27 +71,27 @@ def contradictions(con: Connection, *, limit: int = 50) -> tuple[int, list[dict[
     return int(total), list(rows.to_pylist())
 
 
-def circles(con: Connection, *, limit: int = 50) -> tuple[int, list[dict[str, Any]]]:
-    """How many circles of three labels there are (a over b, b over c, c over a), and the first.
+def cycles(con: Connection, *, limit: int = 50) -> tuple[int, list[dict[str, Any]]]:
+    """How many cycles of three labels there are (a over b, b over c, c over a), and the first.
 
     Keys: prompt, a, b, c (image_ids), a_b, b_c, c_a (a pair_id of each comparison). A comparison
-    counts once, by who won more often. Prompts with more than CIRCLE_EDGES comparisons are left
+    counts once, by who won more often. Prompts with more than CYCLE_EDGES comparisons are left
     out.
     """
-    circled = (
+    cyclic = (
         f"WITH won AS ({_WON}), tally AS (SELECT prompt, winner, loser, count(*) AS times,"
         " min(pair_id) AS pair_id FROM won GROUP BY prompt, winner, loser),"
         " beat AS (SELECT t.* FROM tally t LEFT JOIN tally o ON o.prompt = t.prompt"
         " AND o.winner = t.loser AND o.loser = t.winner WHERE t.times > coalesce(o.times, 0)"
-        f" QUALIFY count(*) OVER (PARTITION BY t.prompt) <= {CIRCLE_EDGES})"
+        f" QUALIFY count(*) OVER (PARTITION BY t.prompt) <= {CYCLE_EDGES})"
         " SELECT x.prompt, x.winner AS a, y.winner AS b, z.winner AS c, x.pair_id AS a_b,"
         " y.pair_id AS b_c, z.pair_id AS c_a FROM beat x"
         " JOIN beat y ON y.prompt = x.prompt AND y.winner = x.loser"
         " JOIN beat z ON z.prompt = x.prompt AND z.winner = y.loser AND z.loser = x.winner"
         " WHERE x.winner < y.winner AND x.winner < z.winner"
     )
-    total = con.execute(f"SELECT count(*) FROM ({circled})").fetchall()[0][0]
-    rows = fetch(con, f"SELECT * FROM ({circled}) ORDER BY prompt, a, b, c LIMIT {int(limit)}")
+    total = con.execute(f"SELECT count(*) FROM ({cyclic})").fetchall()[0][0]
+    rows = fetch(con, f"SELECT * FROM ({cyclic}) ORDER BY prompt, a, b, c LIMIT {int(limit)}")
     return int(total), list(rows.to_pylist())
 
 

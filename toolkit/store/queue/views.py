@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 from urllib.parse import quote, unquote
 
-from toolkit.conditions import names
+from toolkit.conditions import is_utf8, names
 from toolkit.errors import InputError
 from toolkit.ids import short_hash
 from toolkit.store.connection import Connection, fetch, first_value, literal, quoted
@@ -98,6 +98,9 @@ def view_from_query(query: Mapping[str, str]) -> View:
 
     InputError (one sentence) where a parameter is no such thing.
     """
+    for key, text in query.items():
+        if not is_utf8(text) or "\0" in text:
+            raise InputError(f"The link's {key}={ascii(text)[:60]} is no text; leave it out.")
     state = query.get("state", "any")
     if state not in STATES:
         raise InputError(f"The link asks for state={state}; write one of {', '.join(STATES)}.")
