@@ -4,12 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 UV := $(shell command -v uv 2>/dev/null || echo $(BIN)/uv)
-ELSEWHERE := not browser and not slow and not scorers and not s3 and not gpu
+ELSEWHERE := not browser and not slow and not scorers and not s3 and not gpu and not attacks
 # Processes that share the tests. Each needs about 1.5 GB; a test file stays within one of them.
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
-.PHONY: help demo test test-long test-browser test-slow test-s3 test-scorers lint format lock clean
+.PHONY: help demo test test-long test-browser test-slow test-s3 test-scorers attacks lint format lock clean
 
 help:
 	@echo "make demo          run the whole workflow on the mini world (about five minutes), then open the desk"
@@ -19,6 +19,7 @@ help:
 	@echo "make test-slow     tests that take minutes or gigabytes each"
 	@echo "make test-s3       stores in an object store, on a local S3 server"
 	@echo "make test-scorers  scorers at full size, with random weights: 12 GB of memory, 10 GB of disk"
+	@echo "make attacks       thousands of random inputs and damages, some ten minutes"
 	@echo "make lint          check style, types and imports"
 	@echo "make format        fix style"
 	@echo "make lock          resolve requirements.txt again"
@@ -59,6 +60,9 @@ test-s3: $(READY) .venv-s3/bin/moto_server
 
 test-scorers: $(READY)
 	$(BIN)/python -m pytest -m scorers tests/toolkit/scoring
+
+attacks: $(READY)
+	$(BIN)/python -m pytest -m attacks tests/attacks
 
 lint: $(READY)
 	$(BIN)/ruff check .

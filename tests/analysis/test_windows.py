@@ -60,6 +60,7 @@ def as_format_2(store: Store) -> dict[str, pa.Table]:
         wide[name] = kept
         write_whole(store.findings("r") / f"{name}.parquet", kept)
     about = json.loads((store.root / "store.json").read_text())
+    about.pop("checksum")  # of a later version
     (store.root / "store.json").write_text(json.dumps({**about, "format": 2}))
     return wide
 

@@ -103,6 +103,13 @@ def attack_damage(base: Path, damage: Damage) -> str:
         return "named"
     if report.faults:
         return "named"
+    left = (root / damage.file).read_bytes()
+    if (
+        damage.file.endswith(".jsonl")
+        and (not left or left.endswith(b"\n"))
+        and ((base / damage.file).read_bytes().startswith(left))
+    ):
+        return "a log as it once was"  # whole lines are missing at its end, which nothing shows
     return "harmless" if content(root / damage.file) == content(base / damage.file) else "SILENT"
 
 
