@@ -49,7 +49,7 @@ class VotesOptions(Options):
     axis_column: Annotated[str, "Column of what was judged, if any; empty: overall."] = "axis"
     weight_column: Annotated[str, "Column of the trust in each vote, if any."] = "weight"
     grade_column: Annotated[str, "Column of the answer in the source's words, if any."] = "grade"
-    limit: Annotated[int | None, "Read only the first N rows.", (1, None)] = None
+    limit: Annotated[int | None, "Read only the first N rows.", (1, 10**9)] = None
     pseudonyms: Annotated[bool, "Store keyed pseudonyms instead of annotators' names."] = False
 
 
