@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from analysis.ranking_metrics import mean_interval
-from tests.benchmarks.training import RIVALS, Setting, _hardware, recipe_of, recorder_off
+from tests.benchmarks.training import M3, PLAIN, Setting, hardware, recipe_of, recorder_off
 from toolkit.miniworld.dataset import ingest_world
 from toolkit.recorder import TrajectoryWriter
 from toolkit.store import Store, create_store
@@ -30,7 +30,8 @@ from training.precompute import precompute
 from training.trainer import Trainer, train
 from training.trajectory_writer import StepRecorder
 
-NAMES = ("plain DPO", "Adaptive, running, M = 3")
+MEASURED = {"plain DPO": PLAIN, "Adaptive, running, M = 3": M3}
+NAMES = tuple(MEASURED)
 CALLS = ("add", "seen", "drain", "flush", "close")
 
 
@@ -92,38 +93,36 @@ def measure(setting: Setting, pairs: int, rounds: int) -> dict[str, list[tuple[U
         store = create_store(Path(folder) / "store")
         ingest_world(store, Path(folder) / "truth.parquet", pairs=pairs, seed=0)
         ask = {"caches": {"disk": True}, "log_every": 10}
-        precompute(recipe_of(store, setting, "fill", pairs, **RIVALS[NAMES[0]], **ask))
+        precompute(recipe_of(store, setting, "fill", **PLAIN, **ask))
         for name in NAMES:
-            _run(store, setting, f"warm-{NAMES.index(name)}", pairs, {**RIVALS[name], **ask})
+            _run(store, setting, f"warm-{NAMES.index(name)}", {**MEASURED[name], **ask})
         for turn in range(rounds):
             for number, name in enumerate(NAMES):
-                changes = {**RIVALS[name], **ask}
+                changes = {**MEASURED[name], **ask}
                 both: dict[bool, Used] = {}
                 for off in (False, True) if turn % 2 else (True, False):
                     run = f"{'off' if off else 'on'}-{number}-{turn}"
                     with recorder_off() if off else contextlib.nullcontext():
-                        both[off] = _run(store, setting, run, pairs, changes)
+                        both[off] = _run(store, setting, run, changes)
                 found[name].append((both[False], both[True]))
     return found
 
 
-def _run(store: Store, setting: Setting, run: str, pairs: int, changes: dict[str, Any]) -> Used:
+def _run(store: Store, setting: Setting, run: str, changes: dict[str, Any]) -> Used:
     used = Used()
     with watched(used):
-        train(recipe_of(store, setting, run, pairs, **changes))
+        train(recipe_of(store, setting, run, **changes))
     return used
 
 
-def report(
-    setting: Setting, pairs: int, found: dict[str, list[tuple[Used, Used]]], command: str
-) -> str:
+def report(setting: Setting, found: dict[str, list[tuple[Used, Used]]], command: str) -> str:
     rounds = len(found[NAMES[0]])
     lines = [
         "# What the recorder costs",
         "",
         f"    {command}",
         "",
-        f"{_hardware()}; torch {torch.__version__}, {torch.get_num_threads()} thread(s). Backbone "
+        f"{hardware()}; torch {torch.__version__}, {torch.get_num_threads()} thread(s). Backbone "
         f"{setting.backbone}, {setting.resolution} px, LoRA, {setting.precision}, batch "
         f"{setting.batch}, log points every 10 steps, one checkpoint; {rounds} rounds, median "
         "(lowest to highest round); with over without: mean (95 % bootstrap over rounds). CPU "
@@ -133,7 +132,7 @@ def report(
         "| | CPU ms a pair | the recorder's own calls and thread, of that | with it / without it |",
         "|---|---|---|---|",
     ]
-    seen = setting.visits * pairs
+    seen = setting.last * setting.batch
     for name, turns in found.items():
         cost = [(on.calls + on.thread) / on.steps for on, _ in turns]
         ratio = np.array([on.steps / off.steps for on, off in turns])
@@ -162,11 +161,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
-    setting = Setting(asked.backbone, asked.resolution, asked.precision, asked.batch, asked.visits)
+    steps = asked.visits * asked.pairs // asked.batch
+    setting = Setting(asked.backbone, asked.resolution, asked.precision, asked.batch, 0, steps)
     given = ("backbone", "resolution", "precision", "batch", "pairs", "visits", "rounds")
     options = " ".join(f"--{name} {getattr(asked, name)}" for name in given)
     command = f"python -m tests.benchmarks.recorder {options}"
-    text = report(setting, asked.pairs, measure(setting, asked.pairs, asked.rounds), command)
+    text = report(setting, measure(setting, asked.pairs, asked.rounds), command)
     print(text)
     if asked.out is not None:
         asked.out.write_text(text, encoding="utf-8")

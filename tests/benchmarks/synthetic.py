@@ -26,23 +26,34 @@ def write_rows(folder: Path, count: int, *, seed: int = 0) -> None:
         pq.write_table(table, folder / f"train-{n:05d}.parquet", row_group_size=10_000)
 
 
-def write_pictures(folder: Path, count: int, *, side: int = 256, seed: int = 0) -> None:
-    """`count` rows with two JPEGs each (every image different), 1,000 a file."""
+def write_pictures(
+    folder: Path,
+    count: int,
+    *,
+    side: int = 256,
+    seed: int = 0,
+    per_file: int = 1000,
+    row_group: int = 100,
+    ties: bool = True,
+) -> None:
+    """`count` rows with two JPEGs each (every image different)."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
-    for n, start in enumerate(range(0, count, 1000)):
-        size = min(1000, count - start)
-        columns = _columns(rng, start, size)
+    for n, start in enumerate(range(0, count, per_file)):
+        size = min(per_file, count - start)
+        columns = _columns(rng, start, size, ties=ties)
         for slot in (0, 1):
             pictures = [_jpeg(rng, side) for _ in range(size)]
             columns[f"jpg_{slot}"] = pa.array(pictures, pa.binary())
         table = pa.table({name: columns[name] for name in SCHEMA.names}).cast(SCHEMA)
-        pq.write_table(table, folder / f"train-{n:05d}.parquet", row_group_size=100)
+        pq.write_table(table, folder / f"train-{n:05d}.parquet", row_group_size=row_group)
 
 
-def _columns(rng: np.random.Generator, start: int, size: int) -> dict[str, pa.Array]:
+def _columns(
+    rng: np.random.Generator, start: int, size: int, *, ties: bool = True
+) -> dict[str, pa.Array]:
     place = np.arange(start, start + size)
-    label = rng.choice([1.0, 0.0, 0.5], size, p=[0.44, 0.44, 0.12])
+    label = rng.choice([1.0, 0.0, 0.5], size, p=[0.44, 0.44, 0.12] if ties else [0.5, 0.5, 0])
     uids = [[f"{k:08x}-{slot}cb5-4d1c-9f6e-{k:012x}" for k in place] for slot in (0, 1)]
     best = [
         {1.0: one, 0.0: two}.get(value, "tie") for one, two, value in zip(*uids, label, strict=True)

@@ -1,34 +1,40 @@
-"""Pairs per second of an optimiser step, against a loop as the public diffusers script writes it.
+"""Seconds a pair of an optimiser step, against the public Diffusion-DPO script of diffusers.
 
-    python -m tests.benchmarks.training --out tests/benchmarks/results/training.md
-    python -m tests.benchmarks.training --backbone PATH --resolution 512 --precision bf16
+    python -m tests.benchmarks.training --rival FOLDER --out tests/benchmarks/results/training.md
+    python -m tests.benchmarks.training --rival FOLDER --backbone PATH --resolution 512 \\
+        --precision bf16
 
-Every rival runs in this one process on the same model, pairs, batch and precision. The naive loop
-decodes both images, runs the VAE and the text encoder and switches the adapters off and on at every
-step, and asks the device for its loss by .item(). Ours are measured from the second visit on, when
-what can be cached is cached, and once more with the filling of the caches counted in.
+FOLDER contains diffusers' examples/research_projects/diffusion_dpo, unchanged. Without --rival a
+loop of ours stands in that decodes both images, runs the VAE and the text encoder and switches the
+adapters off and on at every step, as the script does.
+
+Everything runs in this one process on the same model, images, batch and precision, and takes turns
+for several rounds. Ratios are of seconds a pair between the same two steps of a run: by the clock
+on a GPU, and in CPU seconds elsewhere, where other work may share the machine.
 """
 
 import argparse
 import contextlib
-import gc
 import io
-import json
 import platform
+import shutil
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
+from accelerate.state import AcceleratorState
 from PIL import Image
 
-from toolkit.miniworld.dataset import ingest_world
+from tests.benchmarks.clock import Clock, Taken
+from tests.benchmarks.diffusers_script import find_script, run_script
+from tests.benchmarks.synthetic import write_pictures
+from toolkit.ingest import ingest
 from toolkit.store import Store, create_store
 from toolkit.store.images import ImageReader
 from training.denoising import Condition
@@ -41,42 +47,63 @@ from training.trajectory_writer import Seen, StepRecorder
 
 @dataclass(frozen=True)
 class Setting:
-    """What all rivals share."""
+    """What all of them share."""
 
     backbone: str
     resolution: int
     precision: str
     batch: int
-    visits: int
+    warm: int
+    """Steps before the clock starts."""
+    steps: int
+    """Steps that are timed."""
+    workers: int = 0
+    """Processes that decode images for the script."""
+    network: tuple[tuple[str, Any], ...] = ()
+    """Of the recipe's section `network`."""
+
+    @property
+    def last(self) -> int:
+        return self.warm + self.steps
+
+    @property
+    def pairs(self) -> int:
+        """So many that no pair is met twice."""
+        return self.batch * self.last
+
+    @property
+    def family(self) -> str:
+        return load_models(self.backbone).family
 
 
-RIVALS: dict[str, dict[str, Any]] = {
-    "plain DPO": {
-        "objective": {"name": "diffusion_dpo", "beta": 300},
-        "footprints": [],
-        "metric": {"preset": "history"},
-    },
-    "plain DPO, fixed draws": {
-        "objective": {"name": "diffusion_dpo", "beta": 300},
-        "footprints": [],
-        "metric": {"preset": "history"},
-        "draws": {"kind": "fixed", "count": 1},
-    },
-    "Adaptive, history": {
-        "objective": {"name": "adaptive_dpo", "beta": 300},
-        "footprints": [],
-        "metric": {"preset": "history"},
-    },
-    "Adaptive, running, M = 3": {
-        "objective": {"name": "adaptive_dpo", "beta": 300},
-        "footprints": [0.9999, 0.5],
-        "metric": {"preset": "running"},
-    },
+def _objective(name: str, preset: str, footprints: tuple[float, ...] = ()) -> dict[str, Any]:
+    return {
+        "objective": {"name": name, "beta": 300},
+        "footprints": list(footprints),
+        "metric": {"preset": preset},
+    }
+
+
+PLAIN = _objective("diffusion_dpo", "history")
+HISTORY = _objective("adaptive_dpo", "history")
+M3 = _objective("adaptive_dpo", "running", (0.9999, 0.5))
+COLD = {"caches": {"disk": False, "memory_gb": 0.0}}
+CACHED = {"caches": {"disk": True}}
+FIXED = {**CACHED, "draws": {"kind": "fixed", "count": 1}}
+
+OURS: dict[str, dict[str, Any]] = {
+    "plain DPO, first visit": {**PLAIN, **COLD},
+    "plain DPO, cached": {**PLAIN, **CACHED},
+    "plain DPO, fixed draws": {**PLAIN, **FIXED},
+    "Adaptive, history, cached": {**HISTORY, **CACHED},
+    "Adaptive, M = 3, first visit": {**M3, **COLD},
+    "Adaptive, M = 3, cached": {**M3, **CACHED},
+    "Adaptive, M = 3, fixed draws": {**M3, **FIXED},
 }
 
 
-def recipe_of(store: Store, setting: Setting, run: str, pairs: int, **changes: Any) -> Recipe:
-    steps = setting.visits * pairs // setting.batch
+def recipe_of(store: Store, setting: Setting, run: str, **changes: Any) -> Recipe:
+    """A recipe of `setting.last` steps that logs, samples and saves nothing on the way."""
     return parse_recipe(
         {
             "store": str(store.root),
@@ -84,55 +111,111 @@ def recipe_of(store: Store, setting: Setting, run: str, pairs: int, **changes: A
             "backbone": {"path": setting.backbone, "resolution": setting.resolution},
             "precision": setting.precision,
             "batch_size": setting.batch,
-            "steps": steps,
-            "log_every": pairs // setting.batch,
-            "checkpoint_every": steps + 1,
+            "steps": setting.last,
+            "log_every": 10,
+            "checkpoint_every": 10**6,
             "verdicts": False,
+            "network": dict(setting.network),
             **changes,
         }
     )
 
 
-class Speed(NamedTuple):
-    """Pairs a second of one rival in one round, and what it held on the GPU."""
-
-    warm: float
-    whole: float
-    """With the filling of caches counted in."""
-    gigabytes: float | None
-    """At most, None without a GPU."""
-
-
-def held(measured: Callable[[], tuple[float, float]]) -> Speed:
-    """What a rival's run measured, with its peak of GPU memory."""
-    gc.collect()
-    if not torch.cuda.is_available():
-        return Speed(*measured(), None)
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats()
-    speeds = measured()
-    return Speed(*speeds, torch.cuda.max_memory_allocated() / 1e9)
+def ours(store: Store, setting: Setting, run: str, changes: dict[str, Any]) -> Taken:
+    """Train with these changes to the recipe; the run is deleted."""
+    _reset()
+    clock = Clock(setting.warm, setting.last)
+    train(recipe_of(store, setting, run, **changes), progress=clock)
+    shutil.rmtree(store.run(run))
+    return clock.taken(setting.batch)
 
 
-def ours(
-    store: Store, setting: Setting, run: str, pairs: int, **changes: Any
-) -> tuple[float, float]:
-    """Pairs a second once caches are warm, and over the whole run, filling included."""
-    train(recipe_of(store, setting, run, pairs, **changes))
-    log = store.run(run) / "metrics" / "scalars.jsonl"
-    speeds = [json.loads(line)["pairs_per_second"] for line in log.read_text().splitlines()]
-    epochs = speeds[: setting.visits]
-    whole = len(epochs) / sum(1 / speed for speed in epochs)
-    return statistics.median(epochs[1:]), whole
+def _reset() -> None:
+    """Let one process train in another number format than before."""
+    AcceleratorState._reset_state(True)
 
 
-def naive(store: Store, setting: Setting, pairs: int) -> float:
-    """Plain Diffusion-DPO without caches, in pairs a second after a first warming step."""
+@dataclass(frozen=True)
+class Bench:
+    """A source of JPEGs larger than they are trained at, as Pick-a-Pic's are, and its store."""
+
+    folder: Path
+    store: Store
+    setting: Setting
+    rival: Path | None
+    """The folder of diffusers' scripts."""
+
+    @classmethod
+    def make(cls, folder: Path, setting: Setting, rival: Path | None = None) -> "Bench":
+        """Write the images, ingest them, and fill the caches."""
+        source = folder / "data"
+        write_pictures(source, setting.pairs, side=setting.resolution * 3 // 2, ties=False)
+        store = create_store(folder / "store")
+        ingest(store, "pickapic", [source])
+        bench = cls(folder, store, setting, rival)
+        ours(store, setting, "fill", {**PLAIN, **FIXED})
+        return bench
+
+    def script(self) -> Taken:
+        """The public script, or our loop that stands in."""
+        _reset()
+        setting, clock = self.setting, Clock(self.setting.warm, self.setting.last)
+        if self.rival is None:
+            naive(self.store, setting, clock)
+            return clock.taken(setting.batch)
+        models = load_models(setting.backbone)
+        with tempfile.TemporaryDirectory(dir=self.folder) as out:
+            run_script(
+                find_script(self.rival, models.family),
+                models.path,
+                self.folder / "data",
+                Path(out),
+                clock,
+                resolution=setting.resolution,
+                precision=setting.precision,
+                batch=setting.batch,
+                steps=setting.last,
+                workers=setting.workers,
+                more=_flags(setting, models.family),
+            )
+        return clock.taken(setting.batch)
+
+    def ours(self, name: str, **more: Any) -> Taken:
+        """One of OURS."""
+        run = name.replace(" ", "_").replace(",", "").replace("=", "")
+        return ours(self.store, self.setting, run, {**OURS[name], **more})
+
+    def silent(self) -> Taken:
+        """Plain DPO, cached, without recording anything."""
+        with recorder_off():
+            return ours(self.store, self.setting, "silent", OURS["plain DPO, cached"])
+
+    def all(self) -> dict[str, Callable[[], Taken]]:
+        """Everything that is compared, by name."""
+        rival = "diffusers' script" if self.rival else "our loop in place of the script"
+        return {
+            rival: self.script,
+            **{name: partial(self.ours, name) for name in OURS},
+            SILENT: self.silent,
+        }
+
+
+SILENT = "plain DPO, cached, nothing recorded"
+
+
+def _flags(setting: Setting, family: str) -> tuple[str, ...]:
+    checkpointing = dict(setting.network).get("gradient_checkpointing", False)
+    flags = ("--gradient_checkpointing",) if checkpointing else ()
+    return (*flags, "--vae_encode_batch_size", "4") if family == "sdxl" else flags
+
+
+def naive(store: Store, setting: Setting, clock: Clock) -> None:
+    """Plain Diffusion-DPO without caches, as the public script writes it."""
     from accelerate import Accelerator
 
     precision = "no" if setting.precision == "fp32" else setting.precision
     accelerator = Accelerator(mixed_precision=precision)
-    recipe = recipe_of(store, setting, "naive", pairs, **RIVALS["plain DPO"])
+    recipe = recipe_of(store, setting, "naive", **PLAIN)
     models = load_models(setting.backbone)
     prepare_trainable(models, recipe.backbone)
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -147,23 +230,11 @@ def naive(store: Store, setting: Setting, pairs: int) -> float:
     data = load_pairs(store, labels="original", split="train")
     reader = ImageReader(store)
     order = np.random.default_rng(0).permutation(len(data))
-    steps = setting.visits * pairs // setting.batch
-    began = 0.0
-    for step in range(steps + 1):
-        if step == 1:
-            began = time.perf_counter()
-        start = step * setting.batch % (pairs - setting.batch + 1)
-        _naive_step(
-            accelerator,
-            unet,
-            optimiser,
-            models,
-            data,
-            reader,
-            order[start:][: setting.batch],
-            setting,
-        )
-    return steps * setting.batch / (time.perf_counter() - began)
+    for step in range(setting.last):
+        start = step * setting.batch % (len(data) - setting.batch + 1)
+        members = order[start : start + setting.batch]
+        _naive_step(accelerator, unet, optimiser, models, data, reader, members, setting)
+        clock.update("training", step + 1)
 
 
 def _naive_step(
@@ -232,57 +303,50 @@ def recorder_off() -> Iterator[None]:
         StepRecorder.add, StepRecorder.seen = kept  # type: ignore[method-assign]
 
 
-def measure(setting: Setting, pairs: int, rounds: int) -> dict[str, list[Speed]]:
-    """Every rival in turn, several rounds, so that a busy moment hits all alike."""
-    found: dict[str, list[Speed]] = {"naive plain loop": []}
+def measure(setting: Setting, rounds: int, rival: Path | None) -> dict[str, list[Taken]]:
+    """Every one in turn, several rounds, so that a busy moment hits all alike."""
+    taken: dict[str, list[Taken]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        store = create_store(Path(folder) / "store")
-        ingest_world(store, Path(folder) / "truth.parquet", pairs=pairs, seed=0)
-        for turn in range(rounds):
-            found["naive plain loop"].append(held(lambda: (naive(store, setting, pairs),) * 2))
-            for name, changes in RIVALS.items():
-                run = f"{name}-{turn}".replace(" ", "_").replace(",", "").replace("=", "")
-                speeds = held(partial(ours, store, setting, run, pairs, **changes))
-                found.setdefault(name, []).append(speeds)
-            with recorder_off():
-                silent, plain = f"silent-{turn}", RIVALS["plain DPO"]
-                speeds = held(partial(ours, store, setting, silent, pairs, **plain))
-            found.setdefault("plain DPO, nothing recorded", []).append(speeds)
-    return found
+        bench = Bench.make(Path(folder), setting, rival)
+        for _ in range(rounds):
+            for name, run in bench.all().items():
+                taken.setdefault(name, []).append(run())
+                print(name, taken[name][-1], flush=True)
+    return taken
 
 
-def report(setting: Setting, found: dict[str, list[Speed]], command: str) -> str:
-    base = [speed.warm for speed in found["naive plain loop"]]
-    plain = [speed.warm for speed in found["plain DPO"]]
+def report(setting: Setting, taken: dict[str, list[Taken]], command: str) -> str:
+    """The page: speeds, and ratios to the first of `taken`."""
+    rival, base = next(iter(taken.items()))
+    gpu = base[0].gigabytes is not None
     lines = [
         "# Pairs per second of a training step",
         "",
         f"    {command}",
         "",
-        f"{_hardware()}; torch {torch.__version__}, {torch.get_num_threads()} threads. Backbone "
-        f"{setting.backbone}, {setting.resolution} px, LoRA, {setting.precision}, batch "
-        f"{setting.batch}, {len(base)} rounds; median (lowest to highest round).",
+        f"{hardware()}; torch {torch.__version__}, {torch.get_num_threads()} threads. Backbone "
+        f"{setting.backbone}, {setting.resolution} px from JPEGs of {setting.resolution * 3 // 2} "
+        f"px, LoRA, {setting.precision}, batch {setting.batch}, {setting.steps} steps after "
+        f"{setting.warm}, {len(base)} rounds; median (lowest to highest round). Ratios are of "
+        f"{'seconds by the clock' if gpu else 'CPU seconds'} in the same round; above 1 is faster.",
         "",
-        "| | pairs per second | x naive | x our plain | x naive, caches filled on the way | "
-        "GPU memory, GB at most |",
-        "|---|---|---|---|---|---|",
+        f"| | pairs per {'second' if gpu else 'CPU second'} | x {rival} | GPU memory, GB |",
+        "|---|---|---|---|",
     ]
-    for name, speeds in found.items():
-        warm, whole, memory = zip(*speeds, strict=True)
-        most = "–" if None in memory else f"{max(memory):.1f}"
-        lines.append(
-            f"| {name} | {statistics.median(warm):.1f} | {_ratio(warm, base)} | "
-            f"{_ratio(warm, plain)} | {_ratio(whole, base)} | {most} |"
-        )
+    for name, rounds in taken.items():
+        speed = statistics.median(1 / one.seconds for one in rounds)
+        memory = f"{max(one.gigabytes or 0 for one in rounds):.1f}" if gpu else "–"
+        lines.append(f"| {name} | {speed:.1f} | {_ratio(base, rounds)} | {memory} |")
     return "\n".join([*lines, ""])
 
 
-def _ratio(speeds: Any, base: list[float]) -> str:
-    ratios = sorted(one / other for one, other in zip(speeds, base, strict=True))
+def _ratio(base: list[Taken], rounds: list[Taken]) -> str:
+    ratios = sorted(a.seconds / b.seconds for a, b in zip(base, rounds, strict=True))
     return f"{statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f})"
 
 
-def _hardware() -> str:
+def hardware() -> str:
+    """The GPU's name, or the CPU's."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     info = Path("/proc/cpuinfo")
@@ -295,24 +359,34 @@ def _hardware() -> str:
 
 
 def main() -> None:
+    """Measure and print; with --out also write the page."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.training")
+    parser.add_argument("--rival", type=Path, help="folder of diffusers' diffusion_dpo scripts")
     parser.add_argument("--backbone", default="miniature:sd")
     parser.add_argument("--resolution", type=int, default=64)
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "fp16"])
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--pairs", type=int, default=128)
-    parser.add_argument("--visits", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--warm", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
-    setting = Setting(asked.backbone, asked.resolution, asked.precision, asked.batch, asked.visits)
-    text = report(
-        setting,
-        measure(setting, asked.pairs, asked.rounds),
-        "python -m tests.benchmarks.training"
-        + f" --backbone {asked.backbone} --resolution {asked.resolution} --precision "
-        + f"{asked.precision} --batch {asked.batch} --pairs {asked.pairs}",
+    setting = Setting(
+        asked.backbone,
+        asked.resolution,
+        asked.precision,
+        asked.batch,
+        asked.warm,
+        asked.steps,
+        asked.workers,
     )
+    command = (
+        f"python -m tests.benchmarks.training{' --rival FOLDER' if asked.rival else ''} "
+        f"--backbone {asked.backbone} --resolution {asked.resolution} --precision "
+        f"{asked.precision} --batch {asked.batch}"
+    )
+    text = report(setting, measure(setting, asked.rounds, asked.rival), command)
     print(text)
     if asked.out is not None:
         asked.out.parent.mkdir(parents=True, exist_ok=True)

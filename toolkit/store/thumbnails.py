@@ -65,8 +65,8 @@ def make_thumbnails(
     drawn = Drawn()
     with adding(store, together=True), ThreadPoolExecutor() as pool:
         have = holdings(store)
-        names = without_thumbnail(store, shard)
         reader = ImageReader(store)
+        names = reader.in_stored_order(without_thumbnail(store, shard))
         rows: list[dict[str, Any] | str | None] = []
         for start in range(0, len(names), _CHUNK):
             some = names[start : start + _CHUNK]
