@@ -27,6 +27,7 @@ from toolkit.preference import (
     side,
     values_of,
 )
+from toolkit.schema import missing_columns
 from toolkit.store import Store
 from toolkit.store.connection import connect, effective_labels, fetch
 from toolkit.store.label_sets import ORIGINAL
@@ -121,7 +122,7 @@ def outvote(
     ids = labels["pair_id"].take(pa.array(changed)).to_pylist()
     recipe = {
         "kind": "outvote",
-        "annotators": sorted({str(annotator) for annotator in votes["annotator"].to_pylist()}),
+        "annotators": sorted(set(votes["annotator"].cast(pa.string()).drop_null().to_pylist())),
         "votes": votes.num_rows,
         "source": str(source),
         "changed": ids,
@@ -147,8 +148,8 @@ def majority(label: Floats, row: npt.NDArray[np.int64], choice: Floats) -> tuple
 def align_votes(votes: pa.Table, pair_ids: list[str]) -> tuple[npt.NDArray[np.int64], Floats]:
     """(row, choice) of each vote: the position of its pair in `pair_ids`, and what it chose.
 
-    Votes on other pairs are left out. InputError where a column is missing, a choice is none of 1,
-    0, 0.5 or null, or an annotator votes twice on a pair.
+    Votes on other pairs are left out; several of one annotator on a pair all count. InputError
+    where a column is missing, or a choice is no number from 0 to 1 and not null.
     """
     missing = [name for name in VOTES if name not in votes.column_names]
     if missing:
@@ -165,25 +166,18 @@ def align_votes(votes: pa.Table, pair_ids: list[str]) -> tuple[npt.NDArray[np.in
         )
     place = pc.index_in(votes["pair_id"].cast(pa.string()), value_set=pa.array(pair_ids))
     known = place.is_valid().to_numpy()
-    row = place.drop_null().to_numpy().astype(np.int64)
-    who = pc.dictionary_encode(votes["annotator"].cast(pa.string()).combine_chunks())
-    annotator = who.indices.fill_null(-1).to_numpy(zero_copy_only=False)[known]
-    key = row * (len(who.dictionary) + 1) + annotator
-    if len(np.unique(key)) < len(key):
-        raise InputError(
-            "An annotator votes twice on a pair; keep one vote for each pair_id and annotator."
-        )
-    return row, choice[known]
+    return place.drop_null().to_numpy().astype(np.int64), choice[known]
 
 
 def read_votes(path: str | Path, store: Store | None = None) -> pa.Table:
-    """Votes from a Parquet or CSV file with the columns of VOTES.
+    """Votes from a Parquet or CSV file with the columns of VOTES; the annotator may be absent.
 
     With a store, its pairs may be named as in its exports, and get their own ids.
     `voice`, as earlier versions called the annotator, is accepted too. InputError where the file
     cannot be read, lacks a column or contains another choice.
     """
-    rows = read_rows(path, "pair_id", "annotator|voice", "choice")
+    rows = read_rows(path, "pair_id", "choice")
+    name = "voice" if rows and "voice" in rows[0] else "annotator"
     try:
         choice = [
             None if row["choice"] in (None, "") else float(str(row["choice"])) for row in rows
@@ -198,7 +192,8 @@ def read_votes(path: str | Path, store: Store | None = None) -> pa.Table:
         {
             "pair_id": pa.array([own.get(name, name) for name in names], pa.string()),
             "annotator": pa.array(
-                [str(row.get("annotator", row.get("voice"))) for row in rows], pa.string()
+                [None if row.get(name) in (None, "") else str(row[name]) for row in rows],
+                pa.string(),
             ),
             "choice": pa.array(choice, pa.float64()),
         }
@@ -206,9 +201,9 @@ def read_votes(path: str | Path, store: Store | None = None) -> pa.Table:
 
 
 def read_rows(path: str | Path, *needed: str) -> list[dict[str, object]]:
-    """Rows of a Parquet or CSV file that has these columns ("a|b": either). InputError else."""
+    """Rows of a Parquet or CSV file that has these columns. InputError else."""
     place = Path(path)
-    words = ", ".join(name.split("|")[0] for name in needed)
+    words = ", ".join(needed)
     try:
         if place.suffix == ".parquet":
             table = pq.read_table(place)
@@ -221,8 +216,7 @@ def read_rows(path: str | Path, *needed: str) -> list[dict[str, object]]:
         raise InputError(
             f"{place} cannot be read ({problem}); name a Parquet or CSV file with columns {words}."
         ) from problem
-    missing = [name.split("|")[0] for name in needed if not set(name.split("|")) & set(columns)]
-    if missing:
+    if missing := missing_columns(columns, needed):
         raise InputError(
             f"{place} has no column {', '.join(missing)} (it has {', '.join(columns) or 'none'}); "
             f"it needs {words}."

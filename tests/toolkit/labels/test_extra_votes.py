@@ -81,7 +81,6 @@ def test_an_even_vote_keeps_the_label():
     ("votes", "words"),
     [
         (votes_of(("a", "x", 1.3)), "not 1.3"),
-        (votes_of(("a", "x", 1.0), ("a", "x", 0.0)), "votes twice on a pair"),
         (pa.table({"pair_id": ["a"]}), "no column annotator, choice"),
     ],
 )
@@ -98,6 +97,17 @@ def test_a_file_of_earlier_versions_is_read_alike(tmp_path, column):
         {"pair_id": "p", "annotator": "007", "choice": 1.0},
         {"pair_id": "p", "annotator": "7", "choice": None},
     ]
+
+
+@pytest.mark.parametrize("column", ["annotator", "someone"])
+def test_votes_of_one_person_again_and_of_nobody_in_particular_count(tmp_path, column):
+    path = tmp_path / "votes.csv"
+    path.write_text(f"pair_id,{column},choice\n" + f"{IDS[0]},7,0\n" * 2)
+    votes = read_votes(path)
+    assert votes["annotator"].to_pylist() == (["7", "7"] if column == "annotator" else [None, None])
+    row, choice = align_votes(votes, IDS)
+    after, _ = majority(np.ones(len(IDS)), row, choice)
+    assert after.tolist() == [0.0, *[1.0] * (len(IDS) - 1)]
 
 
 def test_the_command_says_how_many_labels_were_outvoted(make_store, tmp_path):
