@@ -12,6 +12,7 @@ import pytest
 from tests.factories import png
 from tests.toolkit.stores import snapshot
 from toolkit.errors import StoreError
+from toolkit.export import export_set
 from toolkit.files.atomic import parts
 from toolkit.ingest.source import AxisLabel, SourceImage, SourceRow, Vote
 from toolkit.ingest.writer import ingest_rows
@@ -214,3 +215,13 @@ def test_what_a_killed_ingest_left_is_not_written_twice(store):
     assert known(store) == [(1.0, None, False, 2)]
     assert known(store, "look") == [(0.2, None, True, 0)]
     assert check_store(store).faults == ()
+
+
+def test_an_export_under_an_axis_has_its_labels_and_names_its_files(store, tmp_path):
+    ingest_rows(store, "mine", [replace(ROW, axes={"look": AxisLabel(0.2, 7)})])
+    export_set(store, tmp_path / "out", labels="look")
+    [data] = tmp_path.glob("out/**/*.parquet")
+    assert pq.read_table(data)["label_0"].to_pylist() == [0.2]
+    about = json.loads((tmp_path / "out" / "curation.json").read_text())
+    [part] = parts(store.folder("axes"))
+    assert f"axes/{part.name}" in about["inputs"]["files"]

@@ -25,7 +25,7 @@ from toolkit.preference import Floats, Mask, differs, is_tie
 from toolkit.schema import meaning_of
 from toolkit.store import Store
 from toolkit.store.images import images_fingerprint
-from toolkit.store.label_sets import ORIGINAL, label_set_recipe
+from toolkit.store.label_sets import label_set_files, label_set_recipe
 from toolkit.store.layout import described
 from toolkit.store.runs import findings_about
 
@@ -147,11 +147,9 @@ def decisions(plan: Plan) -> list[dict[str, Any]]:
 
 def inputs(store: Store, plan: Plan, policy: Policy) -> dict[str, Any]:
     """sha256 of everything the export was made from; paths are relative to the store."""
-    files = [*plan.files, *parts(store.folder("votes"))]
+    files = [*plan.files, *parts(store.folder("votes")), *label_set_files(store, plan.labels)]
     if policy.verdicts:
         files += parts(store.folder("verdicts"))
-    if plan.labels != ORIGINAL:
-        files.append(store.folder("labels", f"{plan.labels}.parquet"))
     if policy.run is not None:
         files.append(store.findings(policy.run) / f"{policy.finding}.parquet")
     hashes = {file.relative_to(store.root).as_posix(): sha256_of(file) for file in files}

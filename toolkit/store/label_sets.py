@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from toolkit.errors import StoreError
-from toolkit.files.atomic import json_text, read_json, write_json, write_whole
+from toolkit.files.atomic import json_text, parts, read_json, write_json, write_whole
 from toolkit.files.remote import readable
 from toolkit.schema import LABEL, WEIGHT, column, conform
 from toolkit.store.layout import Store, check_name
@@ -54,6 +54,15 @@ def label_set_path(store: Store, name: str) -> Path:
         if belongs not in (None, _sha256(recipe)):  # None: of an earlier version
             raise StoreError(f"{path} was made by another recipe than its JSON names; {_AGAIN}.")
     return path
+
+
+def label_set_files(store: Store, name: str) -> list[Path]:
+    """The Parquet files that a set's labels are read from, beside the pairs. StoreError where there
+    is no such set."""
+    if name == ORIGINAL:
+        return []
+    path = label_set_path(store, name)
+    return [path] if axis_of(store, name) is None else parts(store.folder("axes"))
 
 
 def label_sets(store: Store) -> list[str]:
