@@ -15,6 +15,7 @@ from tests.toolkit.stores import rows, snapshot, votes_of, write_arrow, write_im
 from toolkit.errors import InputError
 from toolkit.image_files import content_hash
 from toolkit.ingest import ingest, open_source
+from toolkit.labels.majority import majority_of_votes
 from toolkit.store import create_store
 from toolkit.store.images import ImageReader
 
@@ -211,3 +212,21 @@ def test_addresses_are_names_and_nothing_is_fetched(tmp_path):
     summary = ingest(store, "image-preferences", [path])
     assert (summary.kept, summary.images) == (1, 0)
     assert rows(store, "pairs")[0]["image_0"] == "https://x.example/1.png"
+
+
+def test_rows_without_an_annotator_are_a_vote_each_and_come_in_once(tmp_path):
+    """Five people on one comparison, none of them named: all stay, whatever they say."""
+    for name, colour in (("a.png", (250, 0, 0)), ("b.png", (0, 0, 250))):
+        write_image(tmp_path / name, colour)
+    lines = [f"fox,a.png,b.png,{label}" for label in (1, 1, 0, 0.5, 1)]
+    (tmp_path / "t.csv").write_text("\n".join(["prompt,chosen,rejected,label_0", *lines]))
+    store = create_store(tmp_path / "s")
+    for number in range(2):
+        summary = ingest(store, "chosen-rejected", tmp_path / "t.csv")
+        assert (summary.kept, summary.duplicate) == ((5, 0), (0, 5))[number]
+    by_pair = {pair["pair_id"]: pair for pair in rows(store, "pairs")}
+    votes = [(by_pair[v["pair_id"]]["image_0"], v["annotator"]) for v in rows(store, "votes")]
+    assert len({pair["comparison_id"] for pair in by_pair.values()}) == 1
+    assert len(by_pair) == len(votes) == 5
+    assert {annotator for _, annotator in votes} == {None}
+    assert majority_of_votes(store, "m").pairs == 5
