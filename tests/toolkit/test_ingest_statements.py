@@ -91,6 +91,8 @@ def test_a_vote_keeps_its_axis_trust_grade_and_what_a_tie_means(store):
         (None, 0.5, None, None, None, None),
     ]
     assert known(store) == [(1.0, None, False, 3)]  # the vote on coherence is not on the preference
+    assert len(pair_table(store, where="both_bad == 1 and both_good == 0")) == 1
+    assert len(pair_table(store, where="both_bad == 0")) == 0
 
 
 def test_nothing_that_says_otherwise_is_a_duplicate(store):
@@ -172,6 +174,10 @@ def test_a_store_of_format_3_opens_after_its_migration_and_takes_graded_labels(s
         place = table.schema.get_field_index(old)
         table = table.set_column(place, old, table[old].cast(pa.float32()))
         pq.write_table(table, part)
+    pair_id = pair_table(store, columns=[])["pair_id"]
+    overlay = pa.table({"pair_id": pair_id, "label": pa.array([0.0], pa.float32())})
+    write_label_set(store, "other", overlay, {"kind": "t"})
+    pq.write_table(overlay, store.folder("labels", "other.parquet"))
     about = store.folder("store.json")
     about.write_text(json.dumps({**json.loads(about.read_text()), "format": 3}))
     with pytest.raises(StoreError, match=r"format 3.*--migrate"):
@@ -179,6 +185,7 @@ def test_a_store_of_format_3_opens_after_its_migration_and_takes_graded_labels(s
     assert migrate(store.root) == [4]
     assert check_store(open_store(store.root)).faults == ()
     assert known(store) == [(1.0, None, False, 1)]
+    assert known(store, "other") == [(0.0, None, True, 1)]
     graded = replace(ROW, prompt="a cow", label=0.7, votes=(Vote(0.3, grade="3 of 10"),))
     ingest_rows(store, "mine", [graded])
     assert known(store)[1] == (0.7, None, False, 1)

@@ -6,8 +6,8 @@ training and analysis all read from here. Columns that can be named:
 - the pairs' own; a source's with or without src_
 - label and label_weight (under the label set), original_label, is_flipped (the two labels prefer
   different sides)
-- votes (how many; on the axis where the label set is one), annotator and vote_time (of a pair's
-  only vote)
+- votes (how many; on the axis where the label set is one), both_good and both_bad (ties among
+  them that say so), annotator and vote_time (of a pair's only vote)
 - verdict, curators, differ (the curators disagree)
 - with a run, the columns of its finding: `minority`, or `minority_early` for another window
 - with a run, FINDING.COLUMN of each of its findings
@@ -62,6 +62,8 @@ PAIR_COLUMNS = (
 _VOTES = pa.schema(
     [
         ("votes", pa.int64()),
+        ("both_good", pa.int64()),
+        ("both_bad", pa.int64()),
         ("annotator", pa.string()),
         ("vote_time", pa.timestamp("us", tz="UTC")),
     ]
@@ -76,8 +78,10 @@ def votes_by_pair(table: str = "votes", axis: str | None = None) -> str:
     """
     single = "CASE WHEN count(*) = 1 THEN any_value({}) END AS {}"
     return (
-        f"SELECT pair_id, count(*) AS votes, {single.format('annotator', 'annotator')},"
-        f" {single.format('time', 'vote_time')} FROM {table}"
+        "SELECT pair_id, count(*) AS votes, count(*) FILTER (both_are = 'good') AS both_good,"
+        " count(*) FILTER (both_are = 'bad') AS both_bad,"
+        f" {single.format('annotator', 'annotator')}, {single.format('time', 'vote_time')}"
+        f" FROM {table}"
         f" WHERE axis IS NOT DISTINCT FROM {literal(axis) if axis else 'NULL'} GROUP BY pair_id"
     )
 
@@ -244,7 +248,7 @@ class PairColumns(Mapping[str, Column]):
     def _value(self, column: Column, alias: str) -> str:
         value = f"{alias}.{quoted(column.field.name)}"
         kind, _, name = column.source.partition(" ")
-        if column.source == "votes" and column.name == "votes":
+        if column.source == "votes" and pa.types.is_integer(column.field.type):
             return f"coalesce({value}, 0)"
         if column.source == "verdict" and column.name == "verdict":
             return verdict_sql(f"{alias}.choice", "b.label")

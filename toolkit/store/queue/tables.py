@@ -33,9 +33,11 @@ _NO_VERDICTS = (
     " verdict VARCHAR, curators INTEGER, differ BOOLEAN)"
 )
 _VOTES = (
-    "CREATE OR REPLACE TABLE kept_votes AS SELECT pair_id, annotator, choice, time, axis FROM votes"
+    "CREATE OR REPLACE TABLE kept_votes AS SELECT pair_id, annotator, choice, time, axis, both_are"
+    " FROM votes"
     " WHERE axis IS NULL",
     "CREATE OR REPLACE VIEW voted AS SELECT q.nth, coalesce(v.votes, 0) AS votes, v.annotator,"
+    " coalesce(v.both_good, 0) AS both_good, coalesce(v.both_bad, 0) AS both_bad,"
     f" v.vote_time FROM queue q LEFT JOIN ({votes_by_pair('kept_votes')}) v USING (pair_id)",
 )
 _TABLES = {"verdict": "verdicts", "votes": "voted"}
