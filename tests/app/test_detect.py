@@ -95,7 +95,7 @@ def test_mistakes_are_sentences(make_store, arguments, words):
         ("pair\nx\n", "--flips", "no column pair_id"),
         ("pair_id\nx\n", "--flips", "none of which is in this store"),
         ("pair_id,annotator,choice\nx,a,left\n", "--votes", "a choice that is no number"),
-        ("pair_id,annotator,choice\nx,a,0.7\n", "--votes", "not 0.7"),
+        ("pair_id,annotator,choice\nx,a,1.7\n", "--votes", "not 1.7"),
     ],
 )
 def test_files_that_do_not_fit_are_sentences(make_store, tmp_path, text, option, words):

@@ -232,6 +232,8 @@ def test_columns_make_the_store_that_the_rules_make_of_rows_one_by_one(mode, mad
         fast, slow = create_store(work / "fast"), create_store(work / "slow")
         quick = ingest(fast, "pickapic", work / "train.parquet", images=mode)
         one_by_one = [by_the_rules(work / "train.parquet", k, row) for k, row in enumerate(made)]
-        assert quick == ingest_rows(slow, "pickapic", one_by_one, images=mode)
+        assert quick == ingest_rows(
+            slow, "pickapic", one_by_one, images=mode, labels_are_votes=True
+        )
         for table_name in ("pairs", "images", "votes", "quarantine"):
             assert rows(fast, table_name) == rows(slow, table_name), table_name
