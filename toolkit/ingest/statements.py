@@ -1,6 +1,7 @@
 """What the rows of a batch say: their labels and votes, checked, and which of them are votes."""
 
 import math
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -31,11 +32,16 @@ def fault(
     return None
 
 
+@lru_cache(maxsize=4096)
+def _plain(label: float | None) -> Statement:
+    return Statement(label)  # one object for the many rows that say the same
+
+
 def statements_of(batch: Batch) -> list[Statement]:
     """What each row says."""
     labels = batch.rows["label"].to_pylist()
     if not batch.axes:
-        return [Statement(label) for label in labels]
+        return list(map(_plain, labels))
     names = sorted(batch.axes)
     columns = [batch.axes[name]["label"].to_pylist() for name in names]
     return [

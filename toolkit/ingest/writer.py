@@ -135,7 +135,8 @@ def ingest_batches(
     an axis that the pair lacks, these are added to the pair.
     `labels_are_votes`: each row's label is one vote, also where nobody is named, unless the row
     brings votes or a label_weight. Then rows without a time that say the same are votes as well,
-    and are duplicates only of as many in the store.
+    and are duplicates only of as many in the store. They are counted within one ingest: shards of a
+    source, and files that come in one after the other, count the same row of nobody once.
     `images="copy"` reads the files and cells that rows refer to and decodes every new image once;
     `"reference"` stores references as they are. Bytes that a row brings are stored either way.
     Several ingests may add to one store at once: each leaves out what another wrote first (if two
