@@ -1,6 +1,8 @@
 """LoRA adapters read from disk: the start of a run, or the policy of a checkpoint."""
 
+import contextlib
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,22 @@ def add_lora(unet: Any, lora: sections.Lora) -> None:
     )
     # Fresh adapters come in training mode inside a network that is not.
     unet.train(lora.dropout > 0)
+
+
+def is_fresh(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether these trainable tensors are adapters that change nothing: every B is 0."""
+    ups = [tensor for name, tensor in tensors.items() if ".lora_B." in name]
+    return 2 * len(ups) == len(tensors) > 0 and not any(bool(tensor.any()) for tensor in ups)
+
+
+@contextlib.contextmanager
+def without_adapters(unet: Any) -> Iterator[None]:
+    """The base network: its adapters are off, and cost nothing."""
+    unet.disable_adapters()
+    try:
+        yield
+    finally:
+        unet.enable_adapters()
 
 
 def _check_targets(unet: Any, targets: tuple[str, ...]) -> None:

@@ -33,6 +33,7 @@ from training.caches import (
 from training.devices import accelerator_of, divide, divides, frozen_twin
 from training.ema import footprints_of, snapshot, tensors_hash, trainable
 from training.live_metric import LiveMetric
+from training.lora import is_fresh
 from training.models import Models, hash_parts, load_models, prepare_trainable
 from training.pairs import (
     Pairs,
@@ -262,16 +263,18 @@ def build_learner(recipe: Recipe, models: Models, pairs: Pairs, accelerator: Any
         timesteps=models.timesteps,
         device=accelerator.device,
     )
+    if divided_reference is None:
+        reference = snapshot(policy)
+    else:
+        reference = dict(divided_reference.named_parameters())
     return Learner(
         recipe=recipe,
         accelerator=accelerator,
         policy=policy,
         wrapped=wrapped,
-        reference=(
-            snapshot(policy)
-            if divided_reference is None
-            else dict(divided_reference.named_parameters())
-        ),
+        reference=reference,
+        # A compiled network would be compiled once more for it.
+        reference_is_base=is_fresh(reference) and not recipe.network.compile,
         divided_reference=divided_reference,
         footprints=footprints,
         metric=live,

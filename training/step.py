@@ -20,6 +20,7 @@ from training.denoising import Condition, TensorSet, image_errors, policy_seed
 from training.devices import agreed, local, whole
 from training.ema import Footprint, trainable
 from training.live_metric import LiveMetric, Measured
+from training.lora import without_adapters
 from training.objectives.dpo import PairErrors, PairLoss, mean_over
 from training.recipe import Recipe
 
@@ -76,6 +77,9 @@ class Learner:
     """The same network as accelerate wrapped it, for passes with gradient."""
     reference: TensorSet
     """The policy's trainable tensors as they were at the start."""
+    reference_is_base: bool = False
+    """The reference is the network without its adapters, which is faster than with those of B = 0
+    and gives the same bits."""
     divided_reference: torch.nn.Module | None = None
     """The reference as a network of its own, where both are divided (`training.devices`)."""
     footprints: Sequence[Footprint]
@@ -162,7 +166,12 @@ def _reference_errors(learner: Learner, batch: Batch) -> Tensor:
     or none, so there the cache is used only where it has the errors of them all."""
     known = batch.reference
     if learner.divided_reference is None:
-        return errors_of(learner.policy, batch, learner.reference) if known is None else known
+        if known is not None:
+            return known
+        if learner.reference_is_base:
+            with without_adapters(learner.policy):
+                return errors_of(learner.policy, batch)
+        return errors_of(learner.policy, batch, learner.reference)
     if agreed(learner.accelerator, known is not None) and known is not None:
         return known
     return errors_of(learner.divided_reference, batch)

@@ -1,5 +1,6 @@
 """Starting from a given adapter: the reference is that start, never the bare base by accident."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from toolkit.store import Store, connect
 from toolkit.store.connection import add_trajectory, fetch
 from toolkit.store.runs import run_about
 from training.ema import snapshot, tensors_hash
-from training.lora import WEIGHTS, add_lora, load_lora
+from training.lora import WEIGHTS, add_lora, is_fresh, load_lora, without_adapters
 from training.models import load_models, prepare_trainable
 from training.recipe import Backbone, Lora, Recipe
 from training.trainer import train
@@ -34,6 +35,12 @@ def adapter(make_store: StoreFactory, recipe_for: MakeRecipe) -> tuple[Store, Pa
     store = make_store()
     train(recipe_for(store, run="first", backbone={"lora": SHAPE.model_dump()}))
     return store, store.run("first") / "checkpoints" / "step-000008"
+
+
+def all_rows(store: Store, run: str) -> list[dict]:
+    with connect(store) as con:
+        add_trajectory(con, store, run)
+        return fetch(con, "SELECT * FROM trajectory ORDER BY ALL").to_pylist()
 
 
 def rows_of(store: Store, run: str) -> list[dict]:
@@ -63,6 +70,40 @@ def test_the_reference_is_the_adapters_network_and_not_the_bare_base(
     hashed = run_about(store, "on")["reference"]
     assert hashed == tensors_hash(snapshot(models.unet))
     assert hashed != run_about(store, "bare")["reference"]
+
+
+def test_fresh_adapters_are_switched_off_for_the_reference_and_nothing_changes(
+    make_store: StoreFactory, recipe_for: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store()
+    switched: list[Any] = []
+
+    def counted(unet: Any) -> contextlib.AbstractContextManager[None]:
+        switched.append(unet)
+        return without_adapters(unet)
+
+    monkeypatch.setattr("training.step.without_adapters", counted)
+    train(recipe_for(store, run="off", steps=3))
+    assert switched
+    switched.clear()
+    monkeypatch.setattr("training.setup.is_fresh", lambda _: False)
+    train(recipe_for(store, run="on", steps=3))
+    assert not switched
+    assert all_rows(store, "off") == all_rows(store, "on")
+    tensors = [
+        load_file(store.run(run) / "checkpoints" / "step-000003" / WEIGHTS) for run in ("off", "on")
+    ]
+    assert all(torch.equal(value, tensors[1][name]) for name, value in tensors[0].items())
+
+
+def test_trained_adapters_are_part_of_the_reference(sd: Path) -> None:
+    unet = load_models(str(sd)).unet
+    add_lora(unet, SHAPE)
+    fresh = snapshot(unet)
+    assert is_fresh(fresh)
+    up = next(name for name in fresh if ".lora_B." in name)
+    assert not is_fresh({**fresh, up: fresh[up] + 1e-6})
+    assert not is_fresh({"conv_in.weight": torch.zeros(1)})
 
 
 def test_fused_and_attached_adapters_are_the_same_network_as_in_a_pipeline(
