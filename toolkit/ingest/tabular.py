@@ -1,38 +1,48 @@
-"""Tables that contain a source's rows: Parquet, JSON, CSV, or Arrow as `datasets` saves it.
+"""Tables that contain a source's rows: Parquet, Arrow, CSV, TSV, JSON or Excel.
 
 `find_tables` finds files and reads their columns before a store is touched. `batches` and `records`
-then read a few rows at a time, whatever the size of a file. `cell_image` is the image in a cell.
+then read a few rows at a time, whatever the size of a file; rows that cannot be read go to the
+ingest that runs, which quarantines them. `cell_image` is the image in a cell.
 
 A unit is what `--shard` distributes: a row group of Parquet, a batch of Arrow or CSV, a record of
-JSON. JSON is a list of records, or one record a line; its types are Python's.
+JSON or Excel. JSON is a list of records, or one record a line; its nested values are Python's.
 """
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.csv as csv
-import pyarrow.parquet as pq
 
 from toolkit.errors import InputError
-from toolkit.files.remote import is_local, place, readable
+from toolkit.files.remote import place
+from toolkit.image_files import mistaken
+from toolkit.ingest.column_types import (
+    Columns,
+    Unreadable,
+    Wanted,
+    as_typed,
+    bad_values,
+    kept_type,
+    plain,
+    refuse_doubled,
+)
 from toolkit.ingest.source import ImageMode, Reference, SourceImage
-from toolkit.schema import missing_columns
+from toolkit.ingest.table_formats import FORMATS, UNREADABLE, Kind, kind_by_name
+from toolkit.schema import as_column, missing_columns
 from toolkit.sharding import Shard
-
-Kind = Literal["parquet", "arrow", "json", "csv"]
-Columns: TypeAlias = tuple[pa.Schema, list[int]]
-"""A file's columns, and the number of rows in each unit."""
-Numbered: TypeAlias = Iterator[tuple[int, pa.RecordBatch]]
-"""(number of the first row, rows), in order."""
 
 BATCH = 32
 """Rows that are read together where they bring images, about a megabyte each."""
+
+ALL_KINDS: tuple[Kind, ...] = tuple(FORMATS)
 
 
 @dataclass(frozen=True)
@@ -42,149 +52,77 @@ class Table:
     path: Path
     kind: Kind
     schema: pa.Schema
+    """Its columns as they are read; of type null where values have no single type (JSON)."""
     rows: int
     """Of the shard, where there is one."""
     split: str | None = None
-    """The split of a saved DatasetDict whose folder contains the file."""
+    """The split that the file's place or name says: see `split_by_name`."""
     number: int = 0
     """Among the files of the source."""
     shard: Shard | None = None
+    encoding: str | None = None
+    """Of a text file, where the user named one."""
 
     def deals(self, unit: int) -> bool:
-        """Whether a unit (row group, batch or JSON record) is in the shard."""
+        """Whether a unit is in the shard."""
         return self.shard is None or self.shard.has(self.number + unit)
 
 
-class Format(NamedTuple):
-    """How one kind of file is read."""
+class Rejected(NamedTuple):
+    """A row of a file that cannot be read."""
 
-    name: str
-    suffixes: tuple[str, ...]
-    columns: Callable[[Path], Columns]
-    batches: Callable[[Table, list[str], int], Numbered] | None
-    """The named columns, at most so many rows at a time; None for JSON: see `json_records`."""
+    file: str
+    row: int
+    reason: str
 
 
-def _parquet_columns(path: Path) -> Columns:
-    about = pq.read_metadata(readable(path))
-    units = [about.row_group(group).num_rows for group in range(about.num_row_groups)]
-    return pq.read_schema(readable(path)), units
-
-
-def _parquet_batches(table: Table, names: list[str], size: int) -> Numbered:
-    first = 0
-    with pq.ParquetFile(readable(table.path), pre_buffer=False) as opened:
-        for group in range(opened.num_row_groups):  # damage in one group spares the others
-            if table.deals(group):
-                start = first
-                for batch in opened.iter_batches(size, row_groups=[group], columns=names):
-                    yield start, batch
-                    start += batch.num_rows
-            first += opened.metadata.row_group(group).num_rows
+_rejected: ContextVar[list[Rejected] | None] = ContextVar("rejected", default=None)
 
 
 @contextmanager
-def _arrow(path: Path) -> Iterator[Iterable[pa.RecordBatch]]:
-    source = pa.memory_map(str(path)) if is_local(path) else path.open("rb")
-    with source, pa.ipc.open_stream(source) as stream:
-        yield stream
+def rejected_rows() -> Iterator[list[Rejected]]:
+    """Collect the rows that cannot be read, while tables are read inside the block.
+
+    Without it such a row is an InputError.
+    """
+    token = _rejected.set(rows := [])
+    try:
+        yield rows
+    finally:
+        _rejected.reset(token)
 
 
-@contextmanager
-def _csv(path: Path) -> Iterator[Iterable[pa.RecordBatch]]:
-    quoted = csv.ParseOptions(newlines_in_values=True)
-    with csv.open_csv(readable(path), parse_options=quoted) as stream:
-        yield stream
-
-
-def _stream(name: str, suffix: str, opened: Callable[[Path], Any]) -> Format:
-    """A format that is a stream of record batches."""
-
-    def columns(path: Path) -> Columns:
-        with opened(path) as stream:
-            return stream.schema, [batch.num_rows for batch in stream]
-
-    def batches(table: Table, names: list[str], size: int) -> Numbered:
-        first = 0
-        with opened(table.path) as stream:
-            for unit, batch in enumerate(stream):
-                for start in range(0, batch.num_rows if table.deals(unit) else 0, size):
-                    yield first + start, batch.slice(start, size).select(names)
-                first += batch.num_rows
-
-    return Format(name, (suffix,), columns, batches)
-
-
-def _json_columns(path: Path) -> Columns:
-    names: dict[str, None] = {}
-    rows = 0
-    for record in json_records(path):
-        rows += 1
-        names.update(dict.fromkeys(record))
-    return pa.schema([(name, pa.null()) for name in names]), [1] * rows
-
-
-FORMATS: dict[Kind, Format] = {
-    "parquet": Format("Parquet", (".parquet",), _parquet_columns, _parquet_batches),
-    "arrow": _stream("Arrow (datasets.save_to_disk)", ".arrow", _arrow),
-    "json": Format("JSON", (".json", ".jsonl"), _json_columns, None),
-    "csv": _stream("CSV", ".csv", _csv),
-}
-KINDS = {suffix: kind for kind, form in FORMATS.items() for suffix in form.suffixes}
-_ABOUT_JSON = ("dataset_info.json", "state.json", "dataset_dict.json", "curation.json")
-"""Files of a data set that contain no rows."""
-
-_CHUNK = 1 << 20
-_BETWEEN = re.compile(r"[\s,]*")
-
-
-def json_records(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects of a JSON list, or of a file with one a line; ValueError on anything else."""
-    decoder = json.JSONDecoder()
-    with path.open(encoding="utf-8") as stream:
-        text = stream.read(_CHUNK).lstrip("\ufeff \t\r\n")
-        listed = text.startswith("[")
-        start = int(listed)
-        while True:
-            start = _BETWEEN.match(text, start).end()  # type: ignore[union-attr]
-            if listed and text.startswith("]", start):
-                return
-            try:
-                record, start = decoder.raw_decode(text, start)
-            except ValueError:
-                if not (more := stream.read(_CHUNK)):
-                    break
-                text, start = text[start:] + more, 0
-                continue
-            if not isinstance(record, dict):
-                raise ValueError("an entry is no object")
-            yield record
-        if listed or text[start:].strip():
-            raise ValueError("the list does not end")
+def _reject(table: Table, number: int, row: Unreadable) -> None:
+    rejected = _rejected.get()
+    if rejected is None:
+        raise InputError(f"{table.path}, row {number:,}: {row.reason}; correct the file.")
+    rejected.append(Rejected(os.path.realpath(table.path), number, row.reason))
 
 
 def find_tables(
     paths: Sequence[str | Path],
     *,
-    allowed: Sequence[Kind] = ("parquet", "arrow", "json", "csv"),
+    allowed: Sequence[Kind] = ALL_KINDS,
     what: str = "a table of pairs",
     shard: Shard | None = None,
+    encoding: str | None = None,
 ) -> tuple[Table, ...]:
     """Every file named, and of folders every file of an allowed kind, sorted by name.
 
     A shard gets every n-th unit; the first unit of each file goes to another shard.
 
-    InputError (one sentence) on the first file that is absent, empty, damaged or of another kind,
-    and where all of them together have no row.
+    InputError (one sentence) on the first file that is absent, empty, damaged, of another kind or
+    with two columns of one name, and where all of them together have no row.
     """
     files = [file for path in paths for file in _files(place(path), allowed, what)]
-    opened = [_opened(path, kind) for path, kind, _ in files]
+    opened = [_opened(path, kind, encoding) for path, kind, _ in files]
     if not any(any(units) for _, units in opened):
         raise InputError(f"{files[0][0]} holds no rows; name a {_kinds(allowed)} with pairs in it.")
     tables = []
     for number, (file, (schema, units)) in enumerate(zip(files, opened, strict=True)):
         path, kind, split = file
-        table = Table(path, kind, schema, 0, split, number, shard)
+        kept = pa.schema([field.with_type(kept_type(field.type)) for field in schema])
+        table = Table(path, kind, kept, 0, split, number, shard, encoding)
         rows = sum(size for unit, size in enumerate(units) if table.deals(unit))
         tables.append(replace(table, rows=rows))
     return tuple(tables)
@@ -204,22 +142,92 @@ def need_columns(table: Table, needed: Sequence[str], remedy: str) -> None:
         )
 
 
+VOTE_WORDS = re.compile(
+    r"vote|voter|annotat|rater|worker|response|winner|choice_dist|human_preference|"
+    r"(detailed|weighted)_results"
+)
+
+
+def unread_votes(tables: Iterable[Table], read: Iterable[str]) -> list[str]:
+    """A sentence on columns that look like votes and are not among those that a source reads."""
+    names = dict.fromkeys(name for table in tables for name in table.schema.names)
+    unread = [name for name in names if name not in set(read) and VOTE_WORDS.search(name.lower())]
+    if not unread:
+        return []
+    return [
+        f"not read as votes, only kept as columns: {', '.join(unread)}; `outvoted ingest --help` "
+        "lists the sources that read votes"
+    ]
+
+
 def batches(
     table: Table, columns: Sequence[str] | None = None, size: int = BATCH
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """(number of the first row, rows) in order, of any kind but JSON.
+    """(number of the first row, rows) in order, in the types of `kept_type`.
 
-    InputError where the file turns out to be damaged further in.
+    Nested values of JSON have the type that fits those read together. InputError where the file
+    turns out to be damaged further in.
     """
+    form, done = FORMATS[table.kind], 0
     names = table.schema.names if columns is None else list(columns)
-    read = FORMATS[table.kind].batches
-    assert read is not None
-    done = 0
+    schema = pa.schema([table.schema.field(name) for name in names])
+    if form.batches is None:
+        yield from _grouped(_entries(table, names), schema, size)
+        return
+    wanted = Wanted(table.path, schema, size, table.deals, table.encoding)
     with _damage(table, lambda: done):
-        for first, batch in read(table, names, size):
+        for first, rows in form.batches(wanted):
             done = first
-            yield first, batch
-            done += batch.num_rows
+            if isinstance(rows, Unreadable):
+                _reject(table, first, rows)
+                continue
+            try:
+                arrays = [plain(column) for column in rows.columns]
+            except (pa.ArrowException, OverflowError):  # a value that no text or time can be
+                for place_, reason in bad_values(rows).items():
+                    _reject(table, first + place_, reason)
+                continue
+            yield first, pa.RecordBatch.from_arrays(arrays, names)
+            done += rows.num_rows
+
+
+def _entries(table: Table, names: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The records of a file that is no stream of batches, their values in their columns' types."""
+    fields = [table.schema.field(name) for name in names]
+    read, number = FORMATS[table.kind].entries, 0
+    assert read is not None
+    with _damage(table, lambda: number):
+        for number, record in enumerate(read(table.path, table.encoding)):
+            if not table.deals(number):
+                continue
+            if not isinstance(record, Unreadable):
+                row = {field.name: as_typed(record.get(field.name), field) for field in fields}
+                odd = next((v for v in row.values() if isinstance(v, Unreadable)), None)
+                if odd is None:
+                    yield number, row
+                    continue
+                record = odd
+            _reject(table, number, record)
+
+
+def _grouped(
+    entries: Iterator[tuple[int, dict[str, Any]]], schema: pa.Schema, size: int
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Records in batches of consecutive rows."""
+    waiting: list[tuple[int, dict[str, Any]]] = []
+    while True:
+        waiting += islice(entries, size - len(waiting))
+        if not waiting:
+            return
+        first = waiting[0][0]
+        run = [row for place_, (number, row) in enumerate(waiting) if number == first + place_]
+        waiting = waiting[len(run) :]
+        kinds = [None if pa.types.is_null(field.type) else field.type for field in schema]
+        arrays = [
+            as_column([row[name] for row in run], kind)
+            for name, kind in zip(schema.names, kinds, strict=True)
+        ]
+        yield first, pa.RecordBatch.from_arrays(arrays, schema.names)
 
 
 def records(
@@ -227,15 +235,11 @@ def records(
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """(row number, its values by column), times to the microsecond. InputError as `batches`."""
     names = table.schema.names if columns is None else list(columns)
-    if table.kind == "json":
-        number = 0
-        with _damage(table, lambda: number):
-            for number, record in enumerate(json_records(table.path)):
-                if table.deals(number):
-                    yield number, {name: record.get(name) for name in names}
+    if FORMATS[table.kind].batches is None:
+        yield from _entries(table, names)
         return
     for first, batch in batches(table, names):
-        values = [plain(column).to_pylist() for column in batch.columns]
+        values = [column.to_pylist() for column in batch.columns]
         for number, row in enumerate(zip(*values, strict=True), first):
             yield number, dict(zip(names, row, strict=True))
 
@@ -244,29 +248,18 @@ def records(
 def _damage(table: Table, done: Callable[[], int]) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError, ValueError) as problem:
+    except UNREADABLE as problem:
         raise InputError(
             f"{table.path} is damaged after row {done():,}; the rows before it are in the store. "
             "Fetch the file again and run the same command."
         ) from problem
 
 
-def kept_type(kind: pa.DataType) -> pa.DataType:
-    """Times are kept to the microsecond: Python's own clock goes no finer."""
-    return pa.timestamp("us", kind.tz) if pa.types.is_timestamp(kind) else kind
-
-
-def plain(column: pa.Array) -> pa.Array:
-    """A column with its times cut to the microsecond."""
-    return column.cast(kept_type(column.type), safe=False)
-
-
 def kept_types(tables: Sequence[Table], without: Sequence[str]) -> dict[str, pa.DataType]:
     """Types of the tables' other columns, for the store's src_ columns."""
     return {
-        field.name: kept_type(field.type)
+        field.name: field.type
         for table in tables
-        if table.kind != "json"
         for field in table.schema
         if field.name not in without and not pa.types.is_null(field.type)
     }
@@ -276,25 +269,43 @@ def _files(path: Path, allowed: Sequence[Kind], what: str) -> list[tuple[Path, K
     if not path.exists():
         raise InputError(f"{path} does not exist; name a {_kinds(allowed)} or a folder of them.")
     if path.is_file():
-        kind = KINDS.get(path.suffix.lower(), "parquet")
+        kind = kind_by_name(path) or "parquet"
         if kind not in allowed:
             name = FORMATS[kind].name
             raise InputError(f"{path} is a {name} file; {what} is a {_kinds(allowed)}.")
-        return [(path, kind, None)]
+        return [(path, kind, split_by_name(path, path.parent.parent))]
     splits = _saved_splits(path)
-    files = sorted(
-        p
-        for p in path.rglob("*")
-        if p.is_file()
-        and KINDS.get(p.suffix.lower()) in allowed
-        and not p.name.startswith(".")
-        and p.name not in _ABOUT_JSON
-    )
+    files = [
+        (file, kind)
+        for file in sorted(path.rglob("*"))
+        if (kind := kind_by_name(file)) in allowed
+        and file.is_file()
+        and not file.name.startswith(".")
+        and file.name not in _ABOUT_JSON
+    ]
     if not files:
-        suffixes = [suffix for suffix, kind in KINDS.items() if kind in allowed]
+        suffixes = [suffix for kind in allowed for suffix in FORMATS[kind].suffixes]
         wanted = suffixes[0] if len(allowed) <= 2 else " or ".join(suffixes)
         raise InputError(f"The folder {path} holds no {wanted} file; name one that does.")
-    return [(file, KINDS[file.suffix.lower()], splits.get(file.parent)) for file in files]
+    return [
+        (file, kind, splits.get(file.parent) or split_by_name(file, path)) for file, kind in files
+    ]
+
+
+_ABOUT_JSON = ("dataset_info.json", "state.json", "dataset_dict.json", "curation.json")
+"""Files of a data set that contain no rows."""
+
+_SPLIT = re.compile(r"(?:^|[^a-z])(train|validation|test)(?:[^a-z]|$)")
+
+
+def split_by_name(file: Path, root: Path) -> str | None:
+    """The split that a file is of: by its name (test-00000-of-00002), or a folder below `root`
+    called that or split=test, the nearest first."""
+    if named := _SPLIT.search(file.name.split(".")[0].lower()):
+        return named[1]
+    folders = file.parts[len(root.parts) : -1]
+    words = (folder.lower().removeprefix("split=") for folder in reversed(folders))
+    return next((word for word in words if _SPLIT.fullmatch(word)), None)
 
 
 def _saved_splits(folder: Path) -> dict[Path, str]:
@@ -313,19 +324,26 @@ def _kinds(allowed: Sequence[Kind]) -> str:
     return ", ".join(names[:-1]) + f" or {names[-1]} file"
 
 
-def _opened(path: Path, kind: Kind) -> Columns:
+def _opened(path: Path, kind: Kind, encoding: str | None) -> Columns:
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes); fetch it again.")
     try:
-        return FORMATS[kind].columns(path)
-    except (pa.ArrowException, OSError, ValueError) as problem:
-        raise InputError(_unreadable(path, kind)) from problem
+        columns = FORMATS[kind].columns(path, encoding)
+    except UNREADABLE as problem:
+        raise InputError(_unreadable(path, kind, problem)) from problem
+    refuse_doubled(path, columns.schema.names)
+    return columns
 
 
-def _unreadable(path: Path, kind: Kind) -> str:
-    name = "a Parquet file" if kind == "parquet" else f"a file of {FORMATS[kind].name}"
+def _unreadable(path: Path, kind: Kind, problem: Exception) -> str:
     with path.open("rb") as stream:
-        begun = kind != "parquet" or stream.read(4) == b"PAR1"
+        head = stream.read(512)
+    if head.startswith(b"PARE") or "encrypt" in str(problem).lower():
+        return f"{path} is an encrypted Parquet file; decrypt it, or name another file."
+    if what := mistaken(head):
+        return f"{path} is {what}; name the file itself."
+    name = "a Parquet file" if kind == "parquet" else f"a file of {FORMATS[kind].name}"
+    begun = kind != "parquet" or head.startswith(b"PAR1")
     what = f"is {name} cut short or damaged" if begun else f"is not {name}"
     return f"{path} {what}; fetch it again or name another file."
 
