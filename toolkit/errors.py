@@ -39,6 +39,10 @@ class ScoringError(OutvotedError):
     """A scorer cannot start or cannot continue."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in work that can be continued; the text says what was kept and what to type."""
+
+
 _DAMAGE = re.compile(
     r"magic bytes|footer|thrift|page header|checksum|crc|corrupt|truncated|deserializ|compressed",
     re.IGNORECASE,

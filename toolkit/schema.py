@@ -177,7 +177,7 @@ def as_column(values: list[Any], kind: pa.DataType | None = None) -> pa.Array:
     values = [None if isinstance(value, float) and value != value else value for value in values]
     try:
         return pa.array(values, kind)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         return pa.array([None if value is None else str(value) for value in values], pa.string())
 
 

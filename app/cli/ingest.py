@@ -59,6 +59,8 @@ def _parameters(source: "Source[Any]") -> list[Any]:
 def _add(source: "Source[Any]", *, store: str, new: bool = False, **given: Any) -> None:
     """Open the source, then the store (bad input leaves no store behind), and print the report."""
     from app.cli.console import ConsoleProgress
+    from toolkit.errors import Interrupted
+    from toolkit.ingest import Summary
     from toolkit.store import create_store, open_or_create, open_store
 
     opened = source.open(source.read_options(**{k: v for k, v in given.items() if v is not None}))
@@ -66,8 +68,12 @@ def _add(source: "Source[Any]", *, store: str, new: bool = False, **given: Any) 
         into = open_store(store)
     else:
         into = create_store(store) if new else open_or_create(store)
-    with ConsoleProgress() as progress:
-        report = opened.add(into, progress)
+    try:
+        with ConsoleProgress() as progress:
+            report = opened.add(into, progress)
+    except Interrupted as stop:
+        typer.echo(f"outvoted: {stop}", err=True)
+        raise typer.Exit(130) from stop
     if given.get("shard") is not None:
         typer.echo(f"shard {given['shard']} of the source:")
     for line in report.lines():
@@ -77,3 +83,10 @@ def _add(source: "Source[Any]", *, store: str, new: bool = False, **given: Any) 
             f"{len(left)} unfinished files of a killed command are in {into.root}; nothing reads "
             f"them, and they may be deleted (the first: {left[0]})"
         )
+    if isinstance(report, Summary) and report.quarantined == report.read > 0:
+        typer.echo(
+            f"outvoted: nothing was kept: the table quarantine of {into.root} names each row, its "
+            "file and the reason.",
+            err=True,
+        )
+        raise typer.Exit(1)

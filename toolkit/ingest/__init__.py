@@ -26,9 +26,9 @@ from toolkit.ingest.source import (
     Source,
     SourceImage,
     SourceRow,
-    Summary,
     Vote,
 )
+from toolkit.ingest.summary import Summary
 from toolkit.ingest.votes import FURTHER_VOTES
 from toolkit.ingest.writer import ingest_batches, ingest_rows
 from toolkit.progress import SILENT, Progress

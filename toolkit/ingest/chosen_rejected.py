@@ -6,27 +6,43 @@ image_0 is the chosen image, so every label is 1, unless a label column says whi
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import pyarrow as pa
 
 from toolkit.errors import InputError
-from toolkit.ingest.source import ListOptions, Opened, Source, SourceRow, as_batches, utc
+from toolkit.ingest.source import (
+    ROWS,
+    Batch,
+    ListOptions,
+    Opened,
+    Source,
+    SourceImage,
+    no_columns,
+    utc,
+)
 from toolkit.ingest.tabular import (
+    BATCH,
     Table,
+    all_batches,
     cell_image,
     checked_folder,
     count_rows,
     find_tables,
     holds_bytes,
     is_image_column,
-    kept_types,
     need_columns,
-    records,
+    origin,
+    unread_votes,
 )
 from toolkit.ingest.writer import open_pairs
+from toolkit.schema import conform
+
+ROWS_TOGETHER = 2000
+"""Rows that are read together where no image is."""
 
 REMEDY = (
     "name yours with --prompt-column, --chosen-column and --rejected-column (and, where there is "
@@ -74,7 +90,7 @@ CHOSEN_REJECTED = Source(
 def open_sides(source: str, options: ChosenRejectedOptions) -> Opened:
     """The tables as a source of that name."""
     what = "a table of chosen and rejected images"
-    tables = find_tables(options.paths, what=what, shard=options.part)
+    tables = find_tables(options.paths, what=what, shard=options.part, encoding=options.encoding)
     for table in tables:
         need_columns(table, options.needed, REMEDY)
         for name in (options.chosen_column, options.rejected_column):
@@ -85,34 +101,28 @@ def open_sides(source: str, options: ChosenRejectedOptions) -> Opened:
                     f"are needed; {REMEDY}."
                 )
     checked_folder(options.images_dir)
-    types = kept_types(tables, options.needed)
-
-    def rows() -> Iterator[SourceRow]:
-        return islice(chosen_rejected_rows(tables, options), options.limit)
-
     return open_pairs(
         source,
         options,
-        lambda: as_batches(rows(), options, types=types),
+        partial(side_batches, tables, options),
         rows=count_rows(tables),
         personal=(options.annotator_column,),
         labels_are_votes=source == CHOSEN_REJECTED.name,
+        notes=unread_votes(tables, (options.annotator_column, options.label_column)),
     )
 
 
-def chosen_rejected_rows(
-    tables: Sequence[Table], options: ChosenRejectedOptions
-) -> Iterator[SourceRow]:
+def side_batches(tables: Sequence[Table], options: ChosenRejectedOptions) -> Iterator[Batch]:
     """The tables' rows in order. Under `reference` columns of bytes are not read."""
-    for table in tables:
-        unread = [
-            name
-            for name in (options.chosen_column, options.rejected_column)
-            if options.images == "reference" and _only_bytes(table, name)
-        ]
-        read = [name for name in table.schema.names if name not in unread]
-        for number, row in records(table, read):
-            yield _row(options, table, number, row)
+
+    def plan(table: Table) -> tuple[list[str], int]:
+        sides = (options.chosen_column, options.rejected_column)
+        unread = [n for n in sides if options.images == "reference" and _only_bytes(table, n)]
+        names = [name for name in table.schema.names if name not in unread]
+        return names, ROWS_TOGETHER if options.images == "reference" else BATCH
+
+    for table, first, rows in all_batches(tables, plan, options.limit):
+        yield _batch(options, table, first, rows)
 
 
 def _only_bytes(table: Table, name: str) -> bool:
@@ -120,52 +130,121 @@ def _only_bytes(table: Table, name: str) -> bool:
     return holds_bytes(table, name) and not pa.types.is_struct(kind)  # a struct may hold a path
 
 
-def _row(
-    options: ChosenRejectedOptions, table: Table, number: int, row: dict[str, Any]
-) -> SourceRow:
-    folder = Path(options.images_dir or table.path.parent)
-    columns = (
-        (options.chosen_column, options.chosen_uid_column),
-        (options.rejected_column, options.rejected_uid_column),
+def _batch(options: ChosenRejectedOptions, table: Table, first: int, rows: pa.RecordBatch) -> Batch:
+    columns = {name: rows[name] for name in rows.schema.names}
+    size = rows.num_rows
+    values = _Values(columns, size)
+    prompts, problems = _prompts(values.of(options.prompt_column))
+    labels = _labels(columns, options.label_column, size, problems)
+    chosen, rejected = (
+        _images(options, table, first, name, values.of(name), values.texts(uid))
+        for name, uid in (
+            (options.chosen_column, options.chosen_uid_column),
+            (options.rejected_column, options.rejected_uid_column),
+        )
     )
+    second = [label is not None and label < 0.5 for label in labels]  # the chosen one is image_1
     sides = [
-        cell_image(table, number, name, row.get(name), folder, options.images, _text(row.get(uid)))
-        for name, uid in columns
+        [b if last else a for a, b, last in zip(*pair, second, strict=True)]
+        for pair in ((chosen, rejected), (rejected, chosen))
     ]
-    label, problem = _label(row, options.label_column)
-    if label == 0:
-        sides.reverse()
-    annotator = _text(row.get(options.annotator_column))
-    time = utc(row.get(options.time_column))
-    vote = (annotator, time.isoformat()) if annotator and time else (annotator or "",)
+    for slot, side in enumerate(sides):
+        for row, image in enumerate(side):
+            problems[row] = problems[row] or (image.problem and f"image_{slot}: {image.problem}")
+    annotators = values.texts(options.annotator_column)
+    times = _times(values.of(options.time_column), problems)
+    splits = values.texts("split")
+    own = {
+        "prompt": pa.array(prompts, pa.string()),
+        "image_0": pa.array([image.uid for image in sides[0]], pa.string()),
+        "image_1": pa.array([image.uid for image in sides[1]], pa.string()),
+        "label": pa.array(labels, pa.float64()),
+        "split": pa.array([options.split or s or table.split for s in splits], pa.string()),
+        "annotator": pa.array(annotators, pa.string()),
+        "time": pa.array(times, pa.timestamp("us", tz="UTC")),
+        "problem": pa.array(problems, pa.string()),
+    } | origin(table, first, size)
     ours = {*options.needed, options.chosen_uid_column, options.rejected_uid_column}
-    return SourceRow(
-        prompt=_text(row.get(options.prompt_column)),
-        image_0=sides[0],
-        image_1=sides[1],
-        label=label,
-        split=options.split or _text(row.get("split")) or table.split,
-        annotator=annotator,
-        time=time,
-        extra={name: value for name, value in row.items() if name not in ours},
-        distinguishing=tuple(filter(None, vote)),
-        source_file=str(table.path.resolve()),
-        source_row=number,
-        problem=problem,
+    extra = {name: column for name, column in columns.items() if name not in ours}
+    return Batch(
+        rows=conform(pa.table(own), ROWS),
+        distinguishing=[
+            tuple(filter(None, (name, time.isoformat() if name and time else None)))
+            for name, time in zip(annotators, times, strict=True)
+        ],
+        extra=pa.table(extra) if extra else no_columns(size),
+        images=([image.data for image in sides[0]], [image.data for image in sides[1]]),
     )
 
 
-def _label(row: dict[str, Any], column: str) -> tuple[float | None, str | None]:
-    """1 where there is no label column; null in it means unlabelled."""
-    if column not in row:
-        return 1.0, None
-    value = row[column]
-    if value is None or value != value:
-        return None, None
-    if value not in (0, 0.5, 1) or isinstance(value, str):
-        return None, f"the label is none of 1, 0, 0.5 (it is {value})"
-    return float(value), None
+@dataclass(frozen=True)
+class _Values:
+    """Columns that may be absent, as Python's values."""
+
+    columns: dict[str, pa.Array]
+    size: int
+
+    def of(self, name: str) -> list[Any]:
+        """The values; nothing where the column is absent."""
+        return self.columns[name].to_pylist() if name in self.columns else [None] * self.size
+
+    def texts(self, name: str) -> list[str | None]:
+        """The values as text."""
+        return [None if value is None else str(value) for value in self.of(name)]
 
 
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
+def _prompts(values: list[Any]) -> tuple[list[str | None], list[str | None]]:
+    """The prompts, and what is wrong with each."""
+    wrong = [isinstance(value, list | dict | bytes) for value in values]
+    return (
+        [None if bad or v is None else str(v) for v, bad in zip(values, wrong, strict=True)],
+        [
+            f"the prompt is no text (it is {str(v)[:60]})" if bad else None
+            for v, bad in zip(values, wrong, strict=True)
+        ],
+    )
+
+
+def _images(
+    options: ChosenRejectedOptions,
+    table: Table,
+    first: int,
+    column: str,
+    values: list[Any],
+    uids: list[str | None],
+) -> list[SourceImage]:
+    folder = Path(options.images_dir or table.path.parent)
+    return [
+        cell_image(
+            *(table, number, column, value, folder, options.images, uid),
+            outside=options.allow_outside,
+        )
+        for number, (value, uid) in enumerate(zip(values, uids, strict=True), first)
+    ]
+
+
+def _labels(
+    columns: dict[str, pa.Array], name: str, size: int, problems: list[str | None]
+) -> list[float | None]:
+    """The labels: 1 where there is no such column, None where it is null. Faults are noted."""
+    if name not in columns:
+        return [1.0] * size
+    labels: list[float | None] = []
+    for row, value in enumerate(columns[name].to_pylist()):
+        try:
+            labels.append(None if value is None or value != value else float(value))
+        except (TypeError, ValueError):
+            labels.append(None)
+            problems[row] = problems[row] or f"the label is no number (it is {str(value)[:60]})"
+    return labels
+
+
+def _times(values: list[Any], problems: list[str | None]) -> list[datetime | None]:
+    times: list[datetime | None] = []
+    for row, value in enumerate(values):
+        try:
+            times.append(utc(value))
+        except OverflowError:
+            times.append(None)
+            problems[row] = problems[row] or f"the time is out of range (it is {value})"
+    return times

@@ -9,10 +9,12 @@ hundred does not change it. A row with an odd cell is `Unreadable`.
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from toolkit.errors import InputError
 
@@ -126,25 +128,62 @@ def kept_type(kind: pa.DataType) -> pa.DataType:
 
 
 def plain(column: pa.Array) -> pa.Array:
-    """A column in its `kept_type`."""
+    """A column in its `kept_type`. ArrowInvalid where a value is no text or no time of Python's."""
     kind = kept_type(column.type)
     if pa.types.is_binary(kind) and pa.types.is_nested(column.type):
         cells = [c.values.to_numpy().tobytes() if c.is_valid else None for c in column]
         return pa.array(cells, pa.binary())
-    return column if kind == column.type else column.cast(kind, safe=False)
+    if kind != column.type:
+        column = pc.cast(column, options=pc.CastOptions(kind, allow_time_truncate=True))
+    if pa.types.is_timestamp(kind):
+        times = pc.min_max(column.cast(pa.int64()))
+        if times["min"].is_valid and not (
+            _FIRST <= times["min"].as_py() <= times["max"].as_py() < _LAST
+        ):
+            raise pa.ArrowInvalid("a time is outside the years 2 to 9998")
+    elif pa.types.is_string(kind):
+        column.validate(full=True)
+    return column
 
 
-def bad_values(rows: pa.RecordBatch) -> dict[int, Unreadable]:
-    """Row -> the first of its values that cannot be read."""
-    bad: dict[int, Unreadable] = {}
-    for field, column in zip(rows.schema, rows.columns, strict=True):
-        for place in range(len(column)):
-            try:
-                plain(column.slice(place, 1)).to_pylist()
-            except (pa.ArrowException, OverflowError, ValueError) as problem:
-                reason = f"the column {field.name} cannot be read ({problem})"
-                bad.setdefault(place, Unreadable(reason))
-    return bad
+_FIRST, _LAST = (int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) * 10**6 for year in (2, 9999))
+"""Microseconds since 1970; a year's distance from Python's own limits, for the time zones."""
+
+
+def whole_rows(first: int, rows: pa.RecordBatch) -> Numbered:
+    """The rows with plain columns, in order; one with a value that cannot be read is odd."""
+    try:
+        columns = [plain(column) for column in rows.columns]
+    except pa.ArrowInvalid:
+        if rows.num_rows == 1:
+            yield first, Unreadable(_bad_value(rows))
+            return
+        half = rows.num_rows // 2
+        yield from whole_rows(first, rows.slice(0, half))
+        yield from whole_rows(first + half, rows.slice(half))
+    else:
+        yield first, pa.RecordBatch.from_arrays(columns, rows.schema.names)
+
+
+def _bad_value(rows: pa.RecordBatch) -> str:
+    for name, column in zip(rows.schema.names, rows.columns, strict=True):
+        try:
+            plain(column)
+        except pa.ArrowInvalid as problem:
+            return f"the column {name} cannot be read ({problem})"
+    return "the row cannot be read"
+
+
+def around(first: int, rows: pa.RecordBatch, odd: dict[int, Unreadable]) -> Numbered:
+    """The rows in order, those that are odd by themselves."""
+    start = 0
+    for row in sorted(odd):
+        if row > start:
+            yield first + start, rows.slice(start, row - start)
+        yield first + row, odd[row]
+        start = row + 1
+    if start < rows.num_rows:
+        yield first + start, rows.slice(start)
 
 
 def refuse_doubled(path: Path, names: Iterable[str]) -> None:

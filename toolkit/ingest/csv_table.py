@@ -18,6 +18,7 @@ from toolkit.ingest.column_types import (
     Numbered,
     Unreadable,
     Wanted,
+    around,
     kind_of,
     odd_cell,
     refuse_doubled,
@@ -182,16 +183,4 @@ def csv_batches(wanted: Wanted) -> Numbered:
                 for place in pc.indices_nonzero(wrong).to_pylist():
                     odd[place] = odd_cell(field, rows[field.name][place].as_py())
             made = pa.RecordBatch.from_arrays(columns, schema=wanted.schema)
-            yield from _around(first + start, made, odd)
-
-
-def _around(first: int, rows: pa.RecordBatch, odd: dict[int, Unreadable]) -> Numbered:
-    """The rows in order, those that are odd by themselves."""
-    start = 0
-    for place in sorted(odd):
-        if place > start:
-            yield first + start, rows.slice(start, place - start)
-        yield first + place, odd[place]
-        start = place + 1
-    if start < rows.num_rows:
-        yield first + start, rows.slice(start)
+            yield from around(first + start, made, odd)

@@ -5,13 +5,22 @@ train.json lists pairs with one person's choice, test.json lists rankings with e
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from toolkit.errors import InputError
 from toolkit.ingest.rankings import Ranking, ranked_pairs
-from toolkit.ingest.source import ListOptions, Opened, Source, SourceRow, Vote, as_batches
+from toolkit.ingest.source import (
+    ListOptions,
+    Opened,
+    Source,
+    SourceImage,
+    SourceRow,
+    Vote,
+    as_batches,
+)
 from toolkit.ingest.tabular import (
     Table,
     checked_folder,
@@ -21,10 +30,13 @@ from toolkit.ingest.tabular import (
     records,
 )
 from toolkit.ingest.writer import open_pairs
+from toolkit.store.images import real_path
 
 PERSONAL = ("user_hash",)
 
 Form = Literal["train", "test", "v3"]
+Named: TypeAlias = Callable[[str], SourceImage]
+"""The image of a path."""
 FORMS: dict[Form, tuple[str, ...]] = {
     "train": ("prompt", "file_path", "human_preference"),
     "test": ("prompt", "image_path", "rank"),
@@ -43,6 +55,7 @@ def open_hpd(options: ListOptions) -> Opened:
         allowed=("json", "parquet", "arrow"),
         what="HPD's annotation list",
         shard=options.part,
+        encoding=options.encoding,
     )
     forms = [(table, _form(table)) for table in tables]
     checked_folder(options.images_dir)
@@ -75,7 +88,8 @@ def hpd_rows(tables: Sequence[tuple[Table, Form]], options: ListOptions) -> Iter
     for table, form, number, row in islice(entries, options.limit):
         folder = Path(options.images_dir or table.path.parent)
         split = options.split or table.split or ("test" if form == "test" else "train")
-        yield from _PAIRS[form](row, folder, split, str(table.path.resolve()), number)
+        image = partial(path_image, folder=folder, outside=options.allow_outside)
+        yield from _PAIRS[form](row, image, split, real_path(table.path), number)
 
 
 def _form(table: Table) -> Form:
@@ -90,7 +104,7 @@ def _form(table: Table) -> Form:
 
 
 def _train(
-    row: dict[str, Any], folder: Path, split: str, file: str, number: int
+    row: dict[str, Any], image: Named, split: str, file: str, number: int
 ) -> Iterator[SourceRow]:
     paths, choice = row["file_path"], row["human_preference"]
     problem, label = None, None
@@ -101,7 +115,7 @@ def _train(
     else:
         label = float(choice[0])
     user = row.get("user_hash")
-    sides = [path_image(path, folder) for path in paths]
+    sides = [image(path) for path in paths]
     yield SourceRow(
         prompt=row["prompt"],
         image_0=sides[0],
@@ -118,19 +132,20 @@ def _train(
 
 
 def _test(
-    row: dict[str, Any], folder: Path, split: str, file: str, number: int
+    row: dict[str, Any], image: Named, split: str, file: str, number: int
 ) -> Iterator[SourceRow]:
+    votes = [vote for vote in _list(row.get("raw_annotations")) if isinstance(vote, dict)]
     voters = [
-        (None if vote.get("user_hash") is None else str(vote["user_hash"]), vote.get("rank") or ())
-        for vote in row.get("raw_annotations") or ()
+        (None if (name := vote.get("user_hash")) is None else str(name), _list(vote.get("rank")))
+        for vote in votes
     ]
     paths = row["image_path"]
     own = {*FORMS["test"], "raw_annotations"}
     yield from ranked_pairs(
         Ranking(
             prompt=row["prompt"],
-            images=[path_image(path, folder) for path in paths] if _paths(paths) else [],
-            ranks=row["rank"] or (),
+            images=[image(path) for path in paths] if _paths(paths) else [],
+            ranks=_list(row["rank"]),
             voters=voters,
             split=split,
             extra={name: value for name, value in row.items() if name not in own},
@@ -141,11 +156,11 @@ def _test(
 
 
 def _v3(
-    row: dict[str, Any], folder: Path, split: str, file: str, number: int
+    row: dict[str, Any], image: Named, split: str, file: str, number: int
 ) -> Iterator[SourceRow]:
     paths = [row["path1"], row["path2"]]
     problem = None if _paths(paths) else "path1 and path2 do not name two images"
-    sides = [path_image(path if not problem else "?", folder) for path in paths]
+    sides = [image(path if not problem else "?") for path in paths]
     models = {f"model_{slot}": row.get(f"model{slot + 1}") for slot in (0, 1)}
     own = {*FORMS["v3"], "model1", "model2"}
     yield SourceRow(
@@ -171,6 +186,11 @@ def _counted(counts: Any) -> tuple[Vote, ...]:
     if min(counts) < 0 or sum(counts) > MAX_VOTES:
         return ()
     return (Vote(1.0),) * int(counts[0]) + (Vote(0.0),) * int(counts[1])
+
+
+def _list(value: Any) -> list[Any]:
+    """The list; empty where the value is something else."""
+    return value if isinstance(value, list) else []
 
 
 def _paths(paths: Any) -> bool:

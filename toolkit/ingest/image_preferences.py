@@ -23,6 +23,7 @@ from toolkit.ingest.tabular import (
 )
 from toolkit.ingest.writer import open_pairs
 from toolkit.preference import label_of, lean
+from toolkit.store.images import real_path
 
 RESPONSES = ("preference.responses", "responses", "preference")
 USERS = (".users", "_users")
@@ -38,7 +39,12 @@ STATUSES = (".status", "_status")
 def open_image_preferences(options: ListOptions) -> Opened:
     """Find the tables and their form. InputError on one that has neither."""
     name = IMAGE_PREFERENCES.name
-    tables = find_tables(options.paths, what="a table of image preferences", shard=options.part)
+    tables = find_tables(
+        options.paths,
+        what="a table of image preferences",
+        shard=options.part,
+        encoding=options.encoding,
+    )
     if all({"prompt", "chosen", "rejected"} <= set(table.schema.names) for table in tables):
         return open_sides(name, ChosenRejectedOptions(**vars(options)))
     for table in tables:
@@ -76,7 +82,10 @@ def preference_rows(tables: Sequence[Table], options: ListOptions) -> Iterator[S
         folder = Path(options.images_dir or table.path.parent)
         for number, row in records(table):
             sides = [
-                cell_image(table, number, name, row.get(name), folder, options.images)
+                cell_image(
+                    *(table, number, name, row.get(name), folder, options.images),
+                    outside=options.allow_outside,
+                )
                 for name in ("image_1", "image_2")
             ]
             answers = _list(row.get(column))
@@ -91,7 +100,7 @@ def preference_rows(tables: Sequence[Table], options: ListOptions) -> Iterator[S
                 votes=votes,
                 extra={name: value for name, value in row.items() if name not in own}
                 | {"responses": [str(answer) for answer in answers]},
-                source_file=str(table.path.resolve()),
+                source_file=real_path(table.path),
                 source_row=number,
                 problem=problem,
             )
@@ -111,7 +120,7 @@ def _votes(
     for place, answer in enumerate(answers):
         if place < len(statuses) and statuses[place] in ("draft", "discarded"):
             continue
-        if answer not in ANSWERS:
+        if not isinstance(answer, str) or answer not in ANSWERS:
             return (), f"an answer is none of {', '.join(ANSWERS)} (it is {answer!r})"
         user = users[place] if place < len(users) else None
         choice, both = ANSWERS[answer]

@@ -28,6 +28,7 @@ from toolkit.ingest.tabular import (
     records,
 )
 from toolkit.ingest.writer import open_pairs
+from toolkit.store.images import real_path
 
 RANKINGS = ("prompt", "generations", "ranking")
 PER_IMAGE = ("prompt_id", "prompt", "rank")
@@ -39,7 +40,7 @@ WHOLE = ("classification", "image_amount_in_total")
 def open_imagereward(options: ListOptions) -> Opened:
     """Find the files and their forms. InputError on one that has neither."""
     what = "ImageReward's list of rankings or images"
-    tables = find_tables(options.paths, what=what, shard=options.part)
+    tables = find_tables(options.paths, what=what, shard=options.part, encoding=options.encoding)
     for table in tables:
         names = table.schema.names
         per_image = all(n in names for n in PER_IMAGE) and any(n in names for n in IMAGE)
@@ -78,19 +79,22 @@ def _is_rankings(table: Table) -> bool:
 
 
 def _rankings(table: Table, options: ListOptions) -> Iterator[Ranking]:
+    split, file = options.split or table.split, real_path(table.path)
     folder = Path(options.images_dir or table.path.parent)
-    split = options.split or table.split or _split_of(table)
-    file = str(table.path.resolve())
+    where = {"folder": folder, "outside": options.allow_outside}
     if not _is_rankings(table):
-        yield from _of_images(table, folder, split, file)
+        yield from _of_images(table, where, split, file)
         return
     for number, row in records(table):
-        paths = row["generations"] or []
+        paths, ranks = row["generations"], row["ranking"]
         own = {*RANKINGS, "id"}
         yield Ranking(
             prompt=row["prompt"],
-            images=[path_image(str(path), folder) for path in paths],
-            ranks=row["ranking"] or (),
+            images=[
+                path_image(str(path), **where)
+                for path in (paths if isinstance(paths, list) else ())
+            ],
+            ranks=ranks if isinstance(ranks, list) else (),
             split=split,
             extra={n: v for n, v in row.items() if n not in own} | {"prompt_id": row.get("id")},
             distinguishing=(str(row.get("id", "")),),
@@ -99,7 +103,9 @@ def _rankings(table: Table, options: ListOptions) -> Iterator[Ranking]:
         )
 
 
-def _of_images(table: Table, folder: Path, split: str | None, file: str) -> Iterator[Ranking]:
+def _of_images(
+    table: Table, where: dict[str, Any], split: str | None, file: str
+) -> Iterator[Ranking]:
     """Rankings from rows of images. Images in cells are not read until they are written."""
     by_prompt: dict[str, list[tuple[int, dict[str, Any]]]] = {}
     blobs = "image" in table.schema.names
@@ -114,7 +120,7 @@ def _of_images(table: Table, folder: Path, split: str | None, file: str) -> Iter
         first = rows[0][1]
         yield Ranking(
             prompt=first["prompt"],
-            images=[_image(table, number, row, folder, blobs) for number, row in rows],
+            images=[_image(table, number, row, where, blobs) for number, row in rows],
             ranks=[row["rank"] for _, row in rows],
             split=split,
             extra={name: first.get(name) for name in ("prompt_id", *WHOLE)},
@@ -126,15 +132,10 @@ def _of_images(table: Table, folder: Path, split: str | None, file: str) -> Iter
 
 
 def _image(
-    table: Table, number: int, row: dict[str, Any], folder: Path, blobs: bool
+    table: Table, number: int, row: dict[str, Any], where: dict[str, Any], blobs: bool
 ) -> SourceImage:
-    path = row.get("image_path")
+    path, value = row.get("image_path"), row.get("image")
     if blobs:
         uid = str(path) if path else f"{table.path.name}:{number}:image"
-        return cell_image(table, number, "image", row.get("image"), folder, "reference", uid)
-    return path_image(str(path or ""), folder)
-
-
-def _split_of(table: Table) -> str | None:
-    words = (*table.path.stem.replace("_", "-").split("-"), table.path.parent.name)
-    return next((name for name in ("train", "validation", "test") if name in words), None)
+        return cell_image(table, number, "image", value, mode="reference", uid=uid, **where)
+    return path_image(str(path or ""), **where)

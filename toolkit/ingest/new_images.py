@@ -162,7 +162,5 @@ def _decode(image: tuple[str, ImageData]) -> _Decoded | str:
     except InputError as problem:
         return f"{problem} (file {file})" if file else str(problem)
     except OSError as problem:
-        if "\\" in file:
-            return f"the path of the image has backslashes; write it with / (file {file})"
         return f"the image file cannot be read ({why(problem)}: {file})"
     return _Decoded(image_row(image_id, data or b"", decoded), thumbnail_row(image_id, decoded))

@@ -5,7 +5,6 @@ images are read only where they are copied. Files without the image columns (the
 edition) give pairs without images.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,14 +19,15 @@ from toolkit.ingest.source import ROWS, Batch, Cells, Opened, PairOptions, Sourc
 from toolkit.ingest.tabular import (
     BATCH,
     Table,
-    batches,
+    all_batches,
     count_rows,
     find_tables,
     need_columns,
-    plain,
+    origin,
 )
 from toolkit.ingest.writer import open_pairs
 from toolkit.schema import conform
+from toolkit.store.images import real_path
 
 NEEDED = ("caption", "image_0_uid", "image_1_uid", "label_0", "label_1")
 IMAGES = ("jpg_0", "jpg_1")
@@ -99,22 +99,14 @@ def _check(table: Table) -> None:
 
 def _fits(name: str, kind: pa.DataType) -> bool:
     test = pa.types
-    if test.is_dictionary(kind):
-        kind = kind.value_type
     if name in IMAGES:
         if test.is_struct(kind):  # the {bytes, path} of `datasets`' image feature
             return kind.get_field_index("bytes") >= 0
-        return bool(test.is_binary(kind) or test.is_large_binary(kind))
+        return bool(test.is_binary(kind))
     if name.startswith("label"):
         numbers = (test.is_integer, test.is_floating, test.is_null, test.is_boolean)
         return any(is_kind(kind) for is_kind in numbers)
-    return any(is_kind(kind) for is_kind in (test.is_string, test.is_large_string))
-
-
-def split_of(table: Table) -> str | None:
-    """The split a file name begins with, or has between signs: train-00000-of-00645.parquet."""
-    named = re.search(r"(?:^|[^a-z])(train|validation|test)(?:[^a-z]|$)", table.path.stem.lower())
-    return table.split or (named[1] if named else None)
+    return bool(test.is_string(kind))
 
 
 def pickapic_batches(tables: Sequence[Table], options: PickapicOptions) -> Iterator[Batch]:
@@ -122,22 +114,19 @@ def pickapic_batches(tables: Sequence[Table], options: PickapicOptions) -> Itera
 
     InputError where a file turns out to be damaged further in.
     """
-    left = options.limit
-    for table in tables:
+
+    def plan(table: Table) -> tuple[list[str], int]:
         copied = IMAGES[0] in table.schema.names and options.images == "copy"
         names = [name for name in table.schema.names if copied or name not in IMAGES]
-        for first, batch in batches(table, names, BATCH if copied else WITHOUT_IMAGES):
-            if left is not None:
-                batch = batch.slice(0, left)
-                left -= batch.num_rows
-            if not batch.num_rows:
-                return
-            yield _batch(table, batch, first, options)
+        return names, BATCH if copied else WITHOUT_IMAGES
+
+    for table, first, rows in all_batches(tables, plan, options.limit):
+        yield _batch(table, rows, first, options)
 
 
 def _batch(table: Table, batch: pa.RecordBatch, first: int, options: PickapicOptions) -> Batch:
-    columns = {name: _plain(batch[name]) for name in batch.schema.names}
-    size, file = batch.num_rows, str(table.path.resolve())
+    columns = {name: batch[name] for name in batch.schema.names}
+    size = batch.num_rows
     nothing = [None] * size
     times, users, rankings = (
         columns[name].to_pylist() if name in columns else nothing
@@ -150,13 +139,11 @@ def _batch(table: Table, batch: pa.RecordBatch, first: int, options: PickapicOpt
         "image_0": pc.fill_null(columns["image_0_uid"].cast(pa.string()), ""),
         "image_1": pc.fill_null(columns["image_1_uid"].cast(pa.string()), ""),
         "label": label,
-        "split": pa.array([options.split or split_of(table)] * size, pa.string()),
+        "split": pa.array([options.split or table.split] * size, pa.string()),
         "annotator": pa.array([None if u is None else str(u) for u in users], pa.string()),
         "time": pa.array(moments, pa.timestamp("us", tz="UTC")),
         "problem": problem,
-        "source_file": pa.array([file] * size, pa.string()),
-        "source_row": pa.array(range(first, first + size), pa.int64()),
-    }
+    } | origin(table, first, size)
     stamps = [None if time is None else time.isoformat() for time in moments]
     distinguishing = zip(rankings, users, stamps, strict=True)
     return Batch(
@@ -171,7 +158,7 @@ def _images(table: Table, columns: dict[str, pa.Array], first: int, size: int) -
     if IMAGES[0] not in table.schema.names:
         return None
     if IMAGES[0] not in columns:
-        file = str(table.path.resolve())
+        file = real_path(table.path)
         return tuple(Cells(file, first, name, size) for name in IMAGES)
     return tuple([_bytes(value) for value in columns[name].to_pylist()] for name in IMAGES)
 
@@ -180,13 +167,6 @@ def _bytes(value: Any) -> bytes:
     if isinstance(value, dict):
         value = value.get("bytes")
     return value or b""  # no bytes is a fault here, not an absent image
-
-
-def _plain(column: pa.Array) -> pa.Array:
-    """A column with its times cut to the microsecond, and without dictionary encoding."""
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    return plain(column)
 
 
 def _labels(columns: dict[str, pa.Array]) -> tuple[pa.Array, pa.Array]:

@@ -58,7 +58,7 @@ def preference(ranks: Ranks, first: int, second: int) -> float | None:
     if max(first, second) >= len(ranks):
         return None
     rank_0, rank_1 = ranks[first], ranks[second]
-    if rank_0 is None or rank_1 is None or math.isnan(rank_0) or math.isnan(rank_1):
+    if not (_is_number(rank_0) and _is_number(rank_1)):
         return None
     return 0.5 if rank_0 == rank_1 else float(rank_0 < rank_1)
 
@@ -71,9 +71,12 @@ def _problem(ranking: Ranking) -> str | None:
             "the ranking has another number of ranks than of images "
             f"({len(ranking.ranks)} ranks, {len(ranking.images)} images)"
         )
-    if not all(rank is None or isinstance(rank, int | float) for rank in ranking.ranks):
-        return "a rank is no number"
-    return None
+    odd = [rank for rank in ranking.ranks if not (rank is None or isinstance(rank, int | float))]
+    return f"a rank is no number (it is {odd[0]!r})" if odd else None
+
+
+def _is_number(rank: Any) -> bool:
+    return isinstance(rank, int | float) and not math.isnan(rank)
 
 
 def _row(

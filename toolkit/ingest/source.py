@@ -18,9 +18,8 @@ and name MINE in the tuple in `toolkit.ingest`. `outvoted ingest mine`, its opti
 `ingest(store, "mine", ...)` and the README's table follow from the entry.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -35,12 +34,10 @@ from typing import (
     TypeVar,
 )
 
-import numpy as np
 import pyarrow as pa
 
 from toolkit.errors import InputError, OutvotedError
 from toolkit.options import MISSING, check_options, either, options_of
-from toolkit.preference import is_graded, is_tie, values_of
 from toolkit.progress import Progress
 from toolkit.schema import LABEL, VOTES, WEIGHT, as_column, column
 from toolkit.sharding import Shard, read_shard
@@ -85,6 +82,10 @@ class PairOptions(Options):
         return read_shard(self.shard)
 
 
+OUTSIDE = "Also take in files that the source names outside its folder."
+ENCODING = "Encoding of text files, such as cp1252; default: their byte order mark's, or UTF-8."
+
+
 @dataclass(frozen=True)
 class ListOptions(PairOptions):
     """Options of sources whose files name images by paths."""
@@ -95,6 +96,8 @@ class ListOptions(PairOptions):
         str | Path | None,
         "Folder where the paths in the files begin; default: each file's own folder.",
     ] = None
+    allow_outside: Annotated[bool, OUTSIDE] = False
+    encoding: Annotated[str | None, ENCODING] = None
 
 
 class Report(Protocol):
@@ -188,6 +191,8 @@ class SourceImage:
 
     uid: str | None
     data: ImageData = None
+    problem: str | None = None
+    """Why the image cannot be taken in; its row is quarantined."""
 
 
 @dataclass(frozen=True)
@@ -328,7 +333,26 @@ def as_batches(
         yield _batch(chunk, types or {})
 
 
+def _checked(row: SourceRow) -> SourceRow:
+    """The row; one with a fault that no column can hold comes with the problem alone."""
+    problem = row.problem
+    for slot, image in enumerate((row.image_0, row.image_1)):
+        if image.problem and not problem:
+            problem = f"image_{slot}: {image.problem}"
+    if row.prompt is not None and not isinstance(row.prompt, str):
+        problem = problem or f"the prompt is no text (it is {str(row.prompt)[:60]})"
+        row = replace(row, prompt=None)
+    try:
+        for time in (row.time, *(vote.time for vote in row.votes)):
+            utc(time)
+    except OverflowError:
+        problem = problem or "the time is out of range"
+        row = replace(row, time=None, votes=())
+    return row if problem == row.problem else replace(row, problem=problem)
+
+
 def _batch(rows: list[SourceRow], types: Mapping[str, pa.DataType]) -> Batch:
+    rows = [_checked(row) for row in rows]
     own: dict[str, list[Any]] = {name: [getattr(row, name) for row in rows] for name in ROWS.names}
     sides = [[getattr(row, slot) for row in rows] for slot in ("image_0", "image_1")]
     own |= {f"image_{slot}": [image.uid for image in side] for slot, side in enumerate(sides)}
@@ -372,7 +396,10 @@ def no_columns(count: int) -> pa.Table:
 
 
 def utc(value: object) -> datetime | None:
-    """A time, or its ISO text, in UTC; without a zone it is read as UTC. None for anything else."""
+    """A time, or its ISO text, in UTC; without a zone it is read as UTC. None for anything else.
+
+    OverflowError where it is before the year 1 or after 9999 in UTC.
+    """
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)
@@ -381,66 +408,3 @@ def utc(value: object) -> datetime | None:
     if not isinstance(value, datetime):
         return None
     return value.replace(tzinfo=value.tzinfo or UTC).astimezone(UTC)
-
-
-@dataclass
-class Summary:
-    """Counts of the rows that were read. read = kept + duplicate + quarantined."""
-
-    read: int = 0
-    kept: int = 0
-    tied: int = 0
-    """Of the kept: label .5."""
-    graded: int = 0
-    """Of the kept: a label between 0 and 1 that is no tie."""
-    unlabelled: int = 0
-    """Of the kept: no label."""
-    duplicate: int = 0
-    quarantined: int = 0
-    completed: set[str] = field(default_factory=set)
-    """pair_ids of pairs in the store that got a split or a label on an axis."""
-    images: int = 0
-    """Images that were new to the store."""
-    axes: Counter[str] = field(default_factory=Counter)
-    """New labels on single axes."""
-    reasons: Counter[str] = field(default_factory=Counter)
-    """Why rows were quarantined, without the details in brackets."""
-    notes: list[str] = field(default_factory=list)
-    """Sentences about what the source left out before it made rows."""
-
-    def quarantine(self, reason: str) -> None:
-        """Count a row that is set aside."""
-        self.quarantined += 1
-        self.reasons[reason.split(" (")[0]] += 1
-
-    def count_kept(self, labels: pa.ChunkedArray | pa.Array, sign: int = 1) -> None:
-        """Count kept pairs with these labels; with `sign` -1 they are kept no longer."""
-        label = values_of(labels)
-        self.kept += sign * len(label)
-        self.tied += sign * int(is_tie(label).sum())
-        self.graded += sign * int(is_graded(label).sum())
-        self.unlabelled += sign * int(np.isnan(label).sum())
-
-    def count_as_duplicates(self, labels: pa.ChunkedArray | pa.Array) -> None:
-        """Kept pairs with these labels are duplicates after all: another ingest was faster."""
-        self.count_kept(labels, -1)
-        self.duplicate += len(labels)
-
-    def lines(self) -> list[str]:
-        """The summary as a person reads it, one fact a line."""
-        graded = f"graded {self.graded:,}, " if self.graded else ""
-        counts = (
-            f"read {self.read:,}, kept {self.kept:,} (tied {self.tied:,}, {graded}unlabelled "
-            f"{self.unlabelled:,}), duplicate {self.duplicate:,}, quarantined "
-            f"{self.quarantined:,}; new images {self.images:,}"
-        )
-        more = []
-        if self.axes:
-            axes = ", ".join(f"{axis} {count:,}" for axis, count in self.axes.items())
-            more.append(f"labels on axes, each a label set: {axes}")
-        if self.completed:
-            more.append(
-                f"{len(self.completed):,} pairs in the store got a split or an axis they lacked"
-            )
-        reasons = [f"quarantined {n:,}: {why}" for why, n in self.reasons.most_common()]
-        return [counts, *more, *reasons, *self.notes]

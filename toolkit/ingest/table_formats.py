@@ -8,7 +8,7 @@ import json
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple, TypeAlias
 
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from toolkit.errors import InputError
 from toolkit.files.remote import readable
 from toolkit.files.text import open_text
+from toolkit.image_files import mistaken
 from toolkit.ingest.column_types import (
     Columns,
     Numbered,
@@ -277,3 +278,93 @@ def kind_by_name(path: Path) -> Kind | None:
     name = re.sub(r"\.gz$", "", path.name.lower())
     kind = _KINDS.get(Path(name).suffix)
     return kind if name == path.name.lower() or kind in ("json", "csv") else None
+
+
+def table_files(
+    path: Path, allowed: Sequence[Kind], what: str
+) -> list[tuple[Path, Kind, str | None]]:
+    """The file, or those of a folder that are of an allowed kind, each with its split."""
+    if not path.exists():
+        raise InputError(
+            f"{path} does not exist; name a {kinds_text(allowed)} or a folder of them."
+        )
+    if path.is_file():
+        kind = kind_by_name(path) or "parquet"
+        if kind not in allowed:
+            name = FORMATS[kind].name
+            raise InputError(f"{path} is a {name} file; {what} is a {kinds_text(allowed)}.")
+        return [(path, kind, split_by_name(path, path.parent.parent))]
+    splits = _saved_splits(path)
+    files = [
+        (file, kind)
+        for file in sorted(path.rglob("*"))
+        if (kind := kind_by_name(file)) in allowed
+        and file.is_file()
+        and not file.name.startswith(".")
+        and file.name not in _ABOUT_JSON
+    ]
+    if not files:
+        suffixes = [suffix for kind in allowed for suffix in FORMATS[kind].suffixes]
+        wanted = suffixes[0] if len(allowed) <= 2 else " or ".join(suffixes)
+        raise InputError(f"The folder {path} holds no {wanted} file; name one that does.")
+    return [
+        (file, kind, splits.get(file.parent) or split_by_name(file, path)) for file, kind in files
+    ]
+
+
+_ABOUT_JSON = ("dataset_info.json", "state.json", "dataset_dict.json", "curation.json")
+"""Files of a data set that contain no rows."""
+
+_SPLIT = re.compile(r"(?:^|[^a-z])(train|validation|test)(?:[^a-z]|$)")
+
+
+def split_by_name(file: Path, root: Path) -> str | None:
+    """The split that a file is of: by its name (test-00000-of-00002), or a folder below `root`
+    called that or split=test, the nearest first."""
+    if named := _SPLIT.search(file.name.split(".")[0].lower()):
+        return named[1]
+    folders = file.parts[len(root.parts) : -1]
+    words = (folder.lower().removeprefix("split=") for folder in reversed(folders))
+    return next((word for word in words if _SPLIT.fullmatch(word)), None)
+
+
+def _saved_splits(folder: Path) -> dict[Path, str]:
+    """Folder to split below every dataset_dict.json."""
+    return {
+        about.parent / name: name
+        for about in folder.rglob("dataset_dict.json")
+        for name in json.loads(about.read_text(encoding="utf-8")).get("splits", [])
+    }
+
+
+def kinds_text(allowed: Sequence[Kind]) -> str:
+    """The allowed kinds as words."""
+    if "json" not in allowed:  # Arrow comes as a folder, and is seldom named
+        return "Parquet file"
+    names = [FORMATS[kind].name for kind in allowed]
+    return ", ".join(names[:-1]) + f" or {names[-1]} file"
+
+
+def first_look(path: Path, kind: Kind, encoding: str | None) -> Columns:
+    """A file's columns and units. InputError (one sentence) where it cannot be read."""
+    if path.stat().st_size == 0:
+        raise InputError(f"{path} is empty (0 bytes); fetch it again.")
+    try:
+        columns = FORMATS[kind].columns(path, encoding)
+    except UNREADABLE as problem:
+        raise InputError(_unreadable(path, kind, problem)) from problem
+    refuse_doubled(path, columns.schema.names)
+    return columns
+
+
+def _unreadable(path: Path, kind: Kind, problem: Exception) -> str:
+    with path.open("rb") as stream:
+        head = stream.read(512)
+    if head.startswith(b"PARE") or "encrypt" in str(problem).lower():
+        return f"{path} is an encrypted Parquet file; decrypt it, or name another file."
+    if what := mistaken(head):
+        return f"{path} is {what}; name the file itself."
+    name = "a Parquet file" if kind == "parquet" else f"a file of {FORMATS[kind].name}"
+    begun = kind != "parquet" or head.startswith(b"PAR1")
+    what = f"is {name} cut short or damaged" if begun else f"is not {name}"
+    return f"{path} {what}; fetch it again or name another file."

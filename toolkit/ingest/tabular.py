@@ -8,8 +8,8 @@ A unit is what `--shard` distributes: a row group of Parquet, a batch of Arrow o
 JSON or Excel. JSON is a list of records, or one record a line; its nested values are Python's.
 """
 
-import json
-import os
+import base64
+import binascii
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,27 +17,25 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 
-from toolkit.errors import InputError
+from toolkit.errors import InputError, OutvotedError
 from toolkit.files.remote import place
-from toolkit.image_files import mistaken
-from toolkit.ingest.column_types import (
-    Columns,
-    Unreadable,
-    Wanted,
-    as_typed,
-    bad_values,
-    kept_type,
-    plain,
-    refuse_doubled,
+from toolkit.ingest.column_types import Unreadable, Wanted, as_typed, kept_type, whole_rows
+from toolkit.ingest.source import Batch, ImageMode, Reference, SourceImage, SourceRow, as_batches
+from toolkit.ingest.table_formats import (
+    FORMATS,
+    UNREADABLE,
+    Kind,
+    first_look,
+    kinds_text,
+    table_files,
 )
-from toolkit.ingest.source import ImageMode, Reference, SourceImage
-from toolkit.ingest.table_formats import FORMATS, UNREADABLE, Kind, kind_by_name
 from toolkit.schema import as_column, missing_columns
 from toolkit.sharding import Shard
+from toolkit.store.images import is_inside, real_path
 
 BATCH = 32
 """Rows that are read together where they bring images, about a megabyte each."""
@@ -68,19 +66,11 @@ class Table:
         return self.shard is None or self.shard.has(self.number + unit)
 
 
-class Rejected(NamedTuple):
-    """A row of a file that cannot be read."""
-
-    file: str
-    row: int
-    reason: str
-
-
-_rejected: ContextVar[list[Rejected] | None] = ContextVar("rejected", default=None)
+_rejected: ContextVar[list[SourceRow] | None] = ContextVar("rejected", default=None)
 
 
 @contextmanager
-def rejected_rows() -> Iterator[list[Rejected]]:
+def rejected_rows() -> Iterator[list[SourceRow]]:
     """Collect the rows that cannot be read, while tables are read inside the block.
 
     Without it such a row is an InputError.
@@ -92,11 +82,32 @@ def rejected_rows() -> Iterator[list[Rejected]]:
         _rejected.reset(token)
 
 
-def _reject(table: Table, number: int, row: Unreadable) -> None:
+def with_rejected(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """A source's batches, and behind each the rows that could not be read meanwhile."""
+    with rejected_rows() as rejected:
+        try:
+            for batch in batches:
+                yield batch
+                yield from as_batches(rejected)
+                rejected.clear()
+        except OutvotedError:
+            yield from as_batches(rejected)
+            raise
+        yield from as_batches(rejected)
+
+
+def _reject(table: Table, number: int, reason: str) -> None:
     rejected = _rejected.get()
     if rejected is None:
-        raise InputError(f"{table.path}, row {number:,}: {row.reason}; correct the file.")
-    rejected.append(Rejected(os.path.realpath(table.path), number, row.reason))
+        raise InputError(f"{table.path}, row {number:,}: {reason}; correct the file.")
+    row = SourceRow(
+        *(None, SourceImage("?"), SourceImage("?"), None),
+        distinguishing=(table.path.name, str(number)),
+        source_file=real_path(table.path),
+        source_row=number,
+        problem=reason,
+    )
+    rejected.append(row)
 
 
 def find_tables(
@@ -114,10 +125,12 @@ def find_tables(
     InputError (one sentence) on the first file that is absent, empty, damaged, of another kind or
     with two columns of one name, and where all of them together have no row.
     """
-    files = [file for path in paths for file in _files(place(path), allowed, what)]
-    opened = [_opened(path, kind, encoding) for path, kind, _ in files]
+    files = [file for path in paths for file in table_files(place(path), allowed, what)]
+    opened = [first_look(path, kind, encoding) for path, kind, _ in files]
     if not any(any(units) for _, units in opened):
-        raise InputError(f"{files[0][0]} holds no rows; name a {_kinds(allowed)} with pairs in it.")
+        raise InputError(
+            f"{files[0][0]} holds no rows; name a {kinds_text(allowed)} with pairs in it."
+        )
     tables = []
     for number, (file, (schema, units)) in enumerate(zip(files, opened, strict=True)):
         path, kind, split = file
@@ -176,19 +189,41 @@ def batches(
         return
     wanted = Wanted(table.path, schema, size, table.deals, table.encoding)
     with _damage(table, lambda: done):
-        for first, rows in form.batches(wanted):
-            done = first
-            if isinstance(rows, Unreadable):
-                _reject(table, first, rows)
-                continue
-            try:
-                arrays = [plain(column) for column in rows.columns]
-            except (pa.ArrowException, OverflowError):  # a value that no text or time can be
-                for place_, reason in bad_values(rows).items():
-                    _reject(table, first + place_, reason)
-                continue
-            yield first, pa.RecordBatch.from_arrays(arrays, names)
-            done += rows.num_rows
+        for start, read in form.batches(wanted):
+            done = start
+            whole = [(start, read)] if isinstance(read, Unreadable) else whole_rows(start, read)
+            for first, rows in whole:
+                if isinstance(rows, Unreadable):
+                    _reject(table, first, rows.reason)
+                else:
+                    yield first, rows
+                    done = first + rows.num_rows
+
+
+def all_batches(
+    tables: Iterable[Table], plan: Callable[[Table], tuple[list[str], int]], limit: int | None
+) -> Iterator[tuple[Table, int, pa.RecordBatch]]:
+    """(table, number of the first row, rows) of all tables, at most `limit` rows.
+
+    `plan` says which columns of a table are read, and how many rows at a time.
+    """
+    left = limit
+    for table in tables:
+        for first, rows in batches(table, *plan(table)):
+            if left is not None:
+                rows = rows.slice(0, left)
+                left -= rows.num_rows
+            if not rows.num_rows:
+                return
+            yield table, first, rows
+
+
+def origin(table: Table, first: int, size: int) -> dict[str, pa.Array]:
+    """Where `size` rows were read: the batch's columns source_file and source_row."""
+    return {
+        "source_file": pa.array([real_path(table.path)] * size, pa.string()),
+        "source_row": pa.array(range(first, first + size), pa.int64()),
+    }
 
 
 def _entries(table: Table, names: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -207,7 +242,7 @@ def _entries(table: Table, names: Sequence[str]) -> Iterator[tuple[int, dict[str
                     yield number, row
                     continue
                 record = odd
-            _reject(table, number, record)
+            _reject(table, number, record.reason)
 
 
 def _grouped(
@@ -265,89 +300,6 @@ def kept_types(tables: Sequence[Table], without: Sequence[str]) -> dict[str, pa.
     }
 
 
-def _files(path: Path, allowed: Sequence[Kind], what: str) -> list[tuple[Path, Kind, str | None]]:
-    if not path.exists():
-        raise InputError(f"{path} does not exist; name a {_kinds(allowed)} or a folder of them.")
-    if path.is_file():
-        kind = kind_by_name(path) or "parquet"
-        if kind not in allowed:
-            name = FORMATS[kind].name
-            raise InputError(f"{path} is a {name} file; {what} is a {_kinds(allowed)}.")
-        return [(path, kind, split_by_name(path, path.parent.parent))]
-    splits = _saved_splits(path)
-    files = [
-        (file, kind)
-        for file in sorted(path.rglob("*"))
-        if (kind := kind_by_name(file)) in allowed
-        and file.is_file()
-        and not file.name.startswith(".")
-        and file.name not in _ABOUT_JSON
-    ]
-    if not files:
-        suffixes = [suffix for kind in allowed for suffix in FORMATS[kind].suffixes]
-        wanted = suffixes[0] if len(allowed) <= 2 else " or ".join(suffixes)
-        raise InputError(f"The folder {path} holds no {wanted} file; name one that does.")
-    return [
-        (file, kind, splits.get(file.parent) or split_by_name(file, path)) for file, kind in files
-    ]
-
-
-_ABOUT_JSON = ("dataset_info.json", "state.json", "dataset_dict.json", "curation.json")
-"""Files of a data set that contain no rows."""
-
-_SPLIT = re.compile(r"(?:^|[^a-z])(train|validation|test)(?:[^a-z]|$)")
-
-
-def split_by_name(file: Path, root: Path) -> str | None:
-    """The split that a file is of: by its name (test-00000-of-00002), or a folder below `root`
-    called that or split=test, the nearest first."""
-    if named := _SPLIT.search(file.name.split(".")[0].lower()):
-        return named[1]
-    folders = file.parts[len(root.parts) : -1]
-    words = (folder.lower().removeprefix("split=") for folder in reversed(folders))
-    return next((word for word in words if _SPLIT.fullmatch(word)), None)
-
-
-def _saved_splits(folder: Path) -> dict[Path, str]:
-    """Folder to split below every dataset_dict.json."""
-    return {
-        about.parent / name: name
-        for about in folder.rglob("dataset_dict.json")
-        for name in json.loads(about.read_text(encoding="utf-8")).get("splits", [])
-    }
-
-
-def _kinds(allowed: Sequence[Kind]) -> str:
-    if "json" not in allowed:  # Arrow comes as a folder, and is seldom named
-        return "Parquet file"
-    names = [FORMATS[kind].name for kind in allowed]
-    return ", ".join(names[:-1]) + f" or {names[-1]} file"
-
-
-def _opened(path: Path, kind: Kind, encoding: str | None) -> Columns:
-    if path.stat().st_size == 0:
-        raise InputError(f"{path} is empty (0 bytes); fetch it again.")
-    try:
-        columns = FORMATS[kind].columns(path, encoding)
-    except UNREADABLE as problem:
-        raise InputError(_unreadable(path, kind, problem)) from problem
-    refuse_doubled(path, columns.schema.names)
-    return columns
-
-
-def _unreadable(path: Path, kind: Kind, problem: Exception) -> str:
-    with path.open("rb") as stream:
-        head = stream.read(512)
-    if head.startswith(b"PARE") or "encrypt" in str(problem).lower():
-        return f"{path} is an encrypted Parquet file; decrypt it, or name another file."
-    if what := mistaken(head):
-        return f"{path} is {what}; name the file itself."
-    name = "a Parquet file" if kind == "parquet" else f"a file of {FORMATS[kind].name}"
-    begun = kind != "parquet" or head.startswith(b"PAR1")
-    what = f"is {name} cut short or damaged" if begun else f"is not {name}"
-    return f"{path} {what}; fetch it again or name another file."
-
-
 ADDRESS = ("http://", "https://")
 
 
@@ -359,30 +311,64 @@ def cell_image(
     folder: Path,
     mode: ImageMode,
     uid: str | None = None,
+    *,
+    outside: bool = False,
 ) -> SourceImage:
     """The image that a cell names or contains; `value` is None where bytes were left unread.
 
     Without a uid a copied image is named by its sha256, a referenced file by its whole path, and a
     referenced cell by its file's name, row and column: nothing of it is read. A web address is a
-    name only; nothing is fetched.
+    name only; nothing is fetched. A file outside `folder` is a fault, unless `outside` allows it.
     """
     if isinstance(value, dict):
-        if value.get("bytes") is None and value.get("path"):
-            return file_image(folder / value["path"], mode, uid)
-        value = value.get("bytes")
+        unread = value.get("bytes") is None and value.get("path")
+        value = value["path"] if unread else value.get("bytes")
     if isinstance(value, str):
         if value.startswith(ADDRESS):
             return SourceImage(uid or value, None)
-        return file_image(folder / value, mode, uid)
+        if value.startswith("data:"):
+            return _data_image(value, uid)
+        problem = path_problem(value, folder, outside)
+        return (
+            SourceImage(value, None, problem) if problem else file_image(folder / value, mode, uid)
+        )
     if mode == "reference" and holds_bytes(table, column):
         name = uid or f"{table.path.name}:{number}:{column}"
-        return SourceImage(name, Reference(str(table.path.resolve()), number, column))
-    return SourceImage(uid, value or b"")
+        return SourceImage(name, Reference(real_path(table.path), number, column))
+    try:
+        return SourceImage(uid, bytes(value or b""))  # JSON may list the bytes as numbers
+    except (TypeError, ValueError):
+        return SourceImage(uid, None, f"the cell is no image (it is {str(value)[:60]})")
+
+
+def _data_image(uri: str, uid: str | None) -> SourceImage:
+    """The image of data:image/png;base64,..."""
+    about, _, text = uri.partition(",")
+    try:
+        if not about.endswith(";base64"):
+            raise ValueError
+        return SourceImage(uid, base64.b64decode(text, validate=True))
+    except (binascii.Error, ValueError):
+        return SourceImage(uid, None, f"the data URI is not in base64 (it begins {uri[:40]})")
+
+
+def path_problem(path: str, folder: Path, outside: bool) -> str | None:
+    """What is wrong with the path of an image, as its source gives it."""
+    if "\0" in path:
+        return "the path has a NUL character"
+    if "\\" in path and not (folder / path).exists():
+        return f"the path is written with backslashes; write it with / ({path})"
+    if not outside and not is_inside(folder, real_path(folder / path)):
+        return (
+            "the file is outside the folder of its source; name its folder with --images-dir, or "
+            f"type --allow-outside ({path})"
+        )
+    return None
 
 
 def file_image(path: Path, mode: ImageMode, uid: str | None = None) -> SourceImage:
     """An image file whose path is not the name that its source gave it: see `cell_image`."""
-    whole = Reference(str(path.resolve()))
+    whole = Reference(real_path(path))
     if uid or mode == "reference":
         return SourceImage(uid or whole.file, whole)
     try:
@@ -391,11 +377,13 @@ def file_image(path: Path, mode: ImageMode, uid: str | None = None) -> SourceIma
         return SourceImage(whole.file, whole)
 
 
-def path_image(path: str, folder: Path) -> SourceImage:
+def path_image(path: str, folder: Path, *, outside: bool = False) -> SourceImage:
     """An image that its source names by its path below `folder`, or by a web address alone."""
-    if path.startswith(ADDRESS):
+    if path.startswith(ADDRESS) or not path:
         return SourceImage(path, None)
-    return SourceImage(path, Reference(str((folder / path).resolve())) if path else None)
+    if problem := path_problem(path, folder, outside):
+        return SourceImage(path, None, problem)
+    return SourceImage(path, Reference(real_path(folder / path)))
 
 
 def checked_folder(images_dir: str | Path | None) -> Path | None:
@@ -410,10 +398,9 @@ def holds_bytes(table: Table, column: str) -> bool:
     if column not in table.schema.names:
         return False
     kind = table.schema.field(column).type
-    test = pa.types
-    if test.is_struct(kind):
+    if pa.types.is_struct(kind):
         return kind.get_field_index("bytes") >= 0
-    return bool(test.is_binary(kind) or test.is_large_binary(kind))
+    return bool(pa.types.is_binary(kind))
 
 
 def is_image_column(table: Table, column: str) -> bool:
@@ -421,6 +408,5 @@ def is_image_column(table: Table, column: str) -> bool:
     if table.kind == "json" or holds_bytes(table, column):
         return True
     kind = table.schema.field(column).type
-    test = pa.types
-    kinds = (test.is_string, test.is_large_string, test.is_struct, test.is_null)
+    kinds = (pa.types.is_string, pa.types.is_struct, pa.types.is_null)
     return any(is_kind(kind) for is_kind in kinds)

@@ -13,7 +13,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
-from toolkit.ingest.source import Opened, Options, Source, Summary, utc
+from toolkit.ingest.source import Opened, Options, Source, utc
+from toolkit.ingest.summary import Summary
 from toolkit.ingest.tabular import Table, count_rows, find_tables, need_columns, records
 from toolkit.progress import Progress
 from toolkit.schema import QUARANTINE, VOTES, from_tuples

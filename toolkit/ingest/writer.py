@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from toolkit.errors import Interrupted
 from toolkit.files.atomic import write_part
 from toolkit.ids import make_comparison_id, make_repeat_id
 from toolkit.ingest.new_images import NewImages
@@ -20,10 +21,11 @@ from toolkit.ingest.source import (
     Opened,
     PairOptions,
     SourceRow,
-    Summary,
     as_batches,
 )
 from toolkit.ingest.statements import fault, statements_of, votes_of, wrong_axes, wrong_votes
+from toolkit.ingest.summary import Summary
+from toolkit.ingest.tabular import with_rejected
 from toolkit.progress import SILENT, Progress
 from toolkit.schema import (
     AXES,
@@ -148,11 +150,14 @@ def ingest_batches(
     with adding(store, together=True), ThreadPoolExecutor() as pool:
         writer = _Writer(store, source, images, pseudonyms, personal, labels_are_votes, pool)
         try:
-            for batch in batches:
+            for batch in with_rejected(batches):
                 writer.take(batch)
                 if writer.is_full:
                     writer.flush()
                 progress.update("pairs", writer.summary.read, total)
+        except KeyboardInterrupt as stop:
+            kept = f"{writer.summary.kept:,} of {writer.summary.read:,} rows read were kept"
+            raise Interrupted(f"Stopped: {kept}. The same command adds the rest.") from stop
         finally:
             writer.flush()
     return writer.summary

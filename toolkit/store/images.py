@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -225,17 +226,26 @@ class ImageReader:
         return value
 
 
-def inside(folder: Path, named: str) -> Path:
-    """The file that a source names by its path in a folder, links followed.
+@lru_cache(maxsize=4096)
+def _real_folder(folder: str) -> str:
+    return os.path.realpath(folder)
 
-    InputError where it is elsewhere: whoever made the source would choose a file of this machine.
-    """
-    if not is_local(folder):
-        return folder / named
-    file = Path(os.path.realpath(folder / named))
-    if not file.is_relative_to(os.path.realpath(folder)):
-        raise InputError(f"the file is outside the folder of its source ({file})")
-    return file
+
+def real_path(path: Path) -> str:
+    """The absolute path of a file, links followed; a loop of links is left as it is."""
+    if not is_local(path):
+        return str(path)
+    folder, name = os.path.split(path)
+    if name in ("", ".", ".."):
+        return os.path.realpath(path)
+    whole = os.path.join(_real_folder(folder), name)  # noqa: PTH118  (a million times)
+    return os.path.realpath(whole) if os.path.islink(whole) else whole  # noqa: PTH114
+
+
+def is_inside(folder: Path, file: str) -> bool:
+    """Whether a `real_path` is below a folder. Elsewhere, whoever made a source would choose a file
+    of this machine."""
+    return not is_local(folder) or file.startswith(_real_folder(str(folder)).rstrip("/") + "/")
 
 
 class CellReader:
@@ -258,7 +268,10 @@ class CellReader:
         value = self.row(path, row, [column])[column]
         if isinstance(value, dict):
             if value.get("bytes") is None and value.get("path"):
-                return inside(path.parent, value["path"]).read_bytes()
+                named = path.parent / value["path"]
+                if not is_inside(path.parent, real_path(named)):
+                    raise InputError(f"the file is outside the folder of its source ({named})")
+                return named.read_bytes()
             value = value.get("bytes")
         return None if value is None else bytes(value)
 
