@@ -114,14 +114,16 @@ def test_equal_paths_of_two_tables_are_two_images(tmp_path):
 
 
 def test_a_label_column_puts_the_chosen_image_back_into_its_place(tmp_path):
-    table = blobs(5).append_column("label_0", pa.array([1.0, 0.0, 0.5, None, 0.7]))
+    table = blobs(6).append_column("label_0", pa.array([1.0, 0.0, 0.5, None, 0.2, 1.7]))
     pq.write_table(table, tmp_path / "a.parquet")
     store = create_store(tmp_path / "s")
     summary = ingest(store, "chosen-rejected", [tmp_path / "a.parquet"])
-    assert (summary.kept, summary.tied, summary.unlabelled, summary.quarantined) == (4, 1, 1, 1)
-    second = rows(store, "pairs")[1]
-    assert second["label"] == 0.0
-    assert ImageReader(store).read(second["image_1"]) == png((250, 1, 0))
+    assert (summary.kept, summary.tied, summary.unlabelled, summary.quarantined) == (5, 1, 1, 1)
+    assert summary.graded == 1
+    pairs = rows(store, "pairs")
+    assert [pair["label"] for pair in pairs] == pytest.approx([1, 0, 0.5, None, 0.2])
+    for place, shade in ((1, 1), (4, 4)):  # the chosen image came second
+        assert ImageReader(store).read(pairs[place]["image_1"]) == png((250, shade, 0))
 
 
 @pytest.mark.parametrize(
