@@ -64,7 +64,7 @@ def decode(data: bytes | None) -> Decoded:
 def _rgb(opened: Image.Image) -> Image.Image:
     opened.load()
     if opened.mode in ("F", "I"):  # Pillow clips to 0 .. 255: 0 .. 1 would turn black
-        least, most = opened.getextrema()
+        least, most = (float(value) for value in opened.getextrema())  # type: ignore[arg-type]
         if not (least >= 0 and 1 < most <= 255):
             raise InputError(
                 f"the image has pixels of 32 bits outside the range 0 to 255 (they are {least:g} "

@@ -21,7 +21,7 @@ from toolkit.errors import InputError
 
 @dataclass(frozen=True)
 class Unreadable:
-    """Stands in the place of a row that cannot be read."""
+    """Comes in the place of a row that cannot be read."""
 
     reason: str
 

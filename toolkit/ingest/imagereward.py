@@ -81,7 +81,7 @@ def _is_rankings(table: Table) -> bool:
 def _rankings(table: Table, options: ListOptions) -> Iterator[Ranking]:
     split, file = options.split or table.split, real_path(table.path)
     folder = Path(options.images_dir or table.path.parent)
-    where = {"folder": folder, "outside": options.allow_outside}
+    where: dict[str, Any] = {"folder": folder, "outside": options.allow_outside}
     if not _is_rankings(table):
         yield from _of_images(table, where, split, file)
         return

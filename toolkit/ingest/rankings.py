@@ -58,7 +58,7 @@ def preference(ranks: Ranks, first: int, second: int) -> float | None:
     if max(first, second) >= len(ranks):
         return None
     rank_0, rank_1 = ranks[first], ranks[second]
-    if not (_is_number(rank_0) and _is_number(rank_1)):
+    if rank_0 is None or rank_1 is None or not (_is_number(rank_0) and _is_number(rank_1)):
         return None
     return 0.5 if rank_0 == rank_1 else float(rank_0 < rank_1)
 

@@ -298,7 +298,8 @@ def table_files(
     files = [
         (file, kind)
         for file in sorted(path.rglob("*"))
-        if (kind := kind_by_name(file)) in allowed
+        if (kind := kind_by_name(file)) is not None
+        and kind in allowed
         and file.is_file()
         and not file.name.startswith(".")
         and file.name not in _ABOUT_JSON

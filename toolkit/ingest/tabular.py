@@ -75,7 +75,8 @@ def rejected_rows() -> Iterator[list[SourceRow]]:
 
     Without it such a row is an InputError.
     """
-    token = _rejected.set(rows := [])
+    rows: list[SourceRow] = []
+    token = _rejected.set(rows)
     try:
         yield rows
     finally:
