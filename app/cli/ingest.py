@@ -59,7 +59,6 @@ def _parameters(source: "Source[Any]") -> list[Any]:
 def _add(source: "Source[Any]", *, store: str, new: bool = False, **given: Any) -> None:
     """Open the source, then the store (bad input leaves no store behind), and print the report."""
     from app.cli.console import ConsoleProgress
-    from toolkit.errors import Interrupted
     from toolkit.ingest import Summary
     from toolkit.store import create_store, open_or_create, open_store
 
@@ -71,8 +70,9 @@ def _add(source: "Source[Any]", *, store: str, new: bool = False, **given: Any) 
     try:
         with ConsoleProgress() as progress:
             report = opened.add(into, progress)
-    except Interrupted as stop:
-        typer.echo(f"outvoted: {stop}", err=True)
+    except KeyboardInterrupt as stop:
+        kept = "Stopped; what was written before is complete. The same command adds the rest."
+        typer.echo(f"outvoted: {str(stop) or kept}", err=True)
         raise typer.Exit(130) from stop
     if given.get("shard") is not None:
         typer.echo(f"shard {given['shard']} of the source:")

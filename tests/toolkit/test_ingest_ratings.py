@@ -155,7 +155,10 @@ def test_a_parquet_table_is_read_like_a_csv_one(tmp_path, table):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"table": "nowhere.csv"}, "is no file; name a CSV or Parquet table"),
+        (
+            {"table": "nowhere.csv"},
+            "does not exist; name a Parquet, Arrow, JSON, CSV or",
+        ),
         ({"images_dir": "nowhere"}, "is no folder; name the images' with --images-dir"),
         ({"score_column": "beauty"}, "lacks the column beauty (found: name, prompt, style,"),
         ({"score_column": "prompt"}, "where a number is needed; name another --score-column"),

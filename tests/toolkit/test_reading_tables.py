@@ -130,6 +130,29 @@ def test_one_bad_cell_costs_one_row_and_no_column_its_type(tmp_path, suffix, bad
     assert {pair["src_label_0"] for pair in pairs} == {1}
 
 
+def test_a_rating_or_a_vote_that_cannot_be_read_is_one_row(tmp_path):
+    for name in ("0.png", "1.png"):
+        write_image(tmp_path / name, (1, 2, 3))
+    scores = [f"{k % 2}.png,p{k // 2},{k % 2}" for k in range(400)]
+    scores[7] = "1.png,p3,high"
+    table = tmp_path / "scores.csv"
+    table.write_bytes(b"name,prompt,score\n" + "\n".join(scores).encode("utf-8"))
+    store = create_store(tmp_path / "s")
+    options = {"images_dir": tmp_path, "score_column": "score"}
+    summary = ingest(store, "ratings", table, **options)
+    assert (summary.kept, summary.quarantined) == (199, 1)
+    assert rows(store, "quarantine")[0]["source_row"] == 7
+    pairs = [pair["pair_id"] for pair in rows(store, "pairs")]
+    votes = [{"pair_id": pair, "choice": 1, "time": None} for pair in pairs]
+    votes[5] |= {"choice": "left"}
+    votes[6] |= {"time": "0001-01-01T00:00:00+14:00"}
+    votes[7] |= {"pair_id": ["a"]}
+    (tmp_path / "votes.jsonl").write_text("".join(json.dumps(vote) + "\n" for vote in votes))
+    summary = ingest(store, "votes", tmp_path / "votes.jsonl")
+    assert (summary.kept, summary.quarantined) == (196, 3)
+    assert [entry["source_row"] for entry in rows(store, "quarantine")[1:]] == [5, 6, 7]
+
+
 def test_a_row_with_too_many_cells_is_set_aside_by_its_number(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text('a,b\n1,2\n1,2,3\n"x\ny",5\n7\n8,9\n')

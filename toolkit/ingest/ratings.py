@@ -9,32 +9,39 @@ the same for every score column of the same table.
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from itertools import combinations, islice
 from pathlib import Path
 from statistics import fmean, median
 from typing import Annotated, Any, Literal, TypeAlias
 
 import pyarrow as pa
-import pyarrow.csv as csv
-import pyarrow.parquet as pq
 
 from toolkit.errors import InputError
 from toolkit.ids import short_hash
 from toolkit.ingest.source import (
+    ENCODING,
+    OUTSIDE,
     Opened,
     PairOptions,
-    Reference,
     Source,
-    SourceImage,
     SourceRow,
     Vote,
     as_batches,
 )
+from toolkit.ingest.tabular import (
+    Table,
+    find_tables,
+    need_columns,
+    path_image,
+    records,
+    rejected_rows,
+)
 from toolkit.ingest.writer import open_pairs
 from toolkit.preference import label_of
-from toolkit.schema import missing_columns
+from toolkit.store.images import real_path
 
 ByPrompt: TypeAlias = dict[str, list[dict[str, Any]]]
 """The usable rows of each prompt, in the table's order."""
@@ -44,7 +51,7 @@ ByPrompt: TypeAlias = dict[str, list[dict[str, Any]]]
 class RatingsOptions(PairOptions):
     """Options of `outvoted ingest ratings`."""
 
-    table: Annotated[str | Path, "CSV or Parquet table, one image a row."]
+    table: Annotated[str | Path, "A table of one image a row, or of one rating a row."]
     _: KW_ONLY
     images_dir: Annotated[str | Path, "Folder of the image files."]
     image_column: Annotated[str, "Column of the image's file name."] = "name"
@@ -68,13 +75,16 @@ class RatingsOptions(PairOptions):
     ] = None
     split: Annotated[str | None, "train, validation or test."] = "train"
     limit: Annotated[int | None, "Only the first N pairs.", (1, 10**9)] = None
+    allow_outside: Annotated[bool, OUTSIDE] = False
+    encoding: Annotated[str | None, ENCODING] = None
 
 
 def open_ratings(options: RatingsOptions) -> Opened:
     """Read and check the table (scores only: no image is read). InputError says why not."""
-    table = _table(Path(options.table), (options.image_column, options.rater_column))
+    [table] = find_tables([options.table], what="a table of ratings", encoding=options.encoding)
     _check(options, table)
-    by_prompt, left_out = _grouped(options, table)
+    with rejected_rows() as rejected:
+        by_prompt, left_out = _grouped(options, table)
     shard = options.part
     if shard is not None:  # prompts are distributed
         by_prompt = dict(item for k, item in enumerate(by_prompt.items()) if shard.has(k))
@@ -83,7 +93,8 @@ def open_ratings(options: RatingsOptions) -> Opened:
     note = f"left out {left_out:,} images without a name, a prompt or a finite score"
 
     def rows() -> Iterator[SourceRow]:
-        return islice(rating_rows(by_prompt, options), options.limit)
+        yield from rejected
+        yield from islice(rating_rows(by_prompt, options), options.limit)
 
     return open_pairs(
         SOURCE,
@@ -110,7 +121,7 @@ RATINGS = Source(
 )
 
 
-def _check(options: RatingsOptions, table: pa.Table) -> None:
+def _check(options: RatingsOptions, table: Table) -> None:
     if options.rater_column is None and (options.as_votes or options.aggregate == "count"):
         raise InputError(
             "--as-votes and --aggregate count compare the scores of each rater; name the column of "
@@ -120,13 +131,9 @@ def _check(options: RatingsOptions, table: pa.Table) -> None:
         *(options.image_column, options.prompt_column, options.score_column, options.sd_column),
         options.rater_column,
     )
-    if missing := missing_columns(table.column_names, [name for name in named if name]):
-        raise InputError(
-            f"{options.table} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)} "
-            f"(found: {', '.join(table.column_names)}); name them with --image-column, "
-            "--prompt-column, --score-column, --sd-column and --rater-column."
-        )
-    kind = table[options.score_column].type
+    options_text = "--image-column, --prompt-column, --score-column, --sd-column and --rater-column"
+    need_columns(table, [name for name in named if name], f"name them with {options_text}")
+    kind = table.schema.field(options.score_column).type
     if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
         raise InputError(
             f"{options.table} holds {kind} in column {options.score_column}, where a number is "
@@ -138,8 +145,8 @@ def _check(options: RatingsOptions, table: pa.Table) -> None:
 
 def rating_rows(by_prompt: ByPrompt, options: RatingsOptions) -> Iterator[SourceRow]:
     """The pairs, prompts in the table's order."""
-    folder = Path(options.images_dir).resolve()
-    file = str(Path(options.table).resolve())
+    image = partial(path_image, folder=Path(options.images_dir), outside=options.allow_outside)
+    file = real_path(Path(options.table))
     for prompt, first, second in _chosen(by_prompt, options):
         names = [str(rated[options.image_column]) for rated in (first, second)]
         votes = _votes(first, second)
@@ -151,8 +158,8 @@ def rating_rows(by_prompt: ByPrompt, options: RatingsOptions) -> Iterator[Source
             weight = float(min(counts)) if max(counts) > 1 else None
         yield SourceRow(
             prompt=prompt,
-            image_0=SourceImage(names[0], Reference(str(folder / names[0]))),
-            image_1=SourceImage(names[1], Reference(str(folder / names[1]))),
+            image_0=image(names[0]),
+            image_1=image(names[1]),
             label=label,
             label_weight=weight,
             split=options.split,
@@ -199,29 +206,11 @@ def _extra(options: RatingsOptions, *sides: dict[str, Any]) -> dict[str, Any]:
     return extra
 
 
-def _table(path: Path, texts: Sequence[str | None]) -> pa.Table:
-    if not path.is_file():
-        raise InputError(f"{path} is no file; name a CSV or Parquet table of ratings.")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path} is empty (0 bytes); name a CSV or Parquet table of ratings.")
-    try:
-        if path.suffix == ".parquet":
-            return pq.read_table(path)
-        quoted = csv.ParseOptions(newlines_in_values=True)
-        named = csv.ConvertOptions(column_types={name: pa.string() for name in texts if name})
-        return csv.read_csv(path, parse_options=quoted, convert_options=named)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as problem:
-        raise InputError(
-            f"{path} cannot be read as a {'Parquet' if path.suffix == '.parquet' else 'CSV'} table "
-            f"({str(problem).splitlines()[0]}); repair it or name another."
-        ) from problem
-
-
-def _grouped(options: RatingsOptions, table: pa.Table) -> tuple[ByPrompt, int]:
+def _grouped(options: RatingsOptions, table: Table) -> tuple[ByPrompt, int]:
     """The rows by prompt, and how many lack a prompt, an image name or a finite score."""
     by_prompt: dict[str, dict[str, list[dict[str, Any]]]] = {}
     left_out = 0
-    for number, row in enumerate(table.to_pylist()):
+    for number, row in records(table):
         score, name = row[options.score_column], row[options.image_column]
         prompt = row[options.prompt_column]
         if score is None or not math.isfinite(score) or name in (None, "") or prompt is None:

@@ -280,6 +280,16 @@ def records(
             yield number, dict(zip(names, row, strict=True))
 
 
+def with_problems(table: Table) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """`records`, and what is wrong with the rows that cannot be read, each by its number."""
+    with rejected_rows() as rejected:
+        for number, row in records(table):
+            yield from ((bad.source_row or 0, bad.problem or "") for bad in rejected)
+            rejected.clear()
+            yield number, row
+        yield from ((bad.source_row or 0, bad.problem or "") for bad in rejected)
+
+
 @contextmanager
 def _damage(table: Table, done: Callable[[], int]) -> Iterator[None]:
     try:

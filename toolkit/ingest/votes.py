@@ -13,13 +13,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
-from toolkit.ingest.source import Opened, Options, Source, utc
+from toolkit.ingest.source import ENCODING, Opened, Options, Source, utc
 from toolkit.ingest.summary import Summary
-from toolkit.ingest.tabular import Table, count_rows, find_tables, need_columns, records
+from toolkit.ingest.tabular import Table, count_rows, find_tables, need_columns, with_problems
 from toolkit.progress import Progress
 from toolkit.schema import QUARANTINE, VOTES, from_tuples
 from toolkit.store import Store
 from toolkit.store.existing import held_quarantine, held_votes, written
+from toolkit.store.images import real_path
 from toolkit.store.locks import adding
 from toolkit.store.pseudonyms import pair_names, renamer
 
@@ -52,11 +53,12 @@ class VotesOptions(Options):
     grade_column: Annotated[str, "Column of the answer in the source's words, if any."] = "grade"
     limit: Annotated[int | None, "Read only the first N rows.", (1, 10**9)] = None
     pseudonyms: Annotated[bool, "Store keyed pseudonyms instead of annotators' names."] = False
+    encoding: Annotated[str | None, ENCODING] = None
 
 
 def open_votes(options: VotesOptions) -> Opened:
     """Find and check the tables. InputError (one sentence) on the first that cannot be used."""
-    tables = find_tables(options.paths, what="a table of votes")
+    tables = find_tables(options.paths, what="a table of votes", encoding=options.encoding)
     needed = (options.pair_column, options.choice_column)
     remedy = "name them with --pair-column and --choice-column"
     for table in tables:
@@ -148,7 +150,10 @@ class _Intake:
 
     def _vote(self, given: dict[str, Any]) -> tuple[Any, ...] | str:
         """A row of VOTES, or what is wrong with it."""
-        if given["pair_id"] not in self.pairs:
+        if "problem" in given:
+            return str(given["problem"])
+        pair_id = self.pairs.get(str(given["pair_id"]))
+        if pair_id is None:
             return f"the store has no such pair (pair_id {given['pair_id']})"
         choice, both = WORDS.get(str(given["choice"]).strip().lower(), (None, None))
         choice = _number(given["choice"]) if choice is None else choice
@@ -161,11 +166,15 @@ class _Intake:
         name, axis, grade = (_text(given[name]) for name in ("annotator", "axis", "grade"))
         if name is not None and self.rename is not None:
             name = str(self.rename(name))
+        try:
+            time = utc(given["time"])
+        except OverflowError:
+            return f"the time is out of range (it is {given['time']})"
         return (
-            self.pairs[given["pair_id"]],
+            pair_id,
             name,
             choice,
-            utc(given["time"]),
+            time,
             axis,
             weight,
             grade,
@@ -177,8 +186,11 @@ def _rows(
     tables: Sequence[Table], options: VotesOptions
 ) -> Iterator[tuple[str, int, dict[str, Any]]]:
     for table in tables:
-        file = str(table.path.resolve())
-        for number, row in records(table):
+        file = real_path(table.path)
+        for number, row in with_problems(table):
+            if isinstance(row, str):
+                yield file, number, {"pair_id": "?", "problem": row}
+                continue
             vote = {
                 "pair_id": row[options.pair_column],
                 "annotator": row.get(options.annotator_column),
