@@ -57,9 +57,9 @@ def thumbnails(
     can work at the same time.
     """
     from app.cli.console import ConsoleProgress
+    from toolkit.ingest.new_images import make_thumbnails
     from toolkit.sharding import read_shard
     from toolkit.store import open_store
-    from toolkit.store.thumbnails import make_thumbnails
 
     only = read_shard(shard)
     opened = open_store(store)

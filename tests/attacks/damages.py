@@ -63,11 +63,11 @@ def full_store(folder: Path) -> Path:
     from analysis.run_analysis import analyze_run
     from tests.factories import StoreFactory
     from toolkit.files.atomic import write_json
+    from toolkit.ingest.new_images import make_thumbnails
     from toolkit.store.audits import Audit, keep_audit
     from toolkit.store.connection import read_pairs
     from toolkit.store.journal import Entry, Journal
     from toolkit.store.pseudonyms import store_key
-    from toolkit.store.thumbnails import make_thumbnails
     from toolkit.store.verdicts import publish
 
     store = StoreFactory(folder)(pairs=24, run=True)

@@ -167,8 +167,7 @@ def look(work: Path) -> Seconds:
     from toolkit.store import connect, open_store
     from toolkit.store.connection import read_pairs
     from toolkit.store.images import ImageReader
-    from toolkit.store.queue.ell_series import ell_by_visit
-    from toolkit.store.queue.tables import card, make_queue
+    from toolkit.store.queue.tables import card, ell_by_visit, make_queue
 
     store = open_store(work / "copied")
     names = read_pairs(store, ["pair_id"])[0].to_pylist()

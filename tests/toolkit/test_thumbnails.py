@@ -8,13 +8,12 @@ from PIL import Image
 from app.cli.main import registered
 from tests.toolkit.pickapic_source import source_row, write_source
 from tests.toolkit.stores import rows
-from toolkit.ingest import ingest
+from toolkit.ingest import ingest, new_images
+from toolkit.ingest.new_images import make_thumbnails, without_thumbnail
 from toolkit.schema import IMAGES
 from toolkit.sharding import Shard
 from toolkit.store import Store, create_store
-from toolkit.store import thumbnails as module
 from toolkit.store.integrity import check_store
-from toolkit.store.thumbnails import make_thumbnails, without_thumbnail
 
 
 def picture(side: int, shade: int) -> bytes:
@@ -55,7 +54,7 @@ def test_a_second_time_draws_nothing_again(store):
 
 
 def test_shards_draw_each_a_share_and_together_all(store, monkeypatch):
-    monkeypatch.setattr(module, "UNIT", 2)
+    monkeypatch.setattr(new_images, "UNIT", 2)
     shares = [without_thumbnail(store, Shard(index, 3)) for index in range(3)]
     dealt = sorted(name for share in shares for name in share)
     assert dealt == sorted(row["image_id"] for row in rows(store, "images"))

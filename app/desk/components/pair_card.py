@@ -10,8 +10,7 @@ from app.desk.components import text
 from app.desk.image_cache import ShownImage
 from toolkit.colors import VERDICT_COLOURS, VERMILION, Ground, accent, hairline, muted
 from toolkit.preference import lean
-from toolkit.store.queue.ell_series import Visit
-from toolkit.store.queue.tables import ORDERS, SYMBOLS
+from toolkit.store.queue.tables import ORDERS, SYMBOLS, Visit
 
 _SMALL_SIDE = 128
 """Images of at most so many pixels are enlarged with hard edges, so that each pixel shows."""

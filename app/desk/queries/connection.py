@@ -25,7 +25,7 @@ from toolkit.files.atomic import parts
 from toolkit.store import Store, connect, open_store
 from toolkit.store.connection import Connection
 from toolkit.store.pair_table import MINORITY
-from toolkit.store.queue import ell_series, tables, views
+from toolkit.store.queue import tables, views
 from toolkit.store.queue.histograms import Bins
 from toolkit.store.queue.tables import QueueColumns
 from toolkit.store.queue.views import View, pool_of
@@ -156,7 +156,7 @@ class Desk:
 
     def _read_series(self) -> None:
         try:
-            ell_series.make_ell_series(self.con.cursor(), self.store, self.run)
+            tables.make_ell_series(self.con.cursor(), self.store, self.run)
             self.series = "ready"
         except Exception:
             self.series = "failed"  # a card says so; the terminal says why

@@ -18,7 +18,7 @@ from toolkit.ids import short_hash
 from toolkit.preference import is_decided
 from toolkit.store import Store
 from toolkit.store.connection import Connection
-from toolkit.store.queue import ell_series, tables, views
+from toolkit.store.queue import tables, views
 from toolkit.store.queue.views import View
 from toolkit.store.verdicts import verdict_of
 
@@ -198,7 +198,7 @@ def _chips(
     curve = ""
     # Without a preference ell has no sign, and there is no curve.
     if is_decided(pair["label"]):
-        visits = ell_series.ell_by_visit(cursor, pair["nth"], pair["label"]) if desk.run else []
+        visits = tables.ell_by_visit(cursor, pair["nth"], pair["label"]) if desk.run else []
         curve = pair_card.ell_curve(visits, desk.series, ground)
     agreement = queue.more_columns(desk, pair["pair_id"], _AGREEMENT)
     return pair_card.chips(pair, agreement, verdicts, settings.curator, curve)

@@ -8,20 +8,28 @@ column of a finding or a scorer becomes a table by `nth` when it is first named.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
 from toolkit.conditions import kind_of
+from toolkit.minority import ell_sql
+from toolkit.preference import is_decided, lean
 from toolkit.schema import SOURCE_PREFIX
-from toolkit.store.connection import Connection, add_labels, fetch, first_value, quoted
+from toolkit.store.connection import (
+    Connection,
+    add_labels,
+    add_trajectory,
+    fetch,
+    first_value,
+    quoted,
+)
 from toolkit.store.label_sets import ORIGINAL
 from toolkit.store.layout import Store
 from toolkit.store.pair_table import MINORITY, Column, PairColumns, votes_by_pair
-from toolkit.store.queue.ell_series import make_ell_series
-from toolkit.store.runs import finding_labels, finding_schema, read_findings, same_pairs
+from toolkit.store.runs import finding_labels, finding_schema, read_findings, run_about, same_pairs
 from toolkit.store.verdicts import RESOLVED, verdict_sql
 
 Order = Literal["minority", "confidence", "stability"]
@@ -299,3 +307,71 @@ def quarantine_reasons(con: Connection, limit: int = 5) -> list[tuple[str, int]]
         f" LIMIT {limit}"
     )
     return [(str(reason), int(pairs)) for reason, pairs in con.execute(sql).fetchall()]
+
+
+_NO_SERIES = (
+    "CREATE OR REPLACE TABLE ell_series"
+    " (nth INTEGER, visit INTEGER, ell FLOAT, low FLOAT, high FLOAT)"
+)
+_ROWS_AT_ONCE = 2_000_000
+"""Rows of the trajectory: their sums are in memory beside the table."""
+
+
+def make_ell_series(con: Connection, store: Store, run: str) -> None:
+    """`ell_series`: per pair and visit the policy's ell for label 1, and the band over all models.
+
+    Some 20 bytes a visit, made for some pairs after others, so that it takes little more memory.
+    Other cursors see the table as it was until it is whole. StoreError where the run is absent.
+    """
+    con.execute("BEGIN")
+    try:
+        con.execute(_NO_SERIES)
+        if run:
+            add_trajectory(con, store, run)
+            models = range(len(run_about(store, run).get("models") or ["policy"]))
+            pairs = int(first_value(con, "SELECT count(*) FROM queue"))
+            turns = 1 + int(first_value(con, "SELECT count(*) FROM trajectory")) // _ROWS_AT_ONCE
+            for turn in range(turns):
+                ends = [turn * pairs // turns, (turn + 1) * pairs // turns]
+                con.execute(f"INSERT INTO ell_series {_series(models)}", ends)
+        con.execute("COMMIT")
+    except BaseException:
+        con.execute("ROLLBACK")
+        raise
+
+
+def _series(models: range) -> str:
+    """A SELECT for `ell_series` of the pairs from one number on and below another."""
+    every = ", ".join(map(ell_sql, models))
+    return (
+        f"SELECT q.nth, visit, avg({ell_sql()}), avg(least({every})), avg(greatest({every}))"
+        " FROM trajectory JOIN queue q USING (pair_id)"
+        " WHERE kind = 'train' AND q.nth >= ? AND q.nth < ? GROUP BY q.nth, visit ORDER BY q.nth"
+    )
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A pair's ell at one visit: the policy's, and the band over the policy and its footprints."""
+
+    visit: int
+    ell: float
+    low: float
+    high: float
+
+
+def ell_by_visit(con: Connection, nth: int | None, label: float | None) -> list[Visit]:
+    """Mean ell over each visit's draws under `label` of the queue's pair `nth`; [] for a tie, and
+    for a pair outside the queue."""
+    if nth is None or not is_decided(label):
+        return []
+    rows = con.execute(
+        "SELECT visit, ell, low, high FROM ell_series WHERE nth = ? AND ell IS NOT NULL"
+        " ORDER BY visit",
+        [nth],
+    ).fetchall()
+    sign = float(lean(label))
+    return [
+        Visit(int(visit), sign * ell, *sorted((sign * low, sign * high)))
+        for visit, ell, low, high in rows
+    ]
