@@ -94,15 +94,15 @@ def read_json(path: Path, remedy: str, kind: type = dict, /, **needs: Any) -> An
     StoreError where it is damaged: the sentence names the file and ends with `remedy`.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value: Any = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as problem:
         raise StoreError(
             f"{path} is damaged ({str(problem).splitlines()[0]}); {remedy}."
         ) from problem
-    if not isinstance(value, kind):
+    if kind is not type(value):
         raise StoreError(f"{path} is damaged (it holds no {kind.__name__}); {remedy}.")
-    checksum = value.pop(_CHECKSUM, None) if isinstance(value, dict) else None
-    if checksum not in (None, _checksum(value) if checksum else None):
+    checksum = value.pop(_CHECKSUM, None) if kind is dict else None
+    if checksum is not None and checksum != _checksum(value):
         raise StoreError(
             f"{path} is damaged (its checksum is not that of its content; delete the entry "
             f"{_CHECKSUM!r} if you edited the file by hand); {remedy}."
@@ -198,7 +198,7 @@ LAPSE = 3600.0
 """Seconds without a change after which the writer of a file on another machine has ended."""
 
 
-def unfinished(folder: Path, writers: Collection[Writer] = ("ended",)) -> Iterator[Path]:
+def unfinished(folder: Path, writers: Collection[str] = ("ended",)) -> Iterator[Path]:
     """Unfinished files of such writers anywhere below `folder`, by default what killed ones left;
     in an object store they leave nothing."""
     if is_local(folder):

@@ -114,7 +114,7 @@ def _add(store: Store, arrays: ReleasedArrays, options: ReleasedOptions) -> Join
         label_set_recipe(store, options.labels)
     run, column = options.run, options.column
     joined = None if arrays.index is None else _by_pair(store, arrays, column, options.by)
-    about = {
+    about: dict[str, Any] = {
         "models": ["policy"],
         "labels": options.labels,
         "origin": "released-npy",
