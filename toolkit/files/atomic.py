@@ -88,7 +88,7 @@ def _checksum(value: dict[str, Any]) -> str:
     return f"{zlib.crc32(json.dumps(value, sort_keys=True).encode()):08x}"
 
 
-def read_json(path: Path, remedy: str, kind: type = dict, /, **needs: Any) -> Any:
+def read_json(path: Path, remedy: str, kind: Any = dict, /, **needs: Any) -> Any:
     """What a JSON file holds: a `kind`, which has the entries `needs` of these types at the least.
 
     StoreError where it is damaged: the sentence names the file and ends with `remedy`.
