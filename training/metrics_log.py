@@ -17,6 +17,7 @@ from toolkit.errors import BrokenLoss, TrainingError
 from toolkit.files.atomic import write_text_whole
 from toolkit.ids import short_hash
 from toolkit.progress import SILENT, Progress
+from toolkit.store.run_log import read_log
 from training.devices import agreed, local
 from training.recipe import Recipe
 from training.trajectory_writer import Seen
@@ -224,16 +225,15 @@ class Log:
 
 def _last_smooth(path: Path) -> float | None:
     """The last average that an earlier attempt at the run logged."""
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []
-    return json.loads(lines[-1]).get("accuracy_ema") if lines else None
+    entries = read_log(path)
+    return entries[-1].get("accuracy_ema") if entries else None
 
 
 def forget_after(run: Path, step: int) -> None:
     """Delete the entries past a step; a resumed run writes them again."""
     for path in (run / "metrics").glob("*.jsonl"):
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
-        write_text_whole(path, "".join(line + "\n" for line in kept))
+        kept = [json.dumps(entry) + "\n" for entry in read_log(path) if entry["step"] <= step]
+        write_text_whole(path, "".join(kept))
 
 
 def status(entry: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from toolkit import minority
 from toolkit.errors import TrainingError
-from toolkit.files.atomic import parts, write_text_whole
+from toolkit.files.atomic import parts, read_json, write_text_whole
 from toolkit.intervals import wilson
 from toolkit.progress import SILENT, Progress
 from toolkit.recorder import TrajectoryWriter
@@ -215,7 +215,7 @@ def _check(store: Store, run: str, setup: Setup) -> None:
 def _number(store: Store, run: str, probe: dict[str, int], accelerator: Any) -> int:
     """The probe's number, `visit` in its rows; the same for the same step, draws and seed."""
     path = store.run(run) / "probes.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    known = read_json(path, "restore it from a copy", list) if path.exists() else []
     for entry in known:
         if {key: entry[key] for key in probe} == probe:
             return int(entry["visit"])

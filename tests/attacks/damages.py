@@ -110,6 +110,10 @@ def attack_damage(base: Path, damage: Damage) -> str:
         and ((base / damage.file).read_bytes().startswith(left))
     ):
         return "a log as it once was"  # whole lines are missing at its end, which nothing shows
+    if content(root / damage.file) != content(base / damage.file) and (
+        damage.file.endswith((".jsonl", "probes.json"))
+    ):
+        return "another value, where there is no checksum"
     return "harmless" if content(root / damage.file) == content(base / damage.file) else "SILENT"
 
 
