@@ -8,6 +8,7 @@ from tests.factories import StoreFactory
 from toolkit.store.connection import effective_labels, read_pairs
 from toolkit.store.journal import Entry, Journal
 from toolkit.store.label_sets import planted_flips
+from toolkit.store.pseudonyms import exported_ids
 from toolkit.store.scores import write_scores
 
 
@@ -16,7 +17,8 @@ def test_a_link_opens_its_pair_with_all_that_is_known_of_it(
 ) -> None:
     store = judgeable(make_store)
     flipped = (planted_flips(store, "flip20") or [])[0]
-    app = open_page(monkeypatch, store, "pair", query={"pair": flipped})
+    (exported,) = exported_ids(store)([flipped])  # as a report or an export names it
+    app = open_page(monkeypatch, store, "pair", query={"pair": exported})
     said = shown(app)
     assert f"<code>{flipped}</code>" in said
     assert "6 visits, 0 probes" in said
