@@ -4,8 +4,10 @@ import pyarrow as pa
 import pytest
 
 from toolkit.errors import InputError, StoreError
+from toolkit.files.atomic import write_whole
 from toolkit.store.connection import add_labels, connect, effective_labels, fetch
 from toolkit.store.label_sets import label_set_recipe, label_sets, planted_flips, write_label_set
+from toolkit.store.runs import finding_labels
 
 
 def overlay(**labels: float | None) -> pa.Table:
@@ -111,6 +113,22 @@ def test_a_set_never_has_the_labels_of_one_recipe_under_the_name_of_another(make
         effective_labels(store, "mine")
     write_label_set(store, "mine", overlay(), {"kind": "test"})
     assert effective_labels(store, "mine").equals(effective_labels(store))
+
+
+def test_sets_and_findings_of_an_earlier_version_are_read(make_store):
+    """Their files say nothing of what they are; the JSON beside them has no checksum."""
+    store = make_store(pairs=8)
+    pair = next(iter(original(store)))
+    write_whole(store.folder("labels", "old.parquet"), overlay(**{pair: 0.5}))
+    store.folder("labels", "old.json").write_text('{"kind": "test"}')
+    assert label_set_recipe(store, "old") == {"kind": "test"}
+    assert effective_labels(store, "old")["label"][0].as_py() == 0.5
+    write_label_set(store, "old", overlay(), {"kind": "test"})  # is there already
+    assert effective_labels(store, "old")["label"][0].as_py() == 0.5
+    scores = pa.table({"pair_id": [pair], "minority": [0.5]})
+    write_whole(store.findings("r") / "minority.parquet", scores)
+    (store.findings("r") / "minority.json").write_text('{"labels": "old"}')
+    assert finding_labels(store, "r", "minority") == "old"
 
 
 def test_planted_flips_are_known_by_name_and_only_there(make_store):
