@@ -48,8 +48,8 @@ def _ingest(work: Path, images: str) -> None:
 
 def thumbnails(work: Path) -> None:
     """A thumbnail of every image by reference (of 256 px, so each is read and needs none)."""
+    from toolkit.ingest.new_images import make_thumbnails
     from toolkit.store import open_store
-    from toolkit.store.thumbnails import make_thumbnails
 
     make_thumbnails(open_store(work / "reference"))
 
