@@ -1,6 +1,6 @@
 """The images of new rows: identified, decoded once, and refused where they are broken or others.
 
-Those kept by reference are not opened: `make_thumbnails` does that, when it is asked to.
+Those kept by reference are not opened: `make_thumbnails` does that afterwards.
 """
 
 from collections import Counter
