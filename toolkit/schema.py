@@ -64,7 +64,14 @@ SOURCE_PREFIX = "src_"
 EXPORTED = frozenset(("original_label_0", "pair_id"))
 """A table with these columns was exported from a store."""
 
+AXIS, AXIS_WEIGHT = "axis_", "axis_weight_of_"
+"""An exported table has the label on the axis NAME as axis_NAME, and its weight."""
+
+STATED = ("label", "label_weight", "split")
+"""What an exported table states in the store's own terms (not in those of earlier versions)."""
+
 OURS = EXPORTED | {
+    *STATED,
     *("sample_weight", "minority", "confidence", "stability", "verdict"),
     *("prompt", "chosen", "rejected", "label_0", "created_at", "ranking_id", "user_id"),
     *("chosen_uid", "rejected_uid", "chosen_model", "rejected_model"),

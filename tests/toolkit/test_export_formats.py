@@ -19,6 +19,7 @@ from tests.toolkit.pickapic_source import picture, source_row, write_source
 from tests.toolkit.stores import rows
 from toolkit.errors import InputError
 from toolkit.export import FORMATS, Policy, export_set
+from toolkit.export.decisions import make_plan
 from toolkit.ingest import ingest
 from toolkit.store import Store, create_store
 from toolkit.store.images import ImageReader
@@ -322,3 +323,57 @@ def test_every_images_suffix_follows_from_its_bytes(tmp_path):
         assert suffix_of(out.getvalue()) == suffix
     assert suffix_of(b"whatever") == ".jpg"
     assert tmp_path.exists()
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_a_weight_becomes_a_draw_that_depends_on_seed_and_pair_alone(tmp_path, store, name):
+    """Kept with probability weight / largest weight: over many seeds, the share is the weight."""
+    policy = Policy(run="r", weight="noise.probability", resample=True, verdicts=False)
+    export(store, tmp_path / "out", name, policy)
+    record = json.loads((tmp_path / "out" / "curation.json").read_text())
+    why = "dropped: not drawn by its weight, --resample (policy)"
+    assert record["counts"]["reasons"][why] > 0
+    assert record["counts"]["reweighted"] == 0
+    assert "kept with probability weight" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_pairs_are_drawn_as_often_as_their_weights_say(store):
+    def plan(**options):
+        fixed = {"run": "r", "weight": "noise.probability", "keep_ties": True, "verdicts": False}
+        return make_plan(store, Policy(**fixed, **options))
+
+    plans = [plan(resample=True, seed=seed) for seed in range(60)]
+    share = np.mean([drawn.kept for drawn in plans], axis=0)
+    expected = plan().weight / plan().weight.max()
+    assert np.abs(share - expected).max() < 4 * np.sqrt(0.25 / len(plans))
+    assert np.corrcoef(share, expected)[0, 1] > 0.9
+    assert all((drawn.weight[drawn.kept] == 1).all() for drawn in plans)
+    inside = [k for k in range(ROWS) if k % 4]
+    subset = plan(resample=True, where="not nsfw")
+    assert plans[0].kept[inside].tolist() == subset.kept[inside].tolist()
+
+
+def test_bytes_of_another_file_do_not_leave_by_a_link_or_under_an_images_name(tmp_path):
+    """A source by reference is read again at export, when its files may be others."""
+    for side in "wl":
+        (tmp_path / side).mkdir()
+        for k in range(3):
+            (tmp_path / side / f"{k}.png").write_bytes(picture(f"{side}{k}"))
+            (tmp_path / side / f"{k}.txt").write_text(f"prompt {k}")
+    store = create_store(tmp_path / "s")
+    ingest(store, "folders", tmp_path / "w", tmp_path / "l", images="reference")
+    secret = tmp_path / "private" / "photo.png"
+    secret.parent.mkdir()
+    secret.write_bytes(picture("private"))
+    file = tmp_path / "w" / "1.png"
+    file.unlink()
+    file.symlink_to(secret)
+    with pytest.raises(InputError, match=r"w/1.png is a link to .*private/photo.png now.*--allow"):
+        export(store, tmp_path / "out", "kohya")
+    assert not (tmp_path / "out").exists()
+    export(store, tmp_path / "allowed", "kohya", Policy(allow_outside=True))
+    file.unlink()
+    file.write_text("-----BEGIN OPENSSH PRIVATE KEY-----")
+    with pytest.raises(InputError, match=r"left nothing: image .* is no image any more\."):
+        export(store, tmp_path / "out", "kohya")
+    assert not (tmp_path / "out").exists()

@@ -560,7 +560,7 @@ def test_the_command_previews_then_writes(tmp_path, judged):
     options = (judged.root, "--run", "r", "--drop", "minority > 0.1", "--drop", "confidence > 0.9")
     code, shown, _ = command(*options, "--preview")
     assert code == 0, shown
-    assert shown.startswith("pairs 24 -> 8: flipped 0, tied 0, dropped 16, reweighted 0")
+    assert shown.startswith("8 of 24 pairs: 4 ties left out, 12 dropped.\n")
     code, written, _ = command(*options, "--out", tmp_path / "out")
     assert code == 0
     assert written == shown + f"written to {tmp_path / 'out'}\n"

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
 
-from tests.toolkit.pickapic_source import SCHEMA, source_row
+from tests.toolkit.pickapic_source import SCHEMA, source_row, write_source
 from tests.toolkit.stores import rows
 from toolkit.errors import InputError
 from toolkit.export import FORMATS, Policy, export_set, preview
@@ -224,3 +224,15 @@ def test_datasets_reads_every_type_of_them(store: Store, tmp_path: Path) -> None
     assert row["seen"] == TOLD["seen"]
     assert row["src_confidence"] == 0.875
     assert row["src_prompt"] == "not the caption"
+
+
+@pytest.mark.parametrize("name", [n for n, form in FORMATS.items() if form.source_columns])
+def test_a_column_with_a_dot_in_its_name_is_exported(tmp_path, name):
+    schema = SCHEMA.append(pa.field("meta.size", pa.int64()))
+    made = [source_row(k) | {"meta.size": k} for k in range(4)]
+    store = create_store(tmp_path / "s")
+    ingest(store, "pickapic", [write_source(tmp_path / "train.parquet", made, schema=schema)])
+    outcome = export_set(store, tmp_path / "out", Policy(keep=("meta.size",)), name)
+    assert "meta.size" in outcome.source.schema.names
+    for file in (tmp_path / "out" / "data").glob("*.parquet"):
+        assert pq.read_table(file)["meta.size"].to_pylist() == [0, 1, 3]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -19,6 +20,7 @@ from tests.toolkit.pickapic_source import SCHEMA, source_row
 from tests.toolkit.stores import rows
 from toolkit.export import FORMATS, Policy, export_set
 from toolkit.ingest import Reference, SourceImage, SourceRow, ingest, ingest_rows
+from toolkit.ingest.source import AxisLabel
 from toolkit.store import Store, create_store
 from toolkit.store.images import ImageReader
 
@@ -237,3 +239,99 @@ def test_columns_make_the_store_that_the_rules_make_of_rows_one_by_one(mode, mad
         )
         for table_name in ("pairs", "images", "votes", "quarantine"):
             assert rows(fast, table_name) == rows(slow, table_name), table_name
+
+
+GRADED = ((1.0, None), (0.7, 10.0), (0.3, 10.0), (0.5, 4.0), (0.0, None), (None, None))
+
+
+def graded_store(folder: Path) -> Store:
+    """Graded and weighted labels, two splits that alternate, and two axes with gaps."""
+    made = [
+        SourceRow(
+            prompt=f"prompt {k}",
+            image_0=SourceImage(f"a{k}", images(Pair(f"p{k}", 1.0, (k, k), 1.0))[0]),
+            image_1=SourceImage(f"b{k}", images(Pair(f"p{k}", 1.0, (k, k), 1.0))[1]),
+            label=label,
+            label_weight=weight,
+            split=("train", "test")[k % 2],
+            axes={"alignment": AxisLabel(1 - k / 16, 3.0)}
+            | ({"motion": AxisLabel(0.2)} if k % 2 else {}),
+            extra={"model_0": "m", "__index_level_0__": 70 - k},
+        )
+        for k, (label, weight) in enumerate(GRADED * 2)
+    ]
+    store = create_store(folder)
+    ingest_rows(store, "rapidata", made)
+    return store
+
+
+def stated(store: Store) -> dict[str, tuple]:
+    """prompt -> what the store says of the pair, axes with their weights too."""
+    axes: dict[str, dict] = {}
+    for row in rows(store, "axes"):
+        axes.setdefault(row["pair_id"], {})[row["axis"]] = (row["label"], row["label_weight"])
+    return {
+        pair["prompt"]: (
+            *(pair["label"], pair["label_weight"], pair["split"], pair["image_0"]),
+            *(int(pair["src___index_level_0__"]), axes.get(pair["pair_id"], {})),
+        )
+        for pair in rows(store, "pairs")
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "where", "options"),
+    [
+        ("pickapic", "pickapic", "data", {}),
+        ("chosen-rejected", "chosen-rejected", "data", {}),
+        (
+            "offline-pairs",
+            "chosen-rejected",
+            "data",
+            {"chosen_column": "img_win", "rejected_column": "img_lose"},
+        ),
+    ],
+)
+def test_grades_weights_splits_order_and_axes_come_back(tmp_path, name, kind, where, options):
+    store = graded_store(tmp_path / "s")
+    can_tie = FORMATS[name].undecided
+    policy = Policy(keep_ties=can_tie, keep_unlabelled=can_tie)
+    outcome = export_set(store, tmp_path / "out", policy, name)
+    assert "4 labels are graded: label_0 is the side" in "\n".join(outcome.lines())
+    again = create_store(tmp_path / "again")
+    ingest(again, kind, tmp_path / "out" / where, **options)
+    expected = stated(store)
+    if not can_tie:
+        expected = {k: v for k, v in expected.items() if v[0] not in (None, 0.5)}
+    assert stated(again) == expected
+    export_set(again, tmp_path / "twice", policy, name)
+    for file in (tmp_path / "out" / where).glob("*.parquet"):
+        twice = pq.read_table(tmp_path / "twice" / where / file.name)
+        table = pq.read_table(file)
+        same = ["label", "label_weight", "split", "axis_alignment", "axis_motion"]
+        assert twice.select(same).equals(table.select(same))
+        assert [n for n in twice.column_names if n.startswith("axis_")] == [
+            n for n in table.column_names if n.startswith("axis_")
+        ]
+
+
+def test_readers_of_0_and_1_get_the_side_that_a_grade_leans_to(tmp_path):
+    store = graded_store(tmp_path / "s")
+    export_set(store, tmp_path / "p", Policy(), "pickapic")
+    rows_ = pq.read_table(tmp_path / "p" / "data").to_pylist()
+    assert {(r["label"], r["label_0"], r["label_1"], r["best_image_uid"][0]) for r in rows_} == {
+        (1.0, 1.0, 0.0, "a"),
+        (0.7, 1.0, 0.0, "a"),
+        (0.3, 0.0, 1.0, "b"),
+        (0.0, 0.0, 1.0, "b"),
+    }
+    export_set(store, tmp_path / "k", Policy(), "kohya")
+    meta = [json.loads(line) for line in (tmp_path / "k" / "metadata.jsonl").open()]
+    assert sorted(row["preference"] for row in meta) == [0.7] * 4 + [1.0] * 4
+    export_set(store, tmp_path / "w", Policy(), "weights")
+    table = pq.read_table(tmp_path / "w" / "weights.parquet")
+    labels = np.load(tmp_path / "w" / "labels.npy")
+    assert table["label"].to_pylist()[:3] == [1.0, 0.7, 0.3]
+    assert table["label_0"].to_pylist()[:3] == [1.0, 1.0, 0.0]
+    assert labels[:3].tolist() == pytest.approx([1.0, 0.7, 0.3])
+    assert "Graded labels: 4" in (tmp_path / "k" / "README.md").read_text()

@@ -39,7 +39,7 @@ from toolkit.files.atomic import sync_folder, unfinished_name
 from toolkit.files.remote import is_local, place
 from toolkit.progress import SILENT, Progress
 from toolkit.store import Store
-from toolkit.store.images import absent_images
+from toolkit.store.images import absent_images, relinked_files
 from toolkit.store.pair_table import column_kinds
 from toolkit.store.pseudonyms import exported_ids
 from toolkit.store.runs import findings, run_about
@@ -73,14 +73,28 @@ class Outcome:
 
     def lines(self) -> list[str]:
         """The outcome as a person reads it."""
-        before, after = self.counts["before"], self.counts["after"]
-        first = (
-            f"pairs {before['pairs']:,} -> {after['pairs']:,}: flipped "
-            f"{self.counts['flipped']:,}, tied {self.counts['tied']:,}, dropped "
-            f"{self.counts['dropped']:,}, reweighted {self.counts['reweighted']:,}"
+        counts = self.counts
+        ties, open_ = counts["ties_left_out"], counts["unlabelled_left_out"]
+        done = (
+            (counts["flipped"], "flipped"),
+            (counts["tied"], "made a tie"),
+            (ties, "tie left out" if ties == 1 else "ties left out"),
+            (open_, "without a label left out"),
+            (counts["dropped"] - ties - open_, "dropped"),
+            (counts["reweighted"], "with a weight other than 1"),
         )
+        what = ", ".join(f"{n:,} {action}" for n, action in done if n) or "all as they were"
+        first = f"{counts['after']['pairs']:,} of {counts['before']['pairs']:,} pairs: {what}."
         reasons = [f"{n:,} {why}" for why, n in self.counts["reasons"].items()]
-        return [first, *warnings_of(self.counts), *reasons, *self.source.lines()]
+        graded = (
+            [
+                f"{self.counts['graded']:,} labels are graded: label_0 is the side that each leans "
+                "to, label the grade."
+            ]
+            if self.counts["graded"]
+            else []
+        )
+        return [first, *warnings_of(self.counts), *graded, *reasons, *self.source.lines()]
 
 
 def warnings_of(counts: dict[str, Any]) -> list[str]:
@@ -238,5 +252,12 @@ def _checked(store: Store, plan: Plan, policy: Policy) -> Plan:
                 f"The store has no image {absent[0]}"
                 + (f" and {len(absent) - 1:,} more" if len(absent) > 1 else "")
                 + "; ingest the source with its images, or export with --no-images."
+            )
+        if not policy.allow_outside and (links := relinked_files(store, ids)):
+            file, real = links[0]
+            raise InputError(
+                f"{file} is a link to {real} now, and was none when its images were ingested"
+                + (f" ({len(links) - 1:,} more are)" if len(links) > 1 else "")
+                + "; put the file back, or export what it leads to with --allow-outside."
             )
     return plan

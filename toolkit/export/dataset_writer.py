@@ -78,7 +78,7 @@ def columns_of_source(store: Store, plan: Plan, policy: Policy, form: Format) ->
     """Which of the source's own columns a format exports under a policy."""
     if not form.source_columns:
         return SourceColumns()
-    return source_columns(store, plan.files, policy, form.columns(policy).names)
+    return source_columns(store, plan, policy, form.columns(policy).names)
 
 
 @cache
@@ -103,8 +103,9 @@ class ParquetShard:
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         # Encoded images do not shrink any further; the other columns do.
         packing = {
-            name: "NONE" if _is_image(schema.field(name.split(".")[0])) else "ZSTD"
-            for name in _leaves(schema)
+            leaf: "NONE" if _is_image(field) else "ZSTD"
+            for field in schema
+            for leaf in _leaves(field)
         }
         self._group = IMAGE_GROUP if any(map(_is_image, schema)) else GROUP
         self._writer = pq.ParquetWriter(path, schema, compression=packing)
@@ -199,13 +200,11 @@ def _is_image(field: pa.Field) -> bool:
     return bool(pa.types.is_binary(field.type) or pa.types.is_struct(field.type))
 
 
-def _leaves(schema: pa.Schema) -> list[str]:
-    """Names of the physical columns: a struct's fields by their paths."""
-    return [
-        f"{field.name}.{inner.name}" if inner is not None else field.name
-        for field in schema
-        for inner in (field.type if pa.types.is_struct(field.type) else (None,))
-    ]
+def _leaves(field: pa.Field) -> list[str]:
+    """Names of a column's physical columns: a struct's fields by their paths."""
+    if not pa.types.is_struct(field.type):
+        return [field.name]
+    return [f"{field.name}.{inner.name}" for inner in field.type]
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -3,6 +3,7 @@
 Row k of every array is the k-th pair in the store's order. NaN: no label, or not known.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,14 +19,24 @@ from toolkit.export.policy import Policy, check, weight_column
 from toolkit.files.atomic import parts
 from toolkit.minority import weight
 from toolkit.preference import Floats, Mask, differs, is_decided, is_tie, reverse, values_of
+from toolkit.schema import AXIS, AXIS_WEIGHT
 from toolkit.store import Store
 from toolkit.store.connection import connect, effective_labels
-from toolkit.store.label_sets import ORIGINAL, label_set_recipe, planted_beneath, planted_flips
+from toolkit.store.label_sets import (
+    ORIGINAL,
+    axis_of,
+    label_set_recipe,
+    label_sets,
+    planted_beneath,
+    planted_flips,
+)
 from toolkit.store.pair_table import PairColumns, pair_table, pairs_in_order, passing
 from toolkit.store.runs import finding_labels, finding_schema, run_about
 from toolkit.store.verdicts import PREFERENCE, resolve, verdict_of
 
 SCORES = ("minority", "confidence", "stability")
+TIE, UNLABELLED = "a tie, without --keep-ties", "no label, without --keep-unlabelled"
+"""Why such pairs are left out."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,8 @@ class Plan:
     """Columns of `pairs_in_order`."""
     label: Floats
     """Under the label set, before verdicts and scores."""
+    label_weight: Floats
+    """What the label under the set rests on."""
     final: Floats
     """The label that is exported."""
     kept: Mask
@@ -53,6 +66,8 @@ class Plan:
     """True where a planted flip made the label wrong."""
     without_planted: str | None
     """The label set beneath those flips; None where none were planted."""
+    axes: dict[str, Floats]
+    """Exported column -> values: the label on each axis, and what that label rests on."""
 
     @property
     def pair_ids(self) -> list[str]:
@@ -75,26 +90,29 @@ def make_plan(store: Store, policy: Policy) -> Plan:
         draft.apply_ranking()
     if policy.verdicts:
         draft.apply_verdicts()
-    draft.leave_behind(is_tie(draft.final), "a tie, without --keep-ties", policy.keep_ties)
-    draft.leave_behind(
-        np.isnan(draft.final), "no label, without --keep-unlabelled", policy.keep_unlabelled
-    )
+    draft.leave_behind(is_tie(draft.final), TIE, policy.keep_ties)
+    draft.leave_behind(np.isnan(draft.final), UNLABELLED, policy.keep_unlabelled)
     for row in outside:
         draft.drop(row, "outside --where", "policy", **draft.verdict_facts(row))
     planted, without = _planted(store, draft)
+    weight = draft.weights()
+    if policy.resample:
+        weight = draft.resample(weight)
     return Plan(
         files=draft.files,
         labels=draft.labels,
         rows=draft.rows,
         label=draft.label,
+        label_weight=draft.aligned(draft.labels, "label_weight"),
         final=draft.final,
         kept=draft.kept,
-        weight=draft.weights(),
+        weight=weight,
         scores=draft.scores,
         verdict=draft.verdict,
         decisions=draft.decisions,
         planted=planted,
         without_planted=without,
+        axes=draft.axes(),
     )
 
 
@@ -113,6 +131,19 @@ class _Draft:
         self.scores: dict[str, Floats] = {name: np.full(size, np.nan) for name in SCORES}
         self.verdict: list[str | None] = [None] * size
         self.decisions: dict[int, dict[str, Any]] = {}
+
+    def aligned(self, label_set: str, column: str) -> Floats:
+        """A column of `effective_labels`, row by row."""
+        table = effective_labels(self.store, label_set)
+        place = pc.index_in(self.ids, value_set=table["pair_id"].combine_chunks())
+        return values_of(table[column].take(place))
+
+    def axes(self) -> dict[str, Floats]:
+        """The columns of every axis; weights where there are any."""
+        names = [name for name in label_sets(self.store) if axis_of(self.store, name)]
+        labels = {AXIS + name: self.aligned(name, "label") for name in names}
+        weights = {AXIS_WEIGHT + name: self.aligned(name, "label_weight") for name in names}
+        return labels | {name: w for name, w in weights.items() if not np.isnan(w).all()}
 
     @property
     def reading(self) -> dict[str, Any]:
@@ -274,6 +305,20 @@ class _Draft:
                 )
             return factor * np.where(same & np.isfinite(values), values, 1.0)
         return factor
+
+    def resample(self, weight: Floats) -> Floats:
+        """Keep each pair with probability weight / largest weight; the weights after that, 1.
+
+        A pair's draw depends on the seed and its id alone, whatever else is in the set.
+        """
+        largest = weight[self.kept].max(initial=0)
+        if largest <= 0:
+            raise InputError("--resample finds no pair with a weight above 0; leave it out.")
+        keys = [f"{self.policy.seed} {pair_id}".encode() for pair_id in self.ids.to_pylist()]
+        bits = b"".join(hashlib.blake2b(key, digest_size=8).digest() for key in keys)
+        draws = np.frombuffer(bits, ">u8") / 2.0**64
+        self.leave_behind(draws >= weight / largest, "not drawn by its weight, --resample", False)
+        return np.ones_like(weight)
 
 
 def _by(run: str, findings: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from toolkit.export.dataset_writer import Format, Job, write_bytes
 from toolkit.export.policy import Policy
 from toolkit.export.provenance import sha256_of
 from toolkit.image_files import suffix_of
+from toolkit.preference import preference
 from toolkit.schema import column
 
 
@@ -26,6 +27,7 @@ def schema(_: Policy | None = None) -> pa.Schema:
             ours.field("pair_id"),
             column("w", pa.string(), "file of the preferred image"),
             column("l", pa.string(), "file of the other image"),
+            column("preference", pa.float64(), "for the preferred image: 1, or less if graded"),
             ours.field("sample_weight"),
             ours.field("verdict"),
         ]
@@ -41,9 +43,7 @@ def write(job: Job) -> dict[str, Any]:
     for _, table in job.tables(columns.schema()):
         for row in table.to_pylist():
             files = {}
-            for side, slot in zip(
-                ("w", "l"), (0, 1) if row["label_0"] == 1 else (1, 0), strict=True
-            ):
+            for side, slot in zip(("w", "l"), (0, 1) if row["label_0"] else (1, 0), strict=True):
                 data = row[f"jpg_{slot}"]
                 files[side] = f"{side}/{row['pair_id']}{suffix_of(data)}"
                 write_bytes(job.aside / files[side], data)
@@ -51,7 +51,8 @@ def write(job: Job) -> dict[str, Any]:
                 write_bytes(job.aside / side / f"{row['pair_id']}.txt", caption)
                 hashes[side].update(files[side].encode() + b"\0" + data + b"\0" + caption)
             names = ("pair_id", "sample_weight", "verdict")
-            entries.append(files | {name: row[name] for name in names})
+            entry = files | {name: row[name] for name in names}
+            entries.append(entry | {"preference": float(preference(row["label"]))})
     lines = "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in entries)
     write_bytes(job.aside / "metadata.jsonl", lines.encode())
     facts: dict[str, Any] = {

@@ -9,6 +9,7 @@ the winner came first in the source. So a set can be ingested again as the same 
 """
 
 import hashlib
+import io
 import json
 from collections.abc import Iterable
 from typing import Annotated, Any
@@ -23,7 +24,7 @@ from toolkit.export.policy import Policy
 from toolkit.export.provenance import sha256_of
 from toolkit.files.atomic import write_whole
 from toolkit.image_files import suffix_of
-from toolkit.preference import lean, values_of
+from toolkit.preference import preference, side, values_of
 from toolkit.schema import column
 
 ShardRows = Annotated[int | None, "Rows a file.", (1, 10**9)]
@@ -54,7 +55,10 @@ _SIDES = (
     column("rejected_uid", pa.string(), "name of the other image"),
     column("chosen_model", pa.string(), "the model that made the chosen image"),
     column("rejected_model", pa.string(), "the model that made the other image"),
-    *(columns.PICKAPIC.field(name) for name in ("created_at", "ranking_id", "user_id")),
+    *(
+        columns.PICKAPIC.field(name)
+        for name in ("created_at", "ranking_id", "user_id", "__index_level_0__")
+    ),
     *columns.OURS,
 )
 """What both formats that are named after the winner have after the images."""
@@ -89,11 +93,11 @@ def write_chosen_rejected(job: Job, *, shard_rows: ShardRows = None) -> dict[str
 
     def convert(table: pa.Table) -> pa.Table:
         made = _sided(table)
-        for side in ("chosen", "rejected"):
-            uids, data = made[f"{side}_uid"].to_pylist(), made[side].to_pylist()
+        for role in ("chosen", "rejected"):
+            uids, data = made[f"{role}_uid"].to_pylist(), made[role].to_pylist()
             paths = [f"{uid}{suffix_of(image)}" for uid, image in zip(uids, data, strict=True)]
-            made[side] = pa.StructArray.from_arrays(
-                [made[side], pa.array(paths, pa.string())], fields=list(_IMAGE)
+            made[role] = pa.StructArray.from_arrays(
+                [made[role], pa.array(paths, pa.string())], fields=list(_IMAGE)
             )
         return pa.table({name: made[name] for name in into.names}).cast(into)
 
@@ -141,17 +145,16 @@ def write_offline_pairs(job: Job) -> dict[str, Any]:
     def convert(table: pa.Table) -> pa.Table:
         made = _sided(table)
         ids = table["pair_id"].to_pylist()
-        for side, name in (("chosen", "win"), ("rejected", "lose")):
+        for role, name in (("chosen", "win"), ("rejected", "lose")):
             paths = []
-            for pair_id, data in zip(ids, made[side].to_pylist(), strict=True):
+            for pair_id, data in zip(ids, made[role].to_pylist(), strict=True):
                 path = f"images/{pair_id}.{name}{suffix_of(data)}"
                 write_bytes(folder.parent / path, data)
                 digest.update(path.encode() + b"\0" + data)
                 paths.append(path)
             made[f"img_{name}"] = pa.array(paths, pa.string())
-        label = values_of(table["label_0"])
-        made["win_score"] = pa.array(np.maximum(label, 1 - label))
-        made["lose_score"] = pa.array(np.minimum(label, 1 - label))
+        share = preference(values_of(table["label"]))
+        made |= {"win_score": pa.array(share), "lose_score": pa.array(1 - share)}
         made["data_source"] = pa.array(["outvoted"] * len(ids))
         prompts = table["caption"].combine_chunks()
         made["extra_info"] = pa.StructArray.from_arrays([prompts, ids], fields=list(_INFO))
@@ -180,12 +183,12 @@ def _rows(job: Job) -> pa.Schema:
 def _sided(table: pa.Table) -> dict[str, Any]:
     """Pick-a-Pic's rows by column, with chosen and rejected instead of image 0 and 1."""
     made = {name: table[name].combine_chunks() for name in table.column_names}
-    first = pa.array(lean(values_of(table["label_0"])) > 0)
-    for side, (yes, no) in (("chosen", (0, 1)), ("rejected", (1, 0))):
+    first = pc.equal(made["label_0"], 1.0)
+    for role, (yes, no) in (("chosen", (0, 1)), ("rejected", (1, 0))):
         made |= {
-            side: pc.if_else(first, made[f"jpg_{yes}"], made[f"jpg_{no}"]),
-            f"{side}_uid": pc.if_else(first, made[f"image_{yes}_uid"], made[f"image_{no}_uid"]),
-            f"{side}_model": pc.if_else(first, made[f"model_{yes}"], made[f"model_{no}"]),
+            role: pc.if_else(first, made[f"jpg_{yes}"], made[f"jpg_{no}"]),
+            f"{role}_uid": pc.if_else(first, made[f"image_{yes}_uid"], made[f"image_{no}_uid"]),
+            f"{role}_model": pc.if_else(first, made[f"model_{yes}"], made[f"model_{no}"]),
         }
     return made | {"prompt": made["caption"]}
 
@@ -200,19 +203,24 @@ def weights_schema(_: Policy | None = None) -> pa.Schema:
             column("sample_weight", pa.float32(), "weight in a loss; 0 where the pair is left out"),
             column("kept", pa.bool_(), "whether an export of the set contains the pair"),
             *(ours.field(name) for name in ("minority", "confidence", "stability", "verdict")),
-            column("original_label_0", pa.float32(), "label_0 as the source had it"),
+            column("original_label_0", pa.float32(), "the label as the source had it"),
+            ours.field("label"),
+            ours.field("label_weight"),
         ]
     )
 
 
 def write_weights(job: Job) -> dict[str, Any]:
-    """Write weights.parquet and, in the same order, weights.npy and labels.npy (float32)."""
+    """Write weights.parquet, and weights.npy and labels.npy in the same order, float32: its columns
+    sample_weight and label (graded labels as they are)."""
     plan = job.plan
     weight = np.where(plan.kept, plan.weight, 0).astype(np.float32)
     label = plan.final.astype(np.float32)
     made = {
         "pair_id": plan.rows["pair_id"],
-        "label_0": pa.array(label, from_pandas=True),
+        "label_0": pa.array(side(label), from_pandas=True),
+        "label": pa.array(plan.final, from_pandas=True),
+        "label_weight": pa.array(plan.label_weight, from_pandas=True),
         "sample_weight": pa.array(weight),
         "kept": pa.array(plan.kept),
         **{name: pa.array(values, from_pandas=True) for name, values in plan.scores.items()},
@@ -222,8 +230,10 @@ def write_weights(job: Job) -> dict[str, Any]:
     into = weights_schema()
     table = pa.table({name: made[name] for name in into.names}).cast(into)
     write_whole(job.aside / "weights.parquet", table)
-    np.save(job.aside / "weights.npy", weight)
-    np.save(job.aside / "labels.npy", label)
+    for name, values in (("weights", weight), ("labels", label)):
+        buffer = io.BytesIO()
+        np.save(buffer, values)
+        write_bytes(job.aside / f"{name}.npy", buffer.getvalue())
     names = ("weights.parquet", "weights.npy", "labels.npy")
     return {name: {"rows": len(weight), "sha256": sha256_of(job.aside / name)} for name in names}
 

@@ -46,6 +46,12 @@ class Policy:
     weight: Annotated[
         str | None, 'sample_weight from a column of numbers: "COLUMN" or "1 - COLUMN".'
     ] = None
+    resample: Annotated[
+        bool,
+        "Draw the pairs by their weight, for readers that know no weights: each is kept with "
+        "probability weight / largest weight, and its sample_weight is 1.",
+    ] = False
+    seed: Annotated[int, "Seed of --resample.", (0, 2**63 - 1)] = 0
     verdicts: Annotated[bool, "Apply the published verdicts."] = True
     keep_ties: Annotated[bool, 'Keep ties as 0.5; public trainers read them as "image 0 wins".'] = (
         False
@@ -60,6 +66,9 @@ class Policy:
         tuple[str, ...], "A column of the source that leaves as keyed pseudonyms."
     ] = ()
     images: Annotated[bool, "Include the images' bytes."] = True
+    allow_outside: Annotated[
+        bool, "Also export what files of the source lead to by links made after the ingest."
+    ] = False
 
     def __post_init__(self) -> None:
         for name in ("drop", "flip", "keep", "pseudonymize"):
@@ -90,7 +99,7 @@ class Policy:
                 continue
             for word in value if isinstance(value, tuple) else (value,):
                 yield f"--{option}"
-                yield f"{word:g}" if isinstance(word, float) else word
+                yield f"{word:g}" if isinstance(word, float) else str(word)
 
 
 def weight_column(policy: Policy) -> tuple[str, bool] | None:

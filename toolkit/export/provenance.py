@@ -17,11 +17,11 @@ import numpy as np
 import pyarrow as pa
 
 from toolkit.errors import InputError
-from toolkit.export.decisions import Plan
+from toolkit.export.decisions import TIE, UNLABELLED, Plan
 from toolkit.export.policy import Policy
 from toolkit.export.table import SourceColumns
 from toolkit.files.atomic import parts
-from toolkit.preference import Floats, Mask, differs, is_tie
+from toolkit.preference import Floats, Mask, differs, is_graded, is_tie, lean
 from toolkit.schema import meaning_of
 from toolkit.store import Store
 from toolkit.store.images import images_fingerprint
@@ -48,9 +48,12 @@ def counts(plan: Plan) -> dict[str, Any]:
     return {
         "before": _labels(plan.label, everything),
         "after": _labels(plan.final, plan.kept),
+        "graded": int(np.count_nonzero(plan.kept & is_graded(plan.final))),
         "flipped": done["flipped"],
         "tied": done["tied"],
         "dropped": done["dropped"],
+        "ties_left_out": _ending(plan, TIE),
+        "unlabelled_left_out": _ending(plan, UNLABELLED),
         "not_the_sources": int(np.count_nonzero(plan.kept & changed)),
         "planted": int(np.count_nonzero(plan.kept & plan.planted & (plan.final == plan.label))),
         "labels": plan.labels,
@@ -60,12 +63,16 @@ def counts(plan: Plan) -> dict[str, Any]:
     }
 
 
+def _ending(plan: Plan, why: str) -> int:
+    return sum(decision["why"].endswith(why) for decision in plan.decisions.values())
+
+
 def _labels(label: Floats, mask: Mask) -> dict[str, int]:
     label = label[mask]
     return {
         "pairs": len(label),
-        "image_0 preferred": int(np.count_nonzero(label == 1)),
-        "image_1 preferred": int(np.count_nonzero(label == 0)),
+        "image_0 preferred": int(np.count_nonzero(lean(label) > 0)),
+        "image_1 preferred": int(np.count_nonzero(lean(label) < 0)),
         "tied": int(np.count_nonzero(is_tie(label))),
         "unlabelled": int(np.count_nonzero(np.isnan(label))),
     }

@@ -9,11 +9,11 @@ source declares (`Source.safe_columns`). The others stay behind unless the polic
 `keep` or `pseudonymize`. Nested columns and bytes always stay behind.
 """
 
+import io
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,14 +21,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from PIL import Image, UnidentifiedImageError
 
 from toolkit.errors import InputError
 from toolkit.export.decisions import Plan
 from toolkit.export.policy import ANNOTATOR, Policy
 from toolkit.files.remote import readable
 from toolkit.ingest import SOURCES
-from toolkit.preference import Floats, differs, reverse, values_of
-from toolkit.schema import EXPORTED, SOURCE_PREFIX, column
+from toolkit.preference import Floats, differs, reverse, side, values_of
+from toolkit.schema import AXIS, EXPORTED, LABEL, SOURCE_PREFIX, STATED, WEIGHT, column
 from toolkit.store import Store
 from toolkit.store.connection import read_pairs
 from toolkit.store.images import ImageReader
@@ -67,7 +68,10 @@ OURS = pa.schema(
         column("confidence", pa.float32(), "c of Eq. 11, large = suspicious; or null"),
         column("stability", pa.float32(), "s of Eq. 12, large = unstable; or null"),
         column("verdict", pa.string(), "keep, flip, tie, drop, unsure, or null: no verdict"),
-        column("original_label_0", pa.float64(), "label_0 as the source had it"),
+        column("original_label_0", pa.float64(), "the label as the source had it"),
+        column("label", pa.float64(), LABEL),
+        column("label_weight", pa.float64(), WEIGHT),
+        column("split", pa.string(), "the split that the source names; null: none"),
         column(
             "pair_id", pa.string(), "keyed name of the pair, as in curation.json; outvoted finds it"
         ),
@@ -86,6 +90,7 @@ def schema(*, images: bool = True, further: Iterable[pa.Field] = ()) -> pa.Schem
 _EARLIER = frozenset(
     (
         *("minority", "stability", "verdict", "original_label_0", "pair_id"),
+        *STATED,
         *("chosen_uid", "rejected_uid", "chosen_model", "rejected_model"),
     )
 )
@@ -97,7 +102,7 @@ class SourceColumns:
     """Which of the source's own columns are exported, and how they are filled."""
 
     schema: pa.Schema = field(default_factory=lambda: pa.schema([]))
-    """As exported."""
+    """As exported; after the source's columns, the labels on its axes."""
     stored: tuple[str, ...] = ()
     """Their names in the pairs table."""
     pseudonyms: frozenset[str] = frozenset()
@@ -111,7 +116,7 @@ class SourceColumns:
     def columns(self, batch: pa.RecordBatch) -> dict[str, pa.Array]:
         """The columns of a batch of the pairs table; null where a part lacks one."""
         made = {}
-        for exported, own in zip(self.schema, self.stored, strict=True):
+        for exported, own in zip(self.schema, self.stored, strict=False):  # axes come last
             if own not in batch.schema.names:
                 made[exported.name] = pa.nulls(batch.num_rows, exported.type)
             elif exported.name in self.pseudonyms:
@@ -133,20 +138,22 @@ class SourceColumns:
         return [f"Columns that stay behind: {'; '.join(filter(None, (left, nested)))}."]
 
 
-def source_columns(
-    store: Store, files: Sequence[Path], policy: Policy, taken: Sequence[str]
-) -> SourceColumns:
+def source_columns(store: Store, plan: Plan, policy: Policy, taken: Sequence[str]) -> SourceColumns:
     """The source's columns under a policy; `taken`: names of the set's own columns.
 
     Types that differ from part to part become a type of both, else text. InputError where
     the policy names a column that is not there, or is nested.
     """
-    kinds = _kinds([pq.read_schema(readable(file)) for file in files])
+    kinds = _kinds([pq.read_schema(readable(file)) for file in plan.files])
     stored = {name.removeprefix(SOURCE_PREFIX): name for name in sorted(kinds)}
     replaced = {"sample_weight", *PICKAPIC.names}
     if stored.keys() >= EXPORTED:
         replaced |= _EARLIER
-    stored = {name: own for name, own in stored.items() if name not in replaced}
+    stored = {
+        name: own
+        for name, own in stored.items()
+        if name not in replaced and not (name.startswith(AXIS) and replaced >= EXPORTED)
+    }
     flat = {name: own for name, own in stored.items() if _is_flat(kinds[own])}
     nested = tuple(name for name in stored if name not in flat)
     _check_names(policy, [*flat, *replaced], nested)
@@ -157,6 +164,7 @@ def source_columns(
         for name, own in flat.items()
         if name in safe or name in policy.keep or name in pseudonyms
     }
+    taken = [*taken, *plan.axes]
     shown = {name: own if name in taken else name for name, own in leaving.items()}
     meaning = "as the source has it"
     fields = [
@@ -165,8 +173,11 @@ def source_columns(
         else column(shown[name], kinds[own], meaning)
         for name, own in leaving.items()
     ]
+    axes = [
+        column(name, pa.float64(), "of one axis: the label, or its weight") for name in plan.axes
+    ]
     return SourceColumns(
-        schema=pa.schema(fields),
+        schema=pa.schema([*fields, *axes]),
         stored=tuple(leaving.values()),
         pseudonyms=frozenset(shown[name] for name in pseudonyms),
         left_behind=tuple(name for name in flat if name not in leaving),
@@ -314,6 +325,7 @@ class _Rows:
         whole = len(rows) and rows[-1] - rows[0] == len(rows) - 1
         facts = plan.rows.slice(rows[0], len(rows)) if whole else plan.rows.take(pa.array(rows))
         final = plan.final[rows]
+        sides = side(final)
         ids = [facts[f"image_{slot}"].to_pylist() for slot in (0, 1)]
         prompts = facts["prompt"].to_pylist()
         users = facts["annotator"].to_pylist()
@@ -322,12 +334,16 @@ class _Rows:
             "are_different": _stored(
                 batch, "are_different", pa.bool_(), [a != b for a, b in zip(*ids, strict=True)]
             ),
-            "best_image_uid": self._best(batch, facts, final, ids),
+            "best_image_uid": self._best(batch, facts, sides, ids),
             "caption": prompts,
             "created_at": facts["time"].cast(pa.timestamp("ns")).combine_chunks(),
             "has_label": ~np.isnan(final),
-            "label_0": final,
-            "label_1": reverse(final),
+            "label_0": sides,
+            "label_1": reverse(sides),
+            "label": final,
+            "label_weight": np.where(final == plan.label[rows], plan.label_weight[rows], np.nan),
+            "split": facts["split"].combine_chunks(),
+            **{name: values[rows] for name, values in plan.axes.items()},
             "ranking_id": _stored(batch, "ranking_id", pa.int64(), none),
             "user_id": [None if user is None else self._user_id(user) for user in users],
             "num_example_per_prompt": _stored(
@@ -350,13 +366,13 @@ class _Rows:
         return made
 
     def _best(
-        self, batch: pa.RecordBatch, facts: pa.Table, final: Floats, ids: list[list[str]]
+        self, batch: pa.RecordBatch, facts: pa.Table, sides: Floats, ids: list[list[str]]
     ) -> list[str | None]:
         """The preferred image's uid; the source's own value where the label is the source's."""
-        stored = _stored(batch, "best_image_uid", pa.string(), [None] * len(final)).to_pylist()
-        same = ~differs(final, values_of(facts["original_label"]))
+        stored = _stored(batch, "best_image_uid", pa.string(), [None] * len(sides)).to_pylist()
+        same = ~differs(sides, side(values_of(facts["original_label"])))
         best: list[str | None] = []
-        for row, label in enumerate(final.tolist()):
+        for row, label in enumerate(sides.tolist()):
             chosen = {1.0: ids[0][row], 0.0: ids[1][row]}.get(label)
             best.append(stored[row] if same[row] and stored[row] is not None else chosen)
         return best
@@ -364,7 +380,14 @@ class _Rows:
     def _image(self, image_id: str) -> bytes:
         assert self._reader is not None
         try:
-            return self._reader.read(image_id)
+            data = self._reader.read(image_id)
+            with Image.open(io.BytesIO(data)):  # a file may have been replaced by any other
+                return data
+        except UnidentifiedImageError as problem:
+            raise InputError(
+                f"The export stopped and left nothing: image {image_id} is no image any more. Put "
+                "the source back, or ingest it again with --images copy."
+            ) from problem
         except InputError as problem:
             raise InputError(
                 f"The export stopped and left nothing: {problem}. Put the source back, or ingest "

@@ -21,6 +21,7 @@ from toolkit.ingest.source import (
     Opened,
     Source,
     SourceImage,
+    as_exported,
     no_columns,
     utc,
 )
@@ -122,7 +123,7 @@ def side_batches(tables: Sequence[Table], options: ChosenRejectedOptions) -> Ite
         return names, ROWS_TOGETHER if options.images == "reference" else BATCH
 
     for table, first, rows in all_batches(tables, plan, options.limit):
-        yield _batch(options, table, first, rows)
+        yield as_exported(_batch(options, table, first, rows), options)
 
 
 def _only_bytes(table: Table, name: str) -> bool:

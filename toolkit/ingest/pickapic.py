@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from toolkit.errors import InputError
-from toolkit.ingest.source import ROWS, Batch, Cells, Opened, PairOptions, Source, utc
+from toolkit.ingest.source import ROWS, Batch, Cells, Opened, PairOptions, Source, as_exported, utc
 from toolkit.ingest.tabular import (
     BATCH,
     Table,
@@ -121,7 +121,7 @@ def pickapic_batches(tables: Sequence[Table], options: PickapicOptions) -> Itera
         return names, BATCH if copied else WITHOUT_IMAGES
 
     for table, first, rows in all_batches(tables, plan, options.limit):
-        yield _batch(table, rows, first, options)
+        yield as_exported(_batch(table, rows, first, options), options)
 
 
 def _batch(table: Table, batch: pa.RecordBatch, first: int, options: PickapicOptions) -> Batch:

@@ -35,11 +35,23 @@ from typing import (
 )
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from toolkit.errors import InputError, OutvotedError
 from toolkit.options import MISSING, check_options, either, options_of
 from toolkit.progress import Progress
-from toolkit.schema import LABEL, VOTES, WEIGHT, as_column, column
+from toolkit.schema import (
+    AXIS,
+    AXIS_WEIGHT,
+    EXPORTED,
+    LABEL,
+    STATED,
+    VOTES,
+    WEIGHT,
+    as_column,
+    column,
+    conform,
+)
 from toolkit.sharding import Shard, read_shard
 from toolkit.store import Store
 
@@ -292,6 +304,40 @@ class Batch:
     """Further votes on the rows, with the columns of `BATCH_VOTES`."""
     axes: Mapping[str, pa.Table] = field(default_factory=dict)
     """Axis -> N rows of label and label_weight; a row without a label on the axis has null."""
+
+
+def as_exported(batch: Batch, options: PairOptions) -> Batch:
+    """The batch as our own export states it, where its table is one: grade, weight, split, axes."""
+    cells = {name: batch.extra[name] for name in batch.extra.column_names}
+    if not cells.keys() >= {*EXPORTED, *STATED}:
+        return batch
+
+    def numbers(name: str) -> pa.ChunkedArray:
+        return cells[name].cast(pa.float64()) if name in cells else pa.nulls(rows.num_rows)
+
+    rows = batch.rows
+    read = pc.is_null(rows["problem"])
+    stated = {name: pc.if_else(read, numbers(name), rows[name]) for name in STATED[:2]}
+    if options.split is None:
+        stated["split"] = pc.coalesce(cells["split"].cast(pa.string()), rows["split"])
+    axes = {
+        name.removeprefix(AXIS): pa.table(
+            {"label": numbers(name), "label_weight": numbers(name.replace(AXIS, AXIS_WEIGHT, 1))}
+        )
+        for name in cells
+        if name.startswith(AXIS) and not name.startswith(AXIS_WEIGHT)
+    }
+    own = {name: stated.get(name, rows[name]) for name in rows.column_names}
+    left = [name for name in cells if name not in STATED and not name.startswith(AXIS)]
+    return replace(
+        batch,
+        rows=conform(pa.table(own), ROWS),
+        axes={name: conform(table, _ON_AXIS) for name, table in axes.items()},
+        extra=batch.extra.select(left),
+    )
+
+
+_ON_AXIS = pa.schema([pa.field("label", pa.float64()), pa.field("label_weight", pa.float64())])
 
 
 class Cells(Sequence[ImageData]):

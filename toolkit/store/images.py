@@ -87,6 +87,20 @@ def absent_images(store: Store, image_ids: pa.ChunkedArray) -> list[str]:
     return list(absent[0].to_pylist())
 
 
+def relinked_files(store: Store, image_ids: pa.ChunkedArray) -> list[tuple[str, str]]:
+    """(file, where it leads now) of the files these images are in by reference, where a link that
+    was not there at ingest leads elsewhere; sorted."""
+    with connect(store) as con:
+        con.register("wanted", pa.table({"image_id": image_ids}))
+        files = fetch(
+            con,
+            "SELECT DISTINCT ref_file FROM images JOIN wanted USING (image_id)"
+            " WHERE ref_file IS NOT NULL AND NOT contains(ref_file, '://') ORDER BY 1",
+        )[0].to_pylist()
+    leads = ((file, os.path.realpath(file)) for file in files)
+    return [(file, real) for file, real in leads if real != file]
+
+
 def images_fingerprint(store: Store) -> str:
     """sha256 over every image_id with its content hash: the images without reading them again."""
     digest = hashlib.sha256()
