@@ -23,7 +23,7 @@ _LOCAL = ("127.0.0.1", "localhost")
 _ALL_ADDRESSES = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}
 """An address that means all of a machine's -> the one by which it reaches itself."""
 _SHORTEST_TOKEN = 8
-_DEFAULT_PORT = 8501
+_PORTS = range(8501, 8601)
 _START_SECONDS = 60
 
 
@@ -76,14 +76,13 @@ def desk(
         settings["exports"] = str(Path(exports).resolve())
     if token:
         settings["token"] = hashlib.sha256(token.encode()).hexdigest()
-    port = _free_port(port, host)
-    _serve(settings, f"http://{reached_at(host)}:{port}", host, port, browser=not no_browser)
+    _serve(settings, host, _free_port(port, host), browser=not no_browser)
 
 
-def _serve(settings: dict[str, str], address: str, host: str, port: int, *, browser: bool) -> None:
+def _serve(settings: dict[str, str], host: str, port: int, *, browser: bool) -> None:
     """Run the desk's server until Ctrl-C or SIGTERM."""
-    # SIGTERM must end the server too, as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    address = f"http://{reached_at(host)}:{port}"
     # The server gets no folder of the current directory on its path, and no token.
     kept = {name: value for name, value in os.environ.items() if name != "OUTVOTED_TOKEN"}
     server = subprocess.Popen(
@@ -92,12 +91,10 @@ def _serve(settings: dict[str, str], address: str, host: str, port: int, *, brow
         stdout=subprocess.DEVNULL,
         env={**kept, "PYTHONSAFEPATH": "1", "OUTVOTED_DESK": json.dumps(settings)},
     )
-    reach = "only this machine reaches it"
-    if host not in _LOCAL:
-        reach = (
-            "other machines reach it, and whoever knows the token is let in (the line is not "
-            "encrypted)"
-        )
+    others = (
+        "other machines reach it, and who knows the token is let in (the line is not encrypted)"
+    )
+    reach = "only this machine reaches it" if host in _LOCAL else others
     try:
         _wait_until_open(server, address)
         print(f"The desk is open at {address} (store {settings['store']}); {reach}", flush=True)
@@ -107,7 +104,12 @@ def _serve(settings: dict[str, str], address: str, host: str, port: int, *, brow
     except KeyboardInterrupt:
         print("The desk is closed; every verdict is in the journal.", flush=True)
     finally:
-        _end(server)
+        server.terminate()
+        try:
+            server.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
 
 
 def reached_at(host: str) -> str:
@@ -117,8 +119,7 @@ def reached_at(host: str) -> str:
 
 
 def _check_access(host: str, token: str) -> None:
-    """InputError if the desk would be open to other machines without a token, or with a short
-    one."""
+    """InputError if other machines would need no token, or a short one."""
     if host not in _LOCAL and not token:
         raise InputError(
             f"--host {host} opens the desk to other machines, so it needs a token: add --token "
@@ -161,18 +162,13 @@ def _settings(store: str, run: str, journal: str, curator: str) -> dict[str, str
 
 def _free_port(wanted: int, host: str = _LOCAL[0]) -> int:
     """The wanted port, or for 0 the first free one from the default on. InputError if taken."""
-    if wanted:
-        if not _free(wanted, host):
-            raise InputError(
-                f"Port {wanted} is taken; name another with --port, or leave --port out and the "
-                "next free one is used."
-            )
-        return wanted
-    last = _DEFAULT_PORT + 99
-    for port in range(_DEFAULT_PORT, last + 1):
+    for port in (wanted,) if wanted else _PORTS:
         if _free(port, host):
             return port
-    raise InputError(f"Ports {_DEFAULT_PORT} to {last} are all taken; name a free one with --port.")
+    taken = f"Port {wanted} is" if wanted else f"Ports {_PORTS[0]} to {_PORTS[-1]} are all"
+    raise InputError(
+        f"{taken} taken; name a free one with --port, or leave --port out and the next is used."
+    )
 
 
 def _free(port: int, host: str = _LOCAL[0]) -> bool:
@@ -219,14 +215,3 @@ def _wait_until_open(server: "subprocess.Popen[bytes]", address: str) -> None:
         f"The desk's server did not answer at {address} within {_START_SECONDS} seconds; try "
         "again, or another --port."
     )
-
-
-def _end(server: "subprocess.Popen[bytes]") -> None:
-    """End the server; by force if it has not ended after five seconds."""
-    if server.poll() is None:
-        server.terminate()
-    try:
-        server.wait(timeout=5)
-    except subprocess.TimeoutExpired:
-        server.kill()
-        server.wait()
