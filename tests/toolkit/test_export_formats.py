@@ -2,6 +2,9 @@
 
 import io
 import json
+import signal
+import subprocess
+import sys
 import tarfile
 from importlib import import_module
 from pathlib import Path
@@ -20,6 +23,7 @@ from tests.toolkit.stores import rows
 from toolkit.errors import InputError
 from toolkit.export import FORMATS, Policy, export_set
 from toolkit.export.decisions import make_plan
+from toolkit.files.atomic import unfinished_name
 from toolkit.ingest import ingest
 from toolkit.store import Store, create_store
 from toolkit.store.images import ImageReader
@@ -377,3 +381,40 @@ def test_bytes_of_another_file_do_not_leave_by_a_link_or_under_an_images_name(tm
     with pytest.raises(InputError, match=r"left nothing: image .* is no image any more\."):
         export(store, tmp_path / "out", "kohya")
     assert not (tmp_path / "out").exists()
+
+
+KILLED = """
+import os, signal, sys
+from toolkit.export import export_set
+from toolkit.progress import SILENT
+from toolkit.store import open_store
+
+class Kill:
+    def line(self, text): ...
+    def update(self, task, done, total=None, note=""):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+export_set(open_store(sys.argv[1]), sys.argv[2], form="webdataset", progress=Kill())
+"""
+
+
+def test_what_a_killed_export_leaves_is_removed_and_named_by_the_next(tmp_path, store):
+    killed = [sys.executable, "-c", KILLED, str(store.root), str(tmp_path / "out")]
+    assert subprocess.run(killed, check=False).returncode == -signal.SIGKILL
+    [left] = tmp_path.glob(".out.*.unfinished")
+    assert (left / "data").is_dir()
+    assert not (tmp_path / "out").exists()
+    running = unfinished_name(tmp_path / "other")  # as this process would name its own
+    running.mkdir()
+    outcome = export(store, tmp_path / "second", "weights")
+    assert outcome.lines()[-1] == f"Removed what killed exports had left: {left.name}."
+    assert not left.exists()
+    assert running.exists()
+
+
+def test_a_name_too_long_for_the_disk_is_a_sentence(tmp_path, store):
+    with pytest.raises(InputError, match=r"File name too long.*another folder with --out"):
+        export(store, tmp_path / ("x" * 300), "weights")
+    assert not list(tmp_path.glob(".x*"))
+    with pytest.raises(InputError, match=r"--shard-rows is 0; it must be from 1 to"):
+        export(store, tmp_path / "out", "pickapic", shard_rows=0)

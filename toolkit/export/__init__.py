@@ -20,7 +20,9 @@ their help are options of that command.
 """
 
 import json
+import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -35,8 +37,9 @@ from toolkit.export.decisions import Plan, make_plan
 from toolkit.export.policy import Policy, weight_column
 from toolkit.export.provenance import card_text, counts, curation, needs_card_library
 from toolkit.export.table import SourceColumns
-from toolkit.files.atomic import sync_folder, unfinished_name
+from toolkit.files.atomic import UNFINISHED, make_folder, sync_folder, unfinished_name, writer_of
 from toolkit.files.remote import is_local, place
+from toolkit.options import check_options
 from toolkit.progress import SILENT, Progress
 from toolkit.store import Store
 from toolkit.store.images import absent_images, relinked_files
@@ -70,6 +73,8 @@ class Outcome:
     """As in curation.json."""
     source: SourceColumns
     """Which of the source's columns are exported, and which stay behind."""
+    removed: tuple[str, ...] = ()
+    """What killed exports had left beside the set."""
 
     def lines(self) -> list[str]:
         """The outcome as a person reads it."""
@@ -94,7 +99,12 @@ class Outcome:
             if self.counts["graded"]
             else []
         )
-        return [first, *warnings_of(self.counts), *graded, *reasons, *self.source.lines()]
+        left = (
+            [f"Removed what killed exports had left: {', '.join(self.removed)}."]
+            if self.removed
+            else []
+        )
+        return [first, *warnings_of(counts), *graded, *reasons, *self.source.lines(), *left]
 
 
 def warnings_of(counts: dict[str, Any]) -> list[str]:
@@ -149,10 +159,11 @@ def export_set(
         raise InputError(
             f"{out} is no folder of this machine; export to one with --out, then copy it there."
         )
-    if out.exists():
+    if os.path.lexists(out):
         raise InputError(f"{out} exists already; name a new folder with --out.")
     form = _format(form)
     own = {k: options.pop(k) for k in form.write.__kwdefaults__ or () if k in options}
+    check_options(form.write, own)
     if policy is not None and options:
         raise InputError(f"Format {form.name} has no option {', '.join(options)}; leave it out.")
     policy = _fitting(policy or _policy(store, options), form)
@@ -160,7 +171,8 @@ def export_set(
     plan = _checked(store, make_plan(store, policy), policy).renamed(exported_ids(store))
     aside = unfinished_name(out.absolute())
     try:
-        aside.mkdir(parents=True)
+        removed = _remove_leftovers(aside.parent)
+        make_folder(aside)
         source = columns_of_source(store, plan, policy, form)
         job = Job(store, plan, policy, aside, source, progress)
         record = _fill(job, form, own, command)
@@ -175,7 +187,18 @@ def export_set(
         ) from problem
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    return Outcome(out, record["counts"], source)
+    return Outcome(out, record["counts"], source, removed)
+
+
+def _remove_leftovers(folder: Path) -> tuple[str, ...]:
+    """Delete what killed exports left in a folder, and return its names."""
+    removed = []
+    for path in sorted(folder.glob(f".*{UNFINISHED}")):
+        with suppress(FileNotFoundError):  # another export removed it, or has just finished it
+            if path.is_dir() and writer_of(path) == "ended":
+                shutil.rmtree(path)
+                removed.append(path.name)
+    return tuple(removed)
 
 
 def _fill(job: Job, form: Format, options: dict[str, Any], command: str | None) -> dict[str, Any]:
