@@ -75,6 +75,7 @@ OURS = EXPORTED | {
     *("sample_weight", "minority", "confidence", "stability", "verdict"),
     *("prompt", "chosen", "rejected", "label_0", "created_at", "ranking_id", "user_id"),
     *("chosen_uid", "rejected_uid", "chosen_model", "rejected_model"),
+    *("img_win", "img_lose", "win_score", "lose_score", "data_source", "extra_info"),
 }
 """Columns of exported tables; a source's own column of such a name is kept as src_NAME there."""
 

@@ -33,6 +33,9 @@ EXTRA = [
     "stability",
     "verdict",
     "original_label_0",
+    "label",
+    "label_weight",
+    "split",
     "pair_id",
 ]
 

@@ -92,6 +92,7 @@ _EARLIER = frozenset(
         *("minority", "stability", "verdict", "original_label_0", "pair_id"),
         *STATED,
         *("chosen_uid", "rejected_uid", "chosen_model", "rejected_model"),
+        *("img_win", "img_lose", "win_score", "lose_score", "data_source", "extra_info"),
     )
 )
 """What an earlier export said: out of date beside this one's. A confidence may be the source's."""
