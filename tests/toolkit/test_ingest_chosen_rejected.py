@@ -165,6 +165,7 @@ def preferences(folder: Path) -> Path:
             "preference.responses.users": users,
             "preference.responses.status": ["submitted"] * len(users),
             "category": "anime",
+            "split": "test" if k else None,
         }
         for k, (answers, users) in enumerate(said)
     ]
@@ -178,6 +179,7 @@ def preferences(folder: Path) -> Path:
             ("preference.responses.users", texts),
             ("preference.responses.status", texts),
             ("category", pa.string()),
+            ("split", pa.string()),
         ]
     )
     path = folder / "train.parquet"
@@ -194,7 +196,11 @@ def test_answers_become_votes_and_their_majority_the_label(tmp_path, mode):
     assert list(summary.reasons) == ["an answer is none of image_1, image_2, both_good, both_bad"]
     assert votes_of(store, pairs[0]["pair_id"]) == {"u1": 1.0, "u2": 0.0, "u3": 1.0}
     assert votes_of(store, pairs[1]["pair_id"]) == {"u1": 0.5, "u2": 0.0}
-    assert pairs[2]["src_responses"] == ["both_bad"]  # good or bad: the vote says tie to both
+    assert pairs[2]["src_responses"] == ["both_bad"]
+    ties = {(v["grade"], v["both_are"]) for v in rows(store, "votes") if v["choice"] == 0.5}
+    assert ties == {("both_good", "good"), ("both_bad", "bad")}
+    assert [p["label_weight"] for p in pairs] == [3.0, 2.0, 1.0, 2.0, None]
+    assert {p["split"] for p in pairs[1:]} == {"test"}
     assert pairs[0]["src_category"] == "anime"
     assert ImageReader(store).read(pairs[0]["image_0"]) == png((250, 0, 0))
 

@@ -96,7 +96,7 @@ def preference_rows(tables: Sequence[Table], options: ListOptions) -> Iterator[S
                 image_1=sides[1],
                 label=majority(votes),
                 label_weight=float(len(votes)) if votes else None,
-                split=options.split or table.split,
+                split=options.split or row.get("split") or table.split,
                 votes=votes,
                 extra={name: value for name, value in row.items() if name not in own}
                 | {"responses": [str(answer) for answer in answers]},
