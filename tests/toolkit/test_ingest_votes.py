@@ -93,6 +93,13 @@ def test_a_table_without_the_columns_is_refused_with_the_options(tmp_path):
         open_source("votes", tmp_path / "v.parquet")
 
 
+def test_a_column_that_is_named_must_be_there(tmp_path):
+    pq.write_table(pa.table({"pair_id": ["a"], "choice": [1]}), tmp_path / "v.parquet")
+    assert open_source("votes", tmp_path / "v.parquet").rows == 1
+    with pytest.raises(InputError, match="lacks the column who "):
+        open_source("votes", tmp_path / "v.parquet", annotator_column="who")
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     """12 pairs; source row number 5 * k."""

@@ -32,6 +32,9 @@ WORDS: dict[str, tuple[float, str | None]] = {
     "both_bad": (0.5, "bad"),
 }
 """Choices in words: the number, and what a tie says of both images."""
+MAY_LACK = ("annotator", "time", "axis", "weight", "grade")
+"""Columns that a table may lack, under their usual names."""
+
 CHUNK = 20_000
 """Votes that are written together."""
 
@@ -59,8 +62,12 @@ class VotesOptions(Options):
 def open_votes(options: VotesOptions) -> Opened:
     """Find and check the tables. InputError (one sentence) on the first that cannot be used."""
     tables = find_tables(options.paths, what="a table of votes", encoding=options.encoding)
-    needed = (options.pair_column, options.choice_column)
-    remedy = "name them with --pair-column and --choice-column"
+    named = {name: getattr(options, f"{name}_column") for name in MAY_LACK}
+    needed = (
+        *(options.pair_column, options.choice_column),
+        *(column for name, column in named.items() if column != name),  # whoever names one has it
+    )
+    remedy = "name them with --pair-column, --choice-column and the options of the others"
     for table in tables:
         need_columns(table, needed, remedy)
     rows = count_rows(tables)
@@ -193,12 +200,8 @@ def _rows(
                 continue
             vote = {
                 "pair_id": row[options.pair_column],
-                "annotator": row.get(options.annotator_column),
                 "choice": row[options.choice_column],
-                "time": row.get(options.time_column),
-                "axis": row.get(options.axis_column),
-                "weight": row.get(options.weight_column),
-                "grade": row.get(options.grade_column),
+                **{name: row.get(getattr(options, f"{name}_column")) for name in MAY_LACK},
             }
             yield file, number, vote
 
