@@ -143,24 +143,18 @@ def export_set(
         store: An opened store.
         out: The folder, which must not exist.
         policy: What happens to the pairs. Without it, `options` are its fields:
-            `export_set(store, "out", drop="minority > 0.5")`. Where they need scores and no `run`
-            is given, the newest run with the finding is used.
+            `export_set(store, "out", drop="minority > 0.5")`. Without `run`, scores are those of
+            the newest run with the finding.
         form: A format or its name in FORMATS.
         command: What curation.json shows as having been typed.
         progress: Reports the rows that were written.
         options: Options of the format, such as `shard_rows`, and fields of the policy.
 
     Raises:
-        InputError: `out` exists; the policy contradicts itself or the format, or leaves nothing; an
-            image is not available; or the disk refuses. Nothing is left at `out` then.
+        InputError: `out` exists; the policy contradicts itself or the format, or leaves nothing;
+            an image is not available; or the disk refuses. Nothing is at `out` then.
     """
-    out = place(out)
-    if not is_local(out):
-        raise InputError(
-            f"{out} is no folder of this machine; export to one with --out, then copy it there."
-        )
-    if os.path.lexists(out):
-        raise InputError(f"{out} exists already; name a new folder with --out.")
+    out = _new_folder(out)
     form = _format(form)
     own = {k: options.pop(k) for k in form.write.__kwdefaults__ or () if k in options}
     check_options(form.write, own)
@@ -188,6 +182,17 @@ def export_set(
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return Outcome(out, record["counts"], source, removed)
+
+
+def _new_folder(out: str | Path) -> Path:
+    out = place(out)
+    if not is_local(out):
+        raise InputError(
+            f"{out} is no folder of this machine; export to one with --out, then copy it there."
+        )
+    if os.path.lexists(out):
+        raise InputError(f"{out} exists already; name a new folder with --out.")
+    return out
 
 
 def _remove_leftovers(folder: Path) -> tuple[str, ...]:

@@ -312,32 +312,25 @@ def as_exported(batch: Batch, options: PairOptions) -> Batch:
     if not cells.keys() >= {*EXPORTED, *STATED}:
         return batch
 
-    def numbers(name: str) -> pa.ChunkedArray:
-        return cells[name].cast(pa.float64()) if name in cells else pa.nulls(rows.num_rows)
+    def numbers(name: str) -> Any:
+        values = cells.get(name, pa.nulls(rows.num_rows))
+        return values.cast(pa.float64())
 
     rows = batch.rows
     read = pc.is_null(rows["problem"])
     stated = {name: pc.if_else(read, numbers(name), rows[name]) for name in STATED[:2]}
     if options.split is None:
         stated["split"] = pc.coalesce(cells["split"].cast(pa.string()), rows["split"])
+    labels = [name for name in cells if name.startswith(AXIS) and AXIS_WEIGHT not in name]
+    weights = [name.replace(AXIS, AXIS_WEIGHT, 1) for name in labels]
     axes = {
-        name.removeprefix(AXIS): pa.table(
-            {"label": numbers(name), "label_weight": numbers(name.replace(AXIS, AXIS_WEIGHT, 1))}
-        )
-        for name in cells
-        if name.startswith(AXIS) and not name.startswith(AXIS_WEIGHT)
+        label.removeprefix(AXIS): pa.table([numbers(label), numbers(weight)], names=STATED[:2])
+        for label, weight in zip(labels, weights, strict=True)
     }
     own = {name: stated.get(name, rows[name]) for name in rows.column_names}
     left = [name for name in cells if name not in STATED and not name.startswith(AXIS)]
-    return replace(
-        batch,
-        rows=conform(pa.table(own), ROWS),
-        axes={name: conform(table, _ON_AXIS) for name, table in axes.items()},
-        extra=batch.extra.select(left),
-    )
-
-
-_ON_AXIS = pa.schema([pa.field("label", pa.float64()), pa.field("label_weight", pa.float64())])
+    own_rows = conform(pa.table(own), ROWS)
+    return replace(batch, rows=own_rows, axes=axes, extra=batch.extra.select(left))
 
 
 class Cells(Sequence[ImageData]):
