@@ -1,5 +1,6 @@
 """Further votes join pairs that are there, once; released arrays become a run's finding."""
 
+import math
 import sys
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def test_votes_of_nobody_and_of_one_person_again_are_votes(make_store, tmp_path)
                 "choice": ["1", "1", "0", "both_bad", "0.7", "1", "1", "0"],
                 "annotator": [None, None, None, "ann", "ann", "ann", "ann", "ann"],
                 "axis": [None] * 4 + ["coherence"] + [None] * 3,
-                "weight": [None] * 4 + [0.5] + [None] * 3,
+                "weight": [None, math.nan, None, None, 0.5, None, None, None],
                 "grade": [None] * 4 + ["7 of 10"] + [None] * 3,
                 "time": [None] * 5 + ["2026-01-01T00:00:00"] * 2 + [None],
             }

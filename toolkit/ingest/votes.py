@@ -167,8 +167,9 @@ class _Intake:
         if choice is None or not 0 <= choice <= 1:
             allowed = f"no number from 0 to 1, and none of {', '.join(WORDS)}"
             return f"the choice is {allowed} (it is {given['choice']})"
-        weight = _number(given["weight"])
-        if given["weight"] not in (None, "") and (weight is None or not 0 <= weight < math.inf):
+        stated = _text(given["weight"])
+        weight = _number(stated)
+        if stated is not None and (weight is None or not 0 <= weight < math.inf):
             return f"the vote's weight is no number of 0 or more (it is {given['weight']})"
         name, axis, grade = (_text(given[name]) for name in ("annotator", "axis", "grade"))
         if name is not None and self.rename is not None:
