@@ -306,10 +306,10 @@ class Batch:
     """Axis -> N rows of label and label_weight; a row without a label on the axis has null."""
 
 
-def as_exported(batch: Batch, options: PairOptions) -> Batch:
+def as_exported(batch: Batch, options: PairOptions | None) -> Batch:
     """The batch as our own export states it, where its table is one: grade, weight, split, axes."""
     cells = {name: batch.extra[name] for name in batch.extra.column_names}
-    if not cells.keys() >= {*EXPORTED, *STATED}:
+    if not cells.keys() >= {*EXPORTED, *STATED[:2]}:
         return batch
 
     def numbers(name: str) -> Any:
@@ -319,7 +319,7 @@ def as_exported(batch: Batch, options: PairOptions) -> Batch:
     rows = batch.rows
     read = pc.is_null(rows["problem"])
     stated = {name: pc.if_else(read, numbers(name), rows[name]) for name in STATED[:2]}
-    if options.split is None:
+    if "split" in cells and (options is None or options.split is None):
         stated["split"] = pc.coalesce(cells["split"].cast(pa.string()), rows["split"])
     labels = [name for name in cells if name.startswith(AXIS) and AXIS_WEIGHT not in name]
     weights = [name.replace(AXIS, AXIS_WEIGHT, 1) for name in labels]
@@ -365,11 +365,11 @@ def as_batches(
                 chunk.append(row)
         except OutvotedError:
             if chunk:
-                yield _batch(chunk, types or {})
+                yield as_exported(_batch(chunk, types or {}), options)
             raise
         if not chunk:
             return
-        yield _batch(chunk, types or {})
+        yield as_exported(_batch(chunk, types or {}), options)
 
 
 def _checked(row: SourceRow) -> SourceRow:
