@@ -1,5 +1,6 @@
 """What goes in by any format comes out by any other: the same pairs, labels and weights."""
 
+import io
 import json
 import math
 import tarfile
@@ -19,8 +20,9 @@ from tests.factories import png
 from tests.toolkit.pickapic_source import SCHEMA, source_row
 from tests.toolkit.stores import rows
 from toolkit.export import FORMATS, Policy, export_set
-from toolkit.ingest import Reference, SourceImage, SourceRow, ingest, ingest_rows
+from toolkit.ingest import SOURCES, Reference, SourceImage, SourceRow, ingest, ingest_rows
 from toolkit.ingest.source import AxisLabel
+from toolkit.schema import STATED
 from toolkit.store import Store, create_store
 from toolkit.store.images import ImageReader
 
@@ -241,6 +243,7 @@ def test_columns_make_the_store_that_the_rules_make_of_rows_one_by_one(mode, mad
             assert rows(fast, table_name) == rows(slow, table_name), table_name
 
 
+TAR = pytest.mark.skipif("webdataset" not in SOURCES, reason="there is no source webdataset")
 GRADED = ((1.0, None), (0.7, 10.0), (0.3, 10.0), (0.5, 4.0), (0.0, None), (None, None))
 
 
@@ -290,6 +293,7 @@ def stated(store: Store) -> dict[str, tuple]:
             "data",
             {"chosen_column": "img_win", "rejected_column": "img_lose"},
         ),
+        pytest.param("webdataset", "webdataset", "data", {}, marks=TAR),
     ],
 )
 def test_grades_weights_splits_order_and_axes_come_back(tmp_path, name, kind, where, options):
@@ -335,3 +339,31 @@ def test_readers_of_0_and_1_get_the_side_that_a_grade_leans_to(tmp_path):
     assert table["label_0"].to_pylist()[:3] == [1.0, 1.0, 0.0]
     assert labels[:3].tolist() == pytest.approx([1.0, 0.7, 0.3])
     assert "Graded labels: 4" in (tmp_path / "k" / "README.md").read_text()
+
+
+@TAR
+def test_a_webdataset_of_an_earlier_version_is_read(tmp_path):
+    """Its images are KEY.jpg_0 and KEY.jpg_1, and its JSON knows no grades."""
+    store = graded_store(tmp_path / "s")
+    export_set(store, tmp_path / "out", Policy(), "webdataset")
+    (tmp_path / "old").mkdir()
+    for path in (tmp_path / "out" / "data").iterdir():
+        with tarfile.open(path) as new, tarfile.open(tmp_path / "old" / path.name, "w") as old:
+            for member in new.getmembers():
+                data = new.extractfile(member).read()
+                if member.name.endswith(".json"):
+                    row = json.loads(data)
+                    added = [n for n in row if n.startswith("axis_") or n in STATED]
+                    data = json.dumps({n: v for n, v in row.items() if n not in added}).encode()
+                key, _, end = member.name.partition(".")
+                entry = tarfile.TarInfo(
+                    f"{key}.{end.replace('0.jpg', 'jpg_0').replace('1.jpg', 'jpg_1')}"
+                )
+                entry.size = len(data)
+                old.addfile(entry, io.BytesIO(data))
+    again = create_store(tmp_path / "again")
+    assert ingest(again, "webdataset", tmp_path / "old").kept == 8
+    known = {
+        k: (float(v[0] > 0.5), v[3]) for k, v in stated(store).items() if v[0] not in (None, 0.5)
+    }
+    assert {k: (v[0], v[3]) for k, v in stated(again).items()} == known
