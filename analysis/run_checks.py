@@ -95,6 +95,7 @@ def notes_on(
     words = {
         "unknown_pair": "belong to pairs this store does not know",
         "wrong_models": "have another number of errors than run.json names models",
+        "no_caption": "are of visits whose caption was dropped, which say nothing about the label",
         "not_finite": "have an error that is not finite",
         "repeated": "repeat a visit (the run was resumed) and counted once",
     }

@@ -31,11 +31,14 @@ Mask = npt.NDArray[np.bool_]
 def usable(table: pa.Table, models: int) -> tuple[pa.Table, Floats, dict[str, int]]:
     """The rows that can be used, their `difference`, and how many are left out, by reason.
 
-    Left out are rows of pairs the store does not know (`known`), rows with another number of
-    errors than models, and rows with an error that is not finite.
+    Left out are rows of pairs the store does not know (`known`), visits whose caption was dropped
+    (they say nothing about the label), rows with another number of errors than models, and rows
+    with an error that is not finite.
     """
     out: dict[str, int] = {}
     table = keep(table, table["known"], "unknown_pair", out)
+    if "captioned" in table.column_names:
+        table = keep(table, pc.fill_null(table["captioned"], True), "no_caption", out)
     table = keep(table, whole(table, models), "wrong_models", out)
     by_slot = difference(table, models)
     finite = np.isfinite(by_slot).all(axis=0)
@@ -128,6 +131,7 @@ def as_table(schema: pa.Schema, columns: Sequence[npt.NDArray | pa.Array]) -> pa
 
 COLUMNS = (
     "pair_id", "visit", "draw", "step", "rank", "micro", "kind", "timestep",
+    "captioned",
     "err_ref_0", "err_ref_1", "err_0", "err_1",
 )  # fmt: skip
 """The columns of a row, next to its label."""
@@ -252,8 +256,7 @@ class Trajectory:
     def bins(self, bins: int) -> Ints:
         """(N,) bin of the noise schedule; a row without its timestep is in bin 0."""
         known = np.maximum(self.timestep, 0)
-        which: Ints = timestep_bin(known, bins, self.train_timesteps)
-        return np.minimum(which, bins - 1)
+        return timestep_bin(known, bins, self.train_timesteps)  # type: ignore[no-any-return]
 
 
 def load(
@@ -359,6 +362,7 @@ def nothing_left(total: int, excluded: dict[str, int]) -> str:
             "with another number of errors than run.json names models",
             'correct "models" in run.json: the names in the order of each row\'s errors',
         ),
+        "no_caption": ("whose caption was dropped", "lower caption_dropout in the recipe"),
         "not_finite": (
             "with an error that is not finite",
             "train it again at a lower learning rate or in float32",

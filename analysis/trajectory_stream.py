@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from analysis import trajectory as arrays
 from analysis.pair_stats import Digest, digest
@@ -23,7 +24,12 @@ from toolkit.minority import Metric
 from toolkit.preference import sign
 from toolkit.store import Store
 from toolkit.store.runs import run_about
-from toolkit.store.trajectory import Part, trajectory_parts
+from toolkit.store.trajectory import (
+    CaptionDropout,
+    Part,
+    caption_dropout,
+    trajectory_parts,
+)
 
 CHUNK = 1_000_000
 """Rows read at a time; a chunk holds about as many, and whole steps."""
@@ -40,6 +46,8 @@ class Stream:
     sign: Floats
     """(P,) float32: 1, -1, or NaN where the label set states no preference."""
     train_timesteps: int = 1000
+    dropout: CaptionDropout | None = None
+    """Of captions, where the run's recipe has it."""
     columns: tuple[str, ...] = COLUMNS + LOGGED
     rows: int = CHUNK
     excluded: Counter[str] = field(default_factory=Counter)
@@ -68,6 +76,8 @@ class Stream:
         self, frame: pl.DataFrame, find: "_Finder", shared: list[tuple[int, int]]
     ) -> Trajectory | None:
         pair = find(frame["pair_id"])
+        if self.dropout is not None and frame["captioned"].null_count():
+            frame = pl.DataFrame(self.dropout.filled(frame.to_arrow()))
         table = frame.drop("pair_id").to_arrow()
         table = table.append_column("known", pa.array(pair >= 0))
         table = table.append_column("pair", pa.array(pair))
@@ -180,7 +190,12 @@ def _pieces(lane: list[Part], rows: int) -> list[list[Part]]:
 
 def _read(part: Part, columns: Sequence[str]) -> pl.DataFrame:
     try:
-        return pl.read_parquet(readable(part.path), columns=list(columns), glob=False)
+        there = set(pq.read_schema(readable(part.path)).names)
+        absent = [name for name in columns if name == "captioned" and name not in there]
+        wanted = [name for name in columns if name not in absent]
+        frame = pl.read_parquet(readable(part.path), columns=wanted, glob=False)
+        nulls = [pl.lit(None, pl.Boolean).alias(name) for name in absent]
+        return frame.with_columns(nulls).select(columns)
     except (OSError, pl.exceptions.PolarsError) as problem:
         raise StoreError(
             f"{part.path} cannot be read as a part of a trajectory ({problem}); restore it from a "
@@ -229,6 +244,8 @@ def digest_run(
     wanted = metrics_of(metric) if metrics is None else metrics
     stream = stream_run(store, run, facts, about)
     own = next((name for name, other in wanted.items() if other == metric), None)
+    if stream.dropout is not None and about.get("dropped_captions") != "leave_out":
+        own = None  # training scored visits that are left out here
     sums = digest(stream.chunks(), wanted, own=own, beta=_beta(about))
     sums.excluded = dict(+stream.excluded)
     return sums, about
@@ -244,6 +261,7 @@ def stream_run(store: Store, run: str, facts: pa.Table, about: dict[str, Any]) -
         pair_ids=np.asarray(facts["pair_id"].to_pylist(), np.str_),
         sign=sign(label).astype(np.float32),
         train_timesteps=timesteps(about),
+        dropout=caption_dropout(store, run),
     )
 
 

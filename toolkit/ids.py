@@ -1,6 +1,9 @@
-"""Short names of pairs and comparisons, made from what a source always repeats."""
+"""Short names of pairs and comparisons, made from what a source always repeats; and random numbers
+that belong to such a name."""
 
 import hashlib
+
+import numpy as np
 
 
 def short_hash(*parts: str, key: bytes = b"") -> str:
@@ -43,3 +46,15 @@ def make_repeat_id(pair_id: str, label: str, nth: int) -> str:
     nobody in particular, is a pair too. Made from content only: the same file gives the same ids.
     """
     return short_hash("repeat", pair_id, label, str(nth))
+
+
+def generator(seed: int, *key: str | int) -> np.random.Generator:
+    """A counter-based generator for one (seed, key)."""
+    text = "\x1f".join(map(str, (seed, *key))).encode()
+    digest = hashlib.blake2b(text, digest_size=16).digest()
+    return np.random.Generator(np.random.Philox(key=np.frombuffer(digest, np.uint64)))
+
+
+def is_captioned(seed: int, pair_id: str, draw: int, dropout: float) -> bool:
+    """Whether a training visit keeps its prompt: one decision a pair and draw, for both images."""
+    return bool(generator(seed, "caption", pair_id, draw).random() >= dropout)

@@ -147,8 +147,13 @@ def batch_scale(ell: Array, metric: Metric) -> Array:
 
 
 def timestep_bin(timestep: Array, bins: int, train_timesteps: int = 1000) -> Array:
-    """Index of the equal-width bin of the noise schedule each timestep falls in, integer (B,)."""
-    return timestep * bins // train_timesteps
+    """Index of the equal-width bin of the noise schedule each timestep falls in, integer (B,).
+
+    The schedule's very end, `train_timesteps` itself, belongs to the last bin.
+    """
+    xp = array_namespace(timestep)
+    which = timestep * bins // train_timesteps
+    return xp.where(which >= bins, xp.full_like(which, bins - 1), which)
 
 
 @dataclass

@@ -31,6 +31,9 @@ TRAJECTORY = pa.schema(
         column("micro", pa.int64(), "micro-batch, counted over the run and rank"),
         column("kind", pa.string(), "train, or probe (fixed draws, no gradient)", nullable=False),
         column("timestep", pa.int32(), "of the noise schedule, shared by both images"),
+        column(
+            "captioned", pa.bool_(), "false: caption dropout emptied the prompt, so ell is noise"
+        ),
         column("err_ref_0", pa.float32(), "reference's mean squared error on image_0"),
         column("err_ref_1", pa.float32(), "the same on image_1"),
         column("err_0", ERRORS, "each model's mean squared error on image_0; order in run.json"),

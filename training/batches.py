@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from toolkit.ids import is_captioned
 from training.caches import Encoded, ReferenceErrors
-from training.denoising import add_noise, generator, image_noise, pair_draw, target_of
+from training.denoising import Condition, add_noise, image_noise, pair_draw, target_of
 from training.models import Models, condition_of, sample_latents
 from training.pairs import Pairs, positions
-from training.recipe import Recipe
+from training.recipe import Backbone, Recipe
 from training.step import Batch
 
 
@@ -44,9 +45,13 @@ def make_batch(source: BatchSource, members: list[tuple[int, int]]) -> Batch:
     recipe = source.recipe
     fixed = recipe.draws.kind == "fixed"
     draws = [visit % recipe.draws.count if fixed else visit for _, visit in members]
-    captions = _captions(recipe, source.pairs, [k for k, _ in members], draws)
+    captioned = np.ones(len(members), bool)
+    if recipe.caption_dropout:  # one decision a pair and draw, for both its images
+        keys = zip([str(source.pairs.pair_id[k]) for k, _ in members], draws, strict=True)
+        share = recipe.caption_dropout
+        captioned[:] = [is_captioned(recipe.seed, *key, share) for key in keys]
     strata = recipe.draws.count if fixed else 0
-    return _batch(source, members, draws, captions, seed=recipe.seed, strata=strata)
+    return _batch(source, members, draws, captioned, seed=recipe.seed, strata=strata)
 
 
 def probe_batch(
@@ -57,16 +62,16 @@ def probe_batch(
     Prompts are never emptied here, and the seed is the probe's own, so that runs can be compared.
     """
     draws = [draw] * len(indices)
-    captions = [source.pairs.prompt[k] for k in indices]
     members = [(k, 0) for k in indices]
-    return _batch(source, members, draws, captions, seed=seed, strata=strata, known=False)
+    everyone = np.ones(len(indices), bool)
+    return _batch(source, members, draws, everyone, seed=seed, strata=strata, known=False)
 
 
 def _batch(
     source: BatchSource,
     members: list[tuple[int, int]],
     draws: list[int],
-    captions: list[str],
+    captioned: np.ndarray,
     *,
     seed: int,
     strata: int,
@@ -87,7 +92,7 @@ def _batch(
     timestep = torch.tensor([t for t, _ in drawn], device=device)
     noise = torch.from_numpy(np.stack([n for _, n in drawn])).to(device).repeat(2, 1, 1, 1)
     twice = timestep.repeat(2)
-    states, pooled = encoded.prompts(captions)
+    ids = size_ids(source.recipe.backbone, time_ids, [pairs.label[k] == 1 for k in indices])
     label = pairs.label[indices]
     factor = pairs.weight[indices] * ~pairs.dropped[indices]
     reference = None
@@ -102,6 +107,7 @@ def _batch(
             torch.from_numpy(pairs.preference[indices]).to(device) if pairs.graded else None
         ),
         factor=torch.from_numpy(factor).to(device),
+        captioned=torch.from_numpy(captioned).to(device),
         force_weight_one=torch.from_numpy(
             pairs.force_weight_one[indices] | pairs.weight_is_stored[indices]
         ).to(device),
@@ -109,18 +115,35 @@ def _batch(
         timestep=timestep,
         noisy=add_noise(models.scheduler, latents, noise, twice),
         target=target_of(models.scheduler, latents, noise, twice),
-        condition=condition_of(
-            states.repeat(2, 1, 1), None if pooled is None else pooled.repeat(2, 1), time_ids
-        ),
+        condition=_condition(source, [pairs.prompt[k] for k in indices], captioned, ids),
     )
 
 
-def _captions(recipe: Recipe, pairs: Pairs, indices: list[int], draws: list[int]) -> list[str]:
-    """Prompts of the pairs, some emptied: one decision a pair and draw, for both its images."""
-    captions = [pairs.prompt[k] for k in indices]
-    if recipe.caption_dropout:
-        for spot, (k, draw) in enumerate(zip(indices, draws, strict=True)):
-            rng = generator(recipe.seed, "caption", str(pairs.pair_id[k]), draw)
-            if rng.random() < recipe.caption_dropout:
-                captions[spot] = ""
-    return captions
+def size_ids(section: Backbone, time_ids: torch.Tensor, first: list[bool]) -> torch.Tensor:
+    """(R, 6) time ids as `section.time_ids` says, from each image's own.
+
+    `first`: where image_0 is the chosen one, (B,), whose row is then the pair's first.
+    """
+    if section.time_ids == "image":
+        return time_ids
+    if section.time_ids == "constant":
+        side = section.resolution
+        return torch.tensor([side, side, 0, 0, side, side]).to(time_ids).expand_as(time_ids)
+    chosen, rejected = time_ids.chunk(2)
+    of_image_0 = torch.tensor(first, device=time_ids.device)[:, None]
+    return torch.where(of_image_0, chosen, rejected).repeat(2, 1)
+
+
+def _condition(
+    source: BatchSource, prompts: list[str], captioned: np.ndarray, time_ids: torch.Tensor
+) -> Condition:
+    """What the UNet gets of B pairs, R rows: prompts, or the empty one where they were dropped."""
+    texts = [text if kept else "" for text, kept in zip(prompts, captioned, strict=True)]
+    states, pooled = source.encoded.prompts(texts)
+    zeros = source.recipe.empty_prompt == "pipeline" and not captioned.all()
+    if zeros and pooled is not None and source.models.empty_is_zero:
+        kept = torch.from_numpy(captioned).to(states)
+        states, pooled = states * kept[:, None, None], pooled * kept[:, None]
+    return condition_of(
+        states.repeat(2, 1, 1), None if pooled is None else pooled.repeat(2, 1), time_ids
+    )

@@ -18,7 +18,9 @@ import json
 import os
 import time
 import uuid
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,8 @@ PART_BYTES = 64_000_000
 """Bytes of new arrays in memory after which a part is written."""
 
 _SUFFIX = ".arrow"
+_SUM = "crc32"
+"""The column with the checksum of each entry, looked at whenever the entry is read."""
 
 
 def cache_folder(root: Path, kind: str, ingredients: Mapping[str, Any]) -> Path:
@@ -71,6 +75,7 @@ class DiskCache:
         self.folder = folder
         self._place: dict[str, tuple[int, int]] = {}
         self._parts: list[list[np.ndarray]] = []
+        self._sums: list[np.ndarray | None] = []
         self._unwritten: dict[str, Arrays] = {}
         self._bytes = 0
         for path in sorted(folder.glob(f"part-*{_SUFFIX}")):
@@ -90,7 +95,11 @@ class DiskCache:
         """The arrays under a name, or None. Those from a file are read-only views of its map."""
         if name in self._place:
             part, row = self._place[name]
-            return tuple(array[row] for array in self._parts[part])
+            arrays = tuple(array[row] for array in self._parts[part])
+            known = self._sums[part]
+            if known is None or known[row] == _checksum(arrays):
+                return arrays
+            del self._place[name]  # a damaged entry is absent
         return self._unwritten.get(name)
 
     def put(self, name: str, arrays: Arrays) -> None:
@@ -111,18 +120,25 @@ class DiskCache:
         about = {"arrays": json.dumps([[str(c.dtype), list(c.shape[1:])] for c in columns])}
         fields = [pa.field("name", pa.string())]
         data: list[pa.Array] = [pa.array(list(new))]
+        sums = [_checksum(arrays) for arrays in new.values()]
         for index, array in enumerate(columns):
             width = array.nbytes // len(array)
             kind = pa.binary(width)
             fields.append(pa.field(f"array_{index}", kind))
             buffer = pa.py_buffer(np.ascontiguousarray(array))
             data.append(pa.FixedSizeBinaryArray.from_buffers(kind, len(array), [None, buffer]))
+        fields.append(pa.field(_SUM, pa.uint32()))
+        data.append(pa.array(sums, pa.uint32()))
         table = pa.Table.from_arrays(data, schema=pa.schema(fields, metadata=about))
         self._open(_write(self.folder, table))
 
     def _open(self, path: Path) -> None:
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all().combine_chunks()
-        shapes = json.loads(table.schema.metadata[b"arrays"])
+        """Take a part's entries; one that cannot be read has none."""
+        try:
+            table = pa.ipc.open_file(pa.memory_map(str(path))).read_all().combine_chunks()
+            shapes = json.loads(table.schema.metadata[b"arrays"])
+        except (pa.ArrowException, ValueError, KeyError, OSError):
+            return
         arrays = []
         for index, (dtype, shape) in enumerate(shapes):
             chunk = table.column(index + 1).chunk(0)
@@ -131,6 +147,15 @@ class DiskCache:
         for row, name in enumerate(table.column("name").to_pylist()):
             self._place[name] = (len(self._parts), row)
         self._parts.append(arrays)
+        checked = _SUM in table.column_names  # older versions noted none
+        self._sums.append(table[_SUM].to_numpy() if checked else None)
+
+
+def _checksum(arrays: Arrays) -> int:
+    total = 0
+    for array in arrays:
+        total = zlib.crc32(np.ascontiguousarray(array).view(np.uint8).data, total)
+    return total
 
 
 def _write(folder: Path, table: pa.Table) -> Path:
@@ -158,6 +183,9 @@ class MemoryCache:
     def __init__(self, budget: list[int]) -> None:
         self._budget = budget
         self._arrays: dict[str, Arrays] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._arrays
 
     def get(self, name: str) -> Arrays | None:
         """The arrays under a name, or None."""
@@ -207,7 +235,9 @@ class Encoded:
         names = [self._entry(image_id) for image_id in image_ids]
         of_entry = dict(zip(names, image_ids, strict=True))
         rows = _get_or_compute(
-            self._posteriors, names, lambda some: self._encode_images([of_entry[n] for n in some])
+            self._posteriors,
+            names,
+            lambda some: self._encode_block_of_images([of_entry[name] for name in some]),
         )
         device = self._models.vae.device
         mean_and_logvar = torch.from_numpy(np.stack([row[0] for row in rows]))
@@ -216,7 +246,7 @@ class Encoded:
 
     def prompts(self, prompts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor | None]:
         """(N, tokens, width) hidden states and (N, width) pooled embeddings, on the device."""
-        rows = _get_or_compute(self._prompts, prompts, self._encode_prompts)
+        rows = _get_or_compute(self._prompts, prompts, self._encode_block_of_prompts)
         device = self._models.vae.device
         states = torch.from_numpy(np.stack([row[0] for row in rows])).to(device).float()
         if len(rows[0]) == 1:
@@ -239,19 +269,16 @@ class Encoded:
     def missing_images(self, image_ids: Sequence[str]) -> list[str]:
         """Those that are not cached yet, each once."""
         cache = self._posteriors
-        return [i for i in dict.fromkeys(image_ids) if cache.get(self._entry(i)) is None]
+        return [i for i in dict.fromkeys(image_ids) if self._entry(i) not in cache]
 
     def missing_prompts(self, prompts: Sequence[str]) -> list[str]:
         """Those that are not cached yet, each once."""
-        return [p for p in dict.fromkeys(prompts) if self._prompts.get(p) is None]
+        return [p for p in dict.fromkeys(prompts) if p not in self._prompts]
 
     def _entry(self, image_id: str) -> str:
         """An image's name in the cache: on disk, other bytes under its id are another entry."""
         version = self._versions.get(image_id)
         return image_id if version is None else f"{image_id}{_AT}{version}"
-
-    def _encode_images(self, image_ids: Sequence[str]) -> list[Arrays]:
-        return _in_blocks(image_ids, self._encode_block_of_images)
 
     def _encode_block_of_images(self, image_ids: Sequence[str]) -> list[Arrays]:
         pixels, ids = zip(*(self._pixels(i) for i in image_ids), strict=True)
@@ -259,9 +286,6 @@ class Encoded:
         encoded = encode_images(self._models, stacked).half().cpu().numpy()
         times = np.array(ids, np.int32)
         return [(encoded[k].copy(), times[k]) for k in range(len(image_ids))]
-
-    def _encode_prompts(self, prompts: Sequence[str]) -> list[Arrays]:
-        return _in_blocks(prompts, self._encode_block_of_prompts)
 
     def _encode_block_of_prompts(self, prompts: Sequence[str]) -> list[Arrays]:
         parts = [part for part in encode_prompts(self._models, prompts) if part is not None]
@@ -297,7 +321,7 @@ def _get_or_compute(
     known = {name: arrays for name, arrays in cached.items() if arrays is not None}
     missing = [name for name in cached if name not in known]
     if missing:
-        for name, arrays in zip(missing, compute(missing), strict=True):
+        for name, arrays in zip(missing, _in_blocks(missing, compute), strict=True):
             cache.put(name, arrays)
             known[name] = arrays
     return [known[name] for name in names]
@@ -390,7 +414,8 @@ class ReferenceErrors:
     def put(self, pair: np.ndarray, draw: np.ndarray, errors: np.ndarray) -> None:
         """Add errors by slot, (2, B); of each pair and draw the first value is kept."""
         fresh = np.isnan(self._errors[pair, draw, 0])
-        fresh &= _first(pair * self._errors.shape[1] + draw)
+        first = np.unique(pair * self._errors.shape[1] + draw, return_index=True)[1]
+        fresh &= np.isin(np.arange(len(pair)), first)
         pair, draw, errors = pair[fresh], draw[fresh], errors[:, fresh]
         self._errors[pair, draw] = errors.T
         if len(pair):
@@ -418,7 +443,8 @@ class ReferenceErrors:
     def _read(self) -> None:
         assert self._folder is not None
         for path in parts(self._folder):
-            self._take(pq.read_table(path))
+            with suppress(OSError, pa.ArrowException):  # what is damaged is computed again
+                self._take(pq.read_table(path, page_checksum_verification=True))
 
     def _take(self, table: pa.Table) -> None:
         where = np.array([self._spot.get(name, -1) for name in table["pair_id"].to_pylist()], int)
@@ -426,10 +452,3 @@ class ReferenceErrors:
         here = (where >= 0) & (draw < self._errors.shape[1])
         both = np.stack([table["err_ref_0"].to_numpy(), table["err_ref_1"].to_numpy()], axis=1)
         self._errors[where[here], draw[here]] = both[here]
-
-
-def _first(names: np.ndarray) -> np.ndarray:
-    """True where a name occurs for the first time."""
-    first = np.zeros(len(names), bool)
-    first[np.unique(names, return_index=True)[1]] = True
-    return first

@@ -3,9 +3,12 @@
     RUN/checkpoints/step-000500/pytorch_lora_weights.safetensors    or unet/, where all of it trains
                                 policy.safetensors                  adapters under our own names
                                 ema_0.9999.safetensors              a footprint's trainable tensors
+                                lora_kohya.safetensors              adapters as others read them
+                                manifest.json                       hashes of all files
                                 state/                              what only a resumed run needs
 
-Only the newest checkpoint keeps its `state/`, which is the larger part in full fine-tuning.
+Only the two newest checkpoints keep their `state/`, which is the larger part in full fine-tuning:
+a run is resumed from the one before the newest where that was damaged.
 
 A resumed run ends with the bits of one that was never stopped: every random draw has a key, so a
 position is an integer, and the checkpoint has the rest. Rows past the checkpoint are set aside,
@@ -16,7 +19,10 @@ import json
 import os
 import re
 import shutil
+import stat
+from collections.abc import Callable
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import pyarrow.compute as pc
@@ -26,7 +32,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from toolkit.errors import TrainingError
-from toolkit.files.atomic import parts, sync_folder, write_whole
+from toolkit.files.atomic import (
+    parts,
+    sync_folder,
+    unlike_manifest,
+    write_manifest,
+    write_whole,
+)
 from toolkit.store import Store
 from toolkit.store.runs import run_about
 from training.devices import Gathered, divided_like, divided_state, undivided
@@ -34,10 +46,11 @@ from training.ema import trainable
 from training.metrics_log import forget_after
 from training.models import Models
 from training.pairs import on_disk
-from training.recipe import Recipe, load_recipe
+from training.recipe import Recipe, stored_recipe
 from training.step import Learner
 
 _POLICY = "policy.safetensors"
+_KOHYA = "lora_kohya.safetensors"
 _TRAINING = "training.pt"
 _UNWRITTEN = re.compile(
     r"inline_container|PytorchStreamWriter|iostream error|cannot be opened|Parent directory"
@@ -53,7 +66,8 @@ def checkpoint_folder(run: Path, step: int) -> Path:
 def checkpoints(run: Path) -> dict[int, Path]:
     """The complete checkpoints of a run by step."""
     folders = sorted((run / "checkpoints").glob("step-*"))
-    return {int(path.name.removeprefix("step-")): path for path in folders}
+    numbered = {path: path.name.removeprefix("step-") for path in folders if path.is_dir()}
+    return {int(number): path for path, number in numbered.items() if number.isdigit()}
 
 
 def save_checkpoint(
@@ -105,14 +119,15 @@ def _save(
         tensors = {name: value.cpu().contiguous() for name, value in footprint.tensors.items()}
         save_file(tensors, aside / f"{footprint.name}.safetensors")
     _save_state(aside / "state", step, learner, gathered)
-    _sync_tree(aside)
-    older = checkpoints(final.parent.parent)
+    write_manifest(aside / "state")
+    _sync_tree(aside, write_manifest(aside).stat().st_mode)
     shutil.rmtree(final, ignore_errors=True)
     aside.rename(final)
     sync_folder(final.parent)
-    for path in older.values():
-        if path != final:
-            shutil.rmtree(path / "state", ignore_errors=True)
+    for path in list(checkpoints(final.parent.parent).values())[:-2]:
+        if (path / "state").exists():
+            dropped = (path / "state").rename(path / ".state.unfinished")
+            shutil.rmtree(dropped, ignore_errors=True)
     return final
 
 
@@ -121,7 +136,7 @@ def _save_policy(folder: Path, recipe: Recipe, models: Models, unet: Any) -> Non
         unet.save_pretrained(folder / "unet")
         return
     from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
-    from diffusers.utils import convert_state_dict_to_diffusers
+    from diffusers.utils import convert_state_dict_to_diffusers, convert_state_dict_to_kohya
     from peft.utils import get_peft_model_state_dict
 
     pipeline = StableDiffusionXLPipeline if models.family == "sdxl" else StableDiffusionPipeline
@@ -130,6 +145,12 @@ def _save_policy(folder: Path, recipe: Recipe, models: Models, unet: Any) -> Non
     state = convert_state_dict_to_diffusers(get_peft_model_state_dict(unet))
     about = unet.peft_config["default"].to_dict()  # or alpha is taken for the rank on loading
     pipeline.save_lora_weights(folder, unet_lora_layers=state, unet_lora_adapter_metadata=about)
+    # Only diffusers reads those metadata; others take alpha from a tensor of each layer.
+    layers = {f"unet.{name}": value for name, value in get_peft_model_state_dict(unet).items()}
+    kohya = convert_state_dict_to_kohya(layers)
+    alpha = torch.tensor(float(recipe.backbone.lora.alpha))
+    kohya |= {name: alpha.clone() for name in kohya if name.endswith(".alpha")}
+    save_file({name: value.contiguous() for name, value in kohya.items()}, folder / _KOHYA)
 
 
 def _save_state(folder: Path, step: int, learner: Learner, gathered: Gathered | None) -> None:
@@ -145,10 +166,9 @@ def _save_state(folder: Path, step: int, learner: Learner, gathered: Gathered | 
     torch.save(state, folder / _TRAINING)
 
 
-def newest_state(run: Path) -> tuple[int, Path] | None:
-    """Step and folder of the newest checkpoint that a run can resume from, if there is one."""
-    usable = [(step, path) for step, path in checkpoints(run).items() if (path / "state").is_dir()]
-    return max(usable, default=None)
+def resumable(run: Path) -> dict[int, Path]:
+    """The checkpoints that a run can resume from, by step."""
+    return {step: path for step, path in checkpoints(run).items() if (path / "state").is_dir()}
 
 
 def restore_checkpoint(folder: Path, learner: Learner) -> None:
@@ -157,7 +177,8 @@ def restore_checkpoint(folder: Path, learner: Learner) -> None:
     TrainingError where the checkpoint belongs to another network.
     """
     restore_models(folder, learner)
-    state = torch.load(folder / "state" / _TRAINING, map_location="cpu", weights_only=True)
+    training = folder / "state" / _TRAINING
+    state = _loaded(training, torch.load, map_location="cpu", weights_only=True)
     for footprint, updates in zip(learner.footprints, state["updates"], strict=True):
         footprint.updates = updates
     learner.optimiser.load_state_dict(divided_state(learner.optimiser, state["optimiser"]))
@@ -170,15 +191,42 @@ def restore_checkpoint(folder: Path, learner: Learner) -> None:
 def restore_models(folder: Path, learner: Learner) -> None:
     """Load policy and footprints: all that measuring needs, from any checkpoint.
 
-    TrainingError where the checkpoint belongs to another network.
+    TrainingError where the checkpoint is damaged or belongs to another network.
     """
+    if learner.accelerator.is_main_process and (problem := unlike_manifest(folder)):
+        raise _damaged(folder, problem)
     files = [folder / _POLICY]
     if (folder / "unet").is_dir():
         files = sorted((folder / "unet").glob("*.safetensors"))
-    policy = {name: tensor for file in files for name, tensor in load_file(file).items()}
+    policy = {name: tensor for file in files for name, tensor in _loaded(file, load_file).items()}
     _put(trainable(learner.policy), policy, folder)
     for footprint in learner.footprints:
-        _put(footprint.tensors, load_file(folder / f"{footprint.name}.safetensors"), folder)
+        tensors = _loaded(folder / f"{footprint.name}.safetensors", load_file)
+        _put(footprint.tensors, tensors, folder)
+
+
+def _loaded(file: Path, load: Callable[..., Any], **how: Any) -> Any:
+    """What a file of a checkpoint holds; TrainingError where it cannot be read."""
+    try:
+        return load(file, **how)
+    except (OSError, RuntimeError, EOFError, SafetensorError, UnpicklingError) as problem:
+        why = f"{file} cannot be read: {' '.join(str(problem).split())}"
+        folder = file.parent.parent if file.parent.name == "state" else file.parent
+        raise _damaged(folder, why) from problem
+
+
+def _damaged(folder: Path, why: str) -> TrainingError:
+    run = folder.parent.parent
+    others = [path for path in resumable(run).values() if path != folder]
+    whole = [path for path in others if unlike_manifest(path) is None]
+    advice = "restore it from a copy, or train under another --run"
+    if whole:
+        step = int(max(whole).name.removeprefix("step-"))
+        advice = (
+            f"the checkpoint of step {step} is whole: restore the damaged one from a copy, or type "
+            f"`outvoted resume {run.parent.parent} --run {run.name} --checkpoint {step}`"
+        )
+    return TrainingError(f"The checkpoint {folder} is damaged ({why}); {advice}.")
 
 
 @torch.no_grad()
@@ -193,31 +241,35 @@ def _put(present: Any, saved: dict[str, torch.Tensor], folder: Path) -> None:
         tensor.copy_(divided_like(tensor, saved[name]))
 
 
-def _sync_tree(folder: Path) -> None:
-    """Put every file's bytes on the disk before the rename that makes them valid."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as stream:
-                os.fsync(stream.fileno())
+def _sync_tree(folder: Path, mode: int) -> None:
+    """Put every file's bytes on the disk before the rename that makes them valid, and let whoever
+    may read the run's other files read them: safetensors makes files that only their owner can."""
+    for path in (folder, *folder.rglob("*")):
+        if path.is_dir():
+            sync_folder(path)
+            continue
+        path.chmod(stat.S_IMODE(mode))
+        with path.open("rb") as stream:
+            os.fsync(stream.fileno())
 
 
-def recipe_of(store: Store, run: str, steps: int | None) -> Recipe:
-    """The recipe that a run was started with.
+def recipe_of(store: Store, run: str, steps: int | None, at: int | None = None) -> Recipe:
+    """The recipe that a run was started with, to be resumed from its checkpoint of step `at`.
 
     TrainingError where there is nothing left to do, InputError where the store is not local.
     """
     about = run_about(on_disk(store), run)
-    recipe = load_recipe(store.run(run) / "recipe.yaml", store=str(store.root), run=run)
+    recipe = stored_recipe(store, run)
     # An earlier attempt may have been given more steps than the recipe has.
     planned = about.get("planned_steps", recipe.steps)
     recipe = recipe.model_copy(update={"steps": steps or planned})
-    done = about.get("steps", 0) if about.get("finished") else 0
+    done = about.get("steps", 0) if about.get("finished") and at is None else 0
     if done >= recipe.steps:
         raise TrainingError(
             f"Run {run!r} has done its {done} steps; ask for more with --steps, or train under "
             "another --run."
         )
-    reached, _ = starting_point(store, run)
+    reached, _ = starting_point(store, run, at)
     if reached > recipe.steps:
         raise TrainingError(
             f"Run {run!r} has a checkpoint of step {reached} already, beyond the {recipe.steps} "
@@ -227,12 +279,17 @@ def recipe_of(store: Store, run: str, steps: int | None) -> Recipe:
 
 
 def set_aside(store: Store, run: str, step: int) -> int:
-    """Move trajectory rows past the checkpoint of `step` out of the run's; how many.
+    """Move trajectory rows and checkpoints past the checkpoint of `step` out of the run's; how many
+    rows.
 
-    They are moved to RUN/set_aside/N/rank-*/; metrics past the step are deleted.
+    They are moved to RUN/set_aside/N/; metrics past the step are deleted.
     """
     folder = store.run(run)
     attempt = folder / "set_aside" / str(len(list((folder / "set_aside").glob("*"))))
+    for later, path in checkpoints(folder).items():
+        if later > step:
+            (attempt / "checkpoints").mkdir(parents=True, exist_ok=True)
+            path.rename(attempt / "checkpoints" / path.name)
     moved = 0
     for rank in sorted((folder / "trajectory").glob("rank-*")):
         for part in parts(rank):
@@ -261,9 +318,20 @@ def _split(part: Path, aside: Path, step: int) -> int:
     return count
 
 
-def starting_point(store: Store, run: str) -> tuple[int, Path | None]:
-    """The step that a run can resume from, and its checkpoint; (0, None) before the first."""
-    return newest_state(store.run(run)) or (0, None)
+def starting_point(store: Store, run: str, at: int | None = None) -> tuple[int, Path | None]:
+    """The step that a run can resume from, and its checkpoint; (0, None) before the first.
+
+    `at`: the step that is wanted. TrainingError where a run cannot resume from it.
+    """
+    there = resumable(store.run(run))
+    if at is None:
+        return max(there.items(), default=(0, None))
+    if at not in there:
+        raise TrainingError(
+            f"Run {run!r} cannot be resumed from step {at} (steps: "
+            f"{', '.join(map(str, there)) or 'none'}); name one of them with --checkpoint."
+        )
+    return at, there[at]
 
 
 def check_unchanged(about: dict[str, Any], facts: dict[str, Any]) -> None:

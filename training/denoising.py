@@ -7,7 +7,6 @@ the same bits on every device.
 """
 
 import contextlib
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-
-def generator(seed: int, *key: str | int) -> np.random.Generator:
-    """A counter-based generator for one (seed, key)."""
-    text = "\x1f".join(map(str, (seed, *key))).encode()
-    digest = hashlib.blake2b(text, digest_size=16).digest()
-    return np.random.Generator(np.random.Philox(key=np.frombuffer(digest, np.uint64)))
+from toolkit.ids import generator
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> np.ndarray:

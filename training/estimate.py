@@ -207,7 +207,7 @@ def _multiply(
     policy = trainable(learner.policy)
     count = 1 + len(learner.footprints)
     checkpoints = times_due(recipe.checkpoint_every, recipe.steps)
-    files = count + (recipe.backbone.train == "lora")  # adapters are saved in two formats
+    files = count + 2 * (recipe.backbone.train == "lora")  # adapters are saved in three formats
     state = [learner.optimiser.state_dict(), learner.metric.state()]
     weights = checkpoints * files * tensor_bytes(policy, _ENTRY)
     samples = recipe.samples
@@ -237,7 +237,7 @@ def _multiply(
         row_bytes=row_bytes(setup.pairs.pair_id, count),
         measured=_measured(recipe, setup),
         checkpoints=checkpoints,
-        checkpoint_bytes=weights + tensor_bytes(state, _STATE_ENTRY),
+        checkpoint_bytes=weights + min(checkpoints, 2) * tensor_bytes(state, _STATE_ENTRY),
         samples=(
             len(samples.prompts) * (1 + times_due(samples.every, recipe.steps)) if samples else 0
         ),

@@ -38,11 +38,37 @@ class LiveMetric:
         self._sums = (self.running.squares.clone(), self.running.counts.clone())
         self._seen: list[tuple[Tensor, Tensor]] = []
 
-    def measure(self, ell: Tensor, pair: Tensor, timestep: Tensor, label: Tensor) -> Measured:
+    def measure(
+        self,
+        ell: Tensor,
+        pair: Tensor,
+        timestep: Tensor,
+        label: Tensor,
+        counts: Tensor | None = None,
+    ) -> Measured:
         """Score one micro-batch: ell (M, B) float32, pair indices, timesteps and labels (B,).
 
-        Nothing that a later micro-batch of the same step sees changes here.
+        `counts`: (B,) bool; rows where it is false have no scores and leave no trace in the scale
+        or in a pair's earlier visits. Nothing that a later micro-batch of the same step sees
+        changes here.
         """
+        if counts is None:
+            return self._measure(ell, pair, timestep, label)
+        nobody = self.earlier.shape[1] - 1
+        measured = self._measure(
+            torch.where(counts, ell, 0), torch.where(counts, pair, nobody), timestep, label, counts
+        )
+        scores = (torch.where(counts, each, torch.nan) for each in measured.scores)
+        return Measured(Scores(*scores), measured.scale)
+
+    def _measure(
+        self,
+        ell: Tensor,
+        pair: Tensor,
+        timestep: Tensor,
+        label: Tensor,
+        counts: Tensor | None = None,
+    ) -> Measured:
         metric = self.metric
         if metric.preset in ("paper", "released"):
             scale = batch_scale(ell, metric)
@@ -50,8 +76,9 @@ class LiveMetric:
         used = ell[: self._models]
         bins = timestep_bin(timestep, metric.timestep_bins, self._timesteps)
         scale = self.running.scale(bins, metric).float()
-        squares, counts = self.running.sums(used, bins)
-        self._sums = (self._sums[0] + squares, self._sums[1] + counts)
+        counted = bins if counts is None else torch.where(counts, bins, -1)
+        squares, seen = self.running.sums(used, counted)
+        self._sums = (self._sums[0] + squares, self._sums[1] + seen)
         scaled = used * scale
         if metric.preset == "history":
             side = 2 * label - 1

@@ -16,6 +16,7 @@ import torch
 from toolkit.errors import BrokenLoss, TrainingError
 from toolkit.files.atomic import write_text_whole
 from toolkit.ids import short_hash
+from toolkit.minority import timestep_bin
 from toolkit.progress import SILENT, Progress
 from toolkit.store.run_log import read_log
 from training.devices import agreed, local
@@ -149,7 +150,7 @@ def check_finite(tensors: Mapping[str, torch.Tensor], step: int, accelerator: An
 
 
 def _sums(seen: Seen, timesteps: int) -> np.ndarray:
-    part = (seen.timestep * BINS // timesteps).astype(int)
+    part = timestep_bin(seen.timestep.astype(int), BINS, timesteps)
     by_bin = [
         np.bincount(part, weights=values, minlength=BINS)
         for values in (seen.chosen, seen.rejected, seen.reference)

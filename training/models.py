@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,7 @@ _PIPELINES: dict[str, Family] = {
     "StableDiffusionPipeline": "sd",
     "StableDiffusionXLPipeline": "sdxl",
 }
+_PIPELINE_OF = {family: name for name, family in _PIPELINES.items()}
 
 
 @dataclass
@@ -47,6 +48,13 @@ class Models:
         """(C, H, W) of one image's latents at a resolution in pixels."""
         side = resolution // self.shrinks
         return (int(self.vae.config.latent_channels), side, side)
+
+    @property
+    def empty_is_zero(self) -> bool:
+        """Whether the pipeline's state without a prompt is zeros instead of the encoded empty text
+        (SDXL's `force_zeros_for_empty_prompt`)."""
+        index = json.loads((self.path / "model_index.json").read_text(encoding="utf-8"))
+        return self.family == "sdxl" and bool(index.get("force_zeros_for_empty_prompt", True))
 
     @property
     def shrinks(self) -> int:
@@ -124,12 +132,42 @@ def load_models(path: str) -> Models:
             f"The backbone in {folder} cannot be loaded ({' '.join(str(problem).split())}); "
             "restore the folder or name another."
         ) from problem
-    if models.scheduler.config.prediction_type not in ("epsilon", "v_prediction"):
+    config = json.loads((folder / "scheduler" / "scheduler_config.json").read_text("utf-8"))
+    if foreign := foreign_schedule(config):
         raise TrainingError(
-            f"{folder} predicts {models.scheduler.config.prediction_type!r}; epsilon and "
-            "v_prediction can be trained."
+            f"The noise schedule of {folder} {foreign}; this version trains schedules of discrete "
+            "betas with epsilon or v_prediction, as SD1.5's and SDXL's. Name another backbone."
+        )
+    if models.vae.config.get("shift_factor") or (family == "sd" and _latents_mean(models)):
+        raise TrainingError(
+            f"The autoencoder of {folder} shifts its latents, which {_PIPELINE_OF[family]} does "
+            "not undo when it draws; name a backbone with the autoencoder of its family."
         )
     return models
+
+
+def foreign_schedule(config: Mapping[str, Any]) -> str:
+    """Why a scheduler's config is none that DDPM's forward process describes, as a clause; empty
+    where it is one.
+
+    A sampler's own options do not matter: DDIM, PNDM, Euler, DPM-Solver and their kin share the
+    schedule and differ in how they walk it.
+    """
+    kind = config.get("_class_name", "a scheduler without a name")
+    if config.get("use_flow_sigmas") or config.get("prediction_type") == "flow_prediction":
+        return f"is {kind} for flow matching"
+    if config.get("timestep_type") == "continuous" or config.get("sigma_data") is not None:
+        return f"is {kind} over continuous noise levels (EDM)"
+    if config.get("trained_betas") is None and config.get("beta_schedule") is None:
+        return f"is {kind}, which names no betas"
+    if (prediction := config.get("prediction_type", "epsilon")) not in ("epsilon", "v_prediction"):
+        return f"predicts {prediction!r}"
+    return ""
+
+
+def _latents_mean(models: Models) -> list[float] | None:
+    """Mean of each channel of the latents, where the autoencoder states it."""
+    return models.vae.config.get("latents_mean")  # type: ignore[no-any-return]
 
 
 def _load(kind: Any, folder: Path, part: str) -> Any:
@@ -178,6 +216,16 @@ def prepare_trainable(models: Models, section: sections.Backbone) -> None:
         load_lora(models.unet, section.adapter, section.lora)
     else:
         add_lora(models.unet, section.lora)
+    wanted = {
+        name: parameter
+        for name, parameter in models.unet.named_parameters()
+        if section.train == "full" or ".lora_" in name
+    }
+    if frozen := [name for name, parameter in wanted.items() if not parameter.requires_grad]:
+        raise TrainingError(
+            f"{len(frozen)} of the {len(wanted)} tensors that should train are frozen, such as "
+            f"{frozen[0]}; report this with the versions of peft and diffusers."
+        )
 
 
 def _check_resolution(models: Models, resolution: int) -> None:
@@ -223,9 +271,18 @@ def encode_images(models: Models, pixels: torch.Tensor) -> torch.Tensor:
 
 
 def sample_latents(models: Models, posterior: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-    """Latents in the UNet's scale from posteriors (R, 2C, h, w) and noise (R, C, h, w)."""
+    """Latents in the UNet's scale from posteriors (R, 2C, h, w) and noise (R, C, h, w).
+
+    Where an SDXL autoencoder states `latents_mean` and `latents_std`, each channel is centred and
+    scaled by them, as its pipeline undoes when it draws.
+    """
     mean, logvar = posterior.chunk(2, dim=1)
-    return (mean + torch.exp(0.5 * logvar) * noise) * models.vae.config.scaling_factor
+    latents = mean + torch.exp(0.5 * logvar) * noise
+    if (centre := _latents_mean(models)) is not None:
+        centre_and_spread = torch.tensor([centre, models.vae.config.latents_std]).to(latents)
+        shift, spread = centre_and_spread.view(2, 1, -1, 1, 1)
+        latents = (latents - shift) / spread
+    return latents * models.vae.config.scaling_factor
 
 
 def condition_of(

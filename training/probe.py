@@ -30,7 +30,7 @@ from training.caches import network_ingredients
 from training.checkpoint import check_unchanged, checkpoints, restore_models
 from training.devices import accelerator_of
 from training.pairs import Pairs, on_disk
-from training.recipe import Draws, Recipe, load_recipe
+from training.recipe import Draws, Recipe, stored_recipe
 from training.setup import NETWORK, Setup, prepare, sole_writer
 from training.step import Learner, errors_of, frozen_errors
 from training.trajectory_writer import StepRecorder
@@ -133,7 +133,7 @@ def probe_run(
         TrainingError: There is no such checkpoint, no such pair, or the backbone has changed.
         StoreError: Another process probes the run.
     """
-    recipe = load_recipe(on_disk(store).run(run) / "recipe.yaml", store=str(store.root), run=run)
+    recipe = stored_recipe(on_disk(store), run)
     step, folder = _checkpoint(store, run, step)
     accelerator = accelerator_of(recipe.precision)
     with sole_writer(store, run, accelerator, to="probe"):

@@ -8,39 +8,36 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    field_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from toolkit.errors import RecipeError
 from toolkit.minority import PRESETS, Metric, Preset
+from toolkit.store import Store
 from training.ema import USUAL_RAMP, footprint_name
 from training.objectives import AnyObjective
 
 Share = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Small = Annotated[int, Field(ge=1, le=2**16)]
+Steps = Annotated[int, Field(ge=0, le=10**9)]
+Positive = Annotated[float, Field(gt=0, le=1e9)]
+Amount = Annotated[float, Field(ge=0, le=1e9)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""numpy's own generator takes no larger one."""
 
 
 class Section(BaseModel):
-    """A part of a recipe: unknown keys are refused, values do not change."""
+    """A part of a recipe: unknown keys are refused, and every number has a finite range."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Lora(Section):
     """Low-rank adapters (peft), used where `train: lora`."""
 
-    rank: PositiveInt = 16
+    rank: Annotated[int, Field(ge=1, le=4096)] = 16
     """Rank of each pair of matrices."""
-    alpha: PositiveFloat = 16
+    alpha: Positive = 16
     """Their product is scaled by alpha / rank."""
     targets: tuple[str, ...] = ("to_q", "to_k", "to_v", "to_out.0")
     """Names of the layers that get adapters; by default those of attention."""
@@ -53,7 +50,7 @@ class FootprintSection(Section):
 
     decay: Share
     """Share of the average that is left after one update."""
-    ramp: Annotated[float, Field(ge=1)] = USUAL_RAMP
+    ramp: Annotated[float, Field(ge=1, le=1e9)] = USUAL_RAMP
     """The decay of update n is min(decay, (1 + n) / (ramp + n)); 1: `decay` from the first on."""
 
 
@@ -74,9 +71,12 @@ class Backbone(Section):
     adapter: str | None = None
     """An adapter to start from: a checkpoint's folder or a .safetensors file, of `lora`'s shape.
     The reference is this start, not the bare backbone."""
-    resolution: Annotated[PositiveInt, Field(multiple_of=8)] = 512
+    resolution: Annotated[int, Field(ge=8, le=8192, multiple_of=8)] = 512
     """Side in pixels, of the multiples that pipelines draw: images are resized by their shorter
     side and cropped in the centre."""
+    time_ids: Literal["constant", "pair", "image"] = "constant"
+    """The size and crop that SDXL is given: those it draws with, those of image_0 for both, or each
+    image's own, which makes size a cue for the label."""
 
 
 class MetricSection(Section):
@@ -85,19 +85,19 @@ class MetricSection(Section):
 
     preset: Preset = "history"
     """How ell is scaled, and what is compared: `paper`, `released`, `running` or `history`."""
-    rho: PositiveFloat | None = None
+    rho: Positive | None = None
     """Sharpness of confidence: multiplies the scaled ell inside the sigmoid of Eq. 11."""
-    ell_scale: PositiveFloat | None = None
+    ell_scale: Positive | None = None
     """`paper` only: multiplies ell. The number of latent elements gives Eq. 6's summed norm."""
-    warmup_steps: NonNegativeInt | None = None
+    warmup_steps: Steps | None = None
     """Optimiser steps during which every weight is 1."""
-    timestep_bins: PositiveInt | None = None
+    timestep_bins: Small | None = None
     """`running` and `history`: bins of the noise schedule, each with a scale of its own."""
     rms_decay: Share | None = None
     """`running` and `history`: share of an observation that is left after one step."""
-    rms_min_count: PositiveFloat | None = None
+    rms_min_count: Positive | None = None
     """`running` and `history`: observations that a bin needs before its scale counts."""
-    window: Annotated[int, Field(ge=2)] | None = None
+    window: Annotated[int, Field(ge=2, le=1000)] | None = None
     """`history`: number of visits, the present one included, that take the place of models."""
 
     def resolve(self) -> Metric:
@@ -111,14 +111,14 @@ class Draws(Section):
 
     kind: Literal["fresh", "fixed"] = "fresh"
     """New ones at each visit, or `count` draws in turn, whose reference errors are cached."""
-    count: PositiveInt = 8
+    count: Small = 8
     """Number of fixed draws of a pair."""
 
 
 class Caches(Section):
     """Where encoded images and prompts are kept between visits."""
 
-    memory_gb: NonNegativeFloat = 4.0
+    memory_gb: Amount = 4.0
     """Host memory for them; past it they are encoded at each visit."""
     disk: bool = False
     """In the store's `caches/`, of any size and for every later run, instead of in memory."""
@@ -127,7 +127,7 @@ class Caches(Section):
 class Live(Section):
     """How verdicts act that are published during the run."""
 
-    every: PositiveInt = 50
+    every: Count = 50
     """Steps between two looks."""
     keep: Literal["computed", "one"] = "computed"
     """The weight of a pair whose label a curator confirmed: as computed, or W = 1."""
@@ -159,13 +159,13 @@ def by_path(given: Any) -> Any:
 class Probe(Section):
     """Pairs that are measured under fixed draws, without gradient, during the run."""
 
-    every: PositiveInt = 100
+    every: Count = 100
     """Steps between two probes."""
-    pairs: PositiveInt = 256
+    pairs: Count = 256
     """Number of pairs, chosen at random."""
-    draws: PositiveInt = 4
+    draws: Small = 4
     """Fixed draws of each pair."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the draws and the choice of pairs; the same in runs that are to be compared."""
 
 
@@ -174,15 +174,15 @@ class HeldOut(Section):
 
     split: str = "validation"
     """The split that the pairs are from."""
-    every: PositiveInt = 200
+    every: Count = 200
     """Steps between two measurements."""
-    pairs: PositiveInt | None = None
+    pairs: Count | None = None
     """Null: all of them."""
-    draws: PositiveInt = 8
+    draws: Small = 8
     """Fixed draws of each pair."""
     labels: str = "original"
     """The label set that accuracy is measured against."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the draws and the choice of pairs."""
 
 
@@ -191,13 +191,13 @@ class Samples(Section):
 
     prompts: Annotated[tuple[str, ...], Field(min_length=1)]
     """One image is generated for each prompt."""
-    every: PositiveInt = 500
+    every: Count = 500
     """Training steps between two sets of images."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the starting noise."""
-    steps: PositiveInt = 25
+    steps: Annotated[int, Field(ge=1, le=1000)] = 25
     """Steps of the sampler."""
-    guidance: NonNegativeFloat = 7.5
+    guidance: Amount = 7.5
     """Scale of classifier-free guidance."""
 
 
@@ -207,19 +207,19 @@ class Optimiser(Section):
     name: Literal["adamw", "adamw_8bit", "adafactor"] = "adamw"
     """`adamw`; `adamw_8bit` where bitsandbytes is installed; `adafactor`, which has no betas and
     whose rate is relative to the size of each tensor."""
-    learning_rate: PositiveFloat = 1e-5
+    learning_rate: Positive = 1e-5
     """Constant after warm-up."""
-    warmup_steps: NonNegativeInt = 0
+    warmup_steps: Steps = 0
     """Steps in which the learning rate rises linearly to its value."""
-    weight_decay: NonNegativeFloat = 0.01
+    weight_decay: Amount = 0.01
     """Decoupled weight decay."""
     beta1: Share = 0.9
     """Decay of the gradient's first moment."""
     beta2: Share = 0.999
     """Decay of the gradient's second moment."""
-    max_grad_norm: PositiveFloat = 1.0
+    max_grad_norm: Positive = 1.0
     """A longer gradient is shortened to this norm."""
-    grad_norm: PositiveFloat | None = None
+    grad_norm: Positive | None = None
     """Every gradient, long or short, is brought to this norm instead: objectives of different
     slopes then compare step by step."""
 
@@ -241,59 +241,35 @@ class Network(Section):
 
 def conflicts(recipe: "Recipe") -> list[str]:
     """One line each, by the key to change: what it is, what is allowed, what to write instead."""
-    problems = _of_optimiser(recipe.optimiser)
+    name, usual = recipe.optimiser.name, Optimiser()
+    lines: dict[str, bool] = {}
+    for key in ("beta1", "beta2") if name == "adafactor" else ():
+        value = getattr(recipe.optimiser, key)
+        line = f"adafactor has no betas, and it is {value:g}; remove it, or write `name: adamw`."
+        # A default is no wish: resolved recipes spell it out.
+        lines[f"optimiser.{key}: {line}"] = value != getattr(usual, key)
+    if recipe.held_out is not None:
+        split = recipe.held_out.split
+        lines[
+            f"held_out.split: {split!r} is the split that is trained on, and held-out pairs never "
+            "are; name another one of the store's."
+        ] = split == recipe.split
     if recipe.network.shard:
-        problems += _of_sharding(recipe)
-    if recipe.held_out is not None and recipe.held_out.split == recipe.split:
-        problems.append(
-            f"held_out.split: {recipe.split!r} is the split that is trained on, and held-out pairs "
-            "never are; name another one of the store's."
-        )
-    return problems
-
-
-def _of_optimiser(section: "Optimiser") -> list[str]:
-    """What the optimiser would not look at. A default is no wish: resolved recipes spell it out."""
-    if section.name != "adafactor":
-        return []
-    usual = type(section)(name=section.name)
-    return [
-        f"optimiser.{key}: adafactor has no betas, and it is {getattr(section, key):g}; remove it, "
-        "or write `name: adamw`."
-        for key in ("beta1", "beta2")
-        if getattr(section, key) != getattr(usual, key)
-    ]
-
-
-def _of_sharding(recipe: "Recipe") -> list[str]:
-    problems = []
-    if recipe.backbone.train == "lora":
-        problems.append(
-            "network.shard: requires full fine-tuning, and backbone.train is lora; remove it, "
-            "since adapters and a frozen network fit each device."
-        )
-    if recipe.footprints:
-        problems.append(
+        lines |= {
+            "network.shard: requires full fine-tuning, and backbone.train is lora; remove it: "
+            "adapters and a frozen network fit each device.": recipe.backbone.train == "lora",
             "footprints: each would be one more network to divide, and network.shard keeps none; "
-            "write `footprints: []` and metric.preset history."
-        )
-    if recipe.optimiser.name != "adamw":
-        # torch's Adafactor takes norms in place, which its divided tensors refuse.
-        problems.append(
-            f"optimiser.name: {recipe.optimiser.name} cannot be divided by network.shard; write "
-            "adamw."
-        )
-    if recipe.precision == "fp16":
-        problems.append(
+            "write `footprints: []` and metric.preset history.": bool(recipe.footprints),
+            # torch's Adafactor takes norms in place, which its divided tensors refuse.
+            f"optimiser.name: {name} cannot be divided by network.shard; write adamw.": name
+            != "adamw",
             "precision: fp16 scales its loss in ways that network.shard does not know; write bf16 "
-            "or fp32."
-        )
-    for option in ("channels_last", "compile"):
-        if getattr(recipe.network, option):
-            problems.append(
-                f"network.{option}: cannot be combined with network.shard; remove one of them."
-            )
-    return problems
+            "or fp32.": recipe.precision == "fp16",
+        }
+        for key in ("channels_last", "compile"):
+            line = f"network.{key}: cannot be combined with network.shard; remove one of them."
+            lines[line] = getattr(recipe.network, key)
+    return [line for line, wrong in lines.items() if wrong]
 
 
 class Recipe(Section):
@@ -316,8 +292,8 @@ class Recipe(Section):
     live: Live = Live()
     weights: Annotated[StoredWeights | None, BeforeValidator(by_path)] = None
     """A mapping, or `findings/RUN/FINDING`, the path in the store."""
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    """Of all randomness; numpy's own generator takes no larger one."""
+    seed: Seed = 0
+    """Of all randomness."""
     backbone: Backbone
     objective: AnyObjective
     metric: MetricSection = MetricSection()
@@ -329,14 +305,19 @@ class Recipe(Section):
     draws: Draws = Draws()
     optimiser: Optimiser = Optimiser()
     network: Network = Network()
-    steps: PositiveInt
+    steps: Count
     """Optimiser steps."""
-    batch_size: PositiveInt = 16
+    batch_size: Small = 16
     """Pairs per process and forward pass."""
-    accumulation: PositiveInt = 1
+    accumulation: Small = 1
     """Micro-batches of each process in one optimiser step."""
     caption_dropout: Share = 0.0
     """Probability that a visit uses the empty prompt."""
+    empty_prompt: Literal["pipeline", "encoded"] = "pipeline"
+    """What that is: as the pipeline has it without guidance (zeros for SDXL), or encoded text."""
+    dropped_captions: Literal["leave_out", "count"] = "leave_out"
+    """Visits with the empty prompt say nothing about the label. They train with weight 1 and have
+    no scores, or count like all others."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Of forward and backward passes; weights and optimiser are fp32."""
     caches: Caches = Caches()
@@ -347,9 +328,9 @@ class Recipe(Section):
     """Write metrics for TensorBoard too, to `metrics/tensorboard`."""
     wandb: str | None = None
     """The project on Weights & Biases that the figures go to, where wandb is installed."""
-    log_every: PositiveInt = 10
+    log_every: Count = 10
     """Steps between two entries of the metrics."""
-    checkpoint_every: PositiveInt = 500
+    checkpoint_every: Count = 500
     """Steps between two checkpoints; the last step has one too."""
 
     @field_validator("footprints")
@@ -371,23 +352,43 @@ def load_recipe(path: str | Path, **overrides: Any) -> Recipe:
 
     RecipeError lists every unknown key and wrong value at once.
     """
-    file = Path(path)
+    raw = _mapping(Path(path))
+    raw.update({key: value for key, value in overrides.items() if value is not None})
+    return parse_recipe(raw, str(path))
+
+
+def _mapping(file: Path) -> dict[str, Any]:
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as problem:
+        why = getattr(problem, "strerror", None) or "it is not UTF-8 text"
         raise RecipeError(
-            f"The recipe {file} cannot be read ({_why(problem)}); name a YAML file, or copy one "
-            f"from {Path(__file__).parent / 'recipes'}."
+            f"The recipe {file} cannot be read ({why}); name a YAML file, or copy one from "
+            f"{Path(__file__).parent / 'recipes'}."
         ) from problem
     try:
         raw = yaml.safe_load(text)
-    except yaml.YAMLError as problem:
-        detail = " ".join(str(problem).split())
-        raise RecipeError(f"{file} is not YAML ({detail}); fix that line.") from problem
-    if not isinstance(raw, dict):
+    except (yaml.YAMLError, ValueError, LookupError, TypeError, RecursionError) as problem:
+        # yaml makes dates and numbers of what looks like one, with Python's own errors.
+        detail = "it is nested too deeply" if isinstance(problem, RecursionError) else str(problem)
+        raise RecipeError(
+            f"{file} is not YAML ({' '.join(detail.split())}); fix that line."
+        ) from problem
+    if not isinstance(raw, dict) or not all(isinstance(key, str) for key in raw):
         kind = "nothing" if raw is None else f"a {type(raw).__name__}"
         raise RecipeError(f"{file} contains {kind}; a recipe is a mapping of keys to values.")
-    raw.update({key: value for key, value in overrides.items() if value is not None})
+    return raw
+
+
+_BEFORE = {"empty_prompt": "encoded", "dropped_captions": "count"}
+"""What versions did that had no such key: a run of theirs is resumed as it began."""
+
+
+def stored_recipe(store: Store, run: str) -> Recipe:
+    """The resolved recipe that a run was started with. RecipeError where it cannot be read."""
+    file = store.run(run) / "recipe.yaml"
+    raw = {**_BEFORE, **_mapping(file), "store": str(store.root), "run": run}
+    raw["backbone"] = {"time_ids": "image", **raw.get("backbone", {})}
     return parse_recipe(raw, str(file))
 
 
@@ -422,19 +423,22 @@ def _problems(name: str, lines: list[str]) -> RecipeError:
 def _line(error: Any) -> str:
     place = [str(part) for part in error["loc"]]
     if len(place) > 1 and place[0] == "objective":  # the union's tag is no key of the recipe
-        place = [place[0], *place[2:]] if place[1] == _tag(error) else place
+        place = [place[0], *place[2:]]
     where = ".".join(place)
     if error["type"] == "extra_forbidden":
         return f"{where}: unknown key; remove it. {_allowed(place[:-1])}"
     if error["type"] == "missing":
         return f"{where}: missing; add it."
-    if error["type"] == "value_error":  # a sentence of ours
-        return f"{where}: {error['ctx']['error']}, found {error['input']!r}."
-    return f"{where}: {error['msg'].lower()}, found {error['input']!r}."
+    text = error["ctx"]["error"] if error["type"] == "value_error" else error["msg"].lower()
+    return f"{where}: {text}, found {_shown(error['input'])}."
 
 
-def _tag(error: Any) -> str:
-    return str(error["loc"][1])
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # Python prints no integer of more than 4,300 digits
+        return "a number with thousands of digits"
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _allowed(place: list[str]) -> str:
@@ -444,7 +448,3 @@ def _allowed(place: list[str]) -> str:
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
             return ""
     return f"Allowed: {', '.join(model.model_fields)}."
-
-
-def _why(problem: Exception) -> str:
-    return getattr(problem, "strerror", None) or "it is not UTF-8 text"

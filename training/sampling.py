@@ -7,6 +7,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from PIL import Image
 from toolkit.errors import InputError, TrainingError
 from training.checkpoint import checkpoints
 from training.lora import WEIGHTS, load_lora
-from training.models import Models, family_of, resolve_path
+from training.models import Models, family_of, foreign_schedule, resolve_path
 from training.recipe import Lora, Samples, load_recipe
 
 SAMPLERS: dict[str, str | None] = {
@@ -58,10 +59,18 @@ def use_sampler(pipeline: Any, name: str) -> None:
     """Exchange the pipeline's scheduler for `SAMPLERS[name]`, keeping its noise schedule."""
     import diffusers
 
-    kind = SAMPLERS[name]
-    if kind is not None:
-        config = pipeline.scheduler.config
-        pipeline.scheduler = getattr(diffusers, kind).from_config(config)
+    if SAMPLERS[name] is None:
+        return
+    config = pipeline.scheduler.config
+    if foreign := foreign_schedule(config):
+        raise InputError(
+            f"The noise schedule of this model {foreign}, and the sampler {name} knows schedules "
+            "of discrete betas; use its own sampler (--sampler own)."
+        )
+    kind = getattr(diffusers, str(SAMPLERS[name]))
+    # DDIM and DDPM clamp latents to [-1, 1] unless a config says otherwise; few say anything.
+    unclamped = {"clip_sample": False} if "clip_sample" in signature(kind).parameters else {}
+    pipeline.scheduler = kind.from_config({**unclamped, **config})
 
 
 def draw(

@@ -322,6 +322,8 @@ def _reference_errors(inputs: Inputs, reference_hash: str) -> ReferenceErrors:
         "seed": recipe.seed,
         "draws": recipe.draws.count,
         "caption_dropout": recipe.caption_dropout,
+        "empty_prompt": recipe.empty_prompt,
+        "time_ids": recipe.backbone.time_ids,
         "precision": recipe.precision,
         # In half precision these two change an error's rounding, which beta multiplies.
         "network": [recipe.network.compile, recipe.network.channels_last],

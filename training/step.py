@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from toolkit import minority
+from toolkit.errors import TrainingError
 from training.denoising import Condition, TensorSet, image_errors, policy_seed
 from training.devices import agreed, local, whole
 from training.ema import Footprint, trainable
@@ -34,6 +35,8 @@ class Batch(NamedTuple):
     """(B,) how often the run has visited each before."""
     draw: Tensor
     """(B,) which draw of timestep and noise."""
+    captioned: Tensor
+    """(B,) bool: the prompt was not dropped."""
     label: Tensor
     """(B,) 1 where image_0 is the chosen one."""
     preference: Tensor | None
@@ -89,6 +92,19 @@ class Learner:
     """Learning-rate schedule."""
     gradient_seen: Tensor
     """() bool: whether any gradient was not 0; steps write to it."""
+
+    def __post_init__(self) -> None:
+        """TrainingError where policy and reference share memory: every ell would stay 0."""
+        shared = (
+            local(self.reference[name]).data_ptr() == local(tensor).data_ptr()
+            for name, tensor in trainable(self.policy).items()
+            if name in self.reference and tensor.numel()
+        )
+        if any(shared):
+            raise TrainingError(
+                "The policy and its reference are the same tensors, so every ell would stay 0; "
+                "take the reference before training starts (`training.ema.snapshot`)."
+            )
 
     @property
     def model_names(self) -> list[str]:
@@ -184,7 +200,9 @@ def score(
     reference, *footprints = frozen
     errors = torch.stack([reference, policy.detach(), *footprints])
     ell = minority.ell(errors[:1, 0], errors[:1, 1], errors[1:, 0], errors[1:, 1])
-    measured = learner.metric.measure(ell, batch.pair, batch.timestep, batch.label)
+    drops = learner.recipe.caption_dropout and learner.recipe.dropped_captions == "leave_out"
+    counts = batch.captioned if drops else None
+    measured = learner.metric.measure(ell, batch.pair, batch.timestep, batch.label, counts)
     u = measured.scores.minority
     # NaN means "not known", and then W is 1.
     warming = step < learner.metric.metric.warmup_steps

@@ -66,8 +66,15 @@ def train(recipe: Recipe, *, progress: Progress = SILENT) -> str:
     return recipe.run
 
 
-def resume(store: Store, run: str, *, steps: int | None = None, progress: Progress = SILENT) -> str:
-    """Continue a run from its newest checkpoint, or from its start; the run's name.
+def resume(
+    store: Store,
+    run: str,
+    *,
+    steps: int | None = None,
+    at: int | None = None,
+    progress: Progress = SILENT,
+) -> str:
+    """Continue a run from its newest checkpoint, that of step `at`, or its start; the run's name.
 
     On CPU its rows and weights are bit-identical to those of a run that was never stopped, provided
     its verdicts.jsonl is intact.
@@ -76,15 +83,15 @@ def resume(store: Store, run: str, *, steps: int | None = None, progress: Progre
         TrainingError: The run is finished, or its pairs, labels, weights or backbone have changed.
         StoreError: Another process trains the run.
     """
-    recipe = recipe_of(store, run, steps)
-    _run(recipe, store, run, resumed=True, progress=progress)
+    recipe = recipe_of(store, run, steps, at)
+    _run(recipe, store, run, resumed=True, at=at, progress=progress)
     return run
 
 
-def _run(recipe: Recipe, store: Store, run: str, *, resumed: bool, progress: Progress) -> None:
+def _run(recipe: Recipe, store: Store, run: str, **how: Any) -> None:
     accelerator = accelerator_of(recipe.precision)
     with sole_writer(store, run, accelerator) as lease:
-        Trainer(recipe, store, run, accelerator, lease, resumed=resumed, progress=progress).run()
+        Trainer(recipe, store, run, accelerator, lease, **how).run()
 
 
 class Trainer:
@@ -99,6 +106,7 @@ class Trainer:
         lease: Lease | None,
         *,
         resumed: bool,
+        at: int | None = None,
         progress: Progress,
     ) -> None:
         """Prepare the run, restore its checkpoint where it is resumed, and write its run.json.
@@ -125,7 +133,7 @@ class Trainer:
         refuse_random_reading(self.setup)
         self.learner = self.setup.learner
         self.source = self.setup.source
-        self.done, checkpoint = starting_point(store, run) if resumed else (0, None)
+        self.done, checkpoint = starting_point(store, run, at) if resumed else (0, None)
         about = describe(self.setup)
         if resumed:
             check_unchanged(run_about(store, run), about)
@@ -313,6 +321,7 @@ def describe(setup: Setup) -> dict[str, Any]:
         "family": setup.models.family,
         "train_timesteps": setup.models.timesteps,
         "batch_size": recipe.batch_size,
+        "dropped_captions": recipe.dropped_captions,
         "pairs_per_step": learner.pairs_per_step,
         "planned_steps": recipe.steps,
         "finished": False,

@@ -52,8 +52,14 @@ def resume(
         int | None,
         typer.Option(min=1, max=10**9, help="Train up to this step instead of the recipe's."),
     ] = None,
+    checkpoint: Annotated[
+        int | None, typer.Option(min=0, help="Step of the checkpoint; the newest by default.")
+    ] = None,
 ) -> None:
-    """Resume a stopped run from its newest checkpoint."""
+    """Resume a stopped run from its newest checkpoint, or from the one before it.
+
+    What the run recorded after that checkpoint is set aside, and recorded again.
+    """
     from app.cli.console import ConsoleProgress, needs
     from toolkit.store import open_store
 
@@ -62,7 +68,8 @@ def resume(
         from training.trainer import resume as resume_run
 
     with ConsoleProgress() as progress:
-        name = resume_run(open_store(store), run, steps=steps, progress=progress)
+        opened = open_store(store)
+        name = resume_run(opened, run, steps=steps, at=checkpoint, progress=progress)
     if is_main_process():
         typer.echo(f"Run {name} is done; `outvoted analyze {store} --run {name}`")
 

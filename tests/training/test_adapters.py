@@ -50,6 +50,25 @@ def rows_of(store: Store, run: str) -> list[dict]:
         return fetch(con, sql).to_pylist()
 
 
+def test_a_checkpoint_has_its_strength_for_other_programs_and_may_be_read_by_all(
+    adapter: tuple[Store, Path], sd: Path
+) -> None:
+    _, folder = adapter
+    tensors = load_file(folder / "lora_kohya.safetensors")
+    alphas = {name: float(value) for name, value in tensors.items() if name.endswith(".alpha")}
+    assert set(alphas.values()) == {SHAPE.alpha}
+    assert len(tensors) == 3 * len(alphas)
+    assert all(name.startswith("lora_unet_") for name in tensors)
+    loaded = [load_models(str(sd)).unet for _ in range(2)]
+    for unet, file in zip(loaded, (folder, folder / "lora_kohya.safetensors"), strict=True):
+        load_lora(unet, file, SHAPE)
+    for one, other in zip(loaded[0].parameters(), loaded[1].parameters(), strict=True):
+        assert torch.equal(one, other)
+    plain = folder.parent.parent / "run.json"
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert {path.stat().st_mode for path in files} == {plain.stat().st_mode}
+
+
 @pytest.mark.parametrize("kind", ["lora", "full"])
 def test_the_reference_is_the_adapters_network_and_not_the_bare_base(
     kind: str, adapter: tuple[Store, Path], recipe_for: MakeRecipe, sd: Path

@@ -38,6 +38,24 @@ from training.trainer import train
 MakeRecipe = Callable[..., Recipe]
 
 
+def test_a_damaged_entry_of_a_disk_cache_is_absent_and_put_again(tmp_path: Path) -> None:
+    arrays = {f"name {k}": (np.full((64, 4), k, np.float16),) for k in range(8)}
+    cache = DiskCache(tmp_path)
+    for name, some in arrays.items():
+        cache.put(name, some)
+    cache.flush()
+    [part] = tmp_path.glob("part-*.arrow")
+    data = bytearray(part.read_bytes())
+    data[data.index(arrays["name 3"][0].tobytes()) + 100] ^= 1
+    part.write_bytes(data)
+    reopened = DiskCache(tmp_path)
+    assert [name for name in arrays if reopened.get(name) is None] == ["name 3"]
+    reopened.put("name 3", arrays["name 3"])
+    reopened.flush()
+    part.write_bytes(data[:200])
+    assert len(DiskCache(tmp_path)) == 1
+
+
 def test_a_disk_cache_gives_back_what_it_was_given_also_to_another_process(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     values = {

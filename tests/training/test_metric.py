@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
+import pytest
 import torch
 
-from toolkit.minority import PRESETS, Metric, deviation
+from toolkit.minority import PRESETS, Metric, deviation, timestep_bin
 from training.live_metric import LiveMetric
 
 
@@ -113,3 +116,34 @@ def test_a_turned_label_turns_the_earlier_visits_too() -> None:
     turned = state.measure(torch.tensor([[-2.0]]), pair, t, torch.zeros(1)).scores
     torch.testing.assert_close(turned.confidence, 1 - same.confidence)
     torch.testing.assert_close(turned.stability, same.stability)
+
+
+@pytest.mark.parametrize("preset", ["released", "running", "history"])
+def test_rows_that_do_not_count_leave_no_trace(preset: str) -> None:
+    metric = replace(PRESETS[preset], rms_min_count=1, timestep_bins=2)
+    rng = np.random.default_rng(0)
+    marked, absent = live(metric), live(metric)
+    for ell, pair, timestep in steps(rng):
+        counts = torch.from_numpy(rng.random(32) < 0.7)
+        label = torch.ones(32)
+        with_them = marked.measure(ell, pair, timestep, label, counts)
+        without = absent.measure(ell[:, counts], pair[counts], timestep[counts], label[counts])
+        for every, some in zip(with_them.scores, without.scores, strict=True):
+            torch.testing.assert_close(every[counts], some, equal_nan=True)
+            assert every[~counts].isnan().all()
+        for state in (marked, absent):
+            state.end_step(OneProcess())
+    for name, value in absent.state().items():
+        torch.testing.assert_close(
+            marked.state()[name][..., :100], value[..., :100], equal_nan=True
+        )
+
+
+def test_the_end_of_the_schedule_is_in_its_last_bin() -> None:
+    for values in (np.array([0, 99, 100, 999, 1000]), torch.tensor([0, 99, 100, 999, 1000])):
+        assert timestep_bin(values, 10, 1000).tolist() == [0, 0, 1, 9, 9]
+    state = live(replace(PRESETS["running"], rms_min_count=1))
+    three = torch.ones(3, 1), torch.tensor([0]), torch.tensor([1000]), torch.ones(1)
+    state.measure(*three)
+    state.end_step(OneProcess())
+    assert state.running.counts[:, -1].tolist() == [1, 1, 1]

@@ -38,7 +38,7 @@ def test_every_problem_is_listed_at_once() -> None:
         "footprints.0.decay:",
     ):
         assert f"\n  {place}" in text
-    assert "Allowed: path, train, lora, adapter, resolution." in text
+    assert "Allowed: path, train, lora, adapter, resolution, time_ids." in text
 
 
 def test_an_unknown_objective_is_named_with_those_there_are() -> None:
@@ -48,7 +48,21 @@ def test_an_unknown_objective_is_named_with_those_there_are() -> None:
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("", "contains nothing"), ("- a\n- b", "contains a list"), ("a: [1", "is not YAML")],
+    [
+        ("", "contains nothing"),
+        ("- a\n- b", "contains a list"),
+        ("a: [1", "is not YAML"),
+        ("run: 2026-02-30", "is not YAML .*day is out of range"),
+        ("run: !!int many", "is not YAML"),
+        ("run: !!python/name:os.system", "is not YAML"),
+        ("run: " + "[" * 2000, "is not YAML .*nested too deeply"),
+        ("steps: " + "9" * 5000, "is not YAML .*4300 digits"),
+        (
+            "steps: 0x" + "f" * 5000,
+            "steps: .*than or equal to 1000000000, found a number with",
+        ),
+        ("1: 2", "a recipe is a mapping of keys"),
+    ],
 )
 def test_a_file_that_is_no_recipe_gets_one_sentence(tmp_path: Path, text: str, says: str) -> None:
     file = tmp_path / "r.yaml"
@@ -170,3 +184,29 @@ def test_betas_that_adafactor_would_not_look_at_are_refused(tmp_path: Path) -> N
     file.write_text(parse_recipe({**MINIMAL, "optimiser": {"name": "adafactor"}}).to_yaml())
     assert "beta1: 0.9" in file.read_text()
     assert load_recipe(file).optimiser.name == "adafactor"
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        ("metric.rho", float("inf")),
+        ("samples.guidance", float("inf")),
+        ("optimiser.learning_rate", float("nan")),
+        ("objective.beta", float("inf")),
+        ("batch_size", 10**12),
+        ("steps", 10**400),
+        ("backbone.lora.rank", 4_000_000),
+        ("caches.memory_gb", 1e300),
+        ("footprints.0.ramp", float("inf")),
+    ],
+)
+def test_every_number_has_a_finite_range(where: str, value: float) -> None:
+    raw: dict = {**MINIMAL, "samples": {"prompts": ["a"]}, "footprints": [{"decay": 0.5}]}
+    raw = yaml.safe_load(yaml.safe_dump(raw))
+    *path, last = where.split(".")
+    inner = raw
+    for part in path:
+        inner = inner[int(part)] if part.isdigit() else inner.setdefault(part, {})
+    inner[last] = value
+    with pytest.raises(RecipeError, match=rf"{re.escape(where)}: input should be .*, found "):
+        parse_recipe(raw)

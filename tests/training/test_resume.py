@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,12 @@ from training import checkpoint, step
 from training import trainer as due
 from training import trainer as loop
 from training.checkpoint import checkpoints, read_log, set_aside
+from training.ema import trainable
 from training.metrics_log import forget_after
 from training.pairs import load_pairs
 from training.probe import probe_run
 from training.recipe import Recipe
+from training.setup import prepare
 from training.trainer import resume, train
 
 MakeRecipe = Callable[..., Recipe]
@@ -144,7 +147,7 @@ def test_a_stop_in_a_step_is_resumed_from_the_checkpoint_before_it(
     assert_same_run(store, "whole", "r")
     assert [bool(list(p.glob("state"))) for p in checkpoints(folder).values()] == [
         False,
-        False,
+        True,
         True,
     ]
 
@@ -286,6 +289,50 @@ def test_two_processes_never_write_one_run(
     assert check_store(store).faults == ()
     with run_lease(store, "r", "probe"), pytest.raises(StoreError, match="is being written by"):
         probe_run(store, "r", draws=1)
+
+
+@pytest.mark.parametrize("manifest", [True, False])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_resumes_to_the_same_bits(
+    manifest: bool, make_store: StoreFactory, recipe_for: MakeRecipe
+) -> None:
+    """Without a manifest, as older versions left it, a file that is cut short is found."""
+    store = make_store(pairs=10)
+    ask = {"steps": 6, "checkpoint_every": 2}
+    train(recipe_for(store, **ask, run="whole"))
+    train(recipe_for(store, **ask))
+    saved = store.run("r") / "checkpoints"
+    shutil.copytree(saved / "step-000006", saved / "step-000006.bak")
+    names = [path for path in (saved / "step-000006").rglob("*") if path.is_file()]
+    needed = ("policy.safetensors", "ema_0.5.safetensors", "training.pt")
+    for file in names if manifest else [p for p in names if p.name in needed]:
+        before = file.read_bytes()
+        if manifest:
+            file.write_bytes(before[:-9] + bytes([before[-9] ^ 1]) + before[-8:])
+        else:
+            for listed in (saved / "step-000006").rglob("manifest.json"):
+                listed.unlink()
+            file.write_bytes(before[:-1])
+        words = (
+            rf"step-000006 is damaged \(.*{re.escape(file.name)}.*step 4 is whole.*--checkpoint 4`"
+        )
+        with pytest.raises(TrainingError, match=words):
+            resume(store, "r", steps=8)
+        file.write_bytes(before)
+    (saved / "step-000006" / "policy.safetensors").unlink()
+    with pytest.raises(TrainingError, match=r"cannot be resumed from step 2 \(steps: 4, 6\)"):
+        resume(store, "r", at=2)
+    resume(store, "r", at=4)
+    assert (store.run("r") / "set_aside" / "0" / "checkpoints" / "step-000006").is_dir()
+    assert_same_run(store, "whole", "r")
+    resume(store, "r", steps=7)
+
+
+def test_a_policy_that_is_its_own_reference_is_refused(
+    make_store: StoreFactory, recipe_for: MakeRecipe
+) -> None:
+    learner = prepare(recipe_for(make_store(pairs=10))).learner
+    with pytest.raises(TrainingError, match="policy and its reference are the same tensors"):
+        replace(learner, reference=dict(trainable(learner.policy)))
 
 
 def test_fewer_steps_than_a_checkpoint_has_are_refused(

@@ -171,6 +171,39 @@ def make_folder(folder: Path) -> None:
     sync_folder(folder.parent)
 
 
+MANIFEST = "manifest.json"
+"""sha256 of the files beside and below it, by their paths."""
+
+
+def write_manifest(folder: Path) -> Path:
+    """Note the hash of every file in `folder` and below, but for subfolders with their own."""
+    own = {path.parent for path in folder.rglob(MANIFEST)} - {folder}
+    files = [p for p in sorted(folder.rglob("*")) if p.is_file() and not own & set(p.parents)]
+    hashes = {p.relative_to(folder).as_posix(): _sha256(p) for p in files if p.name != MANIFEST}
+    return write_text_whole(folder / MANIFEST, json.dumps(hashes, indent=1) + "\n")
+
+
+def unlike_manifest(folder: Path) -> str | None:
+    """What is wrong with the files of a folder by its manifests, as a clause; None where nothing
+    is, or where an older version wrote none."""
+    for manifest in sorted(folder.rglob(MANIFEST)):
+        try:
+            for name, noted in json.loads(manifest.read_text(encoding="utf-8")).items():
+                file = manifest.parent / name
+                if not file.is_file():
+                    return f"{file} is missing"
+                if _sha256(file) != noted:
+                    return f"{file} is not what was written"
+        except (ValueError, AttributeError, OSError) as problem:
+            return f"{manifest} cannot be read ({problem})"
+    return None
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames in `folder` survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 
 from toolkit.errors import StoreError
 from toolkit.files.remote import readable
+from toolkit.ids import is_captioned
 from toolkit.store.connection import add_labels, add_trajectory, connect, fetch, quoted
 from toolkit.store.label_sets import ORIGINAL
 from toolkit.store.layout import Store
@@ -56,6 +58,41 @@ def _part(path: Path) -> Part:
     return Part(path, path.parent.name, about.num_rows, first, last)
 
 
+@dataclass(frozen=True)
+class CaptionDropout:
+    """What a run's recipe says of dropped captions. Rows of older versions do not say it, but it
+    follows from the pair and the draw."""
+
+    seed: int
+    share: float
+
+    def filled(self, table: pa.Table) -> pa.Table:
+        """A table of rows (pair_id, draw, kind, captioned) whose `captioned` has no null."""
+        column = table["captioned"]
+        if not column.null_count:
+            return table
+        known, kinds = column.to_pylist(), table["kind"].to_pylist()
+        keys = zip(table["pair_id"].to_pylist(), table["draw"].to_pylist(), strict=True)
+        values = [
+            noted
+            if noted is not None
+            else kind != "train" or is_captioned(self.seed, *key, self.share)
+            for noted, kind, key in zip(known, kinds, keys, strict=True)
+        ]
+        place = table.column_names.index("captioned")
+        return table.set_column(place, "captioned", pa.array(values, pa.bool_()))
+
+
+def caption_dropout(store: Store, run: str) -> CaptionDropout | None:
+    """Of a run whose recipe drops captions; None of any other."""
+    try:
+        recipe = yaml.safe_load((store.run(run) / "recipe.yaml").read_text(encoding="utf-8"))
+        seed, share = int(recipe.get("seed", 0)), float(recipe.get("caption_dropout", 0))
+    except (OSError, yaml.YAMLError, AttributeError, TypeError, ValueError):
+        return None  # a run of somebody's own loop
+    return CaptionDropout(seed, share) if share else None
+
+
 def read_trajectory(
     store: Store,
     run: str,
@@ -90,7 +127,9 @@ def read_trajectory(
         )
     if table.num_rows == 0 and pairs is None:
         raise StoreError(_no_rows(store, run))
-    return table
+    asked = {"pair_id", "draw", "kind", "captioned"} <= set(columns)
+    dropout = caption_dropout(store, run) if asked else None
+    return table if dropout is None else dropout.filled(table)
 
 
 def _no_rows(store: Store, run: str) -> str:

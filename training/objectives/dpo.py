@@ -88,7 +88,7 @@ def mean_over(accelerator: Any) -> Mean:
 class Objective(BaseModel):
     """The keys of a recipe's `objective`, and the loss that they define."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     no_graded_labels: ClassVar[str] = "its loss is defined for a full preference only"
     """Why the loss is not defined for graded labels, as a clause; empty where it is, and then
