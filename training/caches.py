@@ -216,7 +216,7 @@ class Encoded:
     ) -> None:
         """With `hashes` (of `training.models.hash_parts`) the cache is on the store's disk, under
         these; else in host memory up to `memory_gb`."""
-        self._images = ImageReader(store)
+        self.images = ImageReader(store)
         self._models = models
         self._resolution = resolution
         budget = [int(memory_gb * 1e9)]
@@ -258,14 +258,6 @@ class Encoded:
         self._posteriors.flush()
         self._prompts.flush()
 
-    def in_stored_order(self, image_ids: Sequence[str]) -> list[str]:
-        """As `ImageReader.in_stored_order`."""
-        return self._images.in_stored_order(image_ids)
-
-    def reads_page_by_page(self, image_ids: Sequence[str]) -> Path | None:
-        """As `ImageReader.reads_page_by_page`."""
-        return self._images.reads_page_by_page(image_ids)
-
     def missing_images(self, image_ids: Sequence[str]) -> list[str]:
         """Those that are not cached yet, each once."""
         cache = self._posteriors
@@ -294,7 +286,7 @@ class Encoded:
 
     def _pixels(self, image_id: str) -> tuple[torch.Tensor, list[int]]:
         try:
-            image = decode(self._images.read(image_id)).image
+            image = decode(self.images.read(image_id)).image
         except InputError as problem:
             raise TrainingError(
                 f"Image {image_id} cannot be trained on: {problem}. Restore its source, or drop "

@@ -34,7 +34,7 @@ def precompute(
     inputs = prepare_inputs(recipe, accelerator=accelerator_of("fp32"))
     state, encoded = inputs.accelerator, inputs.source.encoded
     image_ids, texts = to_encode(inputs)
-    image_ids = encoded.in_stored_order(list(dict.fromkeys(image_ids)))
+    image_ids = encoded.images.in_stored_order(list(dict.fromkeys(image_ids)))
     images = encoded.missing_images(_share(image_ids, shard))
     prompts = encoded.missing_prompts(_share([*texts, ""], shard))
     state.wait_for_everyone()  # all divide the same list, before anyone shortens it
@@ -62,7 +62,7 @@ def refuse_random_reading(inputs: Inputs) -> None:
     """InputError where a run would read images at random from row groups too large for that."""
     encoded = inputs.source.encoded
     images = encoded.missing_images(to_encode(inputs)[0])
-    if (file := encoded.reads_page_by_page(images)) is not None:
+    if (file := encoded.images.reads_page_by_page(images)) is not None:
         raise InputError(
             f"{len(images)} images are not cached, and some are in {file}, whose row groups are so "
             "large that reading it in a random order takes seconds an image. Type `outvoted cache "
