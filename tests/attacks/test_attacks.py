@@ -9,7 +9,7 @@ import pytest
 from tests.attacks.run import attack
 
 IN_PROCESS = {"conditions": (300, 10_000), "links": (60, 2_000)}
-FORKED = {"damages": (12, 2_000), "commands": (8, 2_000)}
+FORKED = {"damages": (12, 600), "commands": (8, 600)}
 
 
 @pytest.mark.parametrize("kind", IN_PROCESS)
