@@ -81,16 +81,32 @@ def test_a_ranking_gives_every_two_images_with_ranks_ties_and_every_annotators_v
     assert votes_of(store, found["b", "c"]["pair_id"]) == {"u1": 1.0, "u2": 1.0}
 
 
-def test_the_third_version_prefers_its_first_path_and_counts_nameless_votes(tmp_path):
+def test_the_third_version_labels_by_the_share_of_its_nameless_votes(tmp_path):
     store, _ = take_in(tmp_path, V3, images="reference")
     [pair] = rows(store, "pairs")
-    assert (pair["image_0"], pair["label"]) == ("b.jpg", 1.0)
+    assert (pair["image_0"], pair["label"], pair["label_weight"]) == ("b.jpg", 0.75, 4.0)
     assert (pair["src_model_0"], pair["src_model_1"]) == ("flux", "sdxl")
     assert pair["src_confidence"] == 0.9
     votes = rows(store, "votes")
     assert sorted(v["choice"] for v in votes) == [0.0, 1.0, 1.0, 1.0]
     assert {v["annotator"] for v in votes} == {None}
     assert ImageReader(store).read("b.jpg") == (tmp_path / "images" / "b.jpg").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("counts", "label", "weight", "votes"),
+    [([0.8, 0.2], 0.8, None, 0), ("3:1", 1.0, None, 0), ([0, 0], 1.0, None, 0), ([2, 0], 1, 2, 2)],
+)
+def test_a_distribution_that_counts_nobody_gives_no_votes(tmp_path, counts, label, weight, votes):
+    store, _ = take_in(tmp_path, [V3[0] | {"choice_dist": counts}])
+    [pair] = rows(store, "pairs")
+    assert (pair["label"], pair["label_weight"]) == (pytest.approx(label), weight)
+    assert len(rows(store, "votes")) == votes
+
+
+def test_a_distribution_against_the_preferred_path_is_set_aside(tmp_path):
+    _, summary = take_in(tmp_path, [V3[0] | {"choice_dist": [1, 3]}])
+    assert summary.reasons == {"choice_dist prefers path2, and path1 is the preferred": 1}
 
 
 @pytest.mark.parametrize("entries", [TRAIN, TEST, V3])

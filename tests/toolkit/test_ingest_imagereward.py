@@ -91,7 +91,7 @@ def test_rows_of_images_are_gathered_by_prompt(tmp_path, mode):
 def test_a_table_of_neither_form_is_refused_with_what_both_need(tmp_path):
     path = tmp_path / "x.json"
     path.write_text('[{"prompt": "p", "rank": 1}]')
-    with pytest.raises(InputError, match=r"rankings need prompt, generations, ranking, rows of"):
+    with pytest.raises(InputError, match=r"rankings need prompt, generations, ranking, groups"):
         open_source("imagereward", [path])
 
 

@@ -14,8 +14,11 @@ from toolkit.ingest.folders import FOLDERS
 from toolkit.ingest.hpd import HPD
 from toolkit.ingest.image_preferences import IMAGE_PREFERENCES
 from toolkit.ingest.imagereward import IMAGEREWARD
+from toolkit.ingest.pairwise import PAIRWISE
 from toolkit.ingest.pickapic import PICKAPIC
+from toolkit.ingest.rapidata import RAPIDATA
 from toolkit.ingest.ratings import RATINGS
+from toolkit.ingest.relational import RELATIONAL
 from toolkit.ingest.score_arrays import RELEASED_NPY
 from toolkit.ingest.source import (
     Batch,
@@ -30,6 +33,8 @@ from toolkit.ingest.source import (
 )
 from toolkit.ingest.summary import Summary
 from toolkit.ingest.votes import FURTHER_VOTES
+from toolkit.ingest.webdataset import WEBDATASET
+from toolkit.ingest.wide import WIDE
 from toolkit.ingest.writer import ingest_batches, ingest_rows
 from toolkit.progress import SILENT, Progress
 from toolkit.store import Store
@@ -61,6 +66,11 @@ SOURCES: dict[str, Source[Any]] = {
         IMAGEREWARD,
         IMAGE_PREFERENCES,
         CHOSEN_REJECTED,
+        PAIRWISE,
+        RAPIDATA,
+        RELATIONAL,
+        WIDE,
+        WEBDATASET,
         FOLDERS,
         RATINGS,
         FURTHER_VOTES,

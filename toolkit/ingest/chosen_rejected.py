@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import pyarrow as pa
 
 from toolkit.errors import InputError
+from toolkit.ingest.sides import SIDES
 from toolkit.ingest.source import (
     ROWS,
     Batch,
@@ -45,6 +46,8 @@ from toolkit.schema import conform
 ROWS_TOGETHER = 2000
 """Rows that are read together where no image is."""
 
+CHOSEN, REJECTED, LABEL = "chosen", "rejected", "label_0"
+
 REMEDY = (
     "name yours with --prompt-column, --chosen-column and --rejected-column (and, where there is "
     "one, --label-column)"
@@ -57,11 +60,13 @@ class ChosenRejectedOptions(ListOptions):
     absent."""
 
     prompt_column: Annotated[str, "Column of the prompt."] = "prompt"
-    chosen_column: Annotated[str, "Column of the chosen image."] = "chosen"
-    rejected_column: Annotated[str, "Column of the rejected image."] = "rejected"
+    chosen_column: Annotated[str, "Column of the chosen image."] = CHOSEN
+    rejected_column: Annotated[str, "Column of the rejected image."] = REJECTED
     label_column: Annotated[
-        str, "Column that is 0 where the chosen image came second, .5 for a tie."
-    ] = "label_0"
+        str | None,
+        "Column that is 0 where the chosen image came second, .5 for a tie; default: label_0 "
+        "beside chosen and rejected.",
+    ] = None
     annotator_column: Annotated[str, "Column of the annotator."] = "user_id"
     time_column: Annotated[str, "Column of the vote's time."] = "created_at"
     chosen_uid_column: Annotated[str, "Column that names the chosen image."] = "chosen_uid"
@@ -71,6 +76,11 @@ class ChosenRejectedOptions(ListOptions):
     def needed(self) -> tuple[str, str, str]:
         """The columns without which there is no pair."""
         return self.prompt_column, self.chosen_column, self.rejected_column
+
+    @property
+    def label(self) -> str:
+        """The label column, which may be absent."""
+        return self.label_column or LABEL
 
 
 def open_chosen_rejected(options: ChosenRejectedOptions) -> Opened:
@@ -94,6 +104,7 @@ def open_sides(source: str, options: ChosenRejectedOptions) -> Opened:
     tables = find_tables(options.paths, what=what, shard=options.part, encoding=options.encoding)
     for table in tables:
         need_columns(table, options.needed, REMEDY)
+        _refuse_sides(table, options)
         for name in (options.chosen_column, options.rejected_column):
             if not is_image_column(table, name):
                 kind = table.schema.field(name).type
@@ -109,8 +120,27 @@ def open_sides(source: str, options: ChosenRejectedOptions) -> Opened:
         rows=count_rows(tables),
         personal=(options.annotator_column,),
         labels_are_votes=source == CHOSEN_REJECTED.name,
-        notes=unread_votes(tables, (options.annotator_column, options.label_column)),
+        notes=unread_votes(tables, (options.annotator_column, options.label)),
     )
+
+
+def _refuse_sides(table: Table, options: ChosenRejectedOptions) -> None:
+    """InputError where a label says which of two images won: then neither column is the chosen."""
+    images, label = (options.chosen_column, options.rejected_column), options.label
+    if label not in table.schema.names or images == (CHOSEN, REJECTED):
+        return
+    by_place = images in SIDES or images[::-1] in SIDES
+    if by_place or options.label_column is None:
+        command = (
+            f"`outvoted ingest pairwise {table.path} --store STORE --image-columns "
+            f"{','.join(images)} --share-column {label}`"
+        )
+        otherwise = f", or give --label-column {label} if it says that {images[0]} came first"
+        raise InputError(
+            f"{table.path} has a column {label} beside {images[0]} and {images[1]}: where it says "
+            f"which of the two won, {images[0]} is not always the chosen one. Read such a table by "
+            f"{command}{'' if by_place else otherwise}."
+        )
 
 
 def side_batches(tables: Sequence[Table], options: ChosenRejectedOptions) -> Iterator[Batch]:
@@ -136,7 +166,7 @@ def _batch(options: ChosenRejectedOptions, table: Table, first: int, rows: pa.Re
     size = rows.num_rows
     values = _Values(columns, size)
     prompts, problems = _prompts(values.of(options.prompt_column))
-    labels = _labels(columns, options.label_column, size, problems)
+    labels = _labels(columns, options.label, size, problems)
     chosen, rejected = (
         _images(options, table, first, name, values.of(name), values.texts(uid))
         for name, uid in (

@@ -1,7 +1,8 @@
 """Human Preference Dataset: HPDv2's train.json and test.json, HPDv3's lists.
 
 train.json lists pairs with one person's choice, test.json lists rankings with every annotator's own
-(those become votes), HPDv3 lists pairs whose first path is the preferred image.
+(those become votes). HPDv3 lists pairs whose first path is the preferred image; where `choice_dist`
+says how many chose which, their share is the label.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from toolkit.errors import InputError
+from toolkit.ingest.choices import by_counts
 from toolkit.ingest.rankings import Ranking, ranked_pairs
 from toolkit.ingest.source import (
+    AxisLabel,
     ListOptions,
     Opened,
     Source,
@@ -159,17 +162,20 @@ def _v3(
     row: dict[str, Any], image: Named, split: str, file: str, number: int
 ) -> Iterator[SourceRow]:
     paths = [row["path1"], row["path2"]]
-    problem = None if _paths(paths) else "path1 and path2 do not name two images"
-    sides = [image(path if not problem else "?") for path in paths]
+    label, votes, problem = _counted(row.get("choice_dist"))
+    named = _paths(paths)
+    problem = problem if named else "path1 and path2 do not name two images"
+    sides = [image(path if named else "?") for path in paths]
     models = {f"model_{slot}": row.get(f"model{slot + 1}") for slot in (0, 1)}
     own = {*FORMS["v3"], "model1", "model2"}
     yield SourceRow(
         prompt=row["prompt"],
         image_0=sides[0],
         image_1=sides[1],
-        label=None if problem else 1.0,
+        label=label.label,
+        label_weight=label.weight,
         split=split,
-        votes=_counted(row.get("choice_dist")),
+        votes=votes,
         extra={name: value for name, value in row.items() if name not in own} | models,
         source_file=file,
         source_row=number,
@@ -177,15 +183,22 @@ def _v3(
     )
 
 
-def _counted(counts: Any) -> tuple[Vote, ...]:
-    """Nameless votes from [votes for path1, votes for path2]; none where it is no such count."""
-    if not isinstance(counts, list) or len(counts) != 2:
-        return ()
-    if not all(isinstance(n, int) or (isinstance(n, float) and n.is_integer()) for n in counts):
-        return ()
-    if min(counts) < 0 or sum(counts) > MAX_VOTES:
-        return ()
-    return (Vote(1.0),) * int(counts[0]) + (Vote(0.0),) * int(counts[1])
+def _counted(counts: Any) -> tuple[AxisLabel, tuple[Vote, ...], str | None]:
+    """The label from [votes for path1, votes for path2], nameless votes where these are whole
+    numbers, and what is wrong. Where it is no such list, path1 was preferred, by nobody knows how
+    many."""
+    numbers = isinstance(counts, list) and all(type(n) in (int, float) for n in counts)
+    if not numbers or len(counts) != 2:
+        return AxisLabel(1.0), (), None
+    share = by_counts(*counts, ("choice_dist",))
+    if share.problem or (share.label is not None and share.label < 0.5):
+        against = f"choice_dist prefers path2, and path1 is the preferred ({counts})"
+        return AxisLabel(None), (), share.problem or against
+    whole = all(float(n).is_integer() for n in counts) and sum(counts) <= MAX_VOTES
+    if not whole or share.label is None:
+        return AxisLabel(1.0 if share.label is None else share.label), (), None
+    votes = (Vote(1.0),) * int(counts[0]) + (Vote(0.0),) * int(counts[1])
+    return AxisLabel(share.label, share.weight), votes, None
 
 
 def _list(value: Any) -> list[Any]:

@@ -1,4 +1,5 @@
-"""ImageReward: rankings (id, prompt, generations, ranking), or ImageRewardDB's rows, one an image.
+"""ImageReward: rankings (id, prompt, generations, ranking), or ImageRewardDB's rows, one an image
+or one a group of images (its lists of generations, ranks and ratings).
 
 Every two images of a ranking become a pair, ties among them; their ranks are kept.
 """
@@ -31,6 +32,7 @@ from toolkit.ingest.writer import open_pairs
 from toolkit.store.images import real_path
 
 RANKINGS = ("prompt", "generations", "ranking")
+GROUP = ("prompt", "generations", "rank")
 PER_IMAGE = ("prompt_id", "prompt", "rank")
 IMAGE = ("image", "image_path")
 WHOLE = ("classification", "image_amount_in_total")
@@ -44,11 +46,11 @@ def open_imagereward(options: ListOptions) -> Opened:
     for table in tables:
         names = table.schema.names
         per_image = all(n in names for n in PER_IMAGE) and any(n in names for n in IMAGE)
-        if not per_image and not _is_rankings(table):
+        if not per_image and not _ranks(table):
             raise InputError(
                 f"{table.path} has the columns {', '.join(names)}; rankings need "
-                f"{', '.join(RANKINGS)}, rows of images {', '.join(PER_IMAGE)} and image or "
-                "image_path. Name a file that has them."
+                f"{', '.join(RANKINGS)}, groups {', '.join(GROUP)}, rows of images "
+                f"{', '.join(PER_IMAGE)} and image or image_path. Name a file that has them."
             )
     checked_folder(options.images_dir)
     return open_pairs(
@@ -58,7 +60,7 @@ def open_imagereward(options: ListOptions) -> Opened:
 
 IMAGEREWARD = Source(
     "imagereward",
-    "ImageReward's rankings, ImageRewardDB's rows of images",
+    "ImageReward's rankings, ImageRewardDB's images or groups",
     ListOptions,
     open_imagereward,
     stored_as="imagereward",
@@ -74,30 +76,44 @@ def imagereward_rows(tables: Sequence[Table], options: ListOptions) -> Iterator[
         yield from ranked_pairs(ranking)
 
 
-def _is_rankings(table: Table) -> bool:
-    return all(name in table.schema.names for name in RANKINGS)
+def _ranks(table: Table) -> str | None:
+    """The column of a row's ranks; None where a row is one image."""
+    forms = (needed for needed in (RANKINGS, GROUP) if {*needed} <= {*table.schema.names})
+    return next((needed[-1] for needed in forms), None)
 
 
 def _rankings(table: Table, options: ListOptions) -> Iterator[Ranking]:
     split, file = options.split or table.split, real_path(table.path)
     folder = Path(options.images_dir or table.path.parent)
     where: dict[str, Any] = {"folder": folder, "outside": options.allow_outside}
-    if not _is_rankings(table):
+    column = _ranks(table)
+    if column is None:
         yield from _of_images(table, where, split, file)
         return
     for number, row in records(table):
-        paths, ranks = row["generations"], row["ranking"]
-        own = {*RANKINGS, "id"}
+        shown, ranks = row["generations"], row[column]
+        shown = shown if isinstance(shown, list) else []
+        key = row.get("id", row.get("prompt_id"))
+        each = [
+            name
+            for name, value in row.items()
+            if isinstance(value, list) and len(value) == len(shown)
+            if name not in ("generations", column)
+        ]
+        own = {*RANKINGS, *GROUP, "id", *each}
         yield Ranking(
             prompt=row["prompt"],
             images=[
-                path_image(str(path), **where)
-                for path in (paths if isinstance(paths, list) else ())
+                cell_image(table, number, "generations", image, mode=options.images, **where)
+                if isinstance(image, dict)
+                else path_image(str(image), **where)
+                for image in shown
             ],
             ranks=ranks if isinstance(ranks, list) else (),
             split=split,
-            extra={n: v for n, v in row.items() if n not in own} | {"prompt_id": row.get("id")},
-            distinguishing=(str(row.get("id", "")),),
+            extra={n: v for n, v in row.items() if n not in own} | {"prompt_id": key},
+            each=[{name: row[name][place] for name in each} for place in range(len(shown))],
+            distinguishing=("" if key is None else str(key),),
             source_file=file,
             source_row=number,
         )

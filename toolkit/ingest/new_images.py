@@ -6,7 +6,7 @@ Those kept by reference are not opened: `make_thumbnails` does that afterwards.
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeAlias
 
 import pyarrow as pa
@@ -14,7 +14,7 @@ import pyarrow as pa
 from toolkit.errors import InputError
 from toolkit.files.remote import place, why
 from toolkit.image_files import content_hash, decode
-from toolkit.ingest.source import Batch, Cells, ImageData, ImageMode, Reference
+from toolkit.ingest.source import Batch, Cells, ImageData, ImageMode, Reference, SourceImage
 from toolkit.progress import SILENT, Progress
 from toolkit.schema import IMAGES, THUMBNAILS, from_tuples
 from toolkit.sharding import Shard
@@ -53,6 +53,8 @@ class NewImages:
         """Bytes of encoded images that wait."""
         self.count = 0
         """Images that wait."""
+        self.unread = 0
+        """Images beside pairs that could not be read."""
         self._mode, self._have, self._pool = mode, have, pool
         self._cells = CellReader()
         self._rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in _TABLES}
@@ -90,6 +92,27 @@ class NewImages:
             for side in zip(uids, sides, strict=True)
         ]
         return (ids[0], ids[1]), sides
+
+    def with_beside(self, batch: Batch) -> Batch:
+        """The batch with the images beside its pairs queued, and their ids among its columns."""
+        extra = batch.extra
+        for name, images in batch.beside.items():
+            ids = [None if image is None else self._beside(image) for image in images]
+            extra = extra.append_column(name, pa.array(ids, pa.string()))
+        return replace(batch, extra=extra)
+
+    def _beside(self, image: SourceImage) -> str | None:
+        """The id of an image that no pair is made of; None where it cannot be read."""
+        data = self._with_cell(image.uid, image.data)
+        image_id = image.uid or (content_hash(data) if data and isinstance(data, bytes) else None)
+        if image_id in self._have.images or data is None:
+            return image_id
+        decoded = _decode((image_id or "", data)) if self._reads(data) else None
+        if image_id is None or isinstance(decoded, str):
+            self.unread += 1
+            return None
+        self._queue_image(image_id, data, decoded)
+        return image_id
 
     def _with_cell(self, uid: str | None, data: ImageData) -> ImageData:
         if not isinstance(data, Reference) or data.row is None or uid in self._have.images:

@@ -256,7 +256,8 @@ class SourceRow:
     axes: Mapping[str, AxisLabel] = field(default_factory=dict)
     """Labels on further axes by name; each axis becomes a label set of that name."""
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """The source's own columns, without the prefix src_ that they get in the store."""
+    """The source's own columns, without the prefix src_ that they get in the store. A
+    `SourceImage` is kept as an image, and the column has its id."""
     distinguishing: tuple[str, ...] = ()
     """What distinguishes the row from others on the same prompt and images: ranking, annotator."""
     source_file: str | None = None
@@ -304,6 +305,8 @@ class Batch:
     """Further votes on the rows, with the columns of `BATCH_VOTES`."""
     axes: Mapping[str, pa.Table] = field(default_factory=dict)
     """Axis -> N rows of label and label_weight; a row without a label on the axis has null."""
+    beside: Mapping[str, Sequence[SourceImage | None]] = field(default_factory=dict)
+    """Column -> N images that are no side of their pair: the column will have their ids."""
 
 
 def as_exported(batch: Batch, options: PairOptions | None) -> Batch:
@@ -397,7 +400,9 @@ def _batch(rows: list[SourceRow], types: Mapping[str, pa.DataType]) -> Batch:
     own |= {f"image_{slot}": [image.uid for image in side] for slot, side in enumerate(sides)}
     own["time"] = [utc(time) for time in own["time"]]
     names = dict.fromkeys(name for row in rows for name in row.extra)
-    extra = {n: as_column([row.extra.get(n) for row in rows], types.get(n)) for n in names}
+    columns = {name: [row.extra.get(name) for row in rows] for name in names}
+    beside = {n: v for n, v in columns.items() if any(isinstance(x, SourceImage) for x in v)}
+    extra = {n: as_column(v, types.get(n)) for n, v in columns.items() if n not in beside}
     return Batch(
         rows=pa.table(own, schema=ROWS),
         distinguishing=[row.distinguishing for row in rows],
@@ -407,6 +412,7 @@ def _batch(rows: list[SourceRow], types: Mapping[str, pa.DataType]) -> Batch:
         axes={
             name: _axis(rows, name) for name in dict.fromkeys(n for row in rows for n in row.axes)
         },
+        beside=beside,
     )
 
 
@@ -420,13 +426,8 @@ def _votes(rows: list[SourceRow]) -> pa.Table:
 
 def _axis(rows: list[SourceRow], name: str) -> pa.Table:
     labels = [row.axes.get(name, AxisLabel(None)) for row in rows]
-    columns = list(zip(*labels, strict=True))
-    return pa.table(
-        {
-            k: pa.array(v, pa.float64())
-            for k, v in zip(("label", "label_weight"), columns, strict=True)
-        }
-    )
+    label, weight = (pa.array(values, pa.float64()) for values in zip(*labels, strict=True))
+    return pa.table({"label": label, "label_weight": weight})
 
 
 def no_columns(count: int) -> pa.Table:

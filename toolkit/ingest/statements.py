@@ -1,6 +1,7 @@
 """What the rows of a batch say: their labels and votes, checked, and which of them are votes."""
 
 import math
+from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
@@ -81,6 +82,23 @@ def wrong_votes(batch: Batch) -> dict[int, str]:
     return wrong
 
 
+def rest_on_votes(batch: Batch) -> set[int]:
+    """The rows that bring several votes on their label; of others the label is one vote."""
+    if batch.votes is None:
+        return set()
+    rows = batch.votes.filter(pc.is_null(batch.votes["axis"]))["row"].to_numpy()
+    return set(np.flatnonzero(np.bincount(rows) > 1).tolist())
+
+
+def votes_on_axes(batch: Batch, pairs: Mapping[tuple[int, str], str]) -> pa.Table:
+    """The votes on single axes of single rows, (row, axis) -> the row's pair_id; schema VOTES."""
+    if batch.votes is None or not pairs:
+        return VOTES.empty_table()
+    keys = zip(batch.votes["row"].to_pylist(), batch.votes["axis"].to_pylist(), strict=True)
+    ids = pa.array([pairs.get(key) for key in keys], pa.string())
+    return conform(batch.votes.append_column("pair_id", ids).filter(pc.is_valid(ids)), VOTES)
+
+
 def votes_of(
     batch: Batch, kept: list[int], pair_ids: pa.ChunkedArray, labels_are_votes: bool
 ) -> pa.Table:
@@ -100,7 +118,8 @@ def votes_of(
         on_kept = batch.votes.filter(pa.array(pair >= 0))
         pair = pair[pair >= 0]
         further = conform(on_kept.append_column("pair_id", pair_ids.take(pa.array(pair))), VOTES)
-        single = pc.and_(single, pa.array(np.bincount(pair, minlength=len(kept)) == 0))
+        on_label = pair[on_kept["axis"].is_null().to_numpy()]
+        single = pc.and_(single, pa.array(np.bincount(on_label, minlength=len(kept)) == 0))
     if labels_are_votes:
         is_vote = pc.or_(is_vote, single)
     names = {"annotator": "annotator", "choice": "label", "time": "time"}

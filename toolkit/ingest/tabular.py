@@ -158,7 +158,7 @@ def need_columns(table: Table, needed: Sequence[str], remedy: str) -> None:
 
 VOTE_WORDS = re.compile(
     r"vote|voter|annotat|rater|worker|response|winner|choice_dist|human_preference|"
-    r"(detailed|weighted)_results"
+    r"(detailed|weighted)_results|(left|right)_\w*score"
 )
 
 

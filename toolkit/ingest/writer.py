@@ -23,7 +23,15 @@ from toolkit.ingest.source import (
     SourceRow,
     as_batches,
 )
-from toolkit.ingest.statements import fault, statements_of, votes_of, wrong_axes, wrong_votes
+from toolkit.ingest.statements import (
+    fault,
+    rest_on_votes,
+    statements_of,
+    votes_of,
+    votes_on_axes,
+    wrong_axes,
+    wrong_votes,
+)
 from toolkit.ingest.summary import Summary
 from toolkit.ingest.tabular import with_rejected
 from toolkit.progress import SILENT, Progress
@@ -43,6 +51,7 @@ from toolkit.store.existing import (
     fill_splits,
     holdings,
     unwritable,
+    voted_axes,
     without,
     writing,
 )
@@ -136,9 +145,10 @@ def ingest_batches(
     A row that says otherwise than the pair of its id is a pair of its own; where it adds a split or
     an axis that the pair lacks, these are added to the pair.
     `labels_are_votes`: each row's label is one vote, also where nobody is named, unless the row
-    brings votes or a label_weight. Then rows without a time that say the same are votes as well,
-    and are duplicates only of as many in the store. They are counted within one ingest: shards of a
-    source, and files that come in one after the other, count the same row of nobody once.
+    brings several votes or a label_weight. Then rows without a time that say the same are votes as
+    well, and are duplicates only of as many in the store. They are counted within one ingest:
+    shards of a source, and files that come in one after the other, count the same row of nobody
+    once.
     `images="copy"` reads the files and cells that rows refer to and decodes every new image once;
     `"reference"` stores references as they are. Bytes that a row brings are stored either way.
     Several ingests may add to one store at once: each leaves out what another wrote first (if two
@@ -160,7 +170,7 @@ def ingest_batches(
             raise Interrupted(f"Stopped: {kept}. The same command adds the rest.") from stop
         finally:
             writer.flush()
-    return writer.summary
+    return writer.done()
 
 
 class _Writer:
@@ -185,6 +195,8 @@ class _Writer:
         self._images = NewImages(mode, self._have, pool)
         self._seen: dict[str, int] = {}
         """How many rows of this ingest had an id."""
+        self._voted: set[tuple[str, str]] | None = None
+        """(pair_id, axis) with votes in the store, once a pair in it gets an axis."""
         self._splits: dict[str, str] = {}
         """Splits of pairs in the store that have none."""
         self._quarantine: list[tuple[Any, ...]] = []
@@ -197,8 +209,15 @@ class _Writer:
         rows = self._table_rows + len(self._quarantine) + self._images.waiting
         return self._images.size >= PART_BYTES or rows >= PART_ROWS
 
+    def done(self) -> Summary:
+        """The summary, once everything is written."""
+        if unread := self._images.unread:
+            self.summary.notes.append(f"{unread:,} images beside pairs could not be read")
+        return self.summary
+
     def take(self, batch: Batch) -> None:
         """Count every row of the batch and queue what is new."""
+        batch = self._images.with_beside(batch)
         rows = batch.rows
         prompts, labels, weights, times, splits, problems = (
             rows[n].to_pylist()
@@ -206,7 +225,7 @@ class _Writer:
         )
         ids, sides = self._images.identified(batch)
         wrong = wrong_votes(batch) | wrong_axes(batch)
-        voted = set() if batch.votes is None else set(batch.votes["row"].to_pylist())
+        voted = rest_on_votes(batch)
         faults = [
             problem or fault(prompt, first, second, label, weight) or wrong.get(row)
             for row, (problem, prompt, first, second, label, weight) in enumerate(
@@ -250,8 +269,7 @@ class _Writer:
         self._keep_axes(batch, [*zip(pair_ids, kept, strict=True)], completed)
 
     def _own_id(self, pair_id: str, says: Statement, repeats: bool) -> str:
-        """The id of a row: `pair_id`, unless a pair has it that says otherwise, or the row repeats
-        a vote of nobody in particular."""
+        """`pair_id`, unless its pair says otherwise, or the row repeats a vote of nobody."""
         stored = self._have.pairs.get(pair_id)
         denied = stored is not None and says.denies(stored)
         first = make_repeat_id(pair_id, says.against(stored), 1) if denied else pair_id
@@ -308,12 +326,14 @@ class _Writer:
     def _keep_axes(
         self, batch: Batch, new: list[tuple[str, int]], completed: list[tuple[str, int]]
     ) -> None:
-        """Queue the labels of new pairs on single axes, and those that pairs in the store lack."""
+        """Queue the labels of new pairs on single axes, and those that pairs in the store lack,
+        with the votes behind them."""
         if not batch.axes:
             return
         have = self._have
         labels = {name: table.to_pylist() for name, table in batch.axes.items()}
         rows = []
+        voted: dict[tuple[int, str], str] = {}
         for fresh, places in ((True, new), (False, completed)):
             for pair_id, row in places:
                 known = () if fresh else dict(have.pairs[pair_id].axes)
@@ -330,6 +350,15 @@ class _Writer:
                     more = tuple((axis, label["label"]) for axis, label in added)
                     have.pairs[pair_id] = stored._replace(axes=(*stored.axes, *more))
                     self.summary.completed.add(pair_id)
+                    voted |= {(row, axis): pair_id for axis, _ in added}
+        if voted and self._voted is None:
+            self._voted = voted_axes(self._store)
+        have_votes = self._voted or set()
+        voted = {key: pair for key, pair in voted.items() if (pair, key[1]) not in have_votes}
+        votes = votes_on_axes(batch, voted)
+        if self._rename:
+            votes = renamed(votes, PAIRS.empty_table(), self._rename, ())["votes"]
+        self._tables["votes"].append(votes)
         self.summary.axes.update(axis for _, axis, *_ in rows)
         self._tables["axes"].append(from_tuples(AXES, rows))
         self._table_rows += len(rows)

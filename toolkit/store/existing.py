@@ -115,6 +115,13 @@ def holdings(store: Store) -> Holdings:
     return have
 
 
+def voted_axes(store: Store) -> set[tuple[str, str]]:
+    """(pair_id, axis) of the votes in the store on single axes."""
+    with connect(store) as con:
+        votes = fetch(con, "SELECT DISTINCT pair_id, axis FROM votes WHERE axis IS NOT NULL")
+    return set(zip(votes[0].to_pylist(), votes[1].to_pylist(), strict=True))
+
+
 @contextmanager
 def writing(store: Store, have: Holdings) -> Iterator[Holdings]:
     """Take a turn among running ingests; yields what others added since the last one.
