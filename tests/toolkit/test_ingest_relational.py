@@ -124,7 +124,7 @@ def test_what_does_not_join_is_counted_or_set_aside(tmp_path):
     pq.write_table(images.slice(1), tmp_path / "images.parquet")
     store = create_store(tmp_path / "s")
     summary = ingest(store, "relational", tmp_path / "v.parquet", **options)
-    assert summary.reasons == {"image_0 is not in the images table": 1}
+    assert summary.reasons == {"image_0: it is not in the images table": 1}
     assert "left out 1 votes: their pair_id is in no row of the pairs" in summary.lines()
 
 

@@ -15,6 +15,7 @@ from toolkit.errors import InputError
 from toolkit.files.remote import place, why
 from toolkit.image_files import content_hash, decode
 from toolkit.ingest.source import Batch, Cells, ImageData, ImageMode, Reference, SourceImage
+from toolkit.ingest.summary import Summary
 from toolkit.progress import SILENT, Progress
 from toolkit.schema import IMAGES, THUMBNAILS, from_tuples
 from toolkit.sharding import Shard
@@ -53,8 +54,6 @@ class NewImages:
         """Bytes of encoded images that wait."""
         self.count = 0
         """Images that wait."""
-        self.unread = 0
-        """Images beside pairs that could not be read."""
         self._mode, self._have, self._pool = mode, have, pool
         self._cells = CellReader()
         self._rows: dict[str, list[tuple[Any, ...]]] = {name: [] for name in _TABLES}
@@ -93,11 +92,12 @@ class NewImages:
         ]
         return (ids[0], ids[1]), sides
 
-    def with_beside(self, batch: Batch) -> Batch:
+    def with_beside(self, batch: Batch, summary: Summary) -> Batch:
         """The batch with the images beside its pairs queued, and their ids among its columns."""
         extra = batch.extra
         for name, images in batch.beside.items():
             ids = [None if image is None else self._beside(image) for image in images]
+            summary.unread_images += sum(map(bool, images)) - sum(map(bool, ids))
             extra = extra.append_column(name, pa.array(ids, pa.string()))
         return replace(batch, extra=extra)
 
@@ -109,7 +109,6 @@ class NewImages:
             return image_id
         decoded = _decode((image_id or "", data)) if self._reads(data) else None
         if image_id is None or isinstance(decoded, str):
-            self.unread += 1
             return None
         self._queue_image(image_id, data, decoded)
         return image_id

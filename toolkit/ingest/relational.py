@@ -7,7 +7,7 @@ into the store, so that ten million of them are minutes.
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,21 +25,22 @@ from toolkit.ingest.source import (
     ROWS,
     Batch,
     ImageData,
+    ListOptions,
     Opened,
-    PairOptions,
     Reference,
     Source,
+    SourceImage,
     no_columns,
     utc,
 )
 from toolkit.ingest.tabular import (
-    ADDRESS,
     Table,
     batches,
     checked_folder,
     find_tables,
     holds_bytes,
     need_columns,
+    path_image,
     records,
 )
 from toolkit.ingest.writer import open_pairs
@@ -56,12 +57,10 @@ CHUNK, CHUNK_WITH_IMAGES = 20_000, 64
 """Pairs that are made together."""
 
 
-@dataclass(frozen=True)
-class RelationalOptions(PairOptions):
-    """Options of `outvoted ingest relational`."""
+@dataclass(frozen=True, kw_only=True)
+class RelationalOptions(ListOptions):
+    """Options of `outvoted ingest relational`; `paths` are the votes."""
 
-    paths: Annotated[Sequence[str | Path], "The votes: files, or folders."]
-    _: KW_ONLY
     pairs_table: Annotated[
         str | Path | None, "Table of the pairs; default: each vote names its two images."
     ] = None
@@ -86,10 +85,6 @@ class RelationalOptions(PairOptions):
     by: Annotated[
         Literal["votes", "trust"], "votes: each counts once in the label; trust: by its trust."
     ] = "votes"
-    images_dir: Annotated[
-        str | Path | None,
-        "Folder where paths in the images table begin; default: the table's folder.",
-    ] = None
 
 
 @dataclass(frozen=True)
@@ -109,7 +104,7 @@ class _Pairs:
 class _Images:
     """Where each image is, by key."""
 
-    data: Mapping[str, ImageData]
+    data: Mapping[str, SourceImage]
     prompts: Mapping[str, str | None]
     models: Mapping[str, str | None]
 
@@ -126,7 +121,7 @@ class _Votes:
 def open_relational(options: RelationalOptions) -> Opened:
     """Read keys and votes; images are left. InputError (one sentence) where they do not join."""
     checked_folder(options.images_dir)
-    tables = find_tables(options.paths, what="a table of votes")
+    tables = find_tables(options.paths, what="a table of votes", encoding=options.encoding)
     notes: list[str] = []
     raw = _read(tables)
     prompts = _prompts(options)
@@ -195,7 +190,7 @@ def _prompts(options: RelationalOptions) -> dict[str, str | None]:
 def _images(options: RelationalOptions, prompts: Mapping[str, str | None]) -> _Images | None:
     if options.images_table is None:
         return None
-    data: dict[str, ImageData] = {}
+    data: dict[str, SourceImage] = {}
     texts: dict[str, str | None] = {}
     models: dict[str, str | None] = {}
     for table in find_tables([options.images_table], what="a table of images"):
@@ -210,11 +205,9 @@ def _images(options: RelationalOptions, prompts: Mapping[str, str | None]) -> _I
         values = [None] * len(keys) if cells else read[file].to_pylist()
         for number, (key, value) in enumerate(zip(keys, values, strict=True)):
             if cells:
-                data[key] = Reference(real_path(table.path), number, file)
-            elif value and not str(value).startswith(ADDRESS):
-                data[key] = Reference(real_path(folder / str(value)))
+                data[key] = SourceImage(key, Reference(real_path(table.path), number, file))
             else:
-                data[key] = None
+                data[key] = path_image(str(value or ""), folder, outside=options.allow_outside)
         texts |= dict(zip(keys, _prompt_texts(options, read, prompts), strict=True))
         if "model" in names:
             models |= dict(zip(keys, read["model"].to_pylist(), strict=True))
@@ -404,10 +397,13 @@ def _batch(
     problems: list[str | None] = [None] * len(chosen)
     data: list[list[ImageData]] = [[], []]
     for slot, side in enumerate(sides if images else ()):
-        data[slot] = [images.data.get(key or "") for key in side]
-        for place, key in enumerate(side):
-            if key not in images.data:
-                problems[place] = f"image_{slot} is not in the images table (its key is {key})"
+        absent = SourceImage(None, None, "it is not in the images table")
+        shown = [images.data.get(key or "", absent) for key in side]
+        data[slot] = [image.data for image in shown]
+        for place, image in enumerate(shown):
+            problems[place] = problems[place] or (
+                image.problem and f"image_{slot}: {image.problem}"
+            )
     rows = {
         "prompt": pa.array([pairs.prompts[k] for k in chosen], pa.string()),
         "image_0": pa.array([key or "" for key in sides[0]], pa.string()),

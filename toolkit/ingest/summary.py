@@ -27,6 +27,8 @@ class Summary:
     """pair_ids of pairs in the store that got a split or a label on an axis."""
     images: int = 0
     """Images that were new to the store."""
+    unread_images: int = 0
+    """Images beside pairs, such as the one that both sides edit, that could not be read."""
     axes: Counter[str] = field(default_factory=Counter)
     """New labels on single axes."""
     reasons: Counter[str] = field(default_factory=Counter)
@@ -68,5 +70,7 @@ class Summary:
             more.append(
                 f"{len(self.completed):,} pairs in the store got a split or an axis they lacked"
             )
+        if self.unread_images:
+            more.append(f"{self.unread_images:,} images beside pairs could not be read")
         reasons = [f"quarantined {n:,}: {why}" for why, n in self.reasons.most_common()]
         return [counts, *more, *reasons, *self.notes]

@@ -170,7 +170,7 @@ def ingest_batches(
             raise Interrupted(f"Stopped: {kept}. The same command adds the rest.") from stop
         finally:
             writer.flush()
-    return writer.done()
+    return writer.summary
 
 
 class _Writer:
@@ -209,15 +209,9 @@ class _Writer:
         rows = self._table_rows + len(self._quarantine) + self._images.waiting
         return self._images.size >= PART_BYTES or rows >= PART_ROWS
 
-    def done(self) -> Summary:
-        """The summary, once everything is written."""
-        if unread := self._images.unread:
-            self.summary.notes.append(f"{unread:,} images beside pairs could not be read")
-        return self.summary
-
     def take(self, batch: Batch) -> None:
         """Count every row of the batch and queue what is new."""
-        batch = self._images.with_beside(batch)
+        batch = self._images.with_beside(batch, self.summary)
         rows = batch.rows
         prompts, labels, weights, times, splits, problems = (
             rows[n].to_pylist()

@@ -241,8 +241,12 @@ class ImageReader:
 
 
 @lru_cache(maxsize=4096)
-def _real_folder(folder: str) -> str:
+def _real_absolute(folder: str) -> str:
     return os.path.realpath(folder)
+
+
+def _real_folder(folder: str) -> str:
+    return _real_absolute(os.path.abspath(folder))  # noqa: PTH100  (the working folder may change)
 
 
 def real_path(path: Path) -> str:
