@@ -1,10 +1,15 @@
 """The page Pair: a link opens it, and a verdict can be given and taken back there."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.app.desk_pages import card, component, journalled, open_page, press, send, shown, verdict
 from tests.app.desk_stores import judgeable
 from tests.factories import StoreFactory
+from tests.toolkit.public_shapes import editreward_data
+from toolkit.ingest import ingest
+from toolkit.store import create_store
 from toolkit.store.connection import effective_labels, read_pairs
 from toolkit.store.journal import Entry, Journal
 from toolkit.store.label_sets import planted_flips
@@ -93,3 +98,14 @@ def test_scorers_stand_beside_the_label_that_the_run_was_held_against(
 
 
 NEEDED = ["pair_id", "image_0", "image_1", "label"]
+
+
+def test_the_image_that_both_sides_edit_is_shown_beside_its_pair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    editreward_data(tmp_path)
+    store = create_store(tmp_path / "s")
+    ingest(store, "pairwise", tmp_path / "data")
+    app = open_page(monkeypatch, store, "pair")
+    assert "The image that both sides edit" in [fold.label for fold in app.expander]
+    assert 'alt="The image that both sides edit"' in shown(app)

@@ -10,6 +10,7 @@ from app.desk import page, state
 from app.desk.components import judge, pair_card, text
 from app.desk.components.charts import show_figure
 from app.desk.components.judge import SLOTS, Action, Card
+from app.desk.image_cache import image
 from app.desk.queries import pair as reads
 from app.desk.queries import queue
 from app.desk.queries.connection import Desk, current, run_of
@@ -54,9 +55,22 @@ def draw(store: Store, settings: state.Settings, ground: Ground) -> None:
         _show_findings(store, run, facts)
     _show_scorers(facts)
     _show_people(facts)
+    _show_edited(store, facts)
     with st.expander("The pair's row, as its source gave it"):
         rows = [[name, "" if value is None else str(value)] for name, value in facts.pair.items()]
         text.table(("column", "value"), rows, name="The pair's row")
+
+
+def _show_edited(store: Store, facts: Facts) -> None:
+    """The image that both sides edit, where the source has one; folded, as any may be unfit."""
+    if (image_id := facts.pair.get("src_source_image")) is None:
+        return
+    with st.expander("The image that both sides edit"):
+        shown = image(store, str(image_id))
+        if shown.problem:
+            text.quiet(f"It cannot be shown: {shown.problem}.")
+        else:
+            st.html(f'<img src="{shown.source}" alt="The image that both sides edit">')
 
 
 def _show_absent(store: Store, pair_id: str | None) -> None:
