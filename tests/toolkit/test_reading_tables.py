@@ -16,8 +16,8 @@ from app.cli.ingest import app
 from tests.factories import png
 from tests.toolkit.stores import rows, write_image
 from toolkit.errors import InputError, Interrupted
-from toolkit.ingest import SourceImage, SourceRow, ingest, ingest_rows, open_source
-from toolkit.ingest.tabular import find_tables, records, rejected_rows
+from toolkit.ingest import SourceImage, SourceRow, ingest, ingest_rows, open_source, table_formats
+from toolkit.ingest.tabular import batches, find_tables, records, rejected_rows
 from toolkit.store import create_store
 from toolkit.store.images import ImageReader
 
@@ -301,6 +301,17 @@ def test_the_split_is_read_from_the_place_of_a_file(tmp_path, name, split):
         store = create_store(tmp_path / f"s{named.is_file()}")
         ingest(store, "chosen-rejected", named)
         assert [pair["split"] for pair in rows(store, "pairs")] == [split]
+
+
+def test_rows_are_read_together_only_while_they_are_small(tmp_path, monkeypatch):
+    table = pa.table({"n": range(100), "data": [bytes(1000)] * 100})
+    pq.write_table(table, tmp_path / "a.parquet", use_dictionary=False, compression="none")
+    [found_table] = find_tables([tmp_path / "a.parquet"])
+    assert [rows.num_rows for _, rows in batches(found_table, size=100)] == [100]
+    monkeypatch.setattr(table_formats, "BATCH_BYTES", 10_500)
+    sizes = [rows.num_rows for _, rows in batches(found_table, size=100)]
+    assert (sum(sizes), max(sizes)) == (100, 10)
+    assert [rows.num_rows for _, rows in batches(found_table, ["n"], size=100)] == [100]
 
 
 def test_votes_that_a_source_leaves_unread_are_named(tmp_path):

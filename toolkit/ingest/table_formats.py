@@ -29,7 +29,7 @@ from toolkit.ingest.column_types import (
     refuse_doubled,
 )
 from toolkit.ingest.csv_table import csv_batches, csv_columns
-from toolkit.store.images import open_arrow
+from toolkit.store.images import group_bytes, open_arrow
 
 Kind = Literal["parquet", "arrow", "json", "csv", "xlsx"]
 Entries: TypeAlias = "Iterator[dict[str, Any] | Unreadable]"
@@ -53,16 +53,24 @@ def _parquet_columns(path: Path, _: str | None) -> Columns:
 
 
 def _parquet_batches(wanted: Wanted) -> Numbered:
-    first = 0
+    first, names = 0, wanted.schema.names
     with pq.ParquetFile(readable(wanted.path), pre_buffer=False, buffer_size=1 << 20) as opened:
         for group in range(opened.num_row_groups):  # damage in one group spares the others
-            start = first
-            first += opened.metadata.row_group(group).num_rows
-            if wanted.deals(group):
-                names = wanted.schema.names
-                for batch in opened.iter_batches(wanted.size, row_groups=[group], columns=names):
-                    yield start, batch
-                    start += batch.num_rows
+            start, rows = first, opened.metadata.row_group(group).num_rows
+            first += rows
+            if not wanted.deals(group):
+                continue
+            fits = rows * BATCH_BYTES // max(1, group_bytes(opened, group, names))
+            read = opened.iter_batches(
+                *(max(1, min(wanted.size, fits)), [group], names), use_threads=False
+            )
+            for batch in read:
+                yield start, batch
+                start += batch.num_rows
+
+
+BATCH_BYTES = 64 << 20
+"""Bytes that are read together, at most: about, by the mean of a row group."""
 
 
 def _arrow_columns(path: Path, _: str | None) -> Columns:

@@ -60,7 +60,7 @@ from toolkit.store.label_sets import name_axes
 from toolkit.store.locks import adding
 from toolkit.store.pseudonyms import PairIds, renamed, renamer
 
-PART_BYTES = 128 << 20
+PART_BYTES = 96 << 20
 """Bytes of encoded images that are written together."""
 PART_ROWS = 200_000
 """Rows of all tables that are written together."""

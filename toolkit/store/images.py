@@ -304,7 +304,7 @@ class CellReader:
             row -= size
             group += 1
         wanted = (path, group, tuple(columns or ()))
-        if _bytes_of(file, group, columns) > STREAMED_BYTES:
+        if group_bytes(file, group, columns) > STREAMED_BYTES:
             return self._stream(wanted, row).row(row)
         if wanted not in self._groups:
             self._groups[wanted] = file.read_row_group(group, columns=columns)
@@ -328,7 +328,7 @@ class CellReader:
         if isinstance(file, pa.Table):
             return 0
         groups = range(file.metadata.num_row_groups)
-        return max((_bytes_of(file, group, columns) for group in groups), default=0)
+        return max((group_bytes(file, group, columns) for group in groups), default=0)
 
     def _stream(self, wanted: "_Group", row: int) -> "_Stream":
         if wanted not in self._streams or row < self._streams[wanted].start:
@@ -367,7 +367,7 @@ class _Stream:
     def __init__(self, path: Path, group: int, columns: tuple[str, ...]) -> None:
         file = pq.ParquetFile(readable(path), pre_buffer=False, buffer_size=1 << 20)
         rows = file.metadata.row_group(group).num_rows
-        size = _bytes_of(file, group, list(columns) or None)
+        size = group_bytes(file, group, list(columns) or None)
         self._batches = file.iter_batches(
             batch_size=max(1, rows * _BATCH_BYTES // size),
             row_groups=[group],
@@ -388,7 +388,7 @@ class _Stream:
         return dict(self._batch.slice(row - self.start, 1).to_pylist()[0])
 
 
-def _bytes_of(file: pq.ParquetFile, group: int, columns: list[str] | None) -> int:
+def group_bytes(file: pq.ParquetFile, group: int, columns: list[str] | None) -> int:
     """Uncompressed bytes of these columns (None: all) in a row group."""
     about = file.metadata.row_group(group)
     cells = [about.column(k) for k in range(about.num_columns)]
