@@ -187,6 +187,8 @@ def unlike_manifest(folder: Path) -> str | None:
     """What is wrong with the files of a folder by its manifests, as a clause; None where nothing
     is, or where an older version wrote none."""
     for manifest in sorted(folder.rglob(MANIFEST)):
+        if manifest.parent.name.startswith("."):  # of what is being deleted
+            continue
         try:
             for name, noted in json.loads(manifest.read_text(encoding="utf-8")).items():
                 file = manifest.parent / name

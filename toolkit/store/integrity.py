@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from toolkit.errors import StoreError, Unreachable
-from toolkit.files.atomic import move, parts, read_json, unfinished
+from toolkit.files.atomic import move, parts, read_json, unfinished, unlike_manifest
 from toolkit.files.remote import place, readable
 from toolkit.image_files import content_hash
 from toolkit.progress import SILENT, Progress
@@ -131,7 +131,7 @@ class CheckReport:
 def check_store(
     store: Store, *, bytes_too: bool = True, progress: Progress = SILENT
 ) -> CheckReport:
-    """Check everything in a store; `bytes_too` also hashes every image in it."""
+    """Check everything in a store; `bytes_too` also hashes every image and checkpoint in it."""
     faults: list[Fault] = []
     files = list(_files(store))
     with ThreadPoolExecutor(2) as pool:
@@ -148,7 +148,7 @@ def check_store(
                 *_lost_references(con),
                 *_doubled_rows(con, store),
             ]
-    faults += _damaged_journal(store)
+    faults += [*_damaged_journal(store), *(_damaged_checkpoints(store) if bytes_too else ())]
     return CheckReport(_counts(store), tuple(faults), tuple(_notes(store)))
 
 
@@ -372,6 +372,18 @@ def _damaged_journal(store: Store) -> Iterator[Fault]:
             f"the verdict journal {path} is damaged ({damage})",
             "restore it from a copy; published verdicts are not affected",
         )
+
+
+def _damaged_checkpoints(store: Store) -> Iterator[Fault]:
+    """Checkpoints with a file that is missing or has other bytes than were written."""
+    for folder in sorted(store.folder("runs").glob("*/checkpoints/step-*")):
+        if problem := unlike_manifest(folder):
+            run = folder.parent.parent.name
+            yield Fault(
+                f"a checkpoint of run {run} is damaged ({problem})",
+                f"{_RESTORE}, or train on from an earlier one with `outvoted resume {store.root} "
+                f"--run {run} --checkpoint STEP`",
+            )
 
 
 def _rows_of(file: Path) -> list[dict[str, Any]]:
