@@ -22,6 +22,7 @@ from toolkit.store.integrity import check_store
 from toolkit.store.label_sets import label_set_recipe, label_sets, write_label_set
 from toolkit.store.migrations import migrate
 from toolkit.store.pair_table import pair_table
+from toolkit.store.pseudonyms import with_exported_names
 
 A, B = (SourceImage(name, png((k, 2, 3))) for k, name in enumerate("ab"))
 ROW = SourceRow("a fox", A, B, 1.0)
@@ -234,3 +235,11 @@ def test_an_export_under_an_axis_has_its_labels_and_names_its_files(store, tmp_p
     about = json.loads((tmp_path / "out" / "curation.json").read_text())
     [part] = parts(store.folder("axes"))
     assert f"axes/{part.name}" in about["inputs"]["files"]
+
+
+def test_nobody_in_particular_has_no_pseudonym(store):
+    ingest_rows(store, "mine", [ROW, replace(ROW, prompt="a cow", annotator="ann")])
+    shown = with_exported_names(store, pair_table(store, columns=["annotator"]))
+    first, second = shown["annotator"].to_pylist()
+    assert first is None
+    assert second.isdecimal()

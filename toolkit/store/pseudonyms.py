@@ -107,9 +107,9 @@ def with_exported_names(store: Store, table: pa.Table) -> pa.Table:
     return table
 
 
-def _pseudonyms(store: Store) -> Callable[[Iterable[str]], list[str]]:
+def _pseudonyms(store: Store) -> Callable[[Iterable[str | None]], list[str | None]]:
     rename = renamer(store)
-    return lambda names: [str(rename(name)) for name in names]
+    return lambda names: [None if name is None else str(rename(name)) for name in names]
 
 
 def own_ids(store: Store, names: Iterable[str]) -> dict[str, str]:
