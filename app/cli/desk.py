@@ -92,7 +92,7 @@ def _serve(settings: dict[str, str], host: str, port: int, *, browser: bool) -> 
         env={**kept, "PYTHONSAFEPATH": "1", "OUTVOTED_DESK": json.dumps(settings)},
     )
     others = (
-        "other machines reach it, and who knows the token is let in (the line is not encrypted)"
+        "other machines reach it, and whoever knows the token gets in (the line is not encrypted)"
     )
     reach = "only this machine reaches it" if host in _LOCAL else others
     try:
