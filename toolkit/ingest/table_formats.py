@@ -304,10 +304,10 @@ def table_files(
         return [(path, kind, split_by_name(path, path.parent.parent))]
     splits = _saved_splits(path)
     files = [
-        (file, kind)
+        (file, named)
         for file in sorted(path.rglob("*"))
-        if (kind := kind_by_name(file)) is not None
-        and kind in allowed
+        if (named := kind_by_name(file)) is not None
+        and named in allowed
         and file.is_file()
         and not file.name.startswith(".")
         and file.name not in _ABOUT_JSON
