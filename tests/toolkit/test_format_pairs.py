@@ -19,6 +19,7 @@ from toolkit.ingest import SOURCES, ingest
 from toolkit.store import Store, create_store
 from toolkit.store.connection import read_pairs
 from toolkit.store.images import ImageReader
+from toolkit.store.pseudonyms import with_exported_names
 
 Known = set[tuple[str, bytes, bytes, str, float]]
 """(prompt, preferred image, other image, "prefers", weight); of a tie or an open pair the images
@@ -205,7 +206,8 @@ def out_weights(store: Store, out: Path) -> Known:
     """The sidecar joined to the store by pair_id, as its reader joins it to his own copy."""
     reader = ImageReader(store)
     columns = ["pair_id", "prompt", "image_0", "image_1"]
-    pairs = {row["pair_id"]: row for row in read_pairs(store, columns).to_pylist()}
+    table = with_exported_names(store, read_pairs(store, columns))
+    pairs = {row["pair_id"]: row for row in table.to_pylist()}
     found: Known = set()
     for row in pq.read_table(out / "weights.parquet").to_pylist():
         pair = pairs[row["pair_id"]]
