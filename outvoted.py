@@ -113,8 +113,8 @@ class Store:
 
         return read_votes(self.store)
 
-    def findings(self, run: str) -> list[str]:
-        """Names of a run's findings."""
+    def findings(self, run: str = "") -> list[str]:
+        """Names of a run's findings; without one, of those that need none."""
         from toolkit.store.runs import findings
 
         return findings(self.store, run)
@@ -154,8 +154,12 @@ class Store:
 
         return record(self.store, run, models=models, **options)
 
-    def analyze(self, run: str, *, report: str | Path | None = None, **options: Any) -> Analysis:
+    def analyze(
+        self, run: str = "", *, report: str | Path | None = None, **options: Any
+    ) -> Analysis:
         """Run every diagnostic, store the findings, and write the report where one is named.
+
+        Without a run: those that look at labels, votes, scores and images alone.
 
         Options: see `analysis.run_analysis.analyze_run`.
         """

@@ -1,19 +1,22 @@
 """Evaluate detectors on known flips; calibrate scores to probabilities."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from analysis.detectors import run_detectors
 from analysis.detectors import scores as all_scores
+from analysis.detectors.detector import Evidence
 from analysis.ranking_metrics import Detection, Flags, Groups, coded, measure_all
 from analysis.trajectory import Floats, Ints, as_table, numbers
 from toolkit.errors import InputError
 from toolkit.labels.majority import read_rows
-from toolkit.preference import is_decided
+from toolkit.preference import is_decided, lean
 from toolkit.schema import column
 from toolkit.store import Store
 from toolkit.store.pseudonyms import own_ids
@@ -22,6 +25,8 @@ ExtraDetectors = Mapping[str, Mapping[str, float]]
 """Detector's name -> pair_id -> score, high = suspicious; a pair left out has no score."""
 
 RESAMPLES = 500
+BASELINE = "trajectory_ell"
+"""The detector that others are compared with, pair by pair."""
 SEED = 0
 TOO_GOOD = 0.85
 """An AUROC that on people's labels is a leak until shown otherwise."""
@@ -42,17 +47,24 @@ CALIBRATED = pa.schema(
 
 
 def suspicions(
-    tables: Mapping[str, pa.Table], pair_ids: npt.NDArray[np.str_], *, windows: bool = False
+    tables: Mapping[str, pa.Table],
+    pair_ids: npt.NDArray[np.str_],
+    *,
+    windows: bool = False,
+    only: Sequence[str] | None = None,
 ) -> dict[str, Floats]:
     """Score's name -> (P,) score of each pair, high = suspicious, NaN for none.
 
-    `tables`: finding's name -> table keyed by pair_id. `windows`: only scores that have windows.
+    `tables`: finding's name -> table keyed by pair_id. `windows`: only scores that have windows;
+    `only`: those of these names.
     """
     places: dict[str, tuple[Ints, Ints]] = {}
     suspicion = {}
     for name, (detector, score) in all_scores().items():
         table = tables.get(detector.finding)
         if table is None or score.column not in table.column_names:
+            continue
+        if only is not None and name not in only:
             continue
         if windows and (score.whole_run or not detector.windows):
             continue
@@ -108,7 +120,9 @@ def detections_of(
         wanted[name] = np.asarray([given.get(pair_id, np.nan) for pair_id in ids], float)
     prompts = np.asarray(pairs["prompt"].to_pylist(), np.str_)[use]
     used = {name: values[use] for name, values in wanted.items()}
-    detections = measure_all(used, flipped[use], prompts, resamples=RESAMPLES, seed=SEED)
+    detections = measure_all(
+        used, flipped[use], prompts, resamples=RESAMPLES, seed=SEED, baseline=BASELINE
+    )
     by_name = {detection.name: detection for detection in detections}
     return detections + [replace(by_name[twin], name=name) for name, twin in same.items()]
 
@@ -237,3 +251,79 @@ def read_flips(path: str | Path, store: Store) -> list[str]:
             "column pair_id must contain ids of the store or of its exports."
         )
     return inside
+
+
+@dataclass(frozen=True)
+class NaturalMinority:
+    """Detectors on labels that people themselves outvoted."""
+
+    detections: list[Detection]
+    pairs: int
+    """Pairs that have a label and a majority of hidden votes, over all draws."""
+    seen: int
+    """Votes a pair that detectors saw besides the label's own."""
+    draws: int
+
+
+def natural_minority(
+    facts: pa.Table, votes: pa.Table, extra_votes: pa.Table | None = None, *, seen: int = 1,
+    draws: int = 5, seed: int = SEED,
+) -> NaturalMinority:  # fmt: skip
+    """Take one vote of each pair as its label, and compare detectors with the majority of others.
+
+    Of each pair's votes for an image one is drawn as the label and `seen` more are shown to the
+    detectors; the majority of the hidden rest says whether the label is a minority's. Pairs whose
+    rest is even, or has fewer than two votes, are left out. Repeated `draws` times; intervals
+    resample prompts.
+
+    `facts`: `pair_facts`; `votes`: pair_id, annotator, choice. InputError where no pair has enough
+    votes.
+    """
+    ids = np.asarray(facts["pair_id"].to_pylist(), np.str_)
+    place = pc.index_in(votes["pair_id"], value_set=facts["pair_id"].combine_chunks())
+    side = lean(numbers(votes["choice"]))
+    mine = np.flatnonzero((np.abs(side) == 1) & place.is_valid().to_numpy())
+    pair = place.to_numpy()[mine].astype(np.int64)
+    counts = np.bincount(pair, minlength=len(ids))
+    if not (counts >= seen + 3).any():
+        raise InputError(
+            f"No pair has {seen + 3} votes for an image (the most is {counts.max(initial=0)}): one "
+            f"as its label, {seen} to be seen and two to compare with; lower --seen, or add votes."
+        )
+    scores: dict[str, list[Floats]] = {}
+    minority, prompts, total = [], [], 0
+    rng = np.random.default_rng(seed)
+    for _ in range(draws):
+        order = mine[np.lexsort((rng.random(len(mine)), pair))]
+        nth = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+        where = np.repeat(np.arange(len(ids)), counts)
+        label = np.full(len(ids), np.nan)
+        label[where[nth == 0]] = (side[order[nth == 0]] + 1) / 2
+        rest = np.bincount(where[nth > seen], side[order[nth > seen]], len(ids))
+        use = (rest != 0) & (counts >= seen + 3)
+        tables = run_detectors(
+            Evidence(
+                None,
+                _labelled(facts, label),
+                votes.take(pa.array(order[nth <= seen])),
+                extra_votes,
+            ),
+            "",
+        ).tables
+        for name, values in suspicions(tables, ids).items():
+            scores.setdefault(name, []).append(values[use])
+        minority.append((lean(label) != np.sign(rest))[use])
+        prompts.append(np.asarray(facts["prompt"].to_pylist(), np.str_)[use])
+        total += int(use.sum())
+    known = {name: np.concatenate(values) for name, values in scores.items()}
+    known = {name: values for name, values in known.items() if not np.isnan(values).all()}
+    flipped, groups = np.concatenate(minority), np.concatenate(prompts)
+    detections = measure_all(
+        known, flipped, groups, resamples=RESAMPLES, seed=SEED, baseline="ranking_residual"
+    )
+    return NaturalMinority(detections, total, seen, draws)
+
+
+def _labelled(facts: pa.Table, label: Floats) -> pa.Table:
+    at = facts.column_names.index("label")
+    return facts.set_column(at, "label", pa.array(label, from_pandas=True))

@@ -189,6 +189,9 @@ class BinSums:
             return total / np.where(count > 0, count, np.nan), count
 
 
+GAP_BINS = 5
+"""Parts of the noise schedule by which the reference's own preference is summed."""
+
 STEP_BINS = 20
 """Parts of the run, of equal length, by which it is seen how p grows."""
 
@@ -261,6 +264,9 @@ class Digest:
     ell: BinSums
     unseen: BinSums
     """Of rows met before the run had trained on the pair: first visits, and probes before them."""
+    gaps: Floats
+    """(P, GAP_BINS) float32: sums over visits, by timestep, of the reference's error on the
+    rejected image less that on the chosen one."""
     memory: Memory
     progress: Floats
     """(4, STEP_BINS): visits, sum of p, visits with p > SURE, visits with p < .5, by step."""
@@ -341,6 +347,7 @@ def _empty(
         tallies=Tallies.zeros(pairs, [*names, *PROBABILITIES, "weight"]),
         ell=BinSums.zeros(pairs, bins),
         unseen=BinSums.zeros(pairs, bins),
+        gaps=np.zeros((pairs, GAP_BINS), np.float32),
         memory=Memory.zeros(pairs),
         progress=np.zeros((4, STEP_BINS)),
         beta=beta,
@@ -370,11 +377,20 @@ def _add(sums: Digest, chunk: Trajectory, recomputed: dict[str, Scores], z: Floa
     sums.tallies.add(chunk, values)
     ell = chunk.ell[0]
     sums.ell.add(chunk, ell)
+    if chunk.reference is not None:
+        add_gaps(sums.gaps, chunk, -chunk.reference * chunk.sign)
     sums.unseen.add(chunk, np.where(_unseen(sums, chunk), ell, np.float32(np.nan)))
     use = chunk.train & ~np.isnan(z)
     place, mine = chunk.step[use] * STEP_BINS // sums.steps, p[use]
     for row, weights in enumerate((None, mine, mine > SURE, mine < 0.5)):
         sums.progress[row] += np.bincount(place, weights, STEP_BINS)
+
+
+def add_gaps(gaps: Floats, chunk: Trajectory, values: Floats) -> None:
+    """Add (N,) values of a chunk's visits to (P, GAP_BINS) sums; NaN is left out."""
+    use = np.flatnonzero(chunk.train & ~np.isnan(values))
+    place = chunk.pair[use] * GAP_BINS + chunk.bins(GAP_BINS)[use]
+    np.add.at(gaps.reshape(-1), place, values[use].astype(np.float32))
 
 
 def _unseen(sums: Digest, chunk: Trajectory) -> Mask:

@@ -6,7 +6,7 @@ since pairs of one prompt go together; the counts of all resamples are one matri
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -125,6 +125,9 @@ class Detection:
     """Share of the flips found where 5 % of the other pairs are flagged."""
     deciles: list[dict[str, Any]]
     """`flipped_ratio_table` in ten quantile bins, intervals by bootstrap."""
+    gain: Interval | None = None
+    """AUROC less the baseline's, on the pairs that both score, from the same resamples; None of the
+    baseline itself and without one."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -145,6 +148,13 @@ def measure(
     Detectors that score the same pairs meet the same resamples. A figure is None where flips or
     other pairs are absent. InputError for scores that are infinite or misshapen.
     """
+    return _measured(name, scores, flipped, groups, resamples, seed)[0]
+
+
+def _measured(
+    name: str, scores: Floats, flipped: Flags, groups: Groups, resamples: int, seed: int
+) -> tuple[Detection, Floats]:
+    """The detection, and the AUROC of every resample."""
     scores = np.asarray(scores, np.float64)
     if scores.shape != flipped.shape or np.isinf(scores).any():
         raise InputError(
@@ -155,13 +165,11 @@ def measure(
     kept, hit, prompts = scores[has], np.asarray(flipped)[has], np.asarray(groups)[has]
     point = _point(kept, hit)
     drawn = _drawn(kept, hit, prompts, resamples, seed)
-    figures = {
-        key: interval(
-            float(point[key][0]), np.concatenate([np.zeros(0), *(block[key] for block in drawn)])
-        )
-        for key in FIGURES
+    draws = {
+        key: np.concatenate([np.zeros(0), *(block[key] for block in drawn)]) for key in FIGURES
     }
-    return Detection(
+    figures = {key: interval(float(point[key][0]), draws[key]) for key in FIGURES}
+    detection = Detection(
         name=name,
         pairs=len(kept),
         missing=int((~has).sum()),
@@ -172,6 +180,7 @@ def measure(
         ).to_pylist(),
         **figures,
     )
+    return detection, draws["auroc"]
 
 
 def measure_all(
@@ -181,13 +190,32 @@ def measure_all(
     *,
     resamples: int = 500,
     seed: int = 0,
+    baseline: str = "",
 ) -> list[Detection]:
-    """`measure` of each detector, in their order."""
+    """`measure` of each detector, in their order, with the gain over the one that is `baseline`."""
     which, _ = coded(groups)
-    return [
-        measure(name, scores, flipped, which, resamples=resamples, seed=seed)
+    known = {name: ~np.isnan(scores) for name, scores in detectors.items()}
+    made = {
+        name: _measured(name, scores, flipped, which, resamples, seed)
         for name, scores in detectors.items()
-    ]
+    }
+
+    def gain(name: str) -> Interval | None:
+        if name == baseline or baseline not in detectors:
+            return None
+        pair = [made[name], made[baseline]]
+        both = known[name] & known[baseline]
+        if (both != known[name]).any() or (both != known[baseline]).any():
+            pair = [
+                _measured(n, detectors[n][both], flipped[both], which[both], resamples, seed)
+                for n in (name, baseline)
+            ]
+        values = [detection.auroc.value for detection, _ in pair]
+        if None in values:
+            return None
+        return interval(float(values[0] or 0) - float(values[1] or 0), pair[0][1] - pair[1][1])
+
+    return [replace(detection, gain=gain(name)) for name, (detection, _) in made.items()]
 
 
 def _point(scores: Floats, hit: Flags) -> dict[str, Floats]:

@@ -1,4 +1,5 @@
-"""The analysis of a run: read it, run the detectors, evaluate them, and write findings."""
+"""The analysis of a run, or of labels, votes and images alone: run the detectors, evaluate them,
+and write findings."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -12,8 +13,8 @@ import pyarrow as pa
 
 from analysis.detectors import Findings, run_detectors
 from analysis.detectors.cartography import write_dynamics, write_metrics
+from analysis.detectors.data_defects import LOOKS, Look, look, looks_table
 from analysis.detectors.detector import Evidence
-from analysis.detectors.image_defects import Look, look
 from analysis.detectors.mixture import NoiseRate
 from analysis.evaluate_detectors import (
     RESAMPLES,
@@ -24,6 +25,7 @@ from analysis.evaluate_detectors import (
     calibrated_table,
     detections_of,
     leak_warning,
+    suspicions,
 )
 from analysis.pair_stats import Digest
 from analysis.ranking_metrics import Detection
@@ -45,18 +47,26 @@ from toolkit.image_files import decode
 from toolkit.labels.scorers import votes_of_scorers
 from toolkit.minority import PRESETS, Metric
 from toolkit.progress import SILENT, Progress
+from toolkit.schema import conform
 from toolkit.store import Store
-from toolkit.store.images import ImageReader
-from toolkit.store.label_sets import planted_flips
+from toolkit.store.connection import effective_labels
+from toolkit.store.images import ImageReader, content_hashes
+from toolkit.store.label_sets import ORIGINAL, axis_of, label_sets, planted_flips
 from toolkit.store.pair_table import pair_facts
 from toolkit.store.pseudonyms import exported_ids, with_exported_names
 from toolkit.store.runs import run_about, write_findings
+from toolkit.store.scores import scorers_in
 from toolkit.store.trajectory import read_trajectory, read_votes
 
 Flags = npt.NDArray[np.bool_]
 
 SAMPLE = 20_000
 """Pairs at most whose single visits are drawn."""
+
+RANKINGS = (
+    "noisy_bradley_terry", "outvoted", "agreement", "ranking_residual", "cyclic", "contradicted",
+)  # fmt: skip
+"""What suspicious pairs are listed by without a run: the first score that any pair has."""
 
 FEW_IMAGES = 20_000
 """Images up to which all are opened for defects by default."""
@@ -79,14 +89,14 @@ class Analysis:
 
     store: Store
     run: str
+    """Empty: labels, votes and images were analyzed without a run."""
     about: dict[str, Any]
-    """run.json."""
+    """run.json; empty without a run."""
     labels: str
-    metric: Metric
     window: str
-    digest: Digest
+    evidence: Evidence
     pairs: pa.Table
-    """`pair_facts` of the pairs the run met, by pair_id."""
+    """`pair_facts` of the pairs the run met, by pair_id; of all pairs without a run."""
     findings: Findings
     flipped: Flags | None
     """(P,) known flips; None where nobody knows of any."""
@@ -98,6 +108,16 @@ class Analysis:
     health: list[Fact] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What a reader should know before believing the figures."""
+
+    @property
+    def digest(self) -> Digest:
+        """The run's sums. AssertionError without a run."""
+        return self.evidence.digest
+
+    @cached_property
+    def metric(self) -> Metric:
+        """The metric that the run was trained with."""
+        return metric_of(self.about)
 
     @property
     def tables(self) -> dict[str, pa.Table]:
@@ -130,13 +150,22 @@ class Analysis:
 
     @property
     def ranking(self) -> str:
-        """The score suspicious pairs are listed by: the run's own u, or trajectory_ell without."""
-        known = self.tables["minority"]["minority"].null_count < len(self.pairs)
-        return "minority" if known else "trajectory_ell"
+        """The score suspicious pairs are listed by: with a run its own u, or trajectory_ell where
+        that is not known; without one the first of RANKINGS that any pair has; "" if none has."""
+        if self.run:
+            known = self.tables["minority"]["minority"].null_count < len(self.pairs)
+            return "minority" if known else "trajectory_ell"
+        return next((name for name in RANKINGS if np.nanmax(self.score(name), initial=0) > 0), "")
+
+    def score(self, name: str) -> Floats:
+        """(P,) a detector's score, high = suspicious; NaN where there is none."""
+        ids = np.asarray(self.pairs["pair_id"].to_pylist(), np.str_)
+        scores = suspicions(self.tables, ids, only=(name,))
+        return scores.get(name, np.full(len(self.pairs), np.nan))
 
     def suspicious(self) -> npt.NDArray[np.integer]:
         """Rows of the pairs that have a score, most suspicious first."""
-        values = self.column(self.ranking)
+        values = self.score(self.ranking)
         order = np.argsort(-values, kind="stable")
         return order[~np.isnan(values[order])]
 
@@ -166,7 +195,7 @@ def _record(analysis: Analysis) -> None:
     shared = {"labels": analysis.labels, "window": analysis.window}
     for name in analysis.tables:
         about: dict[str, Any] = dict(shared)
-        if name.startswith("minority"):
+        if analysis.run and name.startswith("minority"):
             own = name == "minority"
             metric = analysis.metric if own else PRESETS[name.removeprefix("minority_")]
             about |= {"preset": metric.preset, "metric": asdict(metric)}
@@ -182,7 +211,7 @@ def _record(analysis: Analysis) -> None:
         "calibration": None if calibration is None else asdict(calibration),
     }
     dataset = shared | {
-        "profile": analysis.profile.as_dict(),
+        "profile": analysis.profile.as_dict() if analysis.run else None,
         "noise": None if noise is None else asdict(noise),
         "krippendorff_alpha": None if overlap is None else overlap.alpha,
     }
@@ -217,7 +246,7 @@ def write_cartography(analysis: Analysis, folder: str | Path) -> list[Path]:
 
 def analyze_run(
     store: Store,
-    run: str,
+    run: str = "",
     *,
     labels: str | None = None,
     window: str = DEFAULT_WINDOW,
@@ -232,10 +261,12 @@ def analyze_run(
 ) -> Analysis:
     """Run every detector on a run and write its findings into the store.
 
+    Without a run, those detectors that look at labels, votes, scores and images alone.
+
     Args:
         store: An opened store.
-        run: The run whose trajectory is read.
-        labels: The label set that pairs are compared with; the run's own by default.
+        run: The run whose trajectory is read; "" for none.
+        labels: The label set that pairs are compared with; by default the run's own, or original.
         window: The part of the run that scores are taken over, one of `WINDOWS`.
         flips: pair_ids known to be flipped; those that the label set planted by default.
         extra_votes: pair_id, annotator, choice; the scores in the store by default.
@@ -253,15 +284,17 @@ def analyze_run(
     if window not in WINDOWS:
         raise InputError(f"{window!r} is no part of a run; choose {', '.join(WINDOWS)}.")
     progress.update("analysis", 0, 4, "reading the trajectory")
-    labels = labels or str(run_about(store, run).get("labels", "original"))
-    evidence, about = _read(store, run, labels, extra_votes, folds, open_images)
+    about = run_about(store, run) if run else {}
+    labels = labels or str(about.get("labels", ORIGINAL))
+    evidence = _read(store, run, labels, extra_votes, folds, open_images)
+    window = window if run else ""
     progress.update("analysis", 1, 4, "running the detectors")
     findings = run_detectors(evidence, window)
     progress.update("analysis", 2, 4, "evaluating the detectors")
     analysis = _evaluated(
         Analysis(
-            store=store, run=run, about=about, labels=labels, metric=metric_of(about),
-            window=window, digest=evidence.digest, pairs=evidence.pairs, findings=findings,
+            store=store, run=run, about=about, labels=labels, window=window, evidence=evidence,
+            pairs=evidence.pairs, findings=findings,
             flipped=_flipped(store, labels, flips, evidence.pairs), sections=extra_sections,
         ),
         dict(extra_detectors or {}),
@@ -280,21 +313,35 @@ def _read(
     extra_votes: pa.Table | None,
     folds: Sequence[str],
     open_images: bool | None,
-) -> tuple[Evidence, dict[str, Any]]:
-    """What the detectors may look at, and run.json."""
+) -> Evidence:
+    """What the detectors may look at."""
     facts = pair_facts(store, labels)
-    digest, about = digest_run(store, run, facts)
+    digest = digest_run(store, run, facts)[0] if run else None
+    pairs = facts if digest is None else facts.take(pa.array(digest.visited))
     if open_images is None:
-        open_images = 2 * len(digest.visited) <= FEW_IMAGES
-    evidence = Evidence(
+        open_images = 2 * len(pairs) <= FEW_IMAGES
+    extra = judges_of(store, labels) if extra_votes is None else extra_votes
+    return Evidence(
         digest,
         facts,
-        read_votes(store),
-        extra_votes if extra_votes is not None else votes_of_scorers(store),
+        read_votes(store, labels),
+        extra,
         [digest_run(store, name, facts, metrics={})[0] for name in folds],
-        looks=(lambda: look_at(store, evidence.pairs)) if open_images else None,
+        look_at(store, pairs, open_them=open_images),
     )
-    return evidence, about
+
+
+def judges_of(store: Store, labels: str) -> pa.Table | None:
+    """Votes of the scorers and of the axes other than `labels`; None where there are neither."""
+    axes = [name for name in label_sets(store) if name != labels and axis_of(store, name)]
+    tables = [votes_of_scorers(store)] if scorers_in(store) else []
+    for axis in axes:
+        table = effective_labels(store, axis).select(["pair_id", "label"])
+        judge = pa.repeat(axis, len(table))
+        tables.append(
+            pa.table({"pair_id": table["pair_id"], "annotator": judge, "choice": table["label"]})
+        )
+    return pa.concat_tables(tables) if tables else None
 
 
 def _evaluated(analysis: Analysis, extra: ExtraDetectors, *, windows: bool) -> Analysis:
@@ -303,16 +350,18 @@ def _evaluated(analysis: Analysis, extra: ExtraDetectors, *, windows: bool) -> A
     others = analysis.findings.by_window if windows else {}
     detections = detections_of(tables, extra, analysis.flipped, pairs, others=others)
     sources = {str(source) for source in pairs["source"].unique().to_pylist()}
-    notes = notes_on(analysis.digest, tables, analysis.about, analysis.labels, window)
     prompts = pairs["prompt"].to_pylist()
     calibration = None
-    if analysis.flipped is not None:
-        score = analysis.column(analysis.ranking)
+    if analysis.flipped is not None and analysis.ranking:
+        score = analysis.score(analysis.ranking)
         result = calibrate(analysis.ranking, score, analysis.flipped, prompts)
         if result is not None:
             calibration, probability = result
             tables["calibrated"] = calibrated_table(pairs, score, probability)
-    checks = health(analysis.digest, tables, analysis.flipped, prompts, window, analysis.noise)
+    notes, checks = [], []
+    if analysis.run:
+        notes = notes_on(analysis.digest, tables, analysis.about, analysis.labels, window)
+        checks = health(analysis.digest, tables, analysis.flipped, prompts, window, analysis.noise)
     return replace(
         analysis,
         detections=detections,
@@ -323,8 +372,12 @@ def _evaluated(analysis: Analysis, extra: ExtraDetectors, *, windows: bool) -> A
     )
 
 
-def look_at(store: Store, pairs: pa.Table) -> dict[str, Look]:
-    """image_id -> Look of every image of the pairs that can be read."""
+def look_at(store: Store, pairs: pa.Table, *, open_them: bool) -> pa.Table:
+    """`data_defects.LOOKS` of the pairs' images; without `open_them` the hashes of those whose
+    bytes were read before."""
+    if not open_them:
+        hashes = content_hashes(store)
+        return conform(hashes.rename_columns(["image_id", "content"]), LOOKS)
     reader = ImageReader(store)
     seen: dict[str, Look] = {}
     for name in ("image_0", "image_1"):
@@ -335,7 +388,7 @@ def look_at(store: Store, pairs: pa.Table) -> dict[str, Look]:
                 seen[image_id] = look(decode(reader.read(image_id)))
             except InputError:  # the report says which cannot be shown; here it has no score
                 continue
-    return seen
+    return looks_table(seen)
 
 
 def _flipped(

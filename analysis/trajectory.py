@@ -223,6 +223,8 @@ class Trajectory:
     excluded: dict[str, int] = field(default_factory=dict)
     """Rows left out, by reason."""
     train_timesteps: int = 1000
+    reference: Floats | None = None
+    """(N,) float32 err_ref_0 - err_ref_1; None: not known."""
 
     @property
     def ell(self) -> Floats:
@@ -325,6 +327,7 @@ def chunk(
         logged={n: floats(table, n) for n in LOGGED if n in table.column_names},
         excluded={reason: rows for reason, rows in excluded.items() if rows},
         train_timesteps=train_timesteps,
+        reference=floats(table, "err_ref_0") - floats(table, "err_ref_1"),
     )
     return rows if _in_order(rows) else _ordered(rows)
 
@@ -343,7 +346,7 @@ def _in_order(rows: Trajectory) -> bool:
 def _ordered(chunk: Trajectory) -> Trajectory:
     keys = (chunk.pair, chunk.train, chunk.micro, chunk.rank, chunk.step)
     order = np.lexsort(keys)
-    rows = ("pair", "visit", "step", "rank", "micro", "timestep", "train", "sign")
+    rows = ("pair", "visit", "step", "rank", "micro", "timestep", "train", "sign", "reference")
     return Trajectory(
         **{
             **vars(chunk),

@@ -15,7 +15,7 @@ from analysis.detectors import (
     annotators,
     cartography,
     consistency,
-    image_defects,
+    data_defects,
     minority,
     mixture,
     noise_type,
@@ -35,7 +35,7 @@ DETECTORS: dict[str, Detector] = {
         consistency.DETECTORS,
         agreement.DETECTORS,
         noise_type.DETECTORS,
-        image_defects.DETECTORS,
+        data_defects.DETECTORS,
         annotators.DETECTORS,
     )
 }
@@ -57,7 +57,7 @@ class Findings:
     """What the detectors gave."""
 
     window: str
-    """The one that was asked for."""
+    """The one that was asked for; "" without a run."""
     by_window: dict[str, dict[str, pa.Table]]
     """Window -> finding -> table. Only detectors that have windows are there in other windows."""
     details: dict[str, Any] = field(default_factory=dict)
@@ -89,7 +89,10 @@ _WINDOW = column(
 
 
 def run_detectors(evidence: Evidence, window: str) -> Findings:
-    """Run every detector whose needs are met, those with windows in every window of the run."""
+    """Run every detector whose needs are met, those with windows in every window of the run.
+
+    Without a run the one window is "".
+    """
     ready = [d for d in DETECTORS.values() if all(evidence.has(need) for need in d.needs)]
     details: dict[str, Any] = {}
 
@@ -105,7 +108,7 @@ def run_detectors(evidence: Evidence, window: str) -> Findings:
                 tables[detector.finding] = computed
         return tables
 
-    names = list(dict.fromkeys([window, *windows_of(evidence.digest)]))
+    names = list(dict.fromkeys([window, *(windows_of(evidence.run) if evidence.run else [])]))
     with ThreadPoolExecutor(2) as pool:  # sums over windows: numpy lets go of the interpreter
         tables = dict(zip(names, pool.map(compute, names), strict=True))
     return Findings(window, tables, details)

@@ -1,15 +1,19 @@
 """Annotators: habits of each, and, where votes overlap, what the usual models make of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import pyarrow as pa
+from scipy.special import expit  # type: ignore[import-untyped]
 
+from analysis.detectors import vote_models
+from analysis.detectors.consistency import image_numbers
 from analysis.detectors.detector import Computed, Detector, Evidence, Score
+from analysis.detectors.vote_models import dawid_skene, krippendorff_alpha, noisy_bradley_terry
 from analysis.ranking_metrics import coded
-from analysis.trajectory import Floats, as_table, numbers
+from analysis.trajectory import Floats, Ints, Mask, as_table, numbers
+from toolkit.preference import lean
 from toolkit.schema import column
 
 ANNOTATORS = pa.schema(
@@ -38,6 +42,74 @@ PRIOR = 20.0
 """Average votes that are added to an annotator's own before they are believed."""
 
 
+@dataclass(frozen=True)
+class Votes:
+    """Votes as numbers, V of them, each by a known annotator on a known pair."""
+
+    annotators: list[str]
+    """Sorted."""
+    worker: Ints
+    """(V,) number of the annotator."""
+    pair: Ints
+    """(V,) row of the pair."""
+    choice: Floats
+    """(V,) for the pair's image_0."""
+    comparison: Ints
+    """(P,) number of a pair's comparison: the same prompt and two images, in either order."""
+    turned: Mask
+    """(P,) whether a pair has its images in the other order than its comparison: not by name."""
+
+    def __len__(self) -> int:
+        return len(self.worker)
+
+    @property
+    def task(self) -> Ints:
+        """(V,) number of the comparison."""
+        return self.comparison[self.pair]
+
+    @property
+    def side(self) -> Floats:
+        """(V,) 1 for the comparison's first image, -1 for its second, 0 for a tie."""
+        return lean(self.choice) * np.where(self.turned[self.pair], -1, 1)
+
+    def among(self, rows: Mask | Ints) -> "Votes":
+        """Some of the votes."""
+        kept = {n: getattr(self, n)[rows] for n in ("worker", "pair", "choice")}
+        return replace(self, **kept)
+
+
+def voted(pairs: pa.Table, votes: pa.Table) -> Votes:
+    """The votes that have an annotator and a choice, on these pairs.
+
+    `pairs`: pair_id, comparison_id, image_0, image_1; `votes`: pair_id, annotator, choice.
+    """
+    import polars as pl
+
+    wanted = ["pair_id", "comparison_id", "image_0", "image_1"]
+    known = (
+        pl.DataFrame(pl.from_arrow(pairs.select(wanted)))
+        .with_row_index("pair")
+        .with_columns(
+            task=pl.col("comparison_id").rank("dense") - 1,
+            turned=pl.col("image_0").fill_null("") > pl.col("image_1").fill_null(""),
+        )
+    )
+    cast = (
+        pl.DataFrame(pl.from_arrow(votes.select(["pair_id", "annotator", "choice"])))
+        .drop_nulls(["annotator", "choice"])
+        .join(known.select("pair_id", "pair"), on="pair_id", maintain_order="left")
+        .with_columns(worker=pl.col("annotator").rank("dense") - 1)
+    )
+    return Votes(
+        annotators=cast["annotator"].unique().sort().to_list(),
+        worker=cast["worker"].to_numpy().astype(np.int64),
+        pair=cast["pair"].to_numpy().astype(np.int64),
+        choice=cast["choice"].to_numpy().astype(np.float64),
+        comparison=known["task"].to_numpy().astype(np.int64),
+        turned=known["turned"].to_numpy(),
+    )
+
+
 def annotators(pairs: pa.Table, votes: pa.Table, u: Floats | None = None) -> pa.Table:
     """Habits of every annotator; schema ANNOTATORS, by annotator.
 
@@ -45,49 +117,33 @@ def annotators(pairs: pa.Table, votes: pa.Table, u: Floats | None = None) -> pa.
     (P,) minority score in the order of `pairs`, NaN for none. Votes without an annotator are left
     out.
     """
-    frame = voted(pairs, votes, u)
-    if frame.empty:
+    cast = voted(pairs, votes)
+    if not len(cast):
         return ANNOTATORS.empty_table()
-    names, who = np.unique(frame["worker"].to_numpy(str), return_inverse=True)
-    choice = frame["choice"].to_numpy(float)
-    decided = choice != 0.5
-    with_others = _with_others(frame)
-    known_u = ~np.isnan(frame["u"].to_numpy(float))
+    who, side = cast.worker, lean(cast.choice)
+    with_others = _with_others(cast)
+    mine = np.full(len(cast), np.nan) if u is None else u[cast.pair]
+    size = len(cast.annotators)
     shares = [
-        shrunken_mean(who, len(names), choice == 0.5, np.ones(len(choice), bool)),
-        shrunken_mean(who, len(names), choice == 1, decided),
-        shrunken_mean(who, len(names), with_others == 1, ~np.isnan(with_others)),
-        shrunken_mean(who, len(names), frame["u"].to_numpy(float), known_u),
+        shrunken_mean(who, size, side == 0, np.ones(len(cast), bool)),
+        shrunken_mean(who, size, side == 1, side != 0),
+        shrunken_mean(who, size, with_others == 1, ~np.isnan(with_others)),
+        shrunken_mean(who, size, mine, ~np.isnan(mine)),
     ]
     plain, shrunk = [pair[0] for pair in shares], [pair[1] for pair in shares]
-    compared = np.bincount(who[~np.isnan(with_others)], minlength=len(names))
-    count = np.bincount(who, minlength=len(names))
+    compared = np.bincount(who[~np.isnan(with_others)], minlength=size)
+    names = np.asarray(cast.annotators, np.str_)
+    count = np.bincount(who, minlength=size)
     return as_table(ANNOTATORS, [names, count, *plain[:3], compared, plain[3], *shrunk])
 
 
-def voted(pairs: pa.Table, votes: pa.Table, u: Floats | None) -> pd.DataFrame:
-    """worker, pair, task (comparison), choice (for the pair's image_0), side (for the comparison's
-    first image by name) and u of every vote by a known annotator on a known pair."""
-    wanted = ["pair_id", "comparison_id", "image_0", "image_1"]
-    known = pairs.select(wanted).to_pandas()
-    known["u"] = np.nan if u is None else u
-    cast = votes.select(["pair_id", "annotator", "choice"]).to_pandas()
-    frame = cast.dropna(subset=["annotator", "choice"]).merge(known, on="pair_id")
-    turned = frame["image_0"].astype(str) > frame["image_1"].astype(str)
-    frame["side"] = np.where(turned, 1 - frame["choice"], frame["choice"])
-    frame["turned"] = turned
-    return frame.rename(columns={"annotator": "worker", "comparison_id": "task"})
-
-
-def _with_others(frame: pd.DataFrame) -> Floats:
+def _with_others(votes: Votes) -> Floats:
     """(V,) 1 where a vote goes with the majority of the others' votes on its comparison, 0 where it
     goes against it, NaN where they are even, absent, or the vote is a tie. Whoever voted more than
     once on the comparison is not among the others."""
-    signed = np.sign(frame["side"].to_numpy(float) - 0.5)
-    which, tasks = coded(frame["task"].to_numpy(str))
-    who, people = coded(frame["worker"].to_numpy(str))
-    own, owns = coded(which * people + who)
-    others = np.bincount(which, signed, tasks)[which] - np.bincount(own, signed, owns)[own]
+    signed = votes.side
+    own, owns = coded(votes.task * len(votes.annotators) + votes.worker)
+    others = np.bincount(votes.task, signed)[votes.task] - np.bincount(own, signed, owns)[own]
     return np.where((signed == 0) | (others == 0), np.nan, signed == np.sign(others))
 
 
@@ -131,9 +187,10 @@ def annotator_minority(pairs: pa.Table, habits: pa.Table) -> pa.Table:
 
 def _annotators(evidence: Evidence, window: str) -> Computed:
     """Habits over the store's votes, with the run's u where it met the pair."""
-    digest = evidence.digest
-    u: Floats = np.full(len(digest.pair_ids), np.nan)
-    u[digest.visited] = numbers(evidence.tables[window]["minority"]["minority"])
+    u: Floats | None = None
+    if evidence.run is not None:
+        u = np.full(len(evidence.run.pair_ids), np.nan)
+        u[evidence.run.visited] = numbers(evidence.tables[window]["minority"]["minority"])
     table = annotators(evidence.facts, evidence.votes, u)
     return table if table.num_rows else None
 
@@ -158,6 +215,17 @@ OVERLAP = pa.schema(
 )
 
 
+VOTERS = pa.schema(
+    [
+        column("annotator", pa.string(), "as the source names them", nullable=False),
+        column("votes", pa.int64(), "votes on comparisons that others voted on too"),
+        column("dawid_skene", pa.float64(), "mean of the confusion matrix's diagonal, 0 to 1"),
+        column("glad", pa.float64(), "ability, 0 is chance"),
+        column("noisy_bradley_terry", pa.float64(), "skill, 0 to 1"),
+    ]
+)
+
+
 @dataclass(frozen=True)
 class Overlap:
     """What models of several votes on one comparison say."""
@@ -169,105 +237,51 @@ class Overlap:
     pairs: pa.Table
     """Schema OVERLAP."""
     voters: pa.Table
-    """annotator, votes, dawid_skene (mean of the confusion matrix's diagonal), glad (ability, 0 is
-    chance), noisy_bradley_terry (skill, 0 to 1)."""
+    """Schema VOTERS."""
 
 
 def overlap(pairs: pa.Table, votes: pa.Table) -> Overlap | None:
-    """Krippendorff's alpha, Dawid-Skene, GLAD and noisy Bradley-Terry, all by crowd-kit.
+    """Krippendorff's alpha, Dawid-Skene, GLAD and noisy Bradley-Terry (`vote_models`).
 
     `pairs`: pair_id, comparison_id, image_0, image_1, prompt, label. Votes on one comparison count
-    together whichever way round its images stand. None where no comparison has two votes.
+    together whichever way round its images are; of several votes by one annotator the first counts.
+    None where no comparison has two annotators.
     """
-    from crowdkit.aggregation import GLAD, DawidSkene, NoisyBradleyTerry
-    from crowdkit.metrics.data import alpha_krippendorff
-
-    frame = voted(pairs, votes, None)
-    size = frame.groupby("task")["worker"].transform("nunique") if len(frame) else None
-    if size is None or not (size > 1).any():
+    cast = voted(pairs, votes)
+    people = max(1, len(cast.annotators))
+    _, first = np.unique(cast.task * people + cast.worker, return_index=True)
+    several = np.bincount(cast.task[first], minlength=1) > 1
+    if not several.any():
         return None
-    frame = frame[size > 1].drop_duplicates(["task", "worker"])
-    words = frame["side"].map({1.0: "first", 0.0: "second", 0.5: "tie"})
-    answers = frame[["task", "worker"]].assign(label=words)
-    skene, glad = DawidSkene(n_iter=50).fit(answers), GLAD(n_iter=20).fit(answers)
-    noisy = NoisyBradleyTerry(n_iter=100)
-    state = np.random.get_state()
-    try:
-        noisy.fit(_duels(frame, pairs))
-    finally:
-        np.random.set_state(state)
-    return Overlap(
-        alpha=float(alpha_krippendorff(answers)),
-        comparisons=int(frame["task"].nunique()),
-        pairs=_judged(pairs, frame, skene.probas_, glad.probas_, noisy.scores_),
-        voters=_voters(frame, skene.errors_, glad.alphas_, noisy.skills_),
+    cast = cast.among(np.sort(first[several[cast.task[first]]]))
+    tasks, task = np.unique(cast.task, return_inverse=True)
+    workers, worker = np.unique(cast.worker, return_inverse=True)
+    choice = np.select([cast.side > 0, cast.side < 0], [0, 1], 2)
+    skene, glad = dawid_skene(task, worker, choice), vote_models.glad(task, worker, choice)
+    slots = image_numbers(pairs["prompt"], pairs["image_0"], pairs["image_1"])
+    chose = choice != 2
+    left, right = (slot[cast.pair[chose]] for slot in slots)
+    strength, skill = noisy_bradley_terry(
+        left, right, worker[chose], lean(cast.choice[chose]), images=int(np.max(slots)) + 1
     )
-
-
-def _duels(frame: pd.DataFrame, pairs: pa.Table) -> pd.DataFrame:
-    """worker, left, right, label of the votes that chose, images named with their prompt."""
-    prompts = dict(zip(pairs["pair_id"].to_pylist(), pairs["prompt"].to_pylist(), strict=True))
-    chosen = frame[frame["choice"] != 0.5]
-    prompt = chosen["pair_id"].map(prompts).astype(str)
-    left = prompt + "\x1f" + chosen["image_0"].astype(str)
-    right = prompt + "\x1f" + chosen["image_1"].astype(str)
-    won = np.where(chosen["choice"] == 1, left, right)
-    return pd.DataFrame({"worker": chosen["worker"], "left": left, "right": right, "label": won})
-
-
-def _judged(
-    pairs: pa.Table,
-    frame: pd.DataFrame,
-    skene: pd.DataFrame,
-    glad: pd.DataFrame,
-    strength: "pd.Series[float]",
-) -> pa.Table:
-    wanted = ["pair_id", "comparison_id", "image_0", "image_1", "prompt", "label"]
-    judged = pairs.select(wanted).to_pandas().sort_values("pair_id")
-    judged = judged[judged["comparison_id"].isin(frame["task"])]
-    label = judged["label"].to_numpy(float)
-    turned = judged["image_0"].astype(str) > judged["image_1"].astype(str)
-    side = np.where(turned, 1 - label, label)
-    decided = (label == 0) | (label == 1)
-    named = np.where(side == 1, "first", "second")
-    columns = []
-    for probability in (skene, glad):
-        known = probability.reindex(columns=["first", "second", "tie"]).fillna(0.0)
-        mine = known.reindex(judged["comparison_id"]).to_numpy()
-        given = mine[np.arange(len(mine)), np.where(named == "first", 0, 1)]
-        columns.append(np.where(decided, 1 - given, np.nan))
-    prompt = judged["prompt"].astype(str) + "\x1f"
-    keys = [prompt + judged[f"image_{slot}"].astype(str) for slot in (0, 1)]
-    ends = [np.clip(strength.reindex(key).to_numpy(float), 1e-9, 1 - 1e-9) for key in keys]
-    gap = np.log(ends[0] / (1 - ends[0])) - np.log(ends[1] / (1 - ends[1]))
-    against = 1 / (1 + np.exp(np.where(label == 1, gap, -gap)))
-    voters = frame.groupby("task")["worker"].nunique()
-    count = voters.reindex(judged["comparison_id"]).to_numpy().astype(np.int32)
-    ids = judged["pair_id"].to_numpy(str)
-    return as_table(OVERLAP, [ids, count, *columns, np.where(decided, against, np.nan)])
-
-
-def _voters(
-    frame: pd.DataFrame,
-    errors: pd.DataFrame,
-    abilities: "pd.Series[float]",
-    skills: "pd.Series[float]",
-) -> pa.Table:
-    count = frame.groupby("worker").size()
-    names = count.index
-    right = errors.reset_index().melt(id_vars=["worker", "label"], var_name="true")
-    diagonal = right[right["label"] == right["true"]].groupby("worker")["value"].mean()
-    return pa.table(
-        {
-            "annotator": pa.array(names.to_numpy(str).tolist(), pa.string()),
-            "votes": pa.array(count.to_numpy()),
-            "dawid_skene": pa.array(diagonal.reindex(names).to_numpy(float), from_pandas=True),
-            "glad": pa.array(abilities.reindex(names).to_numpy(float), from_pandas=True),
-            "noisy_bradley_terry": pa.array(
-                skills.reindex(names).to_numpy(float), from_pandas=True
-            ),
-        }
-    )
+    place = np.minimum(np.searchsorted(tasks, cast.comparison), len(tasks) - 1)
+    rows = np.flatnonzero(tasks[place] == cast.comparison)
+    mine = place[rows]
+    label = lean(numbers(pairs["label"]))[rows]
+    towards = label * np.where(cast.turned[rows], -1, 1)
+    given = [fit.probability[mine, np.where(towards > 0, 0, 1)] for fit in (skene, glad)]
+    gap = strength[slots[0][rows]] - strength[slots[1][rows]]
+    decided = np.abs(label) == 1
+    scores = [np.where(decided, 1 - p, np.nan) for p in (*given, expit(label * gap))]
+    ids = np.asarray(pairs["pair_id"].to_pylist(), np.str_)[rows]
+    order = np.argsort(ids)
+    voters = np.bincount(task)[mine].astype(np.int32)
+    table = as_table(OVERLAP, [ids[order], voters[order], *(s[order] for s in scores)])
+    count = np.bincount(worker)
+    names = np.asarray(cast.annotators, np.str_)[workers]
+    quality = [skene.voter, glad.voter, np.resize(skill, len(count))]
+    known = as_table(VOTERS, [names, count, *quality])
+    return Overlap(krippendorff_alpha(task, choice), len(tasks), table, known)
 
 
 def _overlap(evidence: Evidence, window: str) -> Computed:  # noqa: ARG001
@@ -306,19 +320,19 @@ DETECTORS = (
                 "dawid_skene",
                 "1 - P(label | votes), a confusion matrix per voter",
                 "voters err independently, each in the same way on every comparison",
-                "Dawid and Skene 1979, by crowd-kit",
+                "Dawid and Skene 1979",
             ),
             _score(
                 "glad",
                 "1 - P(label | votes), an ability per voter and a difficulty per comparison",
                 "a better voter is better on every comparison",
-                "Whitehill et al. 2009, by crowd-kit",
+                "Whitehill et al. 2009",
             ),
             _score(
                 "noisy_bradley_terry",
                 "1 - P(winner beats loser), strengths of images, skill and left bias of voters",
                 "one order of a prompt's images holds for all voters",
-                "noisy Bradley-Terry, by crowd-kit",
+                "noisy Bradley-Terry",
             ),
         ),
     ),

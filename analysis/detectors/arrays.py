@@ -19,18 +19,54 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from analysis.detectors.agreement import against_label
-from analysis.detectors.annotators import overlap, shrunken_mean
 from analysis.detectors.cartography import forgetting_events, spread
-from analysis.detectors.consistency import conflicts
-from analysis.detectors.image_defects import Look, defects, look
+from analysis.detectors.data_defects import defects, look, looks_table
+from analysis.detectors.label_arrays import (
+    agreement,
+    annotator_mean,
+    contradicted,
+    cyclic,
+    dawid_skene,
+    glad,
+    noisy_bradley_terry,
+    ranking_residual,
+)
 from analysis.detectors.mixture import NoiseRate, high_loss, reversed_labels
 from analysis.detectors.noise_type import noise_axes
-from analysis.pair_stats import BinSums, Memory, Tallies
+from analysis.detectors.trajectory_ell import filtered, phases
+from analysis.pair_stats import GAP_BINS, BinSums, Memory, Tallies, add_gaps
 from analysis.trajectory import Floats, Ints, Trajectory
 from toolkit.errors import InputError
 from toolkit.image_files import decode
 from toolkit.minority import PRESETS, Scores, batch_scale, score
+
+__all__ = [
+    "agreement",
+    "aleatoric",
+    "annotator_mean",
+    "area_under_margin",
+    "cartography_confidence",
+    "confidence",
+    "contradicted",
+    "correctness",
+    "cyclic",
+    "dawid_skene",
+    "flip_posterior",
+    "forgetting",
+    "glad",
+    "image_defects",
+    "loss_mixture",
+    "matched_filter",
+    "minority",
+    "noise_rate",
+    "noise_type",
+    "noisy_bradley_terry",
+    "out_of_fold_ell",
+    "ranking_residual",
+    "stability",
+    "trajectory_ell",
+    "variability",
+]
 
 Values = npt.ArrayLike
 
@@ -107,6 +143,70 @@ def trajectory_ell(
     sums = BinSums.zeros(len(rows.pair_ids), bins)
     sums.add(rows, np.asarray(ell, np.float32))
     return -sums.standardised("all")[0]
+
+
+def matched_filter(
+    ell: Values, pair: Values, step: Values, timestep: Values, reference: Values | None = None,
+    *, timesteps: int = 1000,
+) -> Floats:  # fmt: skip
+    """How much less a pair's ell is where all labels' ell is steadily above 0, high = suspicious.
+
+    Args:
+        ell: (N,) the policy's ell at each visit (above 0: it agrees with the label).
+        pair: (N,) the pair of each visit.
+        step: (N,) the optimiser step; the run ends at the last one.
+        timestep: (N,) of the noise schedule.
+        reference: (N,) the reference's error on the rejected image less that on the chosen one.
+        timesteps: Length of the noise schedule.
+
+    Returns:
+        (P,) - sum F mean(F) / var(F), over sums F of ell by 3 phases of the run (to 30 %, 70 %, the
+        end) and 5 parts of the schedule, and of the reference by 5. Aligned with np.unique(pair).
+
+    Source: this project, after the matched filter (North 1943).
+
+        >>> ell = [0.9, 1.1, -0.2, 1.0, 0.8, -0.3]
+        >>> matched_filter(ell, list("abcabc"), [0, 0, 0, 9, 9, 9], [100] * 6).argmax()
+        np.int64(2)
+    """
+    rows = _visits(pair, timestep, timesteps, np.asarray(step, np.int64))
+    sums = BinSums.zeros(len(rows.pair_ids), GAP_BINS)
+    sums.add(rows, np.asarray(ell, np.float32))
+    features = phases(sums)
+    if reference is not None:
+        gaps = np.zeros((len(rows.pair_ids), GAP_BINS), np.float32)
+        add_gaps(gaps, rows, np.asarray(reference, np.float32))
+        features = np.hstack([features, gaps])
+    return filtered(features, np.asarray(sums.counts.any(axis=(0, 2))))
+
+
+def out_of_fold_ell(
+    ell: Values, pair: Values, run: Values, timestep: Values | None = None, *,
+    timesteps: int = 1000, bins: int = 10,
+) -> Floats:  # fmt: skip
+    """trajectory_ell by runs that never trained on the pair, high = suspicious.
+
+    `ell`, `pair`, `timestep` as of `trajectory_ell`, of probes; `run`: (N,) the run that made each
+    one, which held the pair out. Within a run and a part of the schedule ell is standardised.
+    Returns (P,), the mean over all probes of a pair; aligned with np.unique(pair).
+
+        >>> out_of_fold_ell([0.5, -0.5, 0.3, -0.1], ["a", "b", "a", "b"], [1, 1, 2, 2]).argmax()
+        np.int64(1)
+    """
+    names = np.unique(np.asarray(pair, np.str_))
+    values, which, of = _floats(ell), np.asarray(run), np.asarray(pair, np.str_)
+    total, count = np.zeros(len(names)), np.zeros(len(names), np.int64)
+    for each in np.unique(which):
+        mine = which == each
+        times = None if timestep is None else np.asarray(timestep)[mine]
+        rows = _visits(of[mine], times, timesteps)
+        sums = BinSums.zeros(len(rows.pair_ids), bins)
+        sums.add(rows, values[mine].astype(np.float32))
+        mean, visits = sums.standardised("all")
+        here = np.searchsorted(names, rows.pair_ids)
+        total[here] += np.where(visits > 0, np.nan_to_num(mean) * visits, 0)
+        count[here] += visits
+    return np.where(count > 0, -total / np.maximum(count, 1), np.nan)
 
 
 def cartography_confidence(prob: Values, pair: Values) -> Floats:
@@ -244,72 +344,6 @@ def _reversed_labels(
     return reversed_labels(x, np.arange(len(x)) if group is None else group, annotator)
 
 
-def contradicted(winner: Values, loser: Values, prompt: Values | None = None) -> Floats:
-    """Share of the other labels on the same two images that are opposite, high = suspicious.
-
-    `winner`, `loser`: (E,) the chosen and the rejected image of each label; `prompt`: (E,) an image
-    under another prompt is another image. Returns (E,), aligned with the labels; NaN where no other
-    label has the same two images.
-
-        >>> contradicted(["x", "y", "x"], ["y", "x", "z"])
-        array([ 1.,  1., nan])
-    """
-    counts, _ = _conflicts(winner, loser, prompt)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(counts[1] / counts[0])
-
-
-def cyclic(winner: Values, loser: Values, prompt: Values | None = None) -> Floats:
-    """Share of third images with which a label forms a cycle (A > B > C > A), high = suspicious.
-
-    Arguments and alignment as of `contradicted`; NaN without a third image that was compared with
-    both. Source: Kendall and Babington Smith 1940.
-
-        >>> cyclic(["a", "b", "c"], ["b", "c", "a"])
-        array([1., 1., 1.])
-    """
-    counts, _ = _conflicts(winner, loser, prompt)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(counts[3] / counts[2])
-
-
-def ranking_residual(winner: Values, loser: Values, prompt: Values | None = None) -> Floats:
-    """1 - probability of a label under the Bradley-Terry ranking of all, high = suspicious.
-
-    Arguments and alignment as of `contradicted`; 0 to 1, NaN where no other label says anything
-    about the two images. Source: Bradley and Terry 1952.
-
-        >>> ranking_residual(["a", "a", "b", "c"], ["b", "c", "c", "a"]).argmax()
-        np.int64(3)
-    """
-    return _conflicts(winner, loser, prompt)[1]
-
-
-def _conflicts(winner: Values, loser: Values, prompt: Values | None) -> tuple[Ints, Floats]:
-    images = np.concatenate([np.asarray(winner, np.str_), np.asarray(loser, np.str_)])
-    _, codes = np.unique(images, return_inverse=True)
-    if prompt is not None:
-        _, which = np.unique(np.tile(np.asarray(prompt, np.str_), 2), return_inverse=True)
-        _, codes = np.unique(which * (codes.max(initial=0) + 1) + codes, return_inverse=True)
-    first, second = codes.reshape(2, -1)
-    return conflicts(first, second, int(codes.max(initial=-1)) + 1)
-
-
-def agreement(label: Values, votes: Values) -> Floats:
-    """Share of votes that go against each label, 0 to 1, high = suspicious.
-
-    `label`: (P,) 1 for image_0, 0 for image_1; others have no score. `votes`: (P, V) the choices of
-    V further voters, as labels; .5 is a tie, NaN no vote. Returns (P,); NaN without a label or a
-    vote for an image. Source: arXiv 2503.16921, section 5; arXiv 2604.24953.
-
-        >>> agreement([1, 0], [[1, 0, 0], [0, 0, np.nan]]).round(2)
-        array([0.67, 0.  ])
-    """
-    cast = np.atleast_2d(_floats(votes))
-    first, second = (cast == 1).sum(axis=1), (cast == 0).sum(axis=1)
-    return against_label(_floats(label), first, second)[1]
-
-
 def noise_type(
     ell: Values, prob: Values, pair: Values, timestep: Values | None = None
 ) -> tuple[Floats, Floats]:
@@ -335,68 +369,6 @@ def noise_type(
     return away * (1 - unsteady), away * unsteady
 
 
-def annotator_mean(annotator: Sequence[str], score: Values, *, prior: float = 20.0) -> Floats:
-    """The mean score of each row's annotator, shrunk to the common mean, high = suspicious.
-
-    `annotator`: (P,) who gave each label; `score`: (P,) of each label, such as u, NaN left out;
-    `prior`: average labels that are added to an annotator's own. Returns (P,), aligned with the
-    labels.
-
-        >>> annotator_mean(["x", "x", "y"], [1.0, 1.0, 0.0], prior=1.0).round(2)
-        array([0.89, 0.89, 0.33])
-    """
-    names, who = np.unique(np.asarray(annotator, np.str_), return_inverse=True)
-    values = _floats(score)
-    shrunk = shrunken_mean(who, len(names), values, ~np.isnan(values), prior)[1]
-    return np.asarray(shrunk[who])
-
-
-def dawid_skene(pair: Values, annotator: Values, choice: Values, label: Values) -> Floats:
-    """1 - Dawid-Skene's probability of each label, 0 to 1, high = suspicious.
-
-    `pair`, `annotator`, `choice`: (V,) of each vote; 1 is image_0, 0 image_1, .5 a tie. `label`:
-    (P,) the label of each pair. Label and result are aligned with np.unique(pair); NaN below two
-    voters. Source: Dawid and Skene 1979, by crowd-kit.
-
-        >>> dawid_skene(list("aabb"), list("xyxy"), [1, 1, 0, 0], [1, 1]).round(2)
-        array([0., 1.])
-    """
-    return _voted("dawid_skene", pair, annotator, choice, label)
-
-
-def glad(pair: Values, annotator: Values, choice: Values, label: Values) -> Floats:
-    """1 - GLAD's probability of each label, 0 to 1, high = suspicious.
-
-    Arguments as of `dawid_skene`. Source: Whitehill et al. 2009, by crowd-kit.
-
-        >>> glad(list("aabb"), list("xyxy"), [1, 1, 0, 0], [1, 1]).argmax()
-        np.int64(1)
-    """
-    return _voted("glad", pair, annotator, choice, label)
-
-
-def _voted(name: str, pair: Values, annotator: Values, choice: Values, label: Values) -> Floats:
-    ids, where = np.unique(np.asarray(pair, np.str_), return_inverse=True)
-    names = ids.tolist()
-    zero = ["0"] * len(ids)
-    pairs = pa.table(
-        {
-            "pair_id": names, "comparison_id": names, "prompt": zero, "label": _floats(label),
-            "image_0": [f"{text} 0" for text in names], "image_1": [f"{text} 1" for text in names],
-        }
-    )  # fmt: skip
-    people = np.asarray(annotator, np.str_).tolist()
-    votes = pa.table(
-        {"pair_id": ids[where].tolist(), "annotator": people, "choice": _floats(choice)}
-    )
-    models = overlap(pairs, votes)
-    scores = np.full(len(ids), np.nan)
-    if models is not None:
-        place = np.searchsorted(ids, np.asarray(models.pairs["pair_id"].to_pylist(), np.str_))
-        scores[place] = models.pairs[name].to_numpy()
-    return scores
-
-
 def image_defects(
     image_0: Sequence[bytes], image_1: Sequence[bytes], prompt: Sequence[str]
 ) -> Floats:
@@ -407,7 +379,7 @@ def image_defects(
     """
     seen = [[look(decode(data)) for data in side] for side in (image_0, image_1)]
     ids = [[each.content for each in side] for side in seen]
-    looks: dict[str, Look] = {each.content: each for side in seen for each in side}
+    looks = looks_table({each.content: each for side in seen for each in side})
     names = [f"{place:09d}" for place in range(len(prompt))]
     columns = [names, list(prompt), *ids]
     pairs = pa.table(columns, names=["pair_id", "prompt", "image_0", "image_1"])
@@ -418,8 +390,10 @@ def _floats(values: Values) -> Floats:
     return np.asarray(values, np.float64)
 
 
-def _visits(pair: Values, timestep: Values | None = None, timesteps: int = 1000) -> Trajectory:
-    """Rows of a run of one step, in the given order."""
+def _visits(
+    pair: Values, timestep: Values | None = None, timesteps: int = 1000, step: Ints | None = None
+) -> Trajectory:
+    """Rows of a run in the given order; without `step` it has one."""
     names, codes = np.unique(np.asarray(pair), return_inverse=True)
     size = len(codes)
     zero = np.zeros(size, np.int64)
@@ -428,14 +402,14 @@ def _visits(pair: Values, timestep: Values | None = None, timesteps: int = 1000)
         pair_ids=names.astype(np.str_),
         pair=codes,
         visit=zero,
-        step=zero,
+        step=zero if step is None else step,
         rank=zero,
         micro=zero,
         timestep=zero if timestep is None else np.asarray(timestep, np.int64),
         train=np.ones(size, bool),
         difference=np.zeros((1, size), np.float32),
         sign=np.ones(size, np.float32),
-        steps=1,
+        steps=1 if step is None else int(step.max(initial=0)) + 1,
         train_timesteps=timesteps,
     )
 

@@ -1,4 +1,6 @@
-"""Consistency within a prompt: contradictions, circles, and labels no common ranking explains."""
+"""Consistency within a prompt: contradictions, cycles, and labels no common ranking explains."""
+
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -7,6 +9,7 @@ from scipy import sparse  # type: ignore[import-untyped]
 
 from analysis.detectors.detector import Computed, Detector, Evidence, Score
 from analysis.trajectory import Floats, Ints, as_table, numbers
+from toolkit.preference import is_decided, lean
 from toolkit.schema import column
 
 CONSISTENCY = pa.schema(
@@ -20,7 +23,7 @@ CONSISTENCY = pa.schema(
             "contradictions / repeats, high = suspicious; null without a repeat or label",
         ),
         column("triangles", pa.int32(), "third images of the prompt compared with both of these"),
-        column("cycles", pa.int32(), "of these, images with which the three labels form a circle"),
+        column("cycles", pa.int32(), "of these, images with which the three labels form a cycle"),
         column(
             "cyclic", pa.float64(), "cycles / triangles, high = suspicious; null without a triangle"
         ),
@@ -33,6 +36,7 @@ CONSISTENCY = pa.schema(
     ]
 )
 
+_IMAGES = ("prompt", "image_0", "image_1")
 _RIDGE = 1.0
 """Prior variance of a strength: what keeps an image that always won at a finite one."""
 
@@ -49,13 +53,15 @@ def consistency(pairs: pa.Table) -> pa.Table:
     pairs = pairs.take(pa.array(order))
     label = numbers(pairs["label"])
     same = pc.fill_null(pc.equal(pairs["image_0"], pairs["image_1"]), False)
-    use = np.flatnonzero(((label == 0) | (label == 1)) & ~same.to_numpy())
-    winner, loser, nodes = _edges(pairs, label, use)
+    use = np.flatnonzero(is_decided(label) & ~same.to_numpy())
+    first, second = image_numbers(*(pairs[name].take(use) for name in _IMAGES))
+    won = lean(label[use]) > 0
+    winner, loser = np.where(won, first, second), np.where(won, second, first)
     size = len(ids)
     counts = np.zeros((4, size), np.int32)
     residual = np.full(size, np.nan)
     if len(use):
-        counts[:, use], residual[use] = conflicts(winner, loser, nodes)
+        counts[:, use], residual[use] = conflicts(winner, loser)
     repeats, contradictions, triangles, cycles = counts
     with np.errstate(invalid="ignore", divide="ignore"):
         shares = [contradictions / repeats, cycles / triangles]
@@ -65,32 +71,31 @@ def consistency(pairs: pa.Table) -> pa.Table:
     )
 
 
-def conflicts(winner: Ints, loser: Ints, nodes: int) -> tuple[Ints, Floats]:
+def conflicts(winner: Ints, loser: Ints) -> tuple[Ints, Floats]:
     """(4, E) repeats, contradictions, triangles, cycles, and (E,) ranking residuals of E labels.
 
-    `winner`, `loser`: (E,) numbers of images below `nodes`. An image that occurs under two prompts
-    has two numbers.
+    `winner`, `loser`: (E,) numbers of images, as of `image_numbers`.
     """
     if not len(winner):
         return np.zeros((4, 0), np.int32), np.zeros(0)
+    nodes = int(max(winner.max(), loser.max())) + 1
     wins = sparse.csr_array((np.ones(len(winner)), (winner, loser)), shape=(nodes, nodes))
     counts = np.stack([*_repeats(wins, winner, loser), *_triangles(wins, winner, loser)])
     return counts, _residuals(winner, loser, nodes)
 
 
-def _edges(pairs: pa.Table, label: Floats, use: Ints) -> tuple[Ints, Ints, int]:
-    """Winner and loser of each labelled pair as numbers of (prompt, image); how many of these."""
+def image_numbers(prompt: Any, image_0: Any, image_1: Any) -> tuple[Ints, Ints]:
+    """(P,) numbers of the pairs' two images: an image under another prompt is another one.
+
+    Arguments: (P,) columns of strings.
+    """
     import polars as pl
 
-    frame = pl.DataFrame(pl.from_arrow(pairs.select(["prompt", "image_0", "image_1"])))[use]
-    long = pl.concat(
-        [frame.select("prompt", image=f"image_{slot}") for slot in (0, 1)]
-    ).with_columns(prompt=pl.col("prompt").rank("dense"), image=pl.col("image").rank("dense"))
-    codes = long.select(pl.struct("prompt", "image").rank("dense") - 1).to_series().to_numpy()
-    first, second = codes.astype(np.int64).reshape(2, -1)
-    won = label[use] == 1
-    nodes = int(codes.max()) + 1 if len(codes) else 0
-    return np.where(won, first, second), np.where(won, second, first), nodes
+    slots = [pl.DataFrame({"prompt": pl.Series(prompt), "image": pl.Series(image)})
+             for image in (image_0, image_1)]  # fmt: skip
+    long = pl.concat(slots).select(pl.struct(pl.all().rank("dense")).rank("dense") - 1)
+    first, second = long.to_series().to_numpy().astype(np.int64).reshape(2, -1)
+    return first, second
 
 
 def _repeats(wins: sparse.csr_array, winner: Ints, loser: Ints) -> list[Ints]:
@@ -99,9 +104,9 @@ def _repeats(wins: sparse.csr_array, winner: Ints, loser: Ints) -> list[Ints]:
 
 
 def _triangles(wins: sparse.csr_array, winner: Ints, loser: Ints) -> list[Ints]:
-    """Third images compared with both, and those with which the labels form a circle.
+    """Third images compared with both, and those with which the labels form a cycle.
 
-    Each comparison counts once, by who won more often; w beat l: k closes a circle where l beat k
+    Each comparison counts once, by who won more often; w beat l: k closes a cycle where l beat k
     and k beat w. (B B)[l, w] counts these k, (C C)[w, l] all that were compared with both.
     """
     net = (wins - wins.T).tocsr()
@@ -109,8 +114,8 @@ def _triangles(wins: sparse.csr_array, winner: Ints, loser: Ints) -> list[Ints]:
     compared = ((wins + wins.T) > 0).astype(np.float64)
     compared.setdiag(0)
     third = _at(sparse.csr_array(compared @ compared), winner, loser)
-    circle = _at(sparse.csr_array(beat @ beat), loser, winner)
-    return [third.astype(np.int32), circle.astype(np.int32)]
+    cycle = _at(sparse.csr_array(beat @ beat), loser, winner)
+    return [third.astype(np.int32), cycle.astype(np.int32)]
 
 
 def _at(matrix: sparse.csr_array, row: Ints, col: Ints) -> Floats:
@@ -151,7 +156,7 @@ def contradictions(table: pa.Table) -> tuple[int, int]:
 
 
 def _consistency(evidence: Evidence, window: str) -> Computed:  # noqa: ARG001
-    return consistency(evidence.facts).take(pa.array(evidence.digest.visited))
+    return evidence.of_pairs(consistency(evidence.facts))
 
 
 _ONE_ORDER = (

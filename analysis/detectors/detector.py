@@ -17,7 +17,9 @@ from analysis.pair_stats import Digest
 from analysis.trajectory import WINDOWS, WITH_PROBES, Floats, as_table
 from toolkit.schema import column
 
-Need = Literal["trajectory", "labels", "votes", "scores", "annotators", "prompts", "images", "fold"]
+Need = Literal[
+    "trajectory", "labels", "votes", "scores", "annotators", "prompts", "images", "splits", "fold"
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,24 +48,38 @@ class Score:
 class Evidence:
     """What detectors may look at."""
 
-    digest: Digest
+    run: Digest | None
+    """Sums over the rows of a run; None: labels, votes and images alone are looked at."""
     facts: pa.Table
     """`pair_facts` of every pair in the store, by pair_id."""
     votes: pa.Table
     """pair_id, annotator, choice."""
     extra_votes: pa.Table | None = None
-    """Extra votes, of people or scorers (`toolkit.labels.majority`)."""
+    """Extra votes, of people, scorers or axes (`toolkit.labels.majority`)."""
     folds: Sequence[Digest] = ()
     """Runs that held a fold of the pairs out of training."""
-    looks: Callable[[], Mapping[str, Any]] | None = None
-    """Gives image_id -> `image_defects.Look`; None: images are not opened."""
+    looks: pa.Table | None = None
+    """`data_defects.LOOKS` of the images that something is known of."""
     tables: dict[str, dict[str, pa.Table]] = field(default_factory=lambda: defaultdict(dict))
     """Window -> finding -> table, of the detectors that ran before."""
 
+    @property
+    def digest(self) -> Digest:
+        """`run` where there is one, as for detectors that need a trajectory."""
+        assert self.run is not None
+        return self.run
+
     @cached_property
     def pairs(self) -> pa.Table:
-        """`facts` of the pairs the run met; row k belongs to `digest.visited[k]`."""
-        return self.facts.take(pa.array(self.digest.visited))
+        """`of_pairs(facts)`; with a run, row k belongs to `digest.visited[k]`."""
+        return self.of_pairs(self.facts)
+
+    def of_pairs(self, table: pa.Table) -> pa.Table:
+        """The rows of the pairs that are analyzed: those the run met, or all without one.
+
+        `table`: a row a pair of the store, by pair_id.
+        """
+        return table if self.run is None else table.take(pa.array(self.run.visited))
 
     @cached_property
     def annotators(self) -> list[str | None] | None:
@@ -81,8 +97,12 @@ class Evidence:
             return self.annotators is not None
         if need == "images":
             return self.looks is not None
+        if need == "splits":
+            return len(self.facts["split"].drop_null().unique()) > 1
+        if need == "trajectory":
+            return self.run is not None
         if need == "fold":
-            return bool(self.folds) or bool(self.digest.counted("probe").any())
+            return bool(self.folds or (self.run and self.run.counted("probe").any()))
         return True
 
 

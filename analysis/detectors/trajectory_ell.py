@@ -1,4 +1,5 @@
-"""trajectory_ell: how much less the policy agrees with a label than with other labels there."""
+"""trajectory_ell: how much less the policy agrees with a label than with other labels there; and
+matched_filter, which weighs when and where it does by how steady that is over all pairs."""
 
 from collections.abc import Sequence
 
@@ -6,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 
 from analysis.detectors.detector import Computed, Detector, Evidence, Score, scored_table
-from analysis.pair_stats import Digest
-from analysis.trajectory import as_table
+from analysis.pair_stats import GAP_BINS, BinSums, Digest
+from analysis.trajectory import Floats, Mask, as_table
 from toolkit.schema import column
 
 _MEANING = (
@@ -63,6 +64,48 @@ def out_of_fold(digests: Sequence[Digest]) -> pa.Table:
     return as_table(OUT_OF_FOLD, [ids, count[some].astype(np.int32), -total[some] / count[some]])
 
 
+def matched_filter(digest: Digest) -> pa.Table:
+    """Columns pair_id, visits, matched_filter, matched_filter_ell, reference_gap; of the whole run.
+
+    F are sums over a pair's visits of label-signed ell by phase of the run and timestep (3 x 5),
+    and of the reference's own label-signed gap by timestep (5): `matched_filter` takes both,
+    `matched_filter_ell` the first, `reference_gap` the second. The filter is the one that is best
+    for a constant signal in independent noise (North 1943): no labels of errors, nothing tuned.
+    """
+    ell = phases(digest.ell)
+    known = ~np.isnan(digest.sign) & (digest.counted("all") > 0)
+    parts = {
+        "matched_filter": (np.hstack([ell, digest.gaps]), f"{_FILTER} of ell and the reference"),
+        "matched_filter_ell": (ell, f"{_FILTER} of ell alone"),
+        "reference_gap": (digest.gaps, f"{_FILTER} of the reference's own errors alone"),
+    }
+    scores = {name: (filtered(F, known), meaning) for name, (F, meaning) in parts.items()}
+    return scored_table(digest, "all", scores)
+
+
+_FILTER = "- sum F mean(F) / var(F), high = suspicious, null without a label or a visit"
+
+
+def phases(sums: BinSums) -> Floats:
+    """(P, 3 * GAP_BINS) sums of ell over the parts of the run that are no probes, by timestep."""
+    parts, pairs, bins = sums.sums.shape
+    edges = np.arange(GAP_BINS) * bins // GAP_BINS
+    binned = np.add.reduceat(sums.sums[: parts - 1], edges, axis=2)
+    return np.moveaxis(binned, 1, 0).reshape(pairs, -1)
+
+
+def filtered(features: Floats, known: Mask) -> Floats:
+    """(P,) - sum_k F_k mean(F_k) / var(F_k) of (P, K) features; mean and variance over the `known`
+    pairs, NaN for the others. A feature without spread says nothing."""
+    scores = np.full(len(features), np.nan)
+    values = features[known].astype(np.float64)
+    if len(values) > 1:
+        spread = values.var(axis=0)
+        weight = np.where(spread > 0, values.mean(axis=0) / np.where(spread > 0, spread, 1), 0)
+        scores[known] = -(values @ weight)
+    return scores
+
+
 def _score(name: str, formula: str, assumption: str) -> Score:
     return Score(
         name=name,
@@ -99,6 +142,35 @@ DETECTORS = (
             ),
         ),
         windows=True,
+    ),
+    Detector(
+        finding="matched_filter",
+        compute=lambda evidence, window: matched_filter(evidence.digest),  # noqa: ARG005
+        needs=("trajectory", "labels"),
+        scores=tuple(
+            Score(
+                name,
+                name,
+                "high",
+                f"- sum F mean(F) / var(F), F {what}",
+                f"most labels are right, and {why}",
+                "matched filter, North 1943; features ours",
+                whole_run=True,
+            )
+            for name, what, why in (
+                (
+                    "matched_filter",
+                    "ell by phase and timestep, and the reference's gap",
+                    "the reference was trained on images like these: else its gap says nothing",
+                ),
+                ("matched_filter_ell", "ell by phase and timestep", "pairs are met alike often"),
+                (
+                    "reference_gap",
+                    "the reference's gap by timestep",
+                    "a model that was not trained on any label draws preferred images better",
+                ),
+            )
+        ),
     ),
     Detector(
         finding="out_of_fold_ell",

@@ -199,7 +199,7 @@ def annotators_figure(frame: Any, habit: Habit = "mean_u", *, most: int = 25) ->
         total = float(np.nan_to_num(plain) @ counted) / max(float(counted.sum()), 1.0)
         figure.add_vline(x=total, line={"dash": "dash", "width": 1.5, "color": INK})
     figure.update_xaxes(title=WORDS[habit])
-    figure.update_yaxes(showgrid=False, automargin=True, ticklabelstandoff=8)
+    figure.update_yaxes(type="category", showgrid=False, automargin=True, ticklabelstandoff=8)
     return look(figure, height=110 + 22 * max(1, len(rows)))
 
 

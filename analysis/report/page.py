@@ -1,4 +1,5 @@
-"""One self-contained page about one run, for a reader who does not know the code."""
+"""One self-contained page about one run, or about labels and votes without a run, for a reader who
+does not know the code."""
 
 import base64
 from collections.abc import Mapping
@@ -19,11 +20,15 @@ from analysis.figures.distributions import between
 from analysis.ranking_metrics import FIGURES, Detection, Interval, flipped_ratio_table
 from analysis.report.plots import drawn
 from analysis.report.text import (
+    annotator_rows,
     context,
     detector_names,
     environment,
+    facts_of_labels,
+    labels_context,
     next_steps,
     planting_steps,
+    steps_of_labels,
 )
 from analysis.run_analysis import Analysis, Section
 from analysis.trajectory import window_words
@@ -31,14 +36,14 @@ from toolkit.errors import InputError
 from toolkit.files.atomic import write_text_whole
 from toolkit.image_files import decode, thumbnail
 from toolkit.minority import PRESETS
-from toolkit.preference import side
+from toolkit.preference import TIE, side
 from toolkit.store import Store
 from toolkit.store.images import ImageReader
 from toolkit.store.pseudonyms import with_exported_names
 
 _PLACES = (
     "ratio", "ratio_width", "detectors", "roc", "precision_recall", "calibration", "histogram",
-    "ell", "map", "noise", "annotators", "suspect",
+    "ell", "map", "noise", "annotators", "suspect", "votes",
 )  # fmt: skip
 """Figures the page has a place for; one that could not be drawn leaves its place empty."""
 
@@ -57,19 +62,9 @@ def write_report(analysis: Analysis, path: str | Path, *, top: int = 24) -> Path
 
 def render(analysis: Analysis, *, top: int = 24) -> str:
     """The page as text, with plotly.js, figures and images inside: it needs no network."""
-    names = detector_names(analysis)
-    planted = analysis.flipped is not None and bool(analysis.detections)
     values: dict[str, Any] = {
-        "title": f"Suspicious labels in run {analysis.run}",
         "notes": analysis.notes,
-        "facts": analysis.health,
-        "interval_words": f"Ranges are 95% intervals from {RESAMPLES} bootstrap resamples of "
-        "prompts.",
-        "a": context(analysis),
-        "planted": planted,
         "top": top,
-        "planting": planting_steps(analysis),
-        "steps": next_steps(analysis),
         "settings": _settings(analysis),
         "sections": [_section(section, k) for k, section in enumerate(analysis.sections)],
         "figures": _figures(analysis),
@@ -78,9 +73,39 @@ def render(analysis: Analysis, *, top: int = 24) -> str:
         "ink": figures.INK,
         "version": _version(),
     }
+    name = "report.html" if analysis.run else "labels.html"
+    values |= _of_run(analysis) if analysis.run else _of_labels(analysis)
+    return environment().get_template(name).render(values)
+
+
+def _of_labels(analysis: Analysis) -> dict[str, Any]:
+    rows = annotator_rows(analysis)
+    return {
+        "title": f"Votes and labels of {analysis.store.root.name}",
+        "a": labels_context(analysis),
+        "facts": facts_of_labels(analysis),
+        "annotators": rows,
+        "annotators_caption": f"The {len(rows)} annotators with the most votes.",
+        "steps": steps_of_labels(analysis),
+    }
+
+
+def _of_run(analysis: Analysis) -> dict[str, Any]:
+    names = detector_names(analysis)
+    planted = analysis.flipped is not None and bool(analysis.detections)
+    values: dict[str, Any] = {
+        "title": f"Suspicious labels in run {analysis.run}",
+        "facts": analysis.health,
+        "interval_words": f"Ranges are 95% intervals from {RESAMPLES} bootstrap resamples of "
+        "prompts.",
+        "a": context(analysis),
+        "planted": planted,
+        "planting": planting_steps(analysis),
+        "steps": next_steps(analysis),
+    }
     if planted:
         values |= _planted(analysis, names)
-    return environment().get_template("report.html").render(values)
+    return values
 
 
 def _planted(analysis: Analysis, names: Mapping[str, str]) -> dict[str, Any]:
@@ -195,6 +220,14 @@ def _pairs(analysis: Analysis, top: int) -> list[dict[str, Any]]:
 
 
 def _settings(analysis: Analysis) -> list[tuple[str, str]]:
+    if not analysis.run:
+        tables = ", ".join(analysis.tables)
+        about = {
+            "store": str(analysis.store.root),
+            "label set": analysis.labels,
+            "findings": tables,
+        }
+        return list(about.items())
     return list(
         {
             "store": str(analysis.store.root),
@@ -271,6 +304,8 @@ def pair_card(analysis: Analysis, row: int, gallery: Gallery) -> dict[str, Any]:
 
 
 def _scores(analysis: Analysis, row: int) -> list[dict[str, str]]:
+    if not analysis.run:
+        return _scores_of_labels(analysis, row)
     shown = {
         "u": analysis.column("minority")[row],
         "c": analysis.column("minority", "confidence")[row],
@@ -283,3 +318,18 @@ def _scores(analysis: Analysis, row: int) -> list[dict[str, str]]:
         for name, value in shown.items()
     ]
     return [*cells, {"name": "visits", "value": str(visits)}]
+
+
+def _scores_of_labels(analysis: Analysis, row: int) -> list[dict[str, str]]:
+    cells: list[dict[str, str]] = []
+    pair_id = analysis.pairs["pair_id"][row].as_py()
+    split = analysis.tables.get("vote_split")
+    if split is not None:
+        votes, ties, against = (split[name][row].as_py() for name in ("votes", "ties", "against"))
+        decided = analysis.pairs["label"][row].as_py() not in (None, TIE)
+        words = f"{votes - ties - against} : {against}" if decided else f"{votes - ties}"
+        cells += [{"name": "with : against", "value": words}, {"name": "ties", "value": str(ties)}]
+    if analysis.ranking:
+        value = f"{analysis.score(analysis.ranking)[row]:.2f}"
+        cells.append({"name": analysis.ranking, "value": value})
+    return cells or [{"name": "pair", "value": pair_id}]

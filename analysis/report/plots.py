@@ -16,6 +16,7 @@ from analysis.figures.distributions import (
 from analysis.ranking_metrics import Interval, flipped_ratio_table
 from analysis.report.text import detector_names, headline
 from analysis.run_analysis import SAMPLE, Analysis
+from analysis.trajectory import numbers
 from toolkit.labels.flips import planted_count
 from toolkit.store.label_sets import planted_flips
 from toolkit.store.pseudonyms import exported_ids, with_exported_names
@@ -31,6 +32,8 @@ def all_figures(analysis: Analysis) -> dict[str, go.Figure]:
 
 def drawn(analysis: Analysis) -> Drawn:
     """All figures with their captions."""
+    if not analysis.run:
+        return _of_labels(analysis)
     names = detector_names(analysis)
     negated = ", negated" if analysis.ranking == "trajectory_ell" else ""
     ranked = names[analysis.ranking] + negated
@@ -60,6 +63,26 @@ def drawn(analysis: Analysis) -> Drawn:
         "visit to visit. Below the line it disagrees with the label.",
     )
     return made | _annotators(analysis) | _suspect(analysis)
+
+
+def _of_labels(analysis: Analysis) -> Drawn:
+    made: Drawn = {}
+    split = analysis.tables.get("vote_split")
+    if split is not None and split["outvoted"].null_count < len(split):
+        spread = minority_histogram_table(numbers(split["outvoted"]), None)
+        made["votes"] = (
+            figures.minority_histogram_figure(spread, "probability that the label is outvoted"),
+            "Labelled pairs by the probability, from their votes alone, that most people prefer "
+            "the other image.",
+        )
+    habits = analysis.tables.get("annotators")
+    if habits is not None and (numbers(habits["compared"]) > 0).sum() > 1:
+        made["annotators"] = (
+            figures.annotators_figure(with_exported_names(analysis.store, habits), "agreement"),
+            "Share of votes that go with the majority of the others, the busiest annotators first "
+            "chosen; values are drawn towards the common mean as if 20 more votes were average.",
+        )
+    return made
 
 
 def _judged(analysis: Analysis, names: Mapping[str, str], ranked: str) -> Drawn:

@@ -6,13 +6,21 @@ from typing import Any
 
 import jinja2
 import numpy as np
+import pyarrow as pa
 
+from analysis.detectors import scores
+from analysis.detectors.agreement import Conflicts
 from analysis.detectors.consistency import contradictions
+from analysis.detectors.data_defects import NEAR
 from analysis.run_analysis import Analysis
+from analysis.run_checks import Fact
 from analysis.trajectory import numbers, window_words
+from toolkit.intervals import wilson
 from toolkit.labels.flips import planted_count
 from toolkit.minority import PRESETS
+from toolkit.preference import TIE, is_decided
 from toolkit.store.label_sets import label_set_recipe
+from toolkit.store.pseudonyms import with_exported_names
 
 
 def detector_names(analysis: Analysis) -> dict[str, str]:
@@ -61,33 +69,51 @@ def context(analysis: Analysis) -> dict[str, Any]:
     weight, kinds = analysis.weight, analysis.tables["kinds"]
     strong = numbers(kinds["disagreement"]) > 0.9
     unsteady = numbers(kinds["instability"])
-    repeated, contradicted = contradictions(analysis.tables["consistency"])
-    cyclic = numbers(analysis.tables["consistency"]["cyclic"])
-    return {
-        "pairs": len(analysis.pairs),
-        "labels": analysis.labels,
+    return labels_context(analysis) | {
         "objective": objective.get("name") if isinstance(objective, dict) else objective,
         "steps": analysis.digest.steps,
         "models": analysis.digest.models,
         "preset": analysis.metric.preset,
         "window": window_words(analysis.window),
         "own": own if own is not None and own.auroc.value is not None else None,
-        "ranking": analysis.ranking,
-        "suspicious": len(analysis.suspicious()),
         "extra": analysis.extra,
         "planted": None if analysis.flipped is None else _planted(analysis),
         "weights": "none" if weight is None else "ones" if np.nanmin(weight) > 0.999 else "line",
         "profile": analysis.profile,
         "noise": analysis.noise,
+        "steady": int((strong & (unsteady < 0.5)).sum()),
+        "unsteady": int((strong & (unsteady >= 0.5)).sum()),
+    }
+
+
+def labels_context(analysis: Analysis) -> dict[str, Any]:
+    """What words.html says of labels, votes and images, with or without a run."""
+    repeated, contradicted = contradictions(analysis.tables["consistency"])
+    cyclic = numbers(analysis.tables["consistency"]["cyclic"])
+    conflicts = analysis.findings.details.get("agreement")
+    habits = analysis.tables.get("annotators")
+    _, score = scores().get(analysis.ranking, (None, None))
+    return {
+        "pairs": len(analysis.pairs),
+        "prompts": len(analysis.pairs["prompt"].unique()),
+        "labels": analysis.labels,
+        "ranking": analysis.ranking,
+        "ranking_formula": score.formula if score else "",
+        "ranking_assumption": score.assumption if score else "",
+        "suspicious": len(analysis.suspicious()),
+        "votes": analysis.evidence.votes.num_rows,
+        "people": 0 if habits is None else habits.num_rows,
+        "split": _split(analysis),
+        "judges": conflicts.judges if conflicts and conflicts.pairs else [],
+        "patterns": conflicts.patterns if conflicts else {},
+        "agreement": _agreement(conflicts),
+        "overlap": analysis.findings.details.get("overlap"),
         "repeated": repeated,
         "contradicted": contradicted,
         "triangles": int((~np.isnan(cyclic)).sum()),
         "cyclic": int((cyclic > 0).sum()),
-        "agreement": _agreement(analysis),
-        "overlap": analysis.findings.details.get("overlap"),
         "images": _images(analysis),
-        "steady": int((strong & (unsteady < 0.5)).sum()),
-        "unsteady": int((strong & (unsteady >= 0.5)).sum()),
+        "leaks": _leaks(analysis),
     }
 
 
@@ -109,27 +135,139 @@ def _planted(analysis: Analysis) -> dict[str, Any]:
     }
 
 
-def _agreement(analysis: Analysis) -> dict[str, Any] | None:
-    table = analysis.tables.get("agreement")
-    pattern = [] if table is None else [word for word in table["pattern"].to_pylist() if word]
-    if not pattern:
+def _split(analysis: Analysis) -> dict[str, Any] | None:
+    table = analysis.tables.get("vote_split")
+    if table is None:
+        return None
+    votes, share = table["votes"].to_numpy(), numbers(table["against_share"])
+    agreement, ties = numbers(table["agreement"]), table["ties"].to_numpy()
+    several = votes > 1
+    return {
+        "several": int(several.sum()),
+        "single": int((votes == 1).sum()),
+        "agreement": float(np.nanmean(agreement)) if several.any() else np.nan,
+        "unanimous": int((agreement == 1).sum()),
+        "even": int((several & (2 * _first(analysis, table) == votes - ties)).sum()),
+        "known": int((~np.isnan(share)).sum()),
+        "against": int((share > 0.5).sum()),
+        "doubtful": int((numbers(table["outvoted"]) > 0.3).sum()),
+    }
+
+
+def _first(analysis: Analysis, table: pa.Table) -> Any:
+    """(P,) votes for one of the two images; -1 where the label prefers none."""
+    decided = is_decided(numbers(analysis.pairs["label"]))
+    return np.where(decided, table["against"].to_numpy(), -1)
+
+
+def _agreement(conflicts: Conflicts | None) -> dict[str, Any] | None:
+    if not conflicts or not conflicts.pairs:
         return None
     names = {"with": "all with", "against": "all against", "mixed": "mixed"}
-    shares = {key: pattern.count(word) / len(pattern) for key, word in names.items()}
-    return {"pairs": len(pattern), **shares}
+    shares = {key: conflicts.share(word) for key, word in names.items()}
+    return {"pairs": conflicts.pairs, **shares}
 
 
 def _images(analysis: Analysis) -> dict[str, int] | None:
     table = analysis.tables.get("image_defects")
     if table is None:
         return None
-    rows = table.to_pylist()
+    columns = {name: numbers(table[name]) for name in table.column_names[1:]}
+    opened = ~np.isnan(columns["distance"])
     return {
-        "flat": sum(bool(row["flat"]) for row in rows),
-        "same": sum(bool(row["identical"]) for row in rows),
-        "elsewhere": sum(bool(row["elsewhere"]) for row in rows),
-        "unread": table["flat"].null_count,
+        "same": int((columns["identical"] == 1).sum()),
+        "elsewhere": int((columns["elsewhere"] > 0).sum()),
+        "copies": int((columns["copies"] > 0).sum()),
+        "opened": int(opened.sum()),
+        "unread": int((~opened).sum()) if opened.any() else 0,
+        "flat": int((columns["flat"] > 0).sum()),
+        "near": int(((columns["distance"] <= NEAR) & (columns["flat"] == 0)).sum()),
+        "near_copies": int((columns["near_copies"] > 0).sum()),
     }
+
+
+def _leaks(analysis: Analysis) -> dict[str, int] | None:
+    table = analysis.tables.get("split_leaks")
+    if table is None:
+        return None
+    names = {"comparison": "same_comparison", "reversed": "reversed", "image": "same_image"}
+    return {key: int((numbers(table[name]) > 0).sum()) for key, name in names.items()}
+
+
+def facts_of_labels(analysis: Analysis) -> list[Fact]:
+    """What there is, in figures, for a report without a run."""
+    a = labels_context(analysis)
+    label = numbers(analysis.pairs["label"])
+    decided = is_decided(label)
+    ties = f"{int((label == TIE).sum()):,} ties, {int(np.isnan(label).sum()):,} without a label"
+    facts = [
+        Fact("Labelled pairs", f"{int(decided.sum()):,}", ties, f"Of {a['pairs']:,} in the store."),
+    ]
+    if a["votes"]:
+        per = a["votes"] / max(1, a["pairs"])
+        facts.append(Fact("Votes a pair", f"{per:.1f}", f"{a['votes']:,} votes", "Ties included."))
+    if a["overlap"]:
+        meaning = "Krippendorff's alpha: 1 all agree, 0 as by chance."
+        facts.append(Fact("Agreement of voters", f"{a['overlap'].alpha:.2f}", "", meaning))
+    if a["split"] and a["split"]["known"]:
+        outvoted, known = a["split"]["against"], a["split"]["known"]
+        facts.append(
+            _counted("Outvoted labels", outvoted, known, "Most votes are for the other image.")
+        )
+    if a["repeated"]:
+        meaning = "Of the pairs whose comparison occurs again."
+        facts.append(_counted("Contradicted labels", a["contradicted"], a["repeated"], meaning))
+    if a["triangles"]:
+        meaning = "Of the pairs that share a third image: A over B, B over C, C over A."
+        facts.append(_counted("Labels in a cycle", a["cyclic"], a["triangles"], meaning))
+    return facts
+
+
+def _counted(name: str, count: int, total: int, meaning: str) -> Fact:
+    low, high = (float(end) for end in wilson(count, total))
+    return Fact(name, f"{count / total:.1%}", f"{low:.1%} to {high:.1%}; {count:,} pairs", meaning)
+
+
+def annotator_rows(analysis: Analysis, most: int = 20) -> list[dict[str, Any]]:
+    """The annotators with the most votes, with habits and what the models say of them."""
+    habits = analysis.tables.get("annotators")
+    if habits is None:
+        return []
+    overlap = analysis.findings.details.get("overlap")
+    voters = {} if overlap is None else {r["annotator"]: r for r in overlap.voters.to_pylist()}
+    rows = []
+    busy = habits.sort_by([("votes", "descending")]).slice(0, most)
+    shown = with_exported_names(analysis.store, busy)["annotator"].to_pylist()
+    for row, name in zip(busy.to_pylist(), shown, strict=True):
+        known = voters.get(row["annotator"], {})
+        shares = [row[name] for name in ("agreement", "left_share", "tie_rate")]
+        models = [known.get(name) for name in ("dawid_skene", "glad", "noisy_bradley_terry")]
+        cells = ["–" if value is None else f"{value:.0%}" for value in shares]
+        cells += ["–" if value is None else f"{value:.2f}" for value in models]
+        rows.append({"name": name, "cells": [f"{row['votes']:,}", *cells]})
+    return rows
+
+
+def steps_of_labels(analysis: Analysis) -> list[dict[str, str]]:
+    """What a reader can type after a report without a run."""
+    store, ranking = shlex.quote(str(analysis.store.root)), analysis.ranking
+    steps = {
+        "Look at the pairs yourself and give verdicts: keep, flip, tie, drop or unsure. In the "
+        "Queue, “Order by” lists every column of this report.": f"outvoted app {store}",
+    }
+    if ranking:
+        detector, score = scores()[ranking]
+        column = f"{detector.finding}.{score.column}"
+        steps[
+            "Preview an export without the most doubtful labels; then write it, with its data card."
+        ] = (
+            f"outvoted export {store} --drop '{column} > 0.4' --preview\n"
+            f"outvoted export {store} --drop '{column} > 0.4' --out curated"
+        )
+    steps["Ask a model too: train it and see which labels it rejects."] = (
+        f"outvoted train RECIPE.yaml --run first\noutvoted analyze {store} --run first"
+    )
+    return [{"text": text, "command": command} for text, command in steps.items()]
 
 
 def next_steps(analysis: Analysis) -> list[dict[str, str]]:

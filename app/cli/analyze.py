@@ -2,13 +2,14 @@
 evaluate detectors on known flips. `outvoted cartography`: metrics of any trainer's dynamics.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from analysis.ranking_metrics import Interval
+    from analysis.ranking_metrics import Detection, Interval
     from analysis.run_analysis import Analysis
     from toolkit.store import Store
 
@@ -17,7 +18,7 @@ _WINDOW = "Part of the run: all, early, late (last 70 %), last (30 %), probe, bo
 
 def analyze(
     store: Annotated[str, typer.Argument(help="The store's folder.")],
-    run: Annotated[str, typer.Option(help="The run whose trajectory is read.")],
+    run: Annotated[str, typer.Option(help="The run; without it, labels and votes.")] = "",
     out: Annotated[str, typer.Option(help="File of the report.")] = "report.html",
     top: Annotated[
         int, typer.Option(min=0, max=10_000, help="Number of pairs in the report.")
@@ -41,7 +42,8 @@ def analyze(
 ) -> None:
     """Score every pair of a run, and write a report.
 
-    With planted flips the report also says how well each score finds them.
+    Without --run: what votes, labels, scores and images say, with no training. With planted flips
+    the report also says how well each score finds them.
     """
     from app.cli.console import ConsoleProgress, check_choice, needs
 
@@ -51,9 +53,12 @@ def analyze(
         from analysis.report.plots import all_figures
         from analysis.run_analysis import analyze_run, write_cartography
     from analysis.trajectory import WINDOWS
+    from toolkit.errors import InputError
     from toolkit.store import open_store
 
     check_choice("window", window, WINDOWS)
+    if dynamics and not run:
+        raise InputError("--dynamics writes the visits of a run; name it with --run.")
     with ConsoleProgress() as progress:
         result = analyze_run(
             open_store(store),
@@ -78,6 +83,8 @@ def _summarize(result: "Analysis", page: Path) -> None:
         typer.echo(f"Note: {note}")
     if result.detections:
         print_headline(result)
+    elif not result.run:
+        _print_labels(result)
     else:
         typer.echo(
             f"Label set {result.labels} planted no flips, so detection cannot be measured; "
@@ -85,6 +92,13 @@ def _summarize(result: "Analysis", page: Path) -> None:
         )
     typer.echo(f"Findings: {result.store.findings(result.run)}")
     typer.echo(f"Report:   {page.resolve()}")
+
+
+def _print_labels(result: "Analysis") -> None:
+    from analysis.report.text import facts_of_labels
+
+    for fact in facts_of_labels(result):
+        typer.echo(f"{fact.name}: {fact.value}" + (f" ({fact.interval})" if fact.interval else ""))
 
 
 def print_headline(result: "Analysis") -> None:
@@ -125,10 +139,14 @@ def detect(
         str, typer.Option(help="The run to evaluate (with --recipe: its new name).")
     ] = "",
     labels: Annotated[str, typer.Option(help="Label set; the run's own by default.")] = "",
-    flips: Annotated[
-        str, typer.Option(help="Known flips: a Parquet or CSV file with a column pair_id.")
-    ] = "",
+    flips: Annotated[str, typer.Option(help="Known flips: a file with a column pair_id.")] = "",
     votes: Annotated[
+        bool, typer.Option("--votes", help="One vote as the label, others as the truth (no run).")
+    ] = False,
+    seen: Annotated[
+        int, typer.Option(min=0, help="With --votes: further votes that detectors see.")
+    ] = 1,
+    extra_votes: Annotated[
         str, typer.Option(help="Extra votes: a file with pair_id, annotator, choice.")
     ] = "",
     folds: Annotated[str, typer.Option(help="Runs with held-out pairs, separated by commas.")] = "",
@@ -145,13 +163,13 @@ def detect(
     """Evaluate every detector on known flips.
 
     Figures have 95 % intervals. The flips are those planted in the label set, those of --flips, or
-    with --recipe a few that are planted first.
+    with --recipe a few that are planted first. With --votes they are natural: of each pair's votes
+    one is taken as its label, and the majority of others says whether it is a minority's.
     """
-    from app.cli.console import ConsoleProgress, check_choice, needs
+    from app.cli.console import check_choice, needs
 
     with needs("analyze"):
         from analysis.evaluate_detectors import read_flips
-        from analysis.run_analysis import analyze_run
     from analysis.trajectory import WINDOWS
     from toolkit.errors import InputError
     from toolkit.labels.majority import read_votes
@@ -159,26 +177,61 @@ def detect(
 
     check_choice("window", window, WINDOWS)
     opened = open_store(store)
+    if votes:
+        _detect_natural(opened, labels, seen)
+        return
     if recipe:
         run = _plant_and_train(opened, recipe, run, rate, seed)
-    elif not run:
+    elif not run and not labels:
         raise InputError(
             f"Name a run with --run ({', '.join(opened.runs()) or 'there is none yet'}), or train "
             "one on planted flips with --recipe RECIPE.yaml."
         )
+    _detect(
+        opened, run, labels=labels or None, window=window, windows=windows,
+        flips=read_flips(flips, opened) if flips else None,
+        extra_votes=read_votes(extra_votes, opened) if extra_votes else None,
+        folds=[name.strip() for name in folds.split(",") if name.strip()],
+    )  # fmt: skip
+
+
+def _detect(store: "Store", run: str, **options: Any) -> None:
+    from analysis.run_analysis import analyze_run
+    from app.cli.console import ConsoleProgress
+
     with ConsoleProgress() as progress:
-        result = analyze_run(
-            opened,
-            run,
-            labels=labels or None,
-            window=window,
-            flips=read_flips(flips, opened) if flips else None,
-            extra_votes=read_votes(votes, opened) if votes else None,
-            folds=[name.strip() for name in folds.split(",") if name.strip()],
-            windows=windows,
-            progress=progress,
-        )
+        result = analyze_run(store, run, progress=progress, **options)
     _print_detection(result)
+
+
+def _detect_natural(store: "Store", labels: str, seen: int) -> None:
+    import json
+    from dataclasses import asdict
+
+    from analysis.evaluate_detectors import natural_minority
+    from analysis.run_analysis import judges_of
+    from app.cli.console import ConsoleProgress
+    from toolkit.files.atomic import write_text_whole
+    from toolkit.store.label_sets import ORIGINAL
+    from toolkit.store.pair_table import pair_facts
+    from toolkit.store.trajectory import read_votes
+
+    labels = labels or ORIGINAL
+    with ConsoleProgress() as progress:
+        progress.update("votes", 0, 1, "evaluating the detectors")
+        facts, votes = pair_facts(store, labels), read_votes(store, labels)
+        result = natural_minority(facts, votes, judges_of(store, labels), seen=seen)
+        progress.update("votes", 1, 1)
+    first = max(result.detections, key=lambda row: row.pairs)
+    _print_table(
+        result.detections,
+        f"{first.flipped:,} labels of {first.pairs:,} are a minority's (base rate "
+        f"{first.base_rate or 0:.1%}): one vote as the label, {seen} more seen, the majority of "
+        f"the others as the truth, {result.draws} draws; 95% intervals, prompts resampled",
+    )
+    path = store.findings("") / "natural_minority.json"
+    write_text_whole(path, json.dumps(asdict(result), indent=2) + "\n")
+    typer.echo(f"Every figure: {path}")
 
 
 def _plant_and_train(store: "Store", recipe: str, run: str, rate: float, seed: int) -> str:
@@ -226,7 +279,8 @@ def _print_detection(result: "Analysis") -> None:
         )
         return
     print_detectors(result)
-    typer.echo(deciles(result))
+    if any(row.name == result.ranking for row in result.detections):
+        typer.echo(deciles(result))
     if result.calibration is not None:
         curve = result.calibration
         typer.echo(
@@ -239,23 +293,46 @@ def _print_detection(result: "Analysis") -> None:
 
 def print_detectors(result: "Analysis") -> None:
     """Every detector that has a score, the best AUROC first, for a terminal of 80 columns."""
+    first = max(result.detections, key=lambda row: row.pairs)
+    _print_table(
+        result.detections,
+        f"{first.flipped:,} known flips among {first.pairs:,} pairs (base rate "
+        f"{first.base_rate or 0:.1%}); 95% intervals, prompts resampled",
+    )
+
+
+def _print_table(detections: Sequence["Detection"], title: str) -> None:
     from app.cli.console import print_table
 
-    known = [row for row in result.detections if row.auroc.value is not None]
-    first = max(result.detections, key=lambda row: row.pairs)
+    known = [row for row in detections if row.auroc.value is not None]
+    first = max(detections, key=lambda row: row.pairs)
     base = f"AUPRC\n(base {first.base_rate or 0:.2f})"
     rows = []
     for row in sorted(known, key=lambda row: -(row.auroc.value or 0.0)):
         cells = (row.auroc, row.auprc, row.precision_at_planted, row.recall_at_fpr05)
         intervals = [_interval(cell, "\n") for cell in cells]
-        rows.append((row.name.replace(".", ".\n"), f"{row.pairs:,}", *intervals))
+        name = row.name.replace(".", ".\n")
+        ends = [] if row.gain is None else [row.gain.value, row.gain.low, row.gain.high]
+        gain = "\n".join(f"{end:+.3f}" for end in ends if end is not None) or "-"
+        rows.append((f"{name}\n{row.pairs:,} pairs", *intervals, gain))
     print_table(
-        f"{first.flipped:,} known flips among {first.pairs:,} pairs (base rate "
-        f"{first.base_rate or 0:.1%}); 95% intervals, prompts resampled",
-        ("detector", "pairs", "AUROC", base, "precision\nat count", "recall at\n5% FPR"),
+        f"{title}; AUROC gained: over {_baseline(detections)}, paired",
+        (
+            "detector",
+            "AUROC",
+            base,
+            "precision\nat count",
+            "recall at\n5% FPR",
+            "AUROC\ngained",
+        ),
         rows,
         fold=True,
     )
+
+
+def _baseline(detections: Sequence["Detection"]) -> str:
+    known = [row.name for row in detections if row.gain is None and row.auroc.value is not None]
+    return known[0] if len(known) == 1 else "baseline"
 
 
 def deciles(result: "Analysis") -> str:

@@ -39,11 +39,11 @@ def test_a_registered_detector_is_stored_evaluated_and_reported(make_store, monk
 
 def test_a_detector_whose_need_is_not_met_does_not_run(make_store, monkeypatch):
     def fails(*_: object) -> None:
-        raise AssertionError("no folds, no images, no votes of scorers here")
+        raise AssertionError("no folds, one split, no votes of scorers here")
 
-    for need in ("fold", "images", "scores"):
+    for need in ("fold", "splits", "scores"):
         detector = Detector(f"needs_{need}", fails, (need,), (SCORE,))
         monkeypatch.setitem(DETECTORS, detector.finding, detector)
     found = analyze_run(make_store(run=True, pairs=20), "r", open_images=False)
     assert "trajectory_ell" in found.tables
-    assert not {"needs_fold", "needs_images", "needs_scores"} & set(found.tables)
+    assert not {"needs_fold", "needs_splits", "needs_scores"} & set(found.tables)

@@ -13,9 +13,10 @@ import pytest
 from analysis.detectors.agreement import agreement
 from analysis.detectors.annotators import annotators, overlap
 from analysis.detectors.consistency import consistency
-from analysis.detectors.image_defects import FLAT, defects, look
+from analysis.detectors.data_defects import FLAT, defects, look, looks_table
+from analysis.evaluate_detectors import natural_minority
 from analysis.trajectory import numbers
-from toolkit.ids import make_comparison_id
+from tests.benchmarks.natural_minority import likert as tifa_votes
 from toolkit.image_files import decode
 
 DATA = Path(
@@ -30,36 +31,7 @@ needs_agiqa = pytest.mark.skipif(not AGIQA.exists(), reason=f"AGIQA-3K is not at
 
 @pytest.fixture(scope="module")
 def likert():
-    """Pairs and votes: each worker's higher rating of two models' images of a prompt wins."""
-    with TIFA.open(newline="", encoding="utf-8") as lines:
-        rows = list(csv.DictReader(lines))
-    ratings: dict[tuple[str, str], dict[str, int]] = {}
-    for row in rows:
-        key = (row["item_id"], row["worker_id"])
-        ratings.setdefault(key, {})[row["t2i_model"]] = int(row["answer"])
-    pairs, votes = {}, []
-    for (item, worker), given in ratings.items():
-        for one, other in combinations(sorted(given), 2):
-            pair_id = f"{item} {one} {other}"
-            pairs[pair_id] = (item, f"{item}/{one}", f"{item}/{other}")
-            votes.append((pair_id, worker, 0.5 + 0.5 * np.sign(given[one] - given[other])))
-    cast = pa.table(
-        dict(zip(("pair_id", "annotator", "choice"), zip(*votes, strict=True), strict=True))
-    )
-    sums: dict[str, list[float]] = {}
-    for pair_id, _, choice in votes:
-        sums.setdefault(pair_id, []).append(choice - 0.5)
-    table = pa.table(
-        {
-            "pair_id": list(pairs),
-            "comparison_id": [make_comparison_id(*pair) for pair in pairs.values()],
-            "prompt": [pair[0] for pair in pairs.values()],
-            "image_0": [pair[1] for pair in pairs.values()],
-            "image_1": [pair[2] for pair in pairs.values()],
-            "label": pa.array([0.5 + 0.5 * np.sign(sum(sums[p])) for p in pairs], pa.float64()),
-        }
-    )
-    return table, cast
+    return tifa_votes(TIFA)
 
 
 @needs_tifa
@@ -108,6 +80,16 @@ def test_workers_majorities_hold_few_cycles(likert):
     assert known.mean() < 0.1
 
 
+@needs_tifa
+def test_labels_that_people_outvoted_are_found_by_the_other_labels_of_the_prompt(likert):
+    pairs, votes = likert
+    result = natural_minority(pairs, votes, seen=1, draws=2)
+    auroc = {row.name: row.auroc for row in result.detections}
+    assert auroc["ranking_residual"].low > 0.8
+    assert auroc["outvoted"].low > 0.6
+    assert 0.03 < result.detections[0].base_rate < 0.15
+
+
 def agiqa_rows():
     with (AGIQA / "ratings.csv").open(newline="", encoding="utf-8") as lines:
         return list(csv.DictReader(lines))
@@ -127,7 +109,9 @@ def test_flat_pictures_and_one_picture_under_two_prompts_are_found_untold():
         data = (AGIQA / "images" / row["name"]).read_bytes()
         looks[row["name"]] = look(decode(data))
     names = ("pair_id", "prompt", "image_0", "image_1")
-    table = defects(pa.table(dict(zip(names, zip(*pairs, strict=True), strict=True))), looks)
+    table = defects(
+        pa.table(dict(zip(names, zip(*pairs, strict=True), strict=True))), looks_table(looks)
+    )
     flat = {name for name, seen in looks.items() if seen.spread < FLAT}
     assert 5 <= len(flat) <= 30
     for name in flat:  # told by an independent look at the pixels

@@ -50,12 +50,14 @@ FINDINGS = [
     "image_defects",
     "kinds",
     "loss_mixture",
+    "matched_filter",
     "minority",
     "minority_history",
     "minority_paper",
     "minority_released",
     "minority_running",
     "trajectory_ell",
+    "vote_split",
 ]
 
 

@@ -67,9 +67,9 @@ def test_extra_votes_are_a_detector(make_store, tmp_path):
     rows = effective_labels(store, "original").to_pylist()
     lines = [f"{row['pair_id']},{name},{row['label']}\n" for row in rows for name in "ab"]
     path.write_text("pair_id,annotator,choice\n" + "".join(lines))
-    result = invoke(store.root, "--run", "r", "--votes", path)
+    result = invoke(store.root, "--run", "r", "--extra-votes", path)
     assert result.exit_code == 0, result.output
-    assert re.search(r"agreement +60 +1\.00", result.output)
+    assert re.search(r"agreement +1\.00", result.output)
     assert len(flips) == 12
 
 
@@ -94,8 +94,8 @@ def test_mistakes_are_sentences(make_store, arguments, words):
     [
         ("pair\nx\n", "--flips", "no column pair_id"),
         ("pair_id\nx\n", "--flips", "none of which is in this store"),
-        ("pair_id,annotator,choice\nx,a,left\n", "--votes", "a choice that is no number"),
-        ("pair_id,annotator,choice\nx,a,1.7\n", "--votes", "not 1.7"),
+        ("pair_id,annotator,choice\nx,a,left\n", "--extra-votes", "a choice that is no number"),
+        ("pair_id,annotator,choice\nx,a,1.7\n", "--extra-votes", "not 1.7"),
     ],
 )
 def test_files_that_do_not_fit_are_sentences(make_store, tmp_path, text, option, words):

@@ -195,8 +195,8 @@ class _Draft:
 
     def _owners(self, named: Sequence[Iterable[str]]) -> list[str]:
         """For each condition's columns, who decides: the findings among them, else "condition"."""
-        if self.policy.run is None or not named:
-            return ["condition"] * len(named)
+        if not named:
+            return []
         with connect(self.store) as con:
             known = PairColumns(con, self.store, **self.reading)
             sources = [[known[name].source for name in columns] for columns in named]
@@ -321,10 +321,11 @@ class _Draft:
         return np.ones_like(weight)
 
 
-def _by(run: str, findings: Sequence[str]) -> str:
-    """Who decides by scores: "finding minority of run r"."""
+def _by(run: str | None, findings: Sequence[str]) -> str:
+    """Who decides by scores: "finding minority of run r", or of no run."""
     unique = list(dict.fromkeys(findings))
-    return f"finding{'s' * (len(unique) > 1)} {', '.join(unique)} of run {run}"
+    of = f" of run {run}" if run else ""
+    return f"finding{'s' * (len(unique) > 1)} {', '.join(unique)}{of}"
 
 
 def _ranking_column(finding: str, columns: Iterable[str]) -> str:

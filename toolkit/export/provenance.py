@@ -27,7 +27,7 @@ from toolkit.store import Store
 from toolkit.store.images import images_fingerprint
 from toolkit.store.label_sets import label_set_files, label_set_recipe
 from toolkit.store.layout import described
-from toolkit.store.runs import findings_about
+from toolkit.store.runs import findings, findings_about
 
 
 def counts(plan: Plan) -> dict[str, Any]:
@@ -159,6 +159,10 @@ def inputs(store: Store, plan: Plan, policy: Policy) -> dict[str, Any]:
         files += parts(store.folder("verdicts"))
     if policy.run is not None:
         files.append(store.findings(policy.run) / f"{policy.finding}.parquet")
+    else:
+        named = " ".join(text for _, text in policy.conditions)
+        known = [name for name in findings(store, "") if f"{name}." in named]
+        files += [store.findings("") / f"{name}.parquet" for name in known]
     hashes = {file.relative_to(store.root).as_posix(): sha256_of(file) for file in files}
     return {"files": hashes, "images": images_fingerprint(store)}
 

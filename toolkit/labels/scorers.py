@@ -125,7 +125,7 @@ def agreement_with_labels(
     counts = np.bincount((choices == label)[:, complete].sum(axis=0), minlength=len(column) + 1)
     total = np.nansum(lean(choices), axis=0) + lean(label)
     return Agreement(
-        tuple(_accuracy(name, choices[k][decided], label[decided]) for name, k in column.items()),
+        tuple(accuracy(name, choices[k][decided], label[decided]) for name, k in column.items()),
         {k: int(count) for k, count in enumerate(counts)},
         int((decided & ~complete).sum()),
         int((decided & (total == 0)).sum()),
@@ -179,9 +179,10 @@ def _line(row: Accuracy, base: str) -> str:
     return f"{row.scorer}: {agrees}; {row.ties:,} ties, {row.missing:,} without a score"
 
 
-def _accuracy(name: str, choice: Floats, label: Floats) -> Accuracy:
+def accuracy(name: str, choice: Floats, label: Floats) -> Accuracy:
+    """How often choices, (P,), are for the image that decided labels, (P,), prefer."""
     chose = is_decided(choice)
-    pairs, agreed = int(chose.sum()), int((choice[chose] == label[chose]).sum())
+    pairs, agreed = int(chose.sum()), int((lean(choice[chose]) == lean(label[chose])).sum())
     low, high = wilson(np.array([agreed]), np.array([pairs]))
     return Accuracy(
         name,

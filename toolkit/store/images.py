@@ -112,6 +112,13 @@ def images_fingerprint(store: Store) -> str:
     return digest.hexdigest()
 
 
+def content_hashes(store: Store) -> pa.Table:
+    """image_id, content_hash of the images whose bytes were read."""
+    with connect(store) as con:
+        sql = "SELECT image_id, content_hash FROM images WHERE content_hash IS NOT NULL"
+        return fetch(con, sql)
+
+
 def image_versions(store: Store) -> dict[str, str | None]:
     """image_id -> what its bytes are known by: their hash, or for a reference the size and time of
     change of the file it points into. None where that file is away or on the web."""

@@ -5,7 +5,7 @@ STORE/store.json        format version and when the store was made
   labels/NAME.parquet + NAME.json
   scores/SCORER/part-*.parquet
   runs/RUN/             run.json, recipe.yaml, trajectory/rank-*/part-*.parquet, checkpoints/
-  findings/RUN/NAME.parquet + NAME.json
+  findings/RUN/NAME.parquet + NAME.json    (_store: those that need no run)
 """
 
 import os
@@ -43,8 +43,8 @@ class Store:
         return self.folder("runs", check_name(name, "run"))
 
     def findings(self, run: str) -> Path:
-        """The folder of a run's findings."""
-        return self.folder("findings", check_name(run, "run"))
+        """The folder of a run's findings; of those that need no run for ""."""
+        return self.folder("findings", check_name(run, "run") if run else "_store")
 
     def trajectory(self, run: str) -> list[Path]:
         """The parts of a run's trajectory, rank by rank in the order they were written."""

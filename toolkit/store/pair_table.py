@@ -10,7 +10,7 @@ training and analysis all read from here. Columns that can be named:
   them that say so), annotator and vote_time (of a pair's only vote)
 - verdict, curators, differ (the curators disagree)
 - with a run, the columns of its finding: `minority`, or `minority_early` for another window
-- with a run, FINDING.COLUMN of each of its findings
+- FINDING.COLUMN of each finding of the run; without a run, of the findings that need none
 - SCORER.gap: by how much a scorer puts image_0 above image_1
 
 A score is null if the pair's label differs from the one it was computed under.
@@ -118,13 +118,14 @@ class PairColumns(Mapping[str, Column]):
     ) -> None:
         """Makes the view `labelled` in `con`; `pair_files` as of `add_labels`."""
         self.store, self.labels, self.run, self.finding = store, labels, run, finding
+        self._home = run or ""
         self._columns: dict[str, Column] = {}
         add_labels(con, store, labels, pair_files)
         own = fetch(con, "SELECT * EXCLUDE (part, part_row) FROM labelled LIMIT 0").schema
         for source, schema in (("pairs", own), ("votes", _VOTES), ("verdict", _VERDICT)):
             for field in schema:
                 self._add(field.name, source, field)
-        for name in findings(store, run) if run else []:
+        for name in findings(store, self._home):
             self._add_finding(name)
         for field in own:
             self._add(field.name.removeprefix(SOURCE_PREFIX), "pairs", field)
@@ -135,12 +136,11 @@ class PairColumns(Mapping[str, Column]):
         self._columns.setdefault(name, Column(name, kind_of(field.type), source, field))
 
     def _add_finding(self, name: str) -> None:
-        assert self.run is not None
-        if "pair_id" not in finding_schema(self.store, self.run, name).names:
+        if "pair_id" not in finding_schema(self.store, self._home, name).names:
             return
-        if finding_labels(self.store, self.run, name) not in label_sets(self.store):
+        if finding_labels(self.store, self._home, name) not in label_sets(self.store):
             return
-        for alias, at in finding_columns(self.store, self.run, name).items():
+        for alias, at in finding_columns(self.store, self._home, name).items():
             field = at.field.with_name(alias)
             self._add(f"{name}.{alias}", f"finding {name}", field)
             if name == self.finding:
@@ -188,7 +188,8 @@ class PairColumns(Mapping[str, Column]):
         if self.run is None:
             return (
                 f"The pairs have no column {name!r} (columns: {', '.join(self)}); name one of "
-                "them, or, for a score, the run that has it with --run."
+                f"them, or, for a score, the run that has it with --run; `outvoted analyze "
+                f"{self.store.root}` adds scores that need no run."
             )
         prefix = f"{self.finding}."
         own = [column.removeprefix(prefix) for column in self if column.startswith(prefix)]
@@ -232,10 +233,9 @@ class PairColumns(Mapping[str, Column]):
         if kind == "gap":
             con.register(f"__{source}", pair_scores(self.store, name))
             return f"(SELECT pair_id, score_0 - score_1 AS gap FROM {table})"
-        assert self.run is not None
         own = list(dict.fromkeys(["pair_id", *fields]))
-        con.register(f"__{source}", read_findings(self.store, self.run, name, own))
-        seen = finding_labels(self.store, self.run, name)
+        con.register(f"__{source}", read_findings(self.store, self._home, name, own))
+        seen = finding_labels(self.store, self._home, name)
         if seen in (self.labels, ORIGINAL):
             return table
         overlay, whole = overlay_sql(self.store, seen)
@@ -254,8 +254,7 @@ class PairColumns(Mapping[str, Column]):
             return verdict_sql(f"{alias}.choice", "b.label")
         if kind != "finding":
             return value
-        assert self.run is not None
-        seen = finding_labels(self.store, self.run, name)
+        seen = finding_labels(self.store, self._home, name)
         tests = [f"NOT isnan({value})"] if pa.types.is_floating(column.field.type) else []
         if seen != self.labels:
             label = "b.original_label"
@@ -328,9 +327,10 @@ def pair_table(
 def pair_facts(store: Store, labels: str = ORIGINAL) -> pa.Table:
     """What an analysis needs of every pair, by pair_id.
 
-    Columns: pair_id, prompt, image_0, image_1, source, comparison_id, label, annotator.
+    Columns: pair_id, prompt, image_0, image_1, source, split, comparison_id, label, annotator.
     """
-    columns = ["prompt", "image_0", "image_1", "source", "comparison_id", "label", "annotator"]
+    columns = ["prompt", "image_0", "image_1", "source", "split", "comparison_id", "label"]
+    columns.append("annotator")
     return pair_table(store, labels=labels, columns=columns, by_id=True)
 
 

@@ -126,7 +126,7 @@ def by_window(table: pa.Table) -> list[pa.Table]:
 
 
 def findings(store: Store, run: str) -> list[str]:
-    """Names of a run's findings."""
+    """Names of a run's findings; of those that need no run for ""."""
     return sorted(p.stem for p in store.findings(run).glob("*.parquet"))
 
 
@@ -222,7 +222,7 @@ def finding_schema(store: Store, run: str, name: str) -> pa.Schema:
 def finding_labels(store: Store, run: str, name: str) -> str:
     """The label set that a finding was computed under: as it says, else the run's own."""
     named = findings_about(store, run, name).get("labels")
-    if named is None and (store.run(run) / "run.json").exists():
+    if named is None and run and (store.run(run) / "run.json").exists():
         named = run_about(store, run).get("labels")
     return str(named or ORIGINAL)
 
@@ -232,9 +232,10 @@ def finding_file(store: Store, run: str, name: str) -> Path:
     path = store.findings(run) / f"{check_name(name, 'finding')}.parquet"
     if not path.exists():
         known = ", ".join(findings(store, run)) or "none"
+        whose, option = (f"Run {run!r}", f" --run {run}") if run else ("The store", "")
         raise StoreError(
-            f"Run {run!r} has no finding {name!r} (findings: {known}); "
-            f"`outvoted analyze {store.root} --run {run}` computes them."
+            f"{whose} has no finding {name!r} (findings: {known}); `outvoted analyze {store.root}"
+            f"{option}` computes them."
         )
     return path
 

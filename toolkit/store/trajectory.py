@@ -12,7 +12,7 @@ from toolkit.errors import StoreError
 from toolkit.files.remote import readable
 from toolkit.ids import is_captioned
 from toolkit.store.connection import add_labels, add_trajectory, connect, fetch, quoted
-from toolkit.store.label_sets import ORIGINAL
+from toolkit.store.label_sets import ORIGINAL, axis_of
 from toolkit.store.layout import Store
 from toolkit.store.runs import run_about
 
@@ -139,7 +139,14 @@ def _no_rows(store: Store, run: str) -> str:
     )
 
 
-def read_votes(store: Store) -> pa.Table:
-    """pair_id, annotator and choice (1, 0, .5 or null) of every vote."""
+def read_votes(store: Store, labels: str | None = None) -> pa.Table:
+    """pair_id, annotator and choice (0 to 1, .5 a tie, or null) of every vote.
+
+    `labels`: only votes on what this label set is about: an axis, or which image is preferred.
+    """
+    columns, values = "pair_id, annotator, CAST(choice AS DOUBLE) choice", []
+    among = ""
+    if labels is not None:
+        among, values = " WHERE axis IS NOT DISTINCT FROM ?", [axis_of(store, labels)]
     with connect(store) as con:
-        return fetch(con, "SELECT pair_id, annotator, CAST(choice AS DOUBLE) choice FROM votes")
+        return fetch(con, f"SELECT {columns} FROM votes{among}", *values)

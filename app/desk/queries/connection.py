@@ -232,7 +232,7 @@ def open_desk(store: Store, run: str, journal: Path) -> Desk:
     verdicts(store.root, journal).refresh()
     # A run in progress adds rows all the time, and a scorer at work adds scores: they are as they
     # were when they were first read.
-    finding_files = [(store.findings(run), "*.parquet")] if run else []
+    finding_files = [(store.findings(run), "*.parquet")]
     made_from = (stamp(store, ("pairs", "votes"), finding_files), tuple(scorers_in(store)))
     return _open_desk(store.root, run, journal, made_from)
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from analysis import frames
-from analysis.detectors import arrays
+from analysis.detectors import arrays, label_arrays
 from analysis.detectors.cartography import area_under_margin, cartography
 from analysis.detectors.consistency import consistency
 from analysis.detectors.mixture import flip_posterior, loss_mixture
 from analysis.detectors.noise_type import kinds
-from analysis.detectors.trajectory_ell import trajectory_ell
+from analysis.detectors.trajectory_ell import matched_filter, trajectory_ell
 from analysis.trajectory import numbers
 from tests.analysis.detectors.runs import digest_of, trajectory_of
 from tests.factories import png
@@ -30,7 +30,7 @@ def run():
     return ell.ravel(), pair, digest_of(trajectory_of(ell))
 
 
-@pytest.mark.parametrize("module", [arrays, frames])
+@pytest.mark.parametrize("module", [arrays, label_arrays, frames])
 def test_every_example_of_a_docstring_gives_what_it_says(module):
     found = doctest.testmod(module)
     assert found.attempted > 1
@@ -47,6 +47,10 @@ def test_arrays_give_what_the_analysis_of_a_run_gives(run):
     own = numbers(trajectory_ell(digest, "all")["trajectory_ell"])
     mine = arrays.trajectory_ell(ell, pair, np.full(len(ell), 500))
     np.testing.assert_allclose(mine, own, rtol=1e-5, atol=1e-6)
+    steps = np.repeat(np.arange(VISITS), PAIRS)
+    filtered = arrays.matched_filter(ell, pair, steps, np.full(len(ell), 500))
+    own = numbers(matched_filter(digest)["matched_filter_ell"])
+    np.testing.assert_allclose(filtered, own, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(
         arrays.area_under_margin(ell, pair), numbers(area_under_margin(digest, "all")[2])
     )
@@ -120,3 +124,12 @@ def test_an_image_under_two_prompts_is_a_defect():
     red, blue, green = png((200, 0, 0)), png((0, 0, 200)), png((0, 200, 0))
     found = arrays.image_defects([red, red], [blue, green], ["one", "two"])
     assert found.tolist() == [1.0, 1.0]
+
+
+def test_out_of_fold_is_standardised_within_a_run():
+    ell, run = np.array([1.0, -1.0, 20.0, -20.0]), [0, 0, 1, 1]
+    half = 1 / np.sqrt(2)
+    mine = arrays.out_of_fold_ell(ell, ["a", "b", "c", "d"], run)
+    np.testing.assert_allclose(mine, [-half, half, -half, half])
+    both = arrays.out_of_fold_ell(ell, ["a", "b", "b", "a"], run)
+    np.testing.assert_allclose(both, [0, 0], atol=1e-7)

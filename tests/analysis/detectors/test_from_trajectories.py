@@ -19,7 +19,7 @@ from analysis.detectors.detector import windows_of
 from analysis.detectors.minority import minority
 from analysis.detectors.mixture import flip_posterior, loss_mixture
 from analysis.detectors.noise_type import kinds
-from analysis.detectors.trajectory_ell import out_of_fold, trajectory_ell
+from analysis.detectors.trajectory_ell import filtered, matched_filter, out_of_fold, trajectory_ell
 from analysis.run_checks import profile
 from analysis.trajectory import WINDOWS, numbers
 from tests.analysis.detectors.runs import digest_of, planted, trajectory_of
@@ -132,7 +132,7 @@ def merged(one, other, ids):
     pairs = [np.array([place[name] for name in t.pair_ids])[t.pair] for t in (one, other)]
     joined = {
         name: np.concatenate([getattr(one, name), getattr(other, name)])
-        for name in ("visit", "step", "rank", "micro", "timestep", "train", "sign")
+        for name in ("visit", "step", "rank", "micro", "timestep", "train", "sign", "reference")
     }
     return replace(
         one,
@@ -319,3 +319,25 @@ def test_dynamics_that_cannot_be_read_are_a_sentence(tmp_path, text, words):
         read_dynamics(tmp_path)
     with pytest.raises(InputError, match="no file dynamics_epoch_"):
         read_dynamics(tmp_path / "elsewhere")
+
+
+def test_the_filter_weighs_features_by_mean_over_variance():
+    features = np.array([[1.0, 5.0, 7.0], [3.0, -1.0, 7.0], [2.0, 2.0, 7.0], [9.0, 9.0, 9.0]])
+    known = np.array([True, True, True, False])
+    scores = filtered(features, known)
+    # means 2 and 2, variances 2/3 and 6; the third has no spread
+    np.testing.assert_allclose(scores[:3], -(features[:3, :2] @ [3.0, 1 / 3]))
+    assert np.isnan(scores[3])
+
+
+def test_the_matched_filter_finds_flips_where_a_late_phase_alone_tells():
+    """Early visits are noise of ten times the size: the filter takes the late ones."""
+    rng = np.random.default_rng(0)
+    flipped = rng.random(400) < 0.2
+    early = rng.normal(0, 10, (6, 400))
+    late = np.where(flipped, -1, 1) + rng.normal(0, 1, (14, 400))
+    digest = digest_of(trajectory_of(np.vstack([early, late])))
+    scores = numbers(matched_filter(digest)["matched_filter"])
+    assert scores[flipped].min() > np.quantile(scores[~flipped], 0.99)
+    whole = -digest.ell.standardised("all")[0]
+    assert whole[flipped].min() < np.quantile(whole[~flipped], 0.9)

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from analysis.detectors.agreement import agreement
 from analysis.detectors.annotators import annotator_minority, annotators, overlap
 from analysis.detectors.consistency import consistency
-from analysis.detectors.image_defects import FLAT, Look, defects, look
+from analysis.detectors.data_defects import FLAT, defects, look, looks_table
 from analysis.trajectory import numbers
 from toolkit.ids import make_comparison_id
 from toolkit.image_files import decode
@@ -152,7 +152,7 @@ def test_defects_of_pictures_are_found_and_sound_ones_left_alone():
         "one": picture(1), "two": picture(2), "black": flat(0), "white": flat(255),
         "jpeg": picture(1, kind="JPEG"), "same": picture(2), "three": picture(3),
     }  # fmt: skip
-    looks: dict[str, Look] = {name: look(decode(raw)) for name, raw in data.items()}
+    looks = looks_table({name: look(decode(raw)) for name, raw in data.items()})
     pairs = pairs_of(
         ("cat", "one", "three", 1),  # sound, but both stand under another prompt
         ("dog", "black", "white", 1),  # two flat ones
@@ -164,8 +164,8 @@ def test_defects_of_pictures_are_found_and_sound_ones_left_alone():
     assert [row["flat"] for row in rows] == [0, 2, 0, 0, None]
     assert [row["identical"] for row in rows] == [False, False, False, True, None]
     assert rows[2]["distance"] <= 4 < rows[0]["distance"]
-    assert [row["elsewhere"] for row in rows] == [2, 0, 1, 0, None]
-    assert [row["image_defect"] for row in rows] == [1.0, 1.0, 1.0, 1.0, None]
+    assert [row["elsewhere"] for row in rows] == [2, 0, 1, 0, 1]  # `three` is known to be under cat
+    assert [row["image_defect"] for row in rows] == [1.0, 1.0, 1.0, 1.0, 1.0]
     sound = defects(pairs.slice(0, 1), looks).to_pylist()[0]
     assert sound["image_defect"] == 0.0
 

@@ -178,8 +178,7 @@ class QueueColumns(PairColumns):
         sql = "SELECT column_name FROM duckdb_columns() WHERE table_name = ? ORDER BY column_index"
         if key := first_value(con, sql, table):
             return table, str(key)
-        if kind == "finding" and self._in_the_queues_rows(name):
-            assert self.run is not None
+        if kind == "finding" and self.run and self._in_the_queues_rows(name):
             con.register("__rows", _with_rows(read_findings(self.store, self.run, name, [field])))
             key, rows = "row", f"SELECT row, {self._value(wanted, 'f')} AS value FROM __rows f"
         else:
