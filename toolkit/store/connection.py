@@ -206,7 +206,12 @@ def add_run(con: Connection, store: Store, run: str) -> None:
 def add_trajectory(con: Connection, store: Store, run: str) -> None:
     """Make view `trajectory` over a run's rows. StoreError where the store has no such run."""
     run_about(store, run)
-    add_view(con, "trajectory", store.trajectory(run), TRAJECTORY)
+    files = store.trajectory(run)
+    add_view(con, "trajectory", files, TRAJECTORY)
+    sql = "SELECT column_name FROM duckdb_columns() WHERE table_name = 'trajectory'"
+    if ("captioned",) not in con.execute(sql).fetchall():  # of an earlier version
+        rows = f"SELECT *, NULL::BOOLEAN AS captioned FROM {parquet(files)}"
+        con.execute(f"CREATE OR REPLACE VIEW trajectory AS {rows}")
 
 
 def add_verdicts(con: Connection, store: Store) -> None:
