@@ -1,7 +1,6 @@
 """Images at the size at which a page shows them, or the reason why there is none.
 
-Each is decoded once, within the limits of `toolkit.image_files`. The images of the next pair are
-prepared while the curator looks at the present one.
+Each is decoded once, within the limits of `toolkit.image_files`.
 """
 
 import base64
@@ -113,15 +112,10 @@ def _cache_of(store: Store) -> _Cache:
     return _cache(store.root, stamp(store, ("images", "thumbnails")))
 
 
-def image(store: Store, image_id: str | None, side: int = CARD_SIDE) -> ShownImage:
-    """One image, at most `side` pixels long. Never raises for a bad one."""
-    return thumbnails(store, [image_id], side)[image_id]
-
-
 def thumbnails(
     store: Store, image_ids: Sequence[str | None], side: int = THUMBNAIL_SIDE
 ) -> dict[str | None, ShownImage]:
-    """Many images by id, for a grid. Never raises for a bad one."""
+    """Images by id, each at most `side` pixels long. Never raises for a bad one."""
     try:
         cache = _cache_of(store)
     except (OutvotedError, OSError, ValueError) as problem:
@@ -132,23 +126,3 @@ def thumbnails(
         image_id: cache.get(image_id, side) if image_id else missing
         for image_id in dict.fromkeys(image_ids)
     }
-
-
-def original(store: Store, image_id: str) -> ShownImage:
-    """The image at full size, whatever its format. Never raises for a bad one."""
-    return image(store, image_id, side=1 << 30)
-
-
-def prefetch(store: Store, image_ids: Sequence[str | None]) -> None:
-    """Prepare the images of the next pair in the background."""
-    wanted = [image_id for image_id in image_ids if image_id]
-    try:
-        cache = _cache_of(store)
-    except (OutvotedError, OSError, ValueError):  # the page that shows the image says why
-        return
-
-    def work() -> None:
-        for image_id in wanted:
-            cache.get(image_id, CARD_SIDE)
-
-    threading.Thread(target=work, daemon=True).start()

@@ -153,7 +153,7 @@ def test_states_of_verdict_narrow_the_same_numbers(listed: Listed) -> None:
     assert len(listed.numbers(View(state="open"))) == 17
     assert listing.place(listed.con, View(state="judged"), listed.ids[9]) == 2
     assert listing.place(listed.con, View(state="open"), listed.ids[9]) is None
-    assert listing.neighbour(listed.con, View(), 0, open_only=True) == listed.ids[18]
+    assert listing.open_pairs(listed.con, View(), 0, 2) == [listed.ids[18], listed.ids[17]]
 
 
 def test_a_view_that_names_a_verdict_moves_with_it(listed: Listed) -> None:

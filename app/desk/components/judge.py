@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import streamlit as st
 
 from app.desk import page, state
-from app.desk.components import text
+from app.desk.components import pair_card, text
 from app.desk.image_cache import CARD_SIDE, ShownImage, thumbnails
 from app.desk.queries.connection import Desk
 from toolkit.errors import InputError
@@ -157,25 +157,68 @@ def link() -> Link:
     return made
 
 
-def answers(label: float | None) -> list[dict[str, str]]:
-    """The answers to a pair; one without a preference can be neither kept nor flipped."""
-    decided = bool(is_decided(label))
+def answers(label: float | None, *, blind: bool = False) -> list[dict[str, str]]:
+    """The answers to a pair; one without a preference, or a hidden one, can be neither kept nor
+    flipped."""
+    decided = not blind and bool(is_decided(label))
+    allowed = [verdict for verdict in KEYS if not blind or verdict in ("tie", "unsure")]
     verdicts = [
         {
             "word": verdict.capitalize(),
-            "key": key,
+            "key": KEYS[verdict],
             "choice": choice_of(verdict, label),
             "help": MEANINGS[verdict],
         }
-        for verdict, key in KEYS.items()
+        for verdict in allowed
         if decided or verdict not in ("keep", "flip")
     ]
     return verdicts if decided else [*SIDES, *verdicts]
 
 
-def blind_answers() -> list[dict[str, str]]:
-    """The answers to a pair whose label is hidden."""
-    return [*SIDES, *(answer for answer in answers(None) if answer["key"] in "TU")]
+def make_card(
+    pair: Mapping[str, Any],
+    label_set: str,
+    shown: Mapping[str, Any],
+    *,
+    place: str = "",
+    blind: bool = False,
+    swapped: bool = False,
+    own: Mapping[str, Any] | None = None,
+    chips: str = "",
+    link: str = "",
+) -> Card:
+    """A pair (as in `tables.cards`) as it is shown. `own`: the curator's verdict on it; a blind
+    card has neither this nor label and models, and image_1 is on the left if `swapped`."""
+    own = own or {}
+    models = {slot: str(pair.get(slot.replace("image", "model")) or "") for slot in SLOTS}
+    marks = dict(zip(SLOTS, pair_card.marks(pair["label"]), strict=True))
+    sides = [
+        {
+            "slot": slot,
+            "image": pair[slot] or "none",
+            "model": "" if blind else models[slot],
+            "mark": "" if blind else marks[slot],
+        }
+        for slot in (SLOTS[::-1] if swapped else SLOTS)
+    ]
+    payload = {
+        "pair": pair["pair_id"],
+        "prompt": pair["prompt"],
+        "place": place,
+        "blind": blind,
+        "blurred": bool(st.session_state.get("blur", True) and pair.get("unsafe")),
+        "sides": sides,
+        "answers": [
+            {**answer, "current": answer["choice"] == own.get("choice")}
+            for answer in answers(pair["label"], blind=blind)
+        ],
+        "chips": chips,
+        "note": own.get("note") or "",
+        "reasons": own.get("reasons") or [],
+        "link": link,
+    }
+    images = {slot: pair[slot] for slot in SLOTS}
+    return Card(payload, images, label_set, {**shown, "blind": blind})
 
 
 def status(note: str, saved: str, done: float, place: str = "") -> dict[str, Any]:
@@ -248,11 +291,6 @@ def _payload(image: ShownImage, side: int) -> dict[str, Any]:
         return {"problem": image.problem, "width": 1, "height": 1}
     size = {"width": image.width, "height": image.height}
     return {"src": image.source, "smaller": max(image.width, image.height) > side, **size}
-
-
-def side(images: Mapping[str, str | None], slot: str, model: str, mark: str) -> dict[str, str]:
-    """One image of a card."""
-    return {"slot": slot, "image": images[slot] or "none", "model": model, "mark": mark}
 
 
 def record(desk: Desk, settings: state.Settings, action: Action) -> Card:

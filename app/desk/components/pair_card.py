@@ -4,8 +4,6 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import streamlit as st
-
 from app.desk.components import text
 from app.desk.image_cache import ShownImage
 from toolkit.colors import VERDICT_COLOURS, VERMILION, Ground, accent, hairline, muted
@@ -28,14 +26,6 @@ def image_tag(image: ShownImage, alt: str) -> str:
     """An <img>; a small image has hard edges."""
     extra = ' class="pixel"' if max(image.width, image.height) <= _SMALL_SIDE else ""
     return f'<img src="{image.source}" alt="{text.escape(alt)}"{extra}>'
-
-
-def is_blurred(pair: Mapping[str, Any]) -> bool:
-    """Whether the images are blurred: the source marks the pair as unsafe.
-
-    `pair`: as in `toolkit.store.queue.tables.cards`.
-    """
-    return bool(st.session_state.get("blur", True) and pair.get("unsafe"))
 
 
 _MEANING = {

@@ -126,20 +126,6 @@ STATES: dict[str, str] = {
 """The states of a view in words; every other state is the name of a verdict."""
 
 
-def show_status(place: str, note: str, saved: Saved, done: float, *, keys: bool = False) -> None:
-    """The bar above a pair. `note` is HTML; `done` is the share of the pairs with a verdict.
-
-    `keys`: also say whether the page listens to keys yet.
-    """
-    listening = '<span class="desk-keys" role="status"></span>' if keys else ""
-    st.html(
-        f'<div class="desk-row"><span class="desk-place">{place}</span>'
-        f'<span class="desk-quiet">{note}</span>{listening}'
-        f'<span class="desk-quiet desk-saved" id="desk-saved">{saved_line(saved)}</span></div>'
-        f"{progress_bar(done)}"
-    )
-
-
 def saved_line(saved: Saved) -> str:
     """`saved 14:03:07 · 128 verdicts · path` as HTML, in the curator's own time zone."""
     when = "nothing saved yet" if saved.time is None else f"saved {clock(saved.time)}"

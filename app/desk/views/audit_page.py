@@ -9,9 +9,9 @@ import streamlit as st
 from analysis import audits as results
 from analysis.audits import Answers, Rate
 from app.desk import page, state
-from app.desk.components import judge, pair_card, text
+from app.desk.components import judge, text
 from app.desk.components.charts import show_figure
-from app.desk.components.judge import SLOTS, Action, Card
+from app.desk.components.judge import Action, Card
 from app.desk.queries import queue
 from app.desk.queries.connection import Desk, current, run_of
 from app.desk.views.getting_started import run_command
@@ -128,26 +128,12 @@ def _judge(desk: Desk, audit: Audit, settings: state.Settings) -> None:
 def _blind_card(
     desk: Desk, audit: Audit, settings: state.Settings, pair_id: str, place: str
 ) -> Card:
-    pair = next(iter(queue.cards(desk, [pair_id])), None)
-    if pair is None:
-        pair = {"prompt": f"The store no longer has pair {pair_id}; answer unsure to continue.",
-                **dict.fromkeys(SLOTS)}  # fmt: skip
+    words = f"The store no longer has pair {pair_id}; answer unsure to continue."
+    gone = {"pair_id": pair_id, "prompt": words, **dict.fromkeys((*judge.SLOTS, "label"))}
+    pair = next(iter(queue.cards(desk, [pair_id])), gone)
+    shown = {"page": "audit", "audit": audit.name, "run": audit.run}
     swapped = results.swapped(audit, settings.curator, pair_id)
-    images = {slot: pair[slot] for slot in SLOTS}
-    payload = {
-        "pair": pair_id,
-        "prompt": pair["prompt"],
-        "place": place,
-        "blind": True,
-        "blurred": pair_card.is_blurred(pair),
-        "sides": [judge.side(images, slot, "", "") for slot in (SLOTS[::-1] if swapped else SLOTS)],
-        "answers": judge.blind_answers(),
-        "chips": "",
-        "note": "",
-        "reasons": [],
-    }
-    shown = {"page": "audit", "audit": audit.name, "run": audit.run, "blind": True}
-    return Card(payload, images, audit.label_set, shown)
+    return judge.make_card(pair, audit.label_set, shown, place=place, blind=True, swapped=swapped)
 
 
 def _acts(desk: Desk, audit: Audit, settings: state.Settings) -> judge.Acts:

@@ -6,7 +6,7 @@ import streamlit as st
 
 from app.desk import bulk_verdicts, page, state
 from app.desk.components import judge, pair_card, text
-from app.desk.components.judge import SLOTS, Action, Card
+from app.desk.components.judge import Action, Card
 from app.desk.queries import queue
 from app.desk.queries.connection import Desk, current
 from app.desk.views.getting_started import ingest_command
@@ -123,22 +123,12 @@ def _acts(desk: Desk, settings: state.Settings) -> judge.Acts:
 
 
 def _card(desk: Desk, pair: dict[str, Any]) -> Card:
-    """A pair of the grid: both images, the chosen one framed, prompt, u and verdict."""
-    images = {slot: pair[slot] for slot in SLOTS}
-    marks = pair_card.marks(pair["label"])
+    """A pair of the grid, with its u and its verdict."""
     verdict = pair_card.verdict_chip(pair["verdict"]) if pair["verdict"] else ""
     u = text.number(pair["minority"])
-    payload = {
-        "pair": pair["pair_id"],
-        "prompt": pair["prompt"],
-        "blurred": pair_card.is_blurred(pair),
-        "sides": [judge.side(images, slot, "", mark)
-                  for slot, mark in zip(SLOTS, marks, strict=True)],
-        "chips": f'<span class="desk-chip"><i>u</i><b>{u}</b></span>{verdict}',
-        "link": state.link("pair", pair=pair["pair_id"]),
-        "answers": [],
-    }  # fmt: skip
-    return Card(payload, images, desk.label_set, {"page": "grid"})
+    chips = f'<span class="desk-chip"><i>u</i><b>{u}</b></span>{verdict}'
+    link = state.link("pair", pair=pair["pair_id"])
+    return judge.make_card(pair, desk.label_set, {"page": "grid"}, chips=chips, link=link)
 
 
 PAGE = page.Page("grid", "Grid", ":material/apps:", draw)

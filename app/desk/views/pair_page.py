@@ -9,8 +9,7 @@ import streamlit as st
 from app.desk import page, state
 from app.desk.components import judge, pair_card, text
 from app.desk.components.charts import show_figure
-from app.desk.components.judge import SLOTS, Action, Card
-from app.desk.image_cache import image
+from app.desk.components.judge import Action, Card
 from app.desk.queries import pair as reads
 from app.desk.queries import queue
 from app.desk.queries.connection import Desk, current, run_of
@@ -111,7 +110,7 @@ def _show_verdict(desk: Desk, settings: state.Settings, run: str | None, facts: 
     judge.show(
         desk.store,
         "pair",
-        [_card(desk, run, facts, own or {})],
+        [_card(desk, run, facts, own)],
         _acts(desk, settings),
         scope=("pair", pair_id),
         status=judge.status("", judge.saved_line(desk, settings), 0.0),
@@ -151,31 +150,10 @@ def _history_row(row: dict[str, Any], undone: set[str]) -> list[str]:
     ]  # fmt: skip
 
 
-def _card(desk: Desk, run: str | None, facts: Facts, own: Mapping[str, Any]) -> Card:
-    pair = facts.pair
-    cards = queue.cards(desk, [pair["pair_id"]])
-    images = {slot: pair[slot] for slot in SLOTS}
-    marks = zip(SLOTS, pair_card.marks(facts.label), strict=True)
-    payload = {
-        "pair": pair["pair_id"],
-        "prompt": pair["prompt"],
-        "place": "",
-        "blind": False,
-        "blurred": bool(cards) and pair_card.is_blurred(cards[0]),
-        "sides": [
-            judge.side(images, slot, str(pair.get(slot.replace("image", "src_model")) or ""), mark)
-            for slot, mark in marks
-        ],
-        "answers": [
-            {**answer, "current": answer["choice"] == own.get("choice")}
-            for answer in judge.answers(facts.label)
-        ],
-        "chips": "",
-        "note": own.get("note") or "",
-        "reasons": own.get("reasons") or [],
-    }
-    shown = {"page": "pair", "run": run, "label": facts.label, "blind": False}
-    return Card(payload, images, facts.label_set, shown)
+def _card(desk: Desk, run: str | None, facts: Facts, own: Mapping[str, Any] | None) -> Card:
+    pair = next(iter(queue.cards(desk, [facts.pair["pair_id"]])), facts.pair)
+    shown = {"page": "pair", "run": run, "label": facts.label}
+    return judge.make_card({**pair, "label": facts.label}, facts.label_set, shown, own=own)
 
 
 def _acts(desk: Desk, settings: state.Settings) -> judge.Acts:

@@ -6,7 +6,7 @@ import streamlit as st
 
 from app.desk import bulk_verdicts, page, state
 from app.desk.components import judge, pair_card, text
-from app.desk.components.judge import SLOTS, Action, Card
+from app.desk.components.judge import Action, Card
 from app.desk.page import Page
 from app.desk.queries import queue
 from app.desk.queries.connection import Desk, current, runs_with_queue
@@ -155,32 +155,20 @@ def _card(
     """The pair as it is shown; blind, without its label and all that is known of it."""
     pair = tables.card(cursor, pair_id)
     assert pair is not None
-    blind, label = bool(st.session_state.get("blind")), pair["label"]
-    own = {} if blind else desk.verdicts.by_curator(pair_id).get(settings.curator) or {}
-    marks = dict(zip(SLOTS, pair_card.marks(label), strict=True))
-    images = {slot: pair[slot] for slot in SLOTS}
-    slots = SLOTS[::-1] if blind and is_swapped(settings.curator, pair_id) else SLOTS
-    models = {slot: str(pair.get(slot.replace("image", "model")) or "") for slot in SLOTS}
-    options = judge.blind_answers() if blind else judge.answers(label)
-    payload = {
-        "pair": pair_id,
-        "prompt": pair["prompt"],
-        "place": _place(cursor, view, pair_id),
-        "blind": blind,
-        "blurred": pair_card.is_blurred(pair),
-        "sides": [
-            judge.side(images, slot, "" if blind else models[slot], "" if blind else marks[slot])
-            for slot in slots
-        ],
-        "answers": [{**each, "current": each["choice"] == own.get("choice")} for each in options],
-        "chips": pair_card.BLIND_CHIPS if blind else _chips(desk, settings, cursor, pair, ground),
-        "note": own.get("note") or "",
-        "reasons": own.get("reasons") or [],
-    }
-    seen = {"run": desk.run, "blind": blind}
+    blind = bool(st.session_state.get("blind"))
+    seen = {"run": desk.run}
     if not blind:
         seen |= {name: pair[name] for name in ("confidence", "stability", "minority", "label")}
-    return Card(payload, images, desk.label_set, seen)
+    return judge.make_card(
+        pair,
+        desk.label_set,
+        seen,
+        place=_place(cursor, view, pair_id),
+        blind=blind,
+        swapped=blind and is_swapped(settings.curator, pair_id),
+        own=None if blind else desk.verdicts.by_curator(pair_id).get(settings.curator),
+        chips=pair_card.BLIND_CHIPS if blind else _chips(desk, settings, cursor, pair, ground),
+    )
 
 
 def _place(cursor: Connection, view: View, pair_id: str) -> str:

@@ -336,23 +336,18 @@ def place(con: Connection, view: View, pair_id: str, at: int | None = None) -> i
     return 1 + _count(con, f"SELECT count(*) FROM {_numbers(view)} WHERE position < {at}")
 
 
-def neighbour(
-    con: Connection, view: View, after: int, *, back: bool = False, open_only: bool = False
-) -> str | None:
-    """The nearest pair of the view past (or before) a position; None at the end.
-
-    `open_only`: the nearest without a verdict, even where the view shows judged pairs too.
-    """
-    among = _numbers(view)
-    if open_only and view.state != "open":
-        among = f"(SELECT * FROM {among}) ANTI JOIN verdicts USING (nth)"
+def neighbour(con: Connection, view: View, after: int, *, back: bool = False) -> str | None:
+    """The nearest pair of the view past (or before) a position; None at the end."""
     sign, way = ("<", "DESC") if back else (">", "ASC")
-    sql = f"SELECT nth FROM {among} WHERE position {sign} ? ORDER BY position {way} LIMIT 1"
+    sql = (
+        f"SELECT nth FROM {_numbers(view)} WHERE position {sign} ? ORDER BY position {way} LIMIT 1"
+    )
     return first_value(con, "SELECT pair_id FROM queue WHERE nth = ?", first_value(con, sql, after))
 
 
 def open_pairs(con: Connection, view: View, after: int, limit: int) -> list[str]:
-    """The next pairs of the view without a verdict past a position, in order."""
+    """The next pairs without a verdict past a position, in order, even where the view shows judged
+    pairs too."""
     among = _numbers(view)
     if view.state != "open":
         among = f"(SELECT * FROM {among}) ANTI JOIN verdicts USING (nth)"
