@@ -84,6 +84,7 @@ class Judge {
 
   /** What the server drew. */
   take(data) {
+    const lost = session && session !== data.session ? outbox.length : 0;
     if (data.session !== session || data.epoch !== epoch) {
       this.refused = session === data.session;
       ({ session, epoch } = data);
@@ -105,6 +106,7 @@ class Judge {
     this.merge(data);
     this.draw();
     this.status();
+    if (lost) this.say(`The desk was started anew, and your last ${lost} were not saved; press again.`);
   }
 
   act(action) {
@@ -265,6 +267,7 @@ class Pairs extends Judge {
       this.move.y += event.movementY / mount.clientHeight;
       this.place();
     });
+    window.addEventListener("resize", () => this.place(), { signal: this.stop.signal });
     pair.addEventListener("dragstart", (event) => event.preventDefault());
   }
 
@@ -359,13 +362,14 @@ class Pairs extends Judge {
         act: () => this.ask({ do: "blind" }) });
     if (card) all.push(
       { key: "s", help: "Swap the sides", act: () => this.swap() },
-      { key: "c", help: "Write a note", act: () => this.root.querySelector(".judge-note-field")?.focus() },
       { key: "o", help: "Zoom in and out", act: () => this.zoom() },
       { key: "p", help: "Fit, full size, pixels", act: () => this.turnMode() },
       { key: "v", help: "Hold: the other image in the same place",
         act: () => this.root.classList.add("other") },
       { key: "y", help: "The difference of the two images",
         act: () => this.root.classList.toggle("difference") });
+    if (card && data.reasons.length) all.push({ key: "c", help: "Write a note",
+      act: () => this.root.querySelector(".judge-note-field").focus() });
     if (card?.blurred) all.push({ key: "x", help: "Uncover", act: () => this.uncover() });
     return [...all, { key: "?", help: "These keys", act: () => this.showHelp() }];
   }

@@ -141,6 +141,11 @@ class Link:
                 )
             elif action["do"] == "look":
                 self.originals = action["pair"]
+            elif action["do"] not in acts:
+                problem = (
+                    "What you pressed last on the page before was not saved, because the page was "
+                    "left; go back and press it again."
+                )
             else:
                 problem = page.problem_of(acts[action["do"]], action)
             if problem:
@@ -227,7 +232,8 @@ def status(note: str, saved: str, done: float, place: str = "") -> dict[str, Any
 
 
 def show(
-    store: Store,
+    desk: Desk,
+    settings: state.Settings,
     mode: str,
     cards: Sequence[Card],
     acts: Acts,
@@ -236,7 +242,7 @@ def show(
     size: str = "card",
     **data: Any,
 ) -> None:
-    """Draw the component.
+    """Draw the component. A verdict is saved, whatever else `acts` may say of it.
 
     `scope`: what the cards belong to; when it changes, the browser drops its own pairs. `data`:
     status, undo, empty, reasons, moves, stays: see judge.js.
@@ -244,15 +250,18 @@ def show(
     agreed = link()
     agreed.offer(cards)
     wanted = {_name(card, slot, size): card.images[slot] for card in cards for slot in SLOTS}
-    images = _images(store, wanted, size)
+    images = _images(desk.store, wanted, size)
     if original := agreed.offered.get(agreed.originals):
         names = {_name(original, slot, "full"): original.images[slot] for slot in SLOTS}
-        images |= _images(store, names, "full")
+        images |= _images(desk.store, names, "full")
+
+    def judged(action: Action) -> None:
+        record(desk, settings, action)
 
     def receive() -> None:
         if message := st.session_state[_KEY].get("sent"):
             st.session_state["problem"] = ""
-            if problem := agreed.receive(message, acts):
+            if problem := agreed.receive(message, {"verdict": judged, **acts}):
                 st.session_state["problem"] = problem
 
     _component(

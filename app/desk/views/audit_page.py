@@ -114,7 +114,8 @@ def _judge(desk: Desk, audit: Audit, settings: state.Settings) -> None:
         note = f"audit {audit.name}, blind: which image fits the prompt better?"
         saved = judge.saved_line(desk, settings)
         judge.show(
-            desk.store,
+            desk,
+            settings,
             "audit",
             cards,
             _acts(desk, audit, settings),
@@ -139,9 +140,6 @@ def _blind_card(
 def _acts(desk: Desk, audit: Audit, settings: state.Settings) -> judge.Acts:
     """What the curator may do here."""
 
-    def verdict(action: Action) -> None:
-        judge.record(desk, settings, action)
-
     def undo(action: Action) -> None:
         newest = results.newest_answer(audit, _rows_of(desk, audit), settings.curator)
         if newest is None or action.get("pair") not in (None, newest["pair_id"]):
@@ -149,7 +147,7 @@ def _acts(desk: Desk, audit: Audit, settings: state.Settings) -> judge.Acts:
         entry = Entry(newest["pair_id"], settings.curator, "undo", undoes=newest["verdict_id"])
         desk.verdicts.record([entry])
 
-    return {"verdict": verdict, "undo": undo}
+    return {"undo": undo}
 
 
 def _show_results(

@@ -47,7 +47,8 @@ def _body(desk: Desk, settings: state.Settings, view: View) -> None:
         place = f"{pairs.first:,} to {last:,} of {pairs.count:,}"
         saved = judge.saved_line(desk, settings)
         judge.show(
-            desk.store,
+            desk,
+            settings,
             "grid",
             [_card(desk, pair) for pair in queue.cards(desk, pairs.pair_ids)],
             _acts(desk, settings),

@@ -108,7 +108,8 @@ def _show_verdict(desk: Desk, settings: state.Settings, run: str | None, facts: 
         text.error(problem)
     own = verdicts.by_curator(pair_id).get(settings.curator)
     judge.show(
-        desk.store,
+        desk,
+        settings,
         "pair",
         [_card(desk, run, facts, own)],
         _acts(desk, settings),
@@ -159,9 +160,6 @@ def _card(desk: Desk, run: str | None, facts: Facts, own: Mapping[str, Any] | No
 def _acts(desk: Desk, settings: state.Settings) -> judge.Acts:
     """What the curator may do here."""
 
-    def verdict(action: Action) -> None:
-        judge.record(desk, settings, action)
-
     def undo(action: Action) -> None:
         """Take back this pair's own verdict, which need not be the newest."""
         pair_id = st.session_state["pair_id"]
@@ -170,7 +168,7 @@ def _acts(desk: Desk, settings: state.Settings) -> judge.Acts:
             raise InputError("Your verdict on this pair has changed; nothing was undone.")
         desk.verdicts.record([Entry(pair_id, settings.curator, "undo", undoes=action["id"])])
 
-    return {"verdict": verdict, "undo": undo}
+    return {"undo": undo}
 
 
 def _show_trajectory(store: Store, run: str, facts: Facts, ground: Ground) -> None:

@@ -85,7 +85,8 @@ def _draw(desk: Desk, settings: state.Settings, ground: Ground) -> None:
     note = f"{done:,} of {of:,} with a verdict"
     saved = judge.saved_line(desk, settings)
     judge.show(
-        desk.store,
+        desk,
+        settings,
         "queue",
         cards,
         _acts(desk, settings),
