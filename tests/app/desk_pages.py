@@ -57,13 +57,15 @@ def card(app: AppTest) -> dict[str, Any]:
     return dict(component(app)["cards"][0])
 
 
-def send(app: AppTest, *actions: Mapping[str, Any], seq: int | None = None) -> AppTest:
-    """Send actions as the component does; the next sequence number that fits, unless given."""
+def send(
+    app: AppTest, *actions: Mapping[str, Any], seq: int | None = None, epoch: int | None = None
+) -> AppTest:
+    """Send actions as the component does; with the numbers that fit, unless others are given."""
     data, proto = component(app), _proto(app)
     first = data["ack"] + 1 if seq is None else seq
     numbered = [{"seq": first + n, **action} for n, action in enumerate(actions)]
     message = {name: data[name] for name in ("session", "epoch")}
-    message |= {"have": [], "actions": numbered}
+    message |= {"have": [], "actions": numbered} | ({} if epoch is None else {"epoch": epoch})
     states = app._tree.get_widget_states()
     events = states.widgets.add()
     events.id = f"$$STREAMLIT_INTERNAL_KEY_{proto.id}__events"

@@ -313,10 +313,21 @@ def test_a_sequence_that_does_not_fit_is_refused_and_one_that_was_done_is_not_do
     assert f"Key press {before['ack'] + 2} arrived" in shown(app)
     assert component(app)["epoch"] == before["epoch"] + 1
     assert len(journalled(store)) == 2
-    late = {**component(app), "epoch": before["epoch"]}  # sent before the refusal was known
-    assert late["epoch"] != component(app)["epoch"]
+    app = send(app, verdict(app, "Keep"), epoch=before["epoch"])  # sent before that was known
+    assert len(journalled(store)) == 2
     app = press(app, "Tie")
     assert [row["choice"] for row in journalled(store)][2:] == ["tie"]
+
+
+def test_what_was_pressed_on_a_page_that_was_left_is_said_to_be_lost(
+    make_store: StoreFactory, open_desk: Any
+) -> None:
+    store = judgeable(make_store)
+    app = open_desk(store)
+    here = card(app)["pair"]
+    app = send(app, {"do": "verdicts", "pairs": [here], "verdict": "drop"})
+    assert "was not saved" in shown(app)
+    assert journalled(store) == []
 
 
 def test_blind_hides_what_would_anchor_and_the_verdict_follows(
