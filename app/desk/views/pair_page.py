@@ -10,6 +10,7 @@ from app.desk import page, state
 from app.desk.components import judge, pair_card, text
 from app.desk.components.charts import show_figure
 from app.desk.components.judge import Action, Card
+from app.desk.image_cache import CARD_SIDE, thumbnails
 from app.desk.queries import pair as reads
 from app.desk.queries import queue
 from app.desk.queries.connection import Desk, current, run_of
@@ -65,7 +66,7 @@ def _show_edited(store: Store, facts: Facts) -> None:
     if (image_id := facts.pair.get("src_source_image")) is None:
         return
     with st.expander("The image that both sides edit"):
-        shown = image(store, str(image_id))
+        shown = thumbnails(store, [str(image_id)], CARD_SIDE)[str(image_id)]
         if shown.problem:
             text.quiet(f"It cannot be shown: {shown.problem}.")
         else:
