@@ -9,7 +9,7 @@ ELSEWHERE := not browser and not slow and not scorers and not s3 and not gpu and
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
-.PHONY: help demo test test-long test-browser test-slow test-s3 test-scorers attacks lint format lock clean
+.PHONY: help demo test test-long test-browser test-slow test-s3 test-scorers attacks docs lint format lock clean
 
 help:
 	@echo "make demo          run the whole workflow on the mini world (about five minutes), then open the desk"
@@ -20,6 +20,7 @@ help:
 	@echo "make test-s3       stores in an object store, on a local S3 server"
 	@echo "make test-scorers  scorers at full size, with random weights: 12 GB of memory, 10 GB of disk"
 	@echo "make attacks       thousands of random inputs and damages, some ten minutes"
+	@echo "make docs          write the reference pages again, from the code"
 	@echo "make lint          check style, types and imports"
 	@echo "make format        fix style"
 	@echo "make lock          resolve requirements.txt again"
@@ -63,6 +64,9 @@ test-scorers: $(READY)
 
 attacks: $(READY)
 	$(BIN)/python -m pytest -m attacks tests/attacks
+
+docs: $(READY)
+	$(BIN)/python -m app.docs.reference
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -27,12 +27,13 @@ import yaml
 from pydantic import BaseModel
 
 from app.cli.main import registered
+from app.docs.reference import FOLDER, PAGES, page
 from tests.house.sources import ROOT, docstrings, sentences, sources
 from toolkit.schema import meaning_of
 
 TEXTS = [
     path
-    for pattern in ("README.md", "CONTRIBUTING.md", "data_cards/*.md", "docs/**/*.md")
+    for pattern in ("README.md", "CONTRIBUTING.md", "data_cards/*.md", "app/docs/*.md")
     for path in sorted(ROOT.glob(pattern))
 ]
 _FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -451,6 +452,25 @@ def test_every_detector_says_what_it_is() -> None:
         if not (score.formula and score.assumption and score.source)
     ]
     assert silent == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_reference_is_what_the_code_says(name: str) -> None:
+    assert (FOLDER / name).read_text(encoding="utf-8") == page(name), "type `make docs`"
+
+
+def test_the_reference_names_every_option_key_detector_and_column() -> None:
+    every = {name: page(name) for name in PAGES}
+    for words in verbs(command()):
+        assert f"### outvoted {' '.join(words)}\n" in every["command-line.md"]
+    from analysis.detectors import scores
+
+    for name, (_, score) in scores().items():
+        assert f"**{name}** (column `{score.column}`" in every["detectors.md"]
+    for name, schema in schemas():
+        if name.startswith(("toolkit.schema.", "toolkit.recorder.", "toolkit.store.scores.")):
+            for field in schema:
+                assert f"| `{field.name}` | {field.type}" in every["store-format.md"]
 
 
 def test_the_map_of_the_code_is_the_tree_that_is_there() -> None:
