@@ -112,13 +112,15 @@ def instead(module: torch.nn.Module, tensors: TensorSet) -> Iterator[None]:
     """Let a module use other tensors in place of its own, by name; no copy, no autograd.
 
     What torch.func.functional_call does, without its walk over all modules at each call, which
-    for a small network takes as long as the network.
+    for a small network takes as long as the network. The others require a gradient where the own
+    ones do, although none is kept: matmul chooses its kernel by that, and some CPUs round the
+    kernels differently.
     """
     places = [_place(module, name) for name in tensors]
     own = [slots[name] for slots, name in places]
     try:
         for (slots, name), tensor in zip(places, tensors.values(), strict=True):
-            slots[name] = tensor
+            slots[name] = tensor.detach().requires_grad_(slots[name].requires_grad)
         yield
     finally:
         for (slots, name), parameter in zip(places, own, strict=True):
