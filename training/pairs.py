@@ -268,7 +268,7 @@ def apply_verdicts(pairs: Pairs, verdicts: Verdicts, keep: str) -> int:
         set_label = None if np.isnan(pairs.set_label[k]) else float(pairs.set_label[k])
         label, verdict_id, reason = label_under_verdict(set_label, verdicts[pair])
         pairs.dropped[k] = reason is not None or label is None
-        if not pairs.dropped[k]:
+        if label is not None and reason is None:
             pairs.label[k] = side(label)
             pairs.preference[k] = preference(label)
         pairs.force_weight_one[k] = keep == "one" and agrees(verdicts[pair]["choice"], set_label)

@@ -190,7 +190,7 @@ def _counted(counts: Any) -> tuple[AxisLabel, tuple[Vote, ...], str | None]:
     numbers = isinstance(counts, list) and all(type(n) in (int, float) for n in counts)
     if not numbers or len(counts) != 2:
         return AxisLabel(1.0), (), None
-    share = by_counts(*counts, ("choice_dist",))
+    share = by_counts(counts[0], counts[1], ("choice_dist",))
     if share.problem or (share.label is not None and share.label < 0.5):
         against = f"choice_dist prefers path2, and path1 is the preferred ({counts})"
         return AxisLabel(None), (), share.problem or against

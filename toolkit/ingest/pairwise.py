@@ -110,7 +110,8 @@ class Judged(NamedTuple):
             return self.words(cells[0], names)
         if self.way == "share":
             return by_share(cells[0], self.columns[0])
-        return (by_scores if self.way == "scores" else by_counts)(*cells, self.columns)
+        compared = by_scores if self.way == "scores" else by_counts
+        return compared(cells[0], cells[1], self.columns)
 
 
 SEVERAL = ("answers", "people")
@@ -255,19 +256,19 @@ def _label(
 def check_words(layout: Layout) -> None:
     """InputError where a column has words that are not understood; reads those columns alone."""
     table, sides = layout.sides.table, layout.sides
-    spoken = [judged for judged in layout.axes.values() if judged.words]
+    spoken = [(judged, judged.words) for judged in layout.axes.values() if judged.words]
     if not spoken:
         return
-    names = [name for judged in spoken for name in judged.columns] + [*(sides.names or ())]
+    names = [name for judged, _ in spoken for name in judged.columns] + [*(sides.names or ())]
     columns = list(dict.fromkeys(column_of(table, name) for name in names))
     with rejected_rows():  # they are quarantined when the pairs are read
         for _, row in layout.read(table, columns):
             called = sides.called(row)
-            for judged in spoken:
+            for judged, words in spoken:
                 for answer in judged.spoken(row):
-                    judged.words.count(answer.word, called)
-    for judged in spoken:
-        judged.words.check(table.path)
+                    words.count(answer.word, called)
+    for _, words in spoken:
+        words.check(table.path)
 
 
 def pair_row(layout: Layout, options: PairOptions, number: int, row: dict[str, Any]) -> SourceRow:

@@ -155,7 +155,7 @@ def _set_rows(table: Table, options: RapidataOptions) -> Iterator[SourceRow]:
             }
         else:
             axis = options.axis or PREFERENCE
-            counts = by_counts(*(row[name] for name in COUNTS), COUNTS)
+            counts = by_counts(row[COUNTS[0]], row[COUNTS[1]], COUNTS)
             judged = {axis: _judged(counts, row.get("detailed_results"), names, axis)}
         sides = [
             cell_image(
@@ -247,7 +247,7 @@ def _job_rows(table: Table, options: RapidataOptions) -> Iterator[SourceRow]:
             counts = dict(result.get("aggregatedResults") or {})
             names = [*counts, "?", "?"][:2]
             shares = result.get("summedUserScores") or counts
-            share = by_counts(*(shares.get(name) for name in names), ["summedUserScores"])
+            share = by_counts(shares.get(names[0]), shares.get(names[1]), ["summedUserScores"])
             judged = _judged(
                 share._replace(weight=None),
                 result.get("detailedResults"),

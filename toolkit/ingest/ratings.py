@@ -151,6 +151,7 @@ def rating_rows(by_prompt: ByPrompt, options: RatingsOptions) -> Iterator[Source
         names = [str(rated[options.image_column]) for rated in (first, second)]
         votes = _votes(first, second)
         counts = [len(rated["scores"]) for rated in (first, second)]
+        weight: float | None
         if options.aggregate == "count":
             label, weight = sum(vote.choice for vote in votes) / len(votes), float(len(votes))
         else:

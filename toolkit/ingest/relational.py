@@ -271,7 +271,9 @@ def _pairs(
             made = pa.array([images.models.get(key) for key in sides[slot]], pa.string())
             extra = extra.append_column(f"model_{slot}", made)
     split = read["split"].to_pylist() if "split" in read.column_names else [None] * len(texts)
-    ids = [()] * len(texts) if keys is None else [(key or "",) for key in keys.to_pylist()]
+    ids: list[tuple[str, ...]] = [()] * len(texts)
+    if keys is not None:
+        ids = [(key or "",) for key in keys.to_pylist()]
     return _Pairs(texts, (sides[0], sides[1]), split, ids, extra, file), place
 
 
@@ -396,7 +398,9 @@ def _batch(
     labels = _labels(own, row, len(chosen), options)
     problems: list[str | None] = [None] * len(chosen)
     data: list[list[ImageData]] = [[], []]
-    for slot, side in enumerate(sides if images else ()):
+    for slot, side in enumerate(sides):
+        if images is None:
+            break
         absent = SourceImage(None, None, "it is not in the images table")
         shown = [images.data.get(key or "", absent) for key in side]
         data[slot] = [image.data for image in shown]

@@ -95,7 +95,8 @@ def _read(table: Table, names: Sequence[str] | None) -> Iterator[tuple[int, dict
 def _samples(path: Path, wanted: Callable[[str], bool]) -> Iterator[dict[str, bytes | None]]:
     """The members of each key, in the shard's order: NAME.END of KEY.NAME.END -> its bytes where
     they are wanted. The key is the path up to the first dot of the file's name."""
-    key, members = "", {}
+    key = ""
+    members: dict[str, bytes | None] = {}
     try:
         with path.open("rb") as stream, tarfile.open(fileobj=stream) as tar:
             for entry in tar:

@@ -265,8 +265,9 @@ class _Writer:
     def _own_id(self, pair_id: str, says: Statement, repeats: bool) -> str:
         """`pair_id`, unless its pair says otherwise, or the row repeats a vote of nobody."""
         stored = self._have.pairs.get(pair_id)
-        denied = stored is not None and says.denies(stored)
-        first = make_repeat_id(pair_id, says.against(stored), 1) if denied else pair_id
+        first = pair_id
+        if stored is not None and says.denies(stored):
+            first = make_repeat_id(pair_id, says.against(stored), 1)
         nth = self._seen[first] = self._seen.get(first, 0) + 1
         return make_repeat_id(pair_id, str(says.label), nth) if repeats and nth > 1 else first
 
