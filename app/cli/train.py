@@ -53,12 +53,14 @@ def resume(
         typer.Option(min=1, max=10**9, help="Train up to this step instead of the recipe's."),
     ] = None,
     checkpoint: Annotated[
-        int | None, typer.Option(min=0, help="Step of the checkpoint; the newest by default.")
+        int | None,
+        typer.Option(min=0, max=10**9, help="Step of the checkpoint; the newest by default."),
     ] = None,
 ) -> None:
-    """Resume a stopped run from its newest checkpoint, or from the one before it.
+    """Resume a stopped run from its newest checkpoint.
 
-    What the run recorded after that checkpoint is set aside, and recorded again.
+    Where that is damaged, name the one before it. What the run recorded after the checkpoint is
+    set aside, and recorded again.
     """
     from app.cli.console import ConsoleProgress, needs
     from toolkit.store import open_store

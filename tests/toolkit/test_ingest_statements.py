@@ -231,7 +231,9 @@ def test_an_export_under_an_axis_has_its_labels_and_names_its_files(store, tmp_p
     ingest_rows(store, "mine", [replace(ROW, axes={"look": AxisLabel(0.2, 7)})])
     export_set(store, tmp_path / "out", labels="look")
     [data] = tmp_path.glob("out/**/*.parquet")
-    assert pq.read_table(data)["label_0"].to_pylist() == [0.2]
+    exported = pq.read_table(data)
+    assert exported["label"].to_pylist() == [0.2]
+    assert exported["label_0"].to_pylist() == [0.0]
     about = json.loads((tmp_path / "out" / "curation.json").read_text())
     [part] = parts(store.folder("axes"))
     assert f"axes/{part.name}" in about["inputs"]["files"]

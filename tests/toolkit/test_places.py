@@ -114,9 +114,8 @@ def test_runs_labels_findings_and_verdicts_live_there_and_the_journal_here(far, 
     store = StoreFactory(far)(pairs=12, run=True, visits=2)
     assert label_sets(store) == ["original", "flip20"]
     labels = effective_labels(store, "flip20")
-    assert (
-        sum(a != b for a, b in zip(labels[1].to_pylist(), labels[2].to_pylist(), strict=True)) == 2
-    )
+    both = (labels[name].to_pylist() for name in ("label", "original_label"))
+    assert sum(a != b for a, b in zip(*both, strict=True)) == 2
 
     assert sum(part.rows for part in trajectory_parts(store, "r")) == 24
     seen = read_trajectory(store, "r", ["visit", "loss"], label_set="flip20")

@@ -152,7 +152,7 @@ def test_ties_and_unlabelled_pairs_are_left_out_and_counted(make_store: StoreFac
     labels[:3] = [0.5, 0.5, None]
     spot = PAIRS.get_field_index("label")
     part.unlink()
-    column = pa.array(labels, pa.float32())
+    column = pa.array(labels, pa.float64())
     write_part(part.parent, table.set_column(spot, PAIRS.field(spot), [column]))
     pairs = load_pairs(store, labels="original", split="train", verdicts=published_verdicts(store))
     assert len(pairs) == 37

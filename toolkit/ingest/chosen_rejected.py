@@ -41,7 +41,7 @@ from toolkit.ingest.tabular import (
     unread_votes,
 )
 from toolkit.ingest.writer import open_pairs
-from toolkit.schema import conform
+from toolkit.schema import EXPORTED, conform
 
 ROWS_TOGETHER = 2000
 """Rows that are read together where no image is."""
@@ -130,7 +130,8 @@ def _refuse_sides(table: Table, options: ChosenRejectedOptions) -> None:
     if label not in table.schema.names or images == (CHOSEN, REJECTED):
         return
     by_place = images in SIDES or images[::-1] in SIDES
-    if by_place or options.label_column is None:
+    exported = EXPORTED <= set(table.schema.names)  # and read as what it is
+    if by_place or (options.label_column is None and not exported):
         command = (
             f"`outvoted ingest pairwise {table.path} --store STORE --image-columns "
             f"{','.join(images)} --share-column {label}`"
