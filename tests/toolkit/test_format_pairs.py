@@ -150,6 +150,15 @@ def from_ratings(store: Store, work: Path, pairs: list[Pair]) -> None:
     ingest(store, "ratings", work / "scores.parquet", images_dir=work, min_gap=0.0)
 
 
+def from_pairwise(store: Store, work: Path, pairs: list[Pair]) -> None:
+    made = [
+        {"prompt": pair.prompt, "image_0": one, "image_1": two, "share": pair.label}
+        for pair, (one, two) in zip(pairs, files(work, pairs), strict=True)
+    ]
+    pq.write_table(pa.Table.from_pylist(made), work / "train.parquet")
+    ingest(store, "pairwise", [work / "train.parquet"], share_column="share")
+
+
 EVERY, DECIDED = (1.0, 0.0, 0.5, None), (1.0, 0.0)
 WAYS_IN = {
     "pickapic": WayIn(from_pickapic, EVERY, weights=True),
@@ -162,7 +171,10 @@ WAYS_IN = {
     "image-preferences": WayIn(from_answers, EVERY),
     "folders": WayIn(from_folders, DECIDED),
     "ratings": WayIn(from_ratings, (1.0, 0.0, 0.5)),
+    "pairwise": WayIn(from_pairwise, (1.0, 0.0, 0.5)),
 }
+BY_THEIR_CARDS = {"rapidata", "relational", "wide", "webdataset"}
+"""Their labels are compared with their files in test_data_cards_sources.py."""
 
 
 def tables(folder: Path) -> list[dict]:
@@ -197,9 +209,22 @@ def out_webdataset(_: Store, out: Path) -> Known:
             held = {m.name: tar.extractfile(m).read() for m in tar.getmembers()}
         for key in {name.split(".")[0] for name in held}:
             row = json.loads(held[f"{key}.json"])
-            sides = (held[f"{key}.jpg_0"], held[f"{key}.jpg_1"])
+            sides = (held[f"{key}.0.png"], held[f"{key}.1.png"])
             found.add(known(row["caption"], *sides, row["label_0"], row["sample_weight"]))
     return found
+
+
+def out_offline_pairs(_: Store, out: Path) -> Known:
+    return {
+        known(
+            row["prompt"],
+            *((out / "data" / row[side]).read_bytes() for side in ("img_win", "img_lose")),
+            1.0,
+            row["sample_weight"],
+        )
+        for path in (out / "data").glob("*.parquet")
+        for row in pq.read_table(path).to_pylist()
+    }
 
 
 def out_weights(store: Store, out: Path) -> Known:
@@ -231,6 +256,7 @@ WAYS_OUT = {
     "pickapic": out_pickapic,
     "chosen-rejected": out_chosen_rejected,
     "webdataset": out_webdataset,
+    "offline-pairs": out_offline_pairs,
     "weights": out_weights,
     "kohya": out_kohya,
 }
@@ -238,7 +264,7 @@ WAYS_OUT = {
 
 def test_no_format_is_left_out_of_this_test():
     assert set(WAYS_OUT) == set(FORMATS)
-    assert {name.split()[0] for name in WAYS_IN} == {
+    assert {name.split()[0] for name in WAYS_IN} | BY_THEIR_CARDS == {
         s.name for s in SOURCES.values() if s.makes_store
     }
 

@@ -85,13 +85,14 @@ def test_the_reference_is_asked_once_about_a_held_out_pair_and_its_errors_stay_t
     asked = []
 
     def seen(*given: object) -> object:
-        asked.append(len(given) > 2)  # with tensors of its own: the reference or a footprint
+        asked.append(given)
         return errors_of(*given)  # type: ignore[arg-type]
 
     monkeypatch.setattr("training.step.errors_of", seen)
     train(recipe_for(store, **ask))
-    # 4 steps and 2 measurings of 2 batches x 2 draws by the footprint, the reference the first time
-    assert sum(asked) == 2 * 4 + 2 * 4 + 4
+    # 4 steps by policy, reference and footprint; 2 measurings of 2 batches x 2 draws by the
+    # footprint, and the first time by the reference.
+    assert len(asked) == 3 * 4 + 2 * 4 + 4
     rows = probes(store)
     assert fixed(rows, 2) == fixed(rows, 4)
     never_kept = property(lambda _: None, lambda *_: None)

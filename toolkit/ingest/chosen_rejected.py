@@ -130,7 +130,7 @@ def _refuse_sides(table: Table, options: ChosenRejectedOptions) -> None:
     if label not in table.schema.names or images == (CHOSEN, REJECTED):
         return
     by_place = images in SIDES or images[::-1] in SIDES
-    exported = EXPORTED <= set(table.schema.names)  # and read as what it is
+    exported = set(table.schema.names) >= EXPORTED  # and read as what it is
     if by_place or (options.label_column is None and not exported):
         command = (
             f"`outvoted ingest pairwise {table.path} --store STORE --image-columns "
