@@ -144,8 +144,7 @@ def detect(
         bool, typer.Option("--votes", help="One vote as the label, others as the truth (no run).")
     ] = False,
     seen: Annotated[
-        int,
-        typer.Option(min=0, max=1000, help="With --votes: further votes that detectors see."),
+        int, typer.Option(min=0, max=1000, help="With --votes: further votes that they see.")
     ] = 1,
     extra_votes: Annotated[
         str, typer.Option(help="Extra votes: a file with pair_id, annotator, choice.")

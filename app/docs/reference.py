@@ -121,7 +121,7 @@ def _named(annotation: Any) -> str:
     if origin is typing.Annotated:
         return _named(inner[0])
     if origin in (typing.Union, types.UnionType):
-        names = [_named(one) for one in inner if one is not type(None)]
+        names = [_named(kind) for kind in inner if kind is not type(None)]
         return " or ".join(dict.fromkeys(names)) + (" or null" if type(None) in inner else "")
     if origin in (tuple, list):
         return f"list of {_named(inner[0])}"

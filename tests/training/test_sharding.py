@@ -227,8 +227,8 @@ def test_in_a_single_process_it_changes_nothing_and_says_so(
     [
         (
             {"backbone": {"train": "lora"}},
-            "network.shard: requires full fine-tuning, and backbone.train is lora; remove it, "
-            "since adapters and a frozen network fit each device.",
+            "network.shard: requires full fine-tuning, and backbone.train is lora; remove it: "
+            "adapters and a frozen network fit each device.",
         ),
         (
             {"footprints": [0.5]},

@@ -271,9 +271,8 @@ def _pairs(
             made = pa.array([images.models.get(key) for key in sides[slot]], pa.string())
             extra = extra.append_column(f"model_{slot}", made)
     split = read["split"].to_pylist() if "split" in read.column_names else [None] * len(texts)
-    ids: list[tuple[str, ...]] = [()] * len(texts)
-    if keys is not None:
-        ids = [(key or "",) for key in keys.to_pylist()]
+    listed = [] if keys is None else keys.to_pylist()
+    ids: list[tuple[str, ...]] = [(key or "",) for key in listed] or [()] * len(texts)
     return _Pairs(texts, (sides[0], sides[1]), split, ids, extra, file), place
 
 
