@@ -27,7 +27,8 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
     def counting(stream: Any, kind: Any) -> Any:
         file = Path(stream.name)
-        counts[f"{file.parent.name}/{file.name}"] += 1
+        if "checkpoints" not in file.parts:  # those are verified by their manifests
+            counts[f"{file.parent.name}/{file.name}"] += 1
         return real(stream, kind)
 
     monkeypatch.setattr(hashlib, "file_digest", counting)
