@@ -111,9 +111,10 @@ def frozen_twin(unet: Any, accelerator: Any, precision: str) -> torch.nn.Module:
     """The reference: a second network divided alike, with a divided network's present tensors.
 
     The first cannot be read with other tensors in the places of its own (`denoising.instead`),
-    since its blocks gather their own when they compute.
+    since its blocks gather their own when they compute. Its tensors require a gradient as the
+    policy's do, although none is kept: see `denoising.instead`.
     """
-    twin = _hollow(unet).requires_grad_(False).eval()
+    twin = _hollow(unet).requires_grad_(True).eval()
     divide(twin, accelerator, precision)
     twin.to_empty(device=accelerator.device)
     policy = dict(unet.named_parameters())
