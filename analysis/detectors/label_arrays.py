@@ -97,7 +97,7 @@ def dawid_skene(pair: Values, annotator: Values, choice: Values, label: Values) 
 
     `pair`, `annotator`, `choice`: (V,) of each vote; 1 is image_0, 0 image_1, .5 a tie. `label`:
     (P,) the label of each pair. Label and result are aligned with np.unique(pair); NaN below two
-    voters. Source: Dawid and Skene 1979, by crowd-kit.
+    voters. Source: Dawid and Skene 1979.
 
         >>> dawid_skene(list("aabb"), list("xyxy"), [1, 1, 0, 0], [1, 1]).round(2)
         array([0., 1.])
@@ -108,7 +108,7 @@ def dawid_skene(pair: Values, annotator: Values, choice: Values, label: Values) 
 def glad(pair: Values, annotator: Values, choice: Values, label: Values) -> Floats:
     """1 - GLAD's probability of each label, 0 to 1, high = suspicious.
 
-    Arguments as of `dawid_skene`. Source: Whitehill et al. 2009, by crowd-kit.
+    Arguments as of `dawid_skene`. Source: Whitehill et al. 2009.
 
         >>> glad(list("aabb"), list("xyxy"), [1, 1, 0, 0], [1, 1]).argmax()
         np.int64(1)
